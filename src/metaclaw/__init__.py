@@ -1,0 +1,3 @@
+"""MetaClaw: a learning layer for personal AI agents."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,136 @@
+"""The exception tree of MetaClaw.
+
+Owns every error class that crosses a room's border; refuses to know HTTP (``metaclaw.http`` maps these to
+status codes and to each dialect's error body). Invariant: every class is also a standard-library error, carries
+a stable ``code`` that users may match on, and says whether trying again can help.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MetaClawError(Exception):
+    """The root. Its text says what was wrong and what to do about it."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+
+class ConfigError(MetaClawError, ValueError):
+    """A setting is unknown, malformed or cannot work together with another one."""
+
+    code = "invalid_config"
+
+
+class MissingExtraError(MetaClawError, ImportError):
+    """An optional package is needed; the text names the extra that installs it."""
+
+    code = "missing_extra"
+
+
+class InvalidRequestError(MetaClawError, ValueError):
+    """A caller's request is malformed or asks for something impossible."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """The body or the prompt is larger than what is served."""
+
+    code = "request_too_large"
+
+
+class AuthenticationError(MetaClawError, PermissionError):
+    """The token is missing or wrong."""
+
+    code = "invalid_api_key"
+
+
+class NotFoundError(MetaClawError, LookupError):
+    """A model, checkpoint, session or route that does not exist."""
+
+    code = "not_found"
+
+
+class ConflictError(MetaClawError, RuntimeError):
+    """The same identity was used for something else before (for example a reused ``seq_id``)."""
+
+    code = "conflict"
+
+
+class OverloadedError(MetaClawError, RuntimeError):
+    """More work is queued than is accepted; try again later."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class UpstreamError(MetaClawError, ConnectionError):
+    """A model behind us failed or could not be reached.
+
+    Attributes: ``status`` is its HTTP status (``None`` when nothing answered), ``retry_after_s`` its wish to be
+    left alone for so long.
+    """
+
+    code = "upstream_error"
+    retryable = True
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class JournalError(MetaClawError, OSError):
+    """The durable record cannot be opened, migrated or written."""
+
+    code = "journal_error"
+
+
+class SkillError(MetaClawError, ValueError):
+    """A ``SKILL.md`` is malformed; the text names the file and the line."""
+
+    code = "invalid_skill"
+
+
+class JudgeError(MetaClawError, RuntimeError):
+    """A judgement could not be made. It is never a reward of zero."""
+
+    code = "judge_error"
+    retryable = True
+
+
+class BackendError(MetaClawError, ConnectionError):
+    """The training server refused or failed a request of the learner."""
+
+    code = "training_backend_error"
+    retryable = True
+
+
+class EngineError(MetaClawError, RuntimeError):
+    """The engine or a sampler could not do a job, for a reason of its own rather than the caller's."""
+
+    code = "engine_error"
+
+
+class CheckpointError(MetaClawError, ValueError):
+    """A checkpoint is incomplete, damaged, or belongs to another base model."""
+
+    code = "invalid_checkpoint"
+
+
+class ModelSourceError(MetaClawError, OSError):
+    """Model files cannot be found, downloaded or verified."""
+
+    code = "model_unavailable"
+
+
+class ProcessError(MetaClawError, RuntimeError):
+    """A program of ours did not start, stop or answer as it must."""
+
+    code = "process_error"

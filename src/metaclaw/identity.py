@@ -1,0 +1,41 @@
+"""Names of agents and sessions.
+
+Owns what a valid agent or session id is; refuses to know where one came from. Invariant: an ``AgentId`` or
+``SessionId`` that passed here is short, printable, and safe as one path segment and inside a model name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from metaclaw.errors import InvalidRequestError
+
+DEFAULT_AGENT = "main"
+
+_AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SESSION = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+def agent_id(value: str) -> str:
+    """Return ``value`` as an agent id (lower case, 1-64 of ``a-z 0-9 . _ -``).
+
+    Raises ``InvalidRequestError`` for anything else; an id is never silently repaired, because two different
+    names must never become one agent.
+    """
+    lowered = value.strip().lower()
+    if not _AGENT.fullmatch(lowered) or ".." in lowered:
+        raise InvalidRequestError(
+            f"agent id {value[:80]!r} is not valid: use 1-64 letters, digits, '.', '_' or '-', starting with a letter or digit",
+            param="X-Agent-Id",
+        )
+    return lowered
+
+
+def session_id(value: str) -> str:
+    """Return ``value`` as a session id (1-200 visible ASCII characters) or raise ``InvalidRequestError``."""
+    stripped = value.strip()
+    if not _SESSION.fullmatch(stripped):
+        raise InvalidRequestError(
+            f"session id {value[:80]!r} is not valid: use 1-200 visible ASCII characters", param="X-Session-Id"
+        )
+    return stripped

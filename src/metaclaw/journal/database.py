@@ -1,0 +1,94 @@
+"""Opening and migrating the journal's SQLite files.
+
+Owns connection settings and the numbered migrations; refuses to know what the tables mean. Invariant: a file is
+never reset, renamed or rewritten because it could not be read; a database from a newer release is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from metaclaw.errors import JournalError
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+def open_writer(path: Path, schema: str) -> sqlite3.Connection:
+    """Open ``path`` for its one writing process, creating and migrating it as needed.
+
+    ``schema`` names the migration files (``turns`` or ``learning``). Raises ``JournalError`` with the path and
+    the reason; whatever was in the file stays in it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # NORMAL keeps every commit through the death of a process; FULL would also keep the last ones
+        # through a power cut, at an fsync per turn.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection, schema)
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"cannot open the journal {path}: {error}. Nothing in it was changed.") from error
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open an existing ``path`` read-only. Raises ``JournalError`` when it is missing or unreadable."""
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        raise JournalError(f"cannot read the journal {path}: {error}") from error
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A short write transaction: all of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _migrate(connection: sqlite3.Connection, schema: str) -> None:
+    files = sorted(
+        (int(match[1]), entry.read_text(encoding="utf-8"))
+        for entry in resources.files("metaclaw.journal").joinpath("migrations").iterdir()
+        if (match := re.fullmatch(rf"{schema}_(\d{{4}})\.sql", entry.name))
+    )
+    with transaction(connection):
+        (current,) = connection.execute("PRAGMA user_version").fetchone()
+        newest = files[-1][0]
+        if current > newest:
+            raise JournalError(
+                f"this journal has schema {current}, written by a newer MetaClaw; this release knows {newest}. Upgrade MetaClaw."
+            )
+        for number, script in files:
+            if number > current:
+                for statement in _statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    # executescript() would commit the surrounding transaction, and half a migration must never stay.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
