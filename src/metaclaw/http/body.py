@@ -1,0 +1,85 @@
+"""Request bodies.
+
+Owns reading JSON within a limit; refuses to know what the JSON means. Invariant: what is returned is an object of
+finite numbers that can be written out again as standard JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn, cast
+
+from starlette.requests import Request
+
+from metaclaw.errors import InvalidRequestError, RequestTooLargeError
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises ``RequestTooLargeError`` as soon as more than ``max_bytes`` are announced or sent."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    num_bytes = 0
+    async for chunk in request.stream():
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
+            raise _too_large(max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """``body`` as a JSON object, or ``InvalidRequestError`` that says where it is malformed."""
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise InvalidRequestError(
+            f"the body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"the body is not UTF-8 text (byte {error.start})") from error
+    except RecursionError as error:
+        raise InvalidRequestError("the body is nested too deeply") from error
+    except InvalidRequestError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidRequestError(f"the body holds a number that cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"the body must be a JSON object, not {_name(value)}")
+    return cast(dict[str, Any], value)
+
+
+async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """Read and parse in one step."""
+    return parse_json_object(await read_body(request, max_bytes))
+
+
+def _too_large(max_bytes: int) -> RequestTooLargeError:
+    return RequestTooLargeError(f"the request body is larger than the limit of {max_bytes} bytes")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidRequestError(f"the body holds {name}, which is not valid JSON: send a finite number or null")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise InvalidRequestError(f"the body holds the number {text[:40]!r}, which is too large for a float")
+    return value
+
+
+def _name(value: object) -> str:
+    match value:
+        case list():
+            return "an array"
+        case str():
+            return "a string"
+        case bool():
+            return "a boolean"
+        case None:
+            return "null"
+        case _:
+            return "a number"

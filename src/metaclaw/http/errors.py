@@ -1,0 +1,121 @@
+"""From our exceptions to HTTP: the one place that knows status codes and error bodies.
+
+Owns the mapping and the exception handlers of every server of ours; refuses to know routes. Invariant: what a
+client reads is the text of a ``MetaClawError`` or a fixed sentence, never a traceback; and no failure of an
+upstream's credentials is answered with 401, on which clients lock their provider out.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from metaclaw import errors
+
+Dialect = Literal["openai", "tinker"]
+ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+_log = logging.getLogger(__name__)
+
+# The first class that matches counts: subclasses stand before their bases.
+_STATUS: tuple[tuple[type[errors.MetaClawError], int], ...] = (
+    (errors.AuthenticationError, 401),
+    (errors.RequestTooLargeError, 413),
+    (errors.InvalidRequestError, 400),
+    (errors.NotFoundError, 404),
+    (errors.ConflictError, 409),
+    (errors.OverloadedError, 429),
+)
+_OPENAI_TYPE = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_OVERLOADED_RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """An error as a client gets it."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, status_code=self.status, headers=self.headers)
+
+
+def error_answer(error: errors.MetaClawError, dialect: Dialect) -> ErrorAnswer:
+    """The answer for ``error`` in the body shape of ``dialect``."""
+    status = _status(error)
+    param = error.param if isinstance(error, errors.InvalidRequestError) else None
+    body = error_body(dialect, status=status, message=str(error), code=error.code, param=param)
+    return ErrorAnswer(status=status, body=body, headers=_headers(error, status))
+
+
+def error_body(
+    dialect: Dialect, *, status: int, message: str, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """An error body alone, for example for an event inside a stream that has begun."""
+    if dialect == "tinker":
+        return {"detail": message, "category": "server" if status >= 500 else "user"}
+    default = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": _OPENAI_TYPE.get(status, default), "param": param, "code": code}}
+
+
+def exception_handlers(dialect: Dialect) -> Mapping[Any, ExceptionHandler]:
+    """Handlers for ``Starlette(exception_handlers=...)`` or ``FastAPI(exception_handlers=...)``."""
+
+    async def on_ours(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.MetaClawError)
+        return error_answer(error, dialect).response()
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _http_answer(request, error, dialect).response()
+
+    async def on_bug(request: Request, error: Exception) -> Response:
+        # Starlette raises it again once this is sent; the log line here says which request it was.
+        _log.error("unexpected %s in %s %s", type(error).__name__, request.method, request.url.path, exc_info=error)
+        message = "an unexpected error happened on this server; its log has the details"
+        return JSONResponse(error_body(dialect, status=500, message=message, code="internal_error"), status_code=500)
+
+    return {errors.MetaClawError: on_ours, HTTPException: on_http, Exception: on_bug}
+
+
+def _status(error: errors.MetaClawError) -> int:
+    if isinstance(error, errors.UpstreamError):
+        return _upstream_status(error.status)
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _upstream_status(status: int | None) -> int:
+    if status is None or status in (401, 403) or not 400 <= status <= 599:
+        return 502
+    return status
+
+
+def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:
+    if isinstance(error, errors.AuthenticationError):
+        return {"WWW-Authenticate": "Bearer"}
+    retry_after_s = None
+    if isinstance(error, errors.OverloadedError):
+        retry_after_s = _OVERLOADED_RETRY_AFTER_S
+    elif isinstance(error, errors.UpstreamError) and status in (429, 503):
+        retry_after_s = error.retry_after_s
+    return {} if retry_after_s is None else {"Retry-After": str(max(0, math.ceil(retry_after_s)))}
+
+
+def _http_answer(request: Request, error: HTTPException, dialect: Dialect) -> ErrorAnswer:
+    if error.status_code == 404:
+        message, code = f"there is no route {request.method} {request.url.path}", errors.NotFoundError.code
+    elif error.status_code == 405:
+        message, code = f"{request.url.path} does not answer to {request.method}", "method_not_allowed"
+    else:
+        message, code = str(error.detail), "http_error"
+    body = error_body(dialect, status=error.status_code, message=message, code=code)
+    return ErrorAnswer(status=error.status_code, body=body, headers=dict(error.headers or {}))

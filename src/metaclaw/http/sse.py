@@ -1,0 +1,96 @@
+"""Answers that come in pieces.
+
+Owns the writing of server-sent events and the forwarding of chunks; refuses to know what an event means.
+Invariant: a chunk is sent when it comes, never held back; and when the client leaves, or the answer ends in any
+other way, the producer of the chunks is closed before the response returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ClientLeftError(Exception):
+    """The client closed its connection before the answer was complete. There is nobody to tell."""
+
+
+def encode_event(data: str, event: str | None = None) -> bytes:
+    """One server-sent event. Every line of ``data`` becomes a ``data:`` line of its own."""
+    lines = [] if event is None else [f"event: {event}"]
+    lines.extend(f"data: {line}" for line in data.split("\n"))
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T:
+    """Await ``work``; cancel it and raise ``ClientLeftError`` when the client goes first.
+
+    The request's body must have been read: from then on ``receive`` reports only the end of the connection.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_client_left(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientLeftError
+    finally:
+        await _cancel(watching)
+        await _cancel(working)
+
+
+class ForwardingResponse(Response):
+    """Sends each chunk of an async generator as it comes."""
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes],
+        *,
+        status: int = 200,
+        content_type: str = "text/event-stream; charset=utf-8",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.chunks = chunks
+        self.status_code = status
+        self.background = None
+        # Nginx and its kin would otherwise collect a stream before they pass it on.
+        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no", "content-type": content_type}
+        self.init_headers({**unbuffered, **(headers or {})})
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        self.raw_headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.chunks):
+            try:
+                await unless_client_leaves(receive, self._send_all(send))
+            except ClientLeftError:
+                return
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for chunk in self.chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # looked at: it lost the race, and asyncio need not complain
