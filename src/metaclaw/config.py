@@ -7,6 +7,7 @@ cannot work is refused when the settings are built, not when they are first used
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -19,8 +20,18 @@ Mode = Literal["skills_only", "rl", "auto"]
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"{value!r} is not a URL; write it with a scheme, for example 'http://{value or '127.0.0.1:8000'}'")
+        raise ValueError(
+            f"{value!r} is not a URL; write it with a scheme, for example 'http://{value or '127.0.0.1:8000'}'"
+        )
     return value.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on ``host``."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -35,63 +46,91 @@ class Section(BaseModel):
 class LlmSettings(Section):
     """The model that answers in ``skills_only`` mode, and when the training server is down."""
 
-    provider: str = Field("custom", description="Name of the provider; only shown.")
-    model_id: str = Field("", description="Model asked for when the client's own model name is not one of the upstream's.")
-    api_base: HttpUrl | Literal[""] = Field("", description="Base URL of an OpenAI-compatible API, ending in /v1.")
-    api_key: SecretStr = Field(SecretStr(""), description="Key for that API.")
-    connect_timeout_s: float = Field(10.0, gt=0, description="Time to open a connection.")
-    first_byte_timeout_s: float = Field(120.0, gt=0, description="Time until the first byte of an answer.")
-    gap_timeout_s: float = Field(120.0, gt=0, description="Longest silence inside an answer.")
+    provider: str = Field(default="custom", description="Name of the provider; only shown.")
+    model_id: str = Field(
+        default="", description="Model asked for when the client's own model name is not one of the upstream's."
+    )
+    api_base: HttpUrl | Literal[""] = Field(
+        default="", description="Base URL of an OpenAI-compatible API, ending in /v1."
+    )
+    api_key: SecretStr = Field(default=SecretStr(""), description="Key for that API.")
+    connect_timeout_s: float = Field(default=10.0, gt=0, description="Time to open a connection.")
+    first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of an answer.")
+    gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")
 
 
 class ProxySettings(Section):
     """Where the gateway listens."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs proxy.api_key.")
-    port: int = Field(30000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    api_key: SecretStr = Field(SecretStr(""), description="Token that clients must send; `metaclaw setup` makes one.")
-    max_body_bytes: int = Field(32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Anything but loopback needs proxy.api_key."
+    )
+    port: int = Field(default=30000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_key: SecretStr = Field(
+        default=SecretStr(""), description="Token that clients must send; `metaclaw setup` makes one."
+    )
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
+
+    @model_validator(mode="after")
+    def _others_need_a_token(self) -> ProxySettings:
+        if not is_loopback(self.host) and not self.api_key.get_secret_value():
+            raise ValueError(f"host {self.host!r} lets other machines in: set proxy.api_key, or use '127.0.0.1'")
+        return self
 
 
 class SkillsSettings(Section):
     """What is recalled from the skills folder."""
 
-    enabled: bool = Field(True, description="Recall skills at all.")
-    dir: Path | None = Field(None, description="Folder of skills; default METACLAW_HOME/skills.")
-    top_k: int = Field(2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
-    max_tokens: int = Field(1200, ge=0, description="Budget of one recall block, in estimated tokens.")
+    enabled: bool = Field(default=True, description="Recall skills at all.")
+    dir: Path | None = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
+    top_k: int = Field(default=2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
+    max_tokens: int = Field(default=1200, ge=0, description="Budget of one recall block, in estimated tokens.")
 
 
 class JudgeSettings(Section):
     """Who scores the answers. Without a judge there is no reinforcement learning."""
 
-    verifier: str = Field("", description="Python entry point 'package.module:function' that scores an exchange.")
-    url: HttpUrl | Literal[""] = Field("", description="Base URL of an OpenAI-compatible API for the LLM judge.")
-    model: str = Field("", description="Model of the LLM judge.")
-    api_key: SecretStr = Field(SecretStr(""), description="Key of the LLM judge.")
-    votes: int = Field(3, ge=1, le=15, description="Votes per exchange; the majority counts.")
-    temperature: float = Field(0.6, ge=0, le=2, description="Sampling temperature of the votes.")
-    max_tokens: int = Field(1024, ge=16, description="Longest answer of one vote.")
-    timeout_s: float = Field(120.0, gt=0, description="Time for one vote.")
-    idle_s: float = Field(300.0, gt=0, description="Silence after which an exchange is judged without a follow-up.")
+    verifier: str = Field(
+        default="", description="Python entry point 'package.module:function' that scores an exchange."
+    )
+    url: HttpUrl | Literal[""] = Field(
+        default="", description="Base URL of an OpenAI-compatible API for the LLM judge."
+    )
+    model: str = Field(default="", description="Model of the LLM judge.")
+    api_key: SecretStr = Field(default=SecretStr(""), description="Key of the LLM judge.")
+    votes: int = Field(default=3, ge=1, le=15, description="Votes per exchange; the majority counts.")
+    temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature of the votes.")
+    max_tokens: int = Field(default=1024, ge=16, description="Longest answer of one vote.")
+    timeout_s: float = Field(default=120.0, gt=0, description="Time for one vote.")
+    idle_s: float = Field(
+        default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
+    )
 
 
 class UpdateSettings(Section):
     """One update: the optimiser step and its limits (DESIGN, the recipe)."""
 
-    loss: Literal["ppo", "importance_sampling", "cispo"] = Field("ppo", description="Loss of the policy gradient.")
-    learning_rate: float = Field(4e-5, gt=0, le=0.1, description="Peak learning rate; about 4e-5 at 8B, 3e-4 at 135M.")
-    warmup_updates: int = Field(5, ge=0, description="Updates over which the learning rate rises to its peak.")
-    grad_clip_norm: float = Field(1.0, gt=0, description="Largest global gradient norm.")
-    min_exchanges: int = Field(16, ge=2, description="Judged exchanges that an update needs.")
-    min_informative: int = Field(8, ge=1, description="Of those, so many must differ from the baseline by more than 0.05.")
-    max_exchanges: int = Field(64, ge=2, description="Exchanges that one update takes at most.")
-    max_staleness: int = Field(2, ge=0, description="Oldest trainable sample, in policy versions.")
-    max_age_days: float = Field(7.0, gt=0, description="Oldest trainable sample, in days.")
-    ratio_low: float = Field(0.8, gt=0, le=1, description="Lower bound of the PPO ratio.")
-    ratio_high: float = Field(1.28, ge=1, description="Upper bound of the PPO ratio.")
-    baseline_decay: float = Field(0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
-    max_kl: float = Field(0.2, gt=0, description="Largest KL from the serving version, in nats per token, that is served.")
+    loss: Literal["ppo", "importance_sampling", "cispo"] = Field(
+        default="ppo", description="Loss of the policy gradient."
+    )
+    learning_rate: float = Field(
+        default=4e-5, gt=0, le=0.1, description="Peak learning rate; about 4e-5 at 8B, 3e-4 at 135M."
+    )
+    warmup_updates: int = Field(default=5, ge=0, description="Updates over which the learning rate rises to its peak.")
+    grad_clip_norm: float = Field(default=1.0, gt=0, description="Largest global gradient norm.")
+    min_exchanges: int = Field(default=16, ge=2, description="Judged exchanges that an update needs.")
+    min_informative: int = Field(
+        default=8, ge=1, description="Of those, so many must differ from the baseline by more than 0.05."
+    )
+    max_exchanges: int = Field(default=64, ge=2, description="Exchanges that one update takes at most.")
+    max_staleness: int = Field(default=2, ge=0, description="Oldest trainable sample, in policy versions.")
+    max_age_days: float = Field(default=7.0, gt=0, description="Oldest trainable sample, in days.")
+    ratio_low: float = Field(default=0.8, gt=0, le=1, description="Lower bound of the PPO ratio.")
+    ratio_high: float = Field(default=1.28, ge=1, description="Upper bound of the PPO ratio.")
+    baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
+    max_kl: float = Field(
+        default=0.2, gt=0, description="Largest KL from the serving version, in nats per token, that is served."
+    )
 
     @model_validator(mode="after")
     def _batch_makes_sense(self) -> UpdateSettings:
@@ -105,15 +144,23 @@ class UpdateSettings(Section):
 class RlSettings(Section):
     """The trained policy and the server that trains it."""
 
-    backend: Literal["remote", "tinker"] = Field("remote", description="remote: a `metaclaw train-server`; tinker: the cloud.")
-    model: str = Field("", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
-    remote_url: HttpUrl = Field("http://127.0.0.1:8000", description="Where the training server listens.")
-    remote_api_key: SecretStr = Field(SecretStr(""), description="Key of the training server.")
-    remote_timeout_s: float = Field(600.0, gt=0, description="Longest wait for one training request.")
-    lora_rank: int = Field(32, ge=1, le=512, description="Rank of the adapter.")
-    temperature: float = Field(1.0, ge=0, le=2, description="Temperature of policy turns whose client sends none.")
-    max_tokens: int = Field(1024, ge=1, description="Longest answer of policy turns whose client sends no limit.")
-    session_idle_s: float = Field(1800.0, gt=0, description="A session keeps its policy version until idle for so long.")
+    backend: Literal["remote", "tinker"] = Field(
+        default="remote", description="remote: a `metaclaw train-server`; tinker: the cloud."
+    )
+    model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
+    remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
+    remote_api_key: SecretStr = Field(default=SecretStr(""), description="Key of the training server.")
+    remote_timeout_s: float = Field(default=600.0, gt=0, description="Longest wait for one training request.")
+    lora_rank: int = Field(default=32, ge=1, le=512, description="Rank of the adapter.")
+    temperature: float = Field(
+        default=1.0, ge=0, le=2, description="Temperature of policy turns whose client sends none."
+    )
+    max_tokens: int = Field(
+        default=1024, ge=1, description="Longest answer of policy turns whose client sends no limit."
+    )
+    session_idle_s: float = Field(
+        default=1800.0, gt=0, description="A session keeps its policy version until idle for so long."
+    )
     judge: JudgeSettings = Field(default_factory=JudgeSettings)
     update: UpdateSettings = Field(default_factory=UpdateSettings)
 
@@ -121,31 +168,47 @@ class RlSettings(Section):
 class TrainServerSettings(Section):
     """`metaclaw train-server`."""
 
-    base_model: str = Field("", description="Base model; default rl.model.")
-    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an explicit api_key.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    api_key: SecretStr = Field(SecretStr(""), description="Key that clients must send; made and stored at the first start.")
-    data_dir: Path | None = Field(None, description="Where adapters and checkpoints live; default METACLAW_HOME/train-server.")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Base weights; auto is float32 on CPU, bfloat16 on GPU.")
-    engine_threads: int = Field(0, ge=0, description="CPU threads of the engine; 0 leaves it to torch.")
-    sampler_threads: int = Field(0, ge=0, description="CPU threads of the sampler; 0 leaves it to torch.")
-    max_context: int = Field(0, ge=0, description="Longest sequence in tokens; 0 is the model's own limit.")
-    max_concurrent: int = Field(32, ge=1, description="Sequences that the sampler decodes at once.")
-    max_queued: int = Field(512, ge=1, description="Sampling requests that may wait before new ones get 429.")
-    max_lora_rank: int = Field(64, ge=1, le=512, description="Largest adapter rank.")
+    base_model: str = Field(default="", description="Base model; default rl.model.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Anything but loopback needs an explicit api_key."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_key: SecretStr = Field(
+        default=SecretStr(""), description="Key that clients must send; made and stored at the first start."
+    )
+    data_dir: Path | None = Field(
+        default=None, description="Where adapters and checkpoints live; default METACLAW_HOME/train-server."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Base weights; auto is float32 on CPU, bfloat16 on GPU."
+    )
+    engine_threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0 leaves it to torch.")
+    sampler_threads: int = Field(default=0, ge=0, description="CPU threads of the sampler; 0 leaves it to torch.")
+    max_context: int = Field(default=0, ge=0, description="Longest sequence in tokens; 0 is the model's own limit.")
+    max_concurrent: int = Field(default=32, ge=1, description="Sequences that the sampler decodes at once.")
+    max_queued: int = Field(default=512, ge=1, description="Sampling requests that may wait before new ones get 429.")
+    max_lora_rank: int = Field(default=64, ge=1, le=512, description="Largest adapter rank.")
+
+    @model_validator(mode="after")
+    def _others_need_a_key(self) -> TrainServerSettings:
+        if not is_loopback(self.host) and not self.api_key.get_secret_value():
+            raise ValueError(f"host {self.host!r} lets other machines in: set train_server.api_key, or use '127.0.0.1'")
+        return self
 
 
 class Settings(Section):
     """Everything. ``home`` is METACLAW_HOME, never a key of the file."""
 
-    mode: Mode = Field("skills_only", description="skills_only: any model; rl: the policy trained on the training server.")
+    mode: Mode = Field(
+        default="skills_only", description="skills_only: any model; rl: the policy trained on the training server."
+    )
     llm: LlmSettings = Field(default_factory=LlmSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
-    home: Path = Field(Path("~/.metaclaw").expanduser(), exclude=True)
+    home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)
 
     @property
     def skills_dir(self) -> Path:

@@ -1,0 +1,241 @@
+"""``config.yaml``: found, read, edited, and handed to child processes.
+
+Owns the file's place, its YAML and its permissions; refuses to know what a key means (``metaclaw.config``).
+Invariant: a file that cannot be understood is never written, and an edit replaces the file whole (0600) or not at
+all, with the user's comments and order kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, MutableMapping
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import SecretStr, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from metaclaw import config_legacy
+from metaclaw.config import Settings
+from metaclaw.config_keys import ENV_ALIASES, Given, build_settings, require_key, section_names, setting_keys, value_at
+from metaclaw.errors import ConfigError
+
+_OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE"}
+
+_log = logging.getLogger("metaclaw.config")
+
+
+def find_home(home: Path | None = None, env: Mapping[str, str] = os.environ) -> Path:
+    """``home`` itself, else METACLAW_HOME, else ``~/.metaclaw``; absolute."""
+    return Path(home or env.get("METACLAW_HOME") or "~/.metaclaw").expanduser().absolute()
+
+
+def config_path(home: Path) -> Path:
+    """Where the file of ``home`` is; it need not exist. A link is followed, so that an edit does not replace it."""
+    return (home / "config.yaml").resolve()
+
+
+def load_settings(
+    home: Path | None = None, env: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings that hold: ``overrides`` (flags) over METACLAW_* over the file over the defaults.
+
+    ``overrides`` is keyed by dotted name; ``None`` is "not given". Old keys are logged as warnings. Raises
+    ``ConfigError`` with one line that names the key.
+    """
+    settings, warnings = read_settings(home, env, overrides)
+    for warning in warnings:
+        _log.warning("configuration: %s", warning)
+    return settings
+
+
+def read_settings(
+    home: Path | None = None, env: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
+) -> tuple[Settings, list[str]]:
+    """Like ``load_settings``, but returns what it would warn of."""
+    place = find_home(home, env)
+    path = config_path(place)
+    given, warnings = _known(_read(path), path) if path.exists() else ({}, [])
+    given |= _from_env(env)
+    warnings += _suspicious_variables(env)
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            given[require_key(name).name] = Given(value=value, origin="flag")
+    return build_settings(given, place), warnings
+
+
+def get_value(settings: Settings, name: str, *, reveal: bool = False) -> str:
+    """The value of one key as text; a secret that is set shows as ``***`` unless ``reveal``."""
+    value = value_at(settings, require_key(config_legacy.current_name(name)).name)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value() if reveal else "***" * bool(value.get_secret_value())
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def set_value(home: Path, name: str, text: str) -> None:
+    """Write one key into the file of ``home``; comments, order and every other key stay."""
+    set_values(home, {name: text})
+
+
+def set_values(home: Path, values: Mapping[str, Any]) -> None:
+    """Write several keys at once. The file that results must be valid, or nothing is written.
+
+    An empty text removes a key whose default is computed (``skills.dir``). Raises ``ConfigError``.
+    """
+    path = config_path(home)
+    document = _parse(path, _editor()) if path.exists() else CommentedMap()
+    given = _known(document, path)[0]
+    names = {require_key(config_legacy.current_name(name)).name: value for name, value in values.items()}
+    given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
+    settings = build_settings(given, home)
+    for name in names:
+        _put(document, name, _plain(value_at(settings, name)))
+    _write_whole(path, _rendered(document))
+
+
+def dump_settings(settings: Settings) -> str:
+    """One line of JSON for a child process. It holds the secrets: write it to a pipe, never to a log."""
+    return json.dumps(settings.model_dump() | {"home": settings.home}, default=_plain)
+
+
+def parse_settings(line: str) -> Settings:
+    """The settings that ``dump_settings`` wrote. Raises ``ConfigError``."""
+    try:
+        return Settings.model_validate_json(line)
+    except ValidationError:
+        # `from None`: pydantic's text would show the line, and the line holds secrets.
+        raise ConfigError("no settings arrived on standard input; start this program with `metaclaw start`") from None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    document = _parse(path, YAML(typ="safe", pure=True))
+    if not document:
+        raise ConfigError(f"{path} holds no settings; run `metaclaw setup`, or delete the file for the defaults")
+    return document
+
+
+def _parse(path: Path, yaml: YAML) -> MutableMapping[str, Any]:
+    try:
+        document: object = yaml.load(path.read_text(encoding="utf-8"))  # pyright: ignore[reportUnknownMemberType]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except YAMLError as error:
+        raise ConfigError(_yaml_problem(path, error)) from None
+    if document is None:
+        return CommentedMap()
+    if not isinstance(document, MutableMapping):
+        raise ConfigError(f"{path} must hold 'key: value' lines, not a {type(document).__name__}")
+    return cast("MutableMapping[str, Any]", document)
+
+
+def _yaml_problem(path: Path, error: YAMLError) -> str:
+    if not isinstance(error, MarkedYAMLError):
+        return f"{path} is not valid YAML: {' '.join(str(error).split())}"
+    marked = cast("Any", error)  # ruamel.yaml does not annotate these
+    mark = marked.problem_mark or marked.context_mark
+    where = f"{path}, line {mark.line + 1}" if mark else str(path)
+    problem = " ".join(str(marked.problem or marked.context).split())
+    if isinstance(error, DuplicateKeyError):
+        # The parser's own text shows both values, and one may be a secret.
+        return f"{where}: {problem.split(' with value')[0]}; keep one of them"
+    hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
+    return f"{where}: not valid YAML: {problem}{hint}. Nothing was changed"
+
+
+def _known(document: Mapping[str, Any], path: Path) -> tuple[dict[str, Given], list[str]]:
+    leaves = {name: Given(value=value, origin=str(path)) for name, value in _leaves(document, "")}
+    given, warnings = config_legacy.translate(leaves)
+    for name in given:
+        require_key(name, str(path))
+    return given, warnings
+
+
+def _leaves(group: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in group.items():
+        name = f"{prefix}{key}"
+        if "." in str(key) and name in setting_keys():
+            raise ConfigError(
+                f"{name!r} is written with dots; in the file, indent {name.split('.')[-1]!r} under its group"
+            )
+        if isinstance(value, Mapping):
+            yield from _leaves(cast("Mapping[Any, Any]", value), f"{name}.")
+        elif value is not None or not (name in setting_keys() or name in section_names()):
+            yield name, value  # `key:` with nothing behind it is "not set"
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Given]:
+    names = ENV_ALIASES | {key.env: key.name for key in setting_keys().values()}
+    return {name: Given(value=env[variable], origin=variable) for variable, name in names.items() if env.get(variable)}
+
+
+def _suspicious_variables(env: Mapping[str, str]) -> list[str]:
+    # Other programs may own METACLAW_* names, so only what looks like a slip of the pen is mentioned.
+    known = ENV_ALIASES.keys() | {key.env for key in setting_keys().values()} | _OTHER_VARIABLES
+    unknown = sorted(name for name in env if name.startswith("METACLAW_") and name not in known)
+    close = ((name, difflib.get_close_matches(name, known, n=1, cutoff=0.85)) for name in unknown)
+    return [f"{name} is not read; did you mean {match[0]}?" for name, match in close if match]
+
+
+def _none_if_cleared(name: str, value: Any) -> Any:
+    return None if value == "" and setting_keys()[name].optional else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _put(document: MutableMapping[str, Any], name: str, value: Any) -> None:
+    head, _, rest = name.partition(".")
+    if rest:
+        group = document.get(head)
+        document[head] = group = CommentedMap() if group is None else group
+        _put(group, rest, value)
+        value = group or None  # a group that became empty goes
+    if value is None:
+        document.pop(head, None)
+    elif not rest:
+        document[head] = value
+
+
+def _rendered(document: MutableMapping[str, Any]) -> str:
+    out = StringIO()
+    _editor().dump(document, out)  # pyright: ignore[reportUnknownMemberType]
+    return out.getvalue()
+
+
+def _editor() -> YAML:
+    yaml = YAML()
+    yaml.width = 10_000  # a long line of the user's stays one line
+    yaml.preserve_quotes = True
+    return yaml
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".tmp")  # mkstemp makes it 0600
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}. It is as it was") from error

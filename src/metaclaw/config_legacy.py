@@ -1,0 +1,125 @@
+"""Keys of older configuration files: where each of them went.
+
+Owns one table; refuses to know how files are read. Invariant: a key that older releases documented is never an
+error. It is honoured under its new name, or a warning says why it does nothing; a new name given beside it wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from metaclaw.config_keys import Given
+
+RENAMED = {
+    "rl.api_key": "rl.remote_api_key",
+    "rl.base_url": "rl.remote_url",
+    "rl.learning_rate": "rl.update.learning_rate",
+    "rl.loss_fn": "rl.update.loss",
+    "rl.prm_api_key": "rl.judge.api_key",
+    "rl.prm_m": "rl.judge.votes",
+    "rl.prm_max_new_tokens": "rl.judge.max_tokens",
+    "rl.prm_model": "rl.judge.model",
+    "rl.prm_temperature": "rl.judge.temperature",
+    "rl.prm_url": "rl.judge.url",
+}
+
+_TINKER_KEY = "rl.tinker_api_key"
+
+# A value that was renamed: (key, old value) -> new value.
+RENAMED_VALUES = {("mode", "madmax"): "auto", ("rl.backend", "auto"): "remote"}
+
+_NOT_YET = "is not supported by this release yet and does nothing"
+
+# Why a key does nothing -> the keys, as patterns.
+IGNORED: dict[str, tuple[str, ...]] = {
+    _NOT_YET: (
+        "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
+        "llm.auth_method", "llm.bedrock_region",
+        "memory.enabled", "memory.dir", "memory.scope", "memory.retrieval_mode", "memory.use_embeddings",
+        "memory.embedding_mode", "memory.embedding_model", "memory.embedding_model_path", "memory.max_injected_units",
+        "memory.max_injected_tokens", "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",
+        "memory.manual_trigger", "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds",
+        "memory.auto_upgrade_require_review", "memory.review_stale_after_hours", "memory.store_path",
+        "memory.policy_path", "memory.telemetry_path",
+        "openrouter.app_name", "openrouter.app_url", "openrouter.route", "openrouter.fallback_models",
+        "openrouter.data_policy",
+        "rl.evolver_api_base", "rl.evolver_api_key", "rl.evolver_model", "rl.evolver_provider",
+        "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
+        "scheduler.enabled", "scheduler.idle_threshold_minutes", "scheduler.sleep_start", "scheduler.sleep_end",
+        "scheduler.min_window_minutes", "scheduler.calendar.enabled", "scheduler.calendar.credentials_path",
+        "scheduler.calendar.token_path",
+        "skills.auto_evolve", "skills.evolution_every_n_turns",
+    ),
+    "is obsolete: `mode` alone decides": ("rl.enabled",),
+    "is obsolete: rl.update.min_exchanges says how much an update needs, and fewer than 16 exchanges teach noise": (
+        "rl.batch_size",
+    ),
+    "is obsolete: starting MetaClaw never rewires an agent program": ("claw_type", "configure_openclaw"),
+    "is obsolete: the model's own limit holds; requests are never cut": ("context_window", "max_context_tokens"),
+    "is obsolete: skills are chosen for each exchange, at most skills.top_k of them": (
+        "skills.retrieval_mode", "skills.task_specific_top_k",
+    ),
+    "is obsolete: use the agent program's own channels": ("wechat.enabled",),
+    "was documented but never did anything": (
+        "memory.top_k", "memory.max_tokens", "memory.consolidation_interval", "memory.sidecar_url", "opd.*",
+    ),
+}  # fmt: skip
+
+
+def is_legacy(name: str) -> bool:
+    """Whether ``name`` is a key of an older release."""
+    return name in RENAMED or name == _TINKER_KEY or _why_ignored(name) is not None
+
+
+def current_name(name: str) -> str:
+    """The name that a key has today; a name that was never changed is returned as it is."""
+    return RENAMED.get(name, "rl.remote_api_key" if name == _TINKER_KEY else name)
+
+
+def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
+    """The same values under today's names, and what a user should know about the old ones."""
+    warnings: list[str] = []
+    known = {name: entry for name, entry in given.items() if not is_legacy(name)}
+    _rename_values(known, warnings)
+    for name, entry in given.items():
+        if name in RENAMED:
+            _rename(known, name, RENAMED[name], entry, warnings)
+        elif why := _why_ignored(name):
+            warnings.append(f"{name} {why}")
+    if _TINKER_KEY in given and given[_TINKER_KEY].value:
+        _honour_tinker_key(known, given, warnings)
+    return known, warnings
+
+
+def _rename(known: dict[str, Given], old: str, new: str, entry: Given, warnings: list[str]) -> None:
+    if new in known:
+        warnings.append(f"{old} is ignored, because {new}, its name today, is set too")
+        return
+    known[new] = Given(value=entry.value, origin=f"{old} in {entry.origin}")
+    warnings.append(f"{old} is now called {new}; it was honoured")
+
+
+def _rename_values(known: dict[str, Given], warnings: list[str]) -> None:
+    for (name, old), new in RENAMED_VALUES.items():
+        if name in known and known[name].value == old:
+            known[name] = Given(value=new, origin=known[name].origin)
+            warnings.append(f"{name}: {old!r} is now called {new!r}; it was honoured")
+
+
+def _honour_tinker_key(known: dict[str, Given], given: dict[str, Given], warnings: list[str]) -> None:
+    # Whoever has only this key trained in Tinker's cloud; whoever names our server has a key of its own.
+    named = given["rl.backend"].value if "rl.backend" in given else "auto"
+    if named not in ("auto", "tinker"):
+        warnings.append(f"{_TINKER_KEY} is ignored, because rl.backend is {named!r}")
+        return
+    known["rl.backend"] = Given(value="tinker", origin=f"{_TINKER_KEY} in {given[_TINKER_KEY].origin}")
+    _rename(known, _TINKER_KEY, "rl.remote_api_key", given[_TINKER_KEY], warnings)
+
+
+def _why_ignored(name: str) -> str | None:
+    return next((why for why, patterns in IGNORED.items() if _any_match(name, patterns)), None)
+
+
+def _any_match(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
