@@ -1,0 +1,40 @@
+"""``python -m demo``: play a user with a preference, let the policy learn it, and show whether it did."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from demo.job import Plan, run
+from demo.processes import ProgramError
+
+QUICK = Plan(num_updates=5, answers_per_question=2)
+FULL = Plan(num_updates=12, answers_per_question=4)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer updates and answers, for CI")
+    parser.add_argument("--keep", action="store_true", help="keep the home with its journals and logs, and print where")
+    arguments = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="metaclaw-demo-"))
+    keep = arguments.keep
+    try:
+        return 0 if asyncio.run(run(QUICK if arguments.quick else FULL, home)) else 1
+    except ProgramError as error:
+        keep = True
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        if keep:
+            print(f"journals and logs: {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
