@@ -64,7 +64,8 @@ class Screen:
             elapsed = time.monotonic() - c.started_at
             self.console.print(
                 f"{elapsed:6.0f} s  update {c.updates:2}/{c.planned_updates}  version {c.version:2}  "
-                f"turns {c.turns:4}  mean reward {c.recent_reward:.2f}  {c.tokens_per_s:5.1f} tokens/s  failed {c.failed}",
+                f"turns {c.turns:4}  mean reward {c.recent_reward:.2f}  {c.tokens_per_s:5.1f} tokens/s  "
+                f"failed {c.failed}",
                 highlight=False,
             )
 
