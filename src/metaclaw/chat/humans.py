@@ -1,0 +1,91 @@
+"""Which user message a human wrote, and what is theirs in it.
+
+Owns the marks that agent programs put around and inside user messages (OpenClaw 2026.9 was observed on the wire);
+refuses to know roles other than ``user``. Invariant: what is called a human's words is a part of what the client
+sent; nothing is rephrased.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from metaclaw.chat.messages import JsonObject, canonical_json, text_parts
+
+_INTERNAL_BEGIN = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+_INTERNAL_END = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
+
+# Whole messages that OpenClaw writes in the user's name.
+_SYNTHETIC = (
+    "[Queued user message from a previous active turn",
+    "Continue the current task from the existing transcript",
+    "The previous attempt did not produce a user-visible answer",
+    "This turn ended before a reply",
+    "A background task completed. Use this result",
+)
+
+# It also writes one line about itself at the end of the first user message, with the model's name in it.
+_RUNTIME_LINE = re.compile(r"^Runtime: (?:name=[^|\n]*\| )?agent=\S+ \| session=.*$", re.MULTILINE)
+_TIMESTAMP = re.compile(r"^\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d [^\]\n]{1,12}\] ")
+
+
+def is_human(message: Mapping[str, Any]) -> bool:
+    """Whether a human wrote (part of) ``message``."""
+    return message.get("role") == "user" and bool(_human_parts(message.get("content")))
+
+
+def human_indexes(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The positions of the human's messages, in order."""
+    return [index for index, message in enumerate(messages) if is_human(message)]
+
+
+def human_text(message: Mapping[str, Any]) -> str:
+    """The human's own words: without injected context, the client's timestamp and its line about itself."""
+    texts = [part for part in _human_parts(message.get("content")) if isinstance(part, str)]
+    return _TIMESTAMP.sub("", "\n".join(texts), count=1).strip()
+
+
+def human_identity(message: Mapping[str, Any]) -> bytes:
+    """A hash of what the human sent, the same whether the client writes it as a string or as parts."""
+    texts: list[str] = []
+    others: list[object] = []
+    for part in _human_parts(message.get("content")):
+        texts.append(part) if isinstance(part, str) else others.append(part)
+    return hashlib.sha256(canonical_json(["\n".join(texts), others]).encode()).digest()
+
+
+def _human_parts(content: object) -> list[str | JsonObject]:
+    if isinstance(content, list):
+        parts: list[str | JsonObject] = []
+        for part in cast(list[object], content):
+            texts = text_parts([part])
+            if texts:
+                parts.extend(_own(texts[0]))
+            elif isinstance(part, dict):
+                parts.append(cast(JsonObject, part))  # an image, a file: no client was seen to inject those
+        return parts
+    return _own(content) if isinstance(content, str) else []
+
+
+def _own(text: str) -> list[str | JsonObject]:
+    own = _without_internal_context(text)
+    if "Runtime: " in own:
+        own = _RUNTIME_LINE.sub("", own)
+    own = own.strip()
+    return [own] if own and not own.startswith(_SYNTHETIC) else []
+
+
+def _without_internal_context(text: str) -> str:
+    # Searched by hand: a regular expression would be quadratic in a text that opens the mark over and over.
+    kept: list[str] = []
+    start = 0
+    while (begin := text.find(_INTERNAL_BEGIN, start)) >= 0:
+        end = text.find(_INTERNAL_END, begin)
+        if end < 0:
+            break
+        kept.append(text[start:begin])
+        start = end + len(_INTERNAL_END)
+    kept.append(text[start:])
+    return "".join(kept)

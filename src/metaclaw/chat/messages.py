@@ -1,0 +1,101 @@
+"""Messages as the field knows them, and when two of them are the same.
+
+Owns canonical JSON, content hashes, history chains and the plain text of a message; refuses to know HTTP, storage
+and who wrote a message. Invariant: a function here never changes a client's message, and the same content gives
+the same hash whatever the order of its keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message in canonical form: what the journal stores once."""
+
+    role: str
+    body: str
+    hash: bytes
+
+    def parsed(self) -> JsonObject:
+        return json.loads(self.body)
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces. Text stays readable; lone surrogates, which UTF-8 lacks, are escaped."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return text
+
+
+def freeze(message: Mapping[str, Any]) -> Message:
+    """``message`` in canonical form."""
+    body = canonical_json(message)
+    return Message(role=str(message.get("role", "")), body=body, hash=hashlib.sha256(body.encode()).digest())
+
+
+def chain_hashes(messages: Iterable[Message]) -> list[bytes]:
+    """For each message the hash of the history that ends with it."""
+    hashes: list[bytes] = []
+    parent = b""
+    for message in messages:
+        parent = hashlib.sha256(parent + message.hash).digest()
+        hashes.append(parent)
+    return hashes
+
+
+def text_parts(content: object) -> list[str]:
+    """The texts in ``content``, which is a string, a list of parts, or nothing."""
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    parts = cast(list[object], content)
+    return [text for part in parts if (text := _text_of_part(part)) is not None]
+
+
+def text_of(content: object) -> str:
+    """The text of ``content``; parts are joined by newlines, images and the like are left out."""
+    return "\n".join(text_parts(content))
+
+
+def answer_identity(message: Mapping[str, Any]) -> bytes:
+    """A hash of what an answer says and calls.
+
+    Ids of tool calls are left out (clients rewrite them), so is the white space around the text and in arguments.
+    """
+    calls = cast(Sequence[Mapping[str, Any]], message.get("tool_calls") or ())
+    said = text_of(message.get("content")).strip()
+    return hashlib.sha256(canonical_json([said, [_call_identity(call) for call in calls]]).encode()).digest()
+
+
+def _text_of_part(part: object) -> str | None:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict):
+        text = cast(JsonObject, part).get("text")
+        return text if isinstance(text, str) else None
+    return None
+
+
+def _call_identity(call: object) -> list[object]:
+    function: object = cast(JsonObject, call).get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return [call]
+    named = cast(JsonObject, function)
+    arguments = named.get("arguments")
+    # A model may write broken JSON: then its own text is what it called with.
+    with contextlib.suppress(ValueError):
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return [named.get("name"), arguments]

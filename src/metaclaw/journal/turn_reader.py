@@ -1,0 +1,163 @@
+"""Reading ``turns.db``, for the learner and the command line.
+
+Owns the queries; refuses to write. Invariant: every method fetches all it needs and returns, so that no read
+transaction outlives a call and the writer's log can always be checkpointed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from metaclaw.chat.humans import human_text, is_human
+from metaclaw.chat.messages import JsonObject, text_of
+from metaclaw.journal.database import open_reader
+from metaclaw.journal.turn_records import PolicySample, RecordedExchange, RecordedTurn
+
+_TURN = """
+    SELECT t.seq, t.id, t.agent, t.session, t.exchange, t.kind, t.dialect, t.model, t.upstream, t.request, t.head,
+        t.recalled, t.state, a.body AS answer, t.finish_reason, t.status, t.error, t.usage, t.opened_at,
+        t.first_byte_at, t.closed_at
+    FROM turns AS t LEFT JOIN messages AS a ON a.hash = t.answer
+"""
+_CHAIN = """
+    WITH RECURSIVE history (depth, parent, message) AS (
+        SELECT 0, parent, message FROM links WHERE hash = :head
+        UNION ALL
+        SELECT depth + 1, links.parent, links.message FROM links JOIN history ON links.hash = history.parent
+    )
+    SELECT messages.body FROM history JOIN messages ON messages.hash = history.message ORDER BY depth DESC
+"""
+
+
+class TurnReader:
+    """A read-only view. One thread at a time may use it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._connection.row_factory = sqlite3.Row
+
+    @classmethod
+    def open(cls, path: Path) -> TurnReader:
+        """Open ``turns.db``; raises ``JournalError`` when there is none."""
+        return cls(open_reader(path))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> TurnReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def turn(self, turn_id: str) -> RecordedTurn | None:
+        """One turn by its id."""
+        row = self._connection.execute(f"{_TURN} WHERE t.id = ?", (turn_id,)).fetchone()
+        return None if row is None else _turn(row)
+
+    def turns(self, *, after_seq: int = 0, agent: str | None = None, limit: int = 500) -> list[RecordedTurn]:
+        """Turns of every kind and state, in the order of their opening."""
+        rows = self._connection.execute(
+            f"{_TURN} WHERE t.seq > ?1 AND (?2 IS NULL OR t.agent = ?2) ORDER BY t.seq LIMIT ?3",
+            (after_seq, agent, limit),
+        )
+        return [_turn(row) for row in rows.fetchall()]
+
+    def messages(self, turn: RecordedTurn) -> list[JsonObject]:
+        """The history that the client sent in ``turn``."""
+        if turn.head is None:
+            return []
+        return [json.loads(body) for (body,) in self._connection.execute(_CHAIN, {"head": turn.head}).fetchall()]
+
+    def sample(self, turn_id: str) -> PolicySample | None:
+        """What the policy drew in a turn; ``None`` when another model answered it."""
+        row = self._connection.execute("SELECT * FROM samples WHERE turn = ?", (turn_id,)).fetchone()
+        return None if row is None else _sample(row)
+
+    def exchanges(self, *, after_seq: int = 0, agent: str | None = None, limit: int = 500) -> list[RecordedExchange]:
+        """Exchanges with a main turn opened after ``after_seq``, by their last turn; each with all its main turns."""
+        rows = self._connection.execute(
+            """
+            SELECT exchange FROM turns WHERE kind = 'main' AND seq > ?1 AND (?2 IS NULL OR agent = ?2)
+            GROUP BY exchange ORDER BY max(seq) LIMIT ?3
+            """,
+            (after_seq, agent, limit),
+        )
+        found = [self.exchange(exchange) for (exchange,) in rows.fetchall()]
+        return [exchange for exchange in found if exchange is not None]
+
+    def exchange(self, exchange_id: str) -> RecordedExchange | None:
+        """One exchange with its main turns; ``None`` when it has none."""
+        rows = self._connection.execute(
+            f"{_TURN} WHERE t.exchange = ? AND t.kind = 'main' ORDER BY t.seq", (exchange_id,)
+        ).fetchall()
+        return self._exchange([_turn(row) for row in rows]) if rows else None
+
+    def last_seq(self) -> int:
+        """The number of the newest turn, 0 when there is none."""
+        (seq,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM turns").fetchone()
+        return seq
+
+    def _exchange(self, turns: Sequence[RecordedTurn]) -> RecordedExchange:
+        last = turns[-1]
+        answered = [turn for turn in turns if turn.state == "done" and turn.answer is not None]
+        return RecordedExchange(
+            id=last.exchange,
+            agent=last.agent,
+            session=last.session,
+            turns=tuple(turns),
+            human=self._human(last.head),
+            answer=text_of(answered[-1].answer.get("content")) if answered and answered[-1].answer else "",
+            recalled=tuple(dict.fromkeys(name for turn in turns for name in turn.recalled)),
+            has_later=self._has_later(last),
+            is_open=any(turn.state == "open" for turn in turns),
+            closed_at=max((turn.closed_at for turn in turns if turn.closed_at is not None), default=None),
+        )
+
+    def _human(self, head: bytes | None) -> str:
+        # From the end backwards: in a long history the human's message is among the last.
+        while head is not None:
+            head, body = self._connection.execute(
+                "SELECT l.parent, m.body FROM links AS l JOIN messages AS m ON m.hash = l.message WHERE l.hash = ?",
+                (head,),
+            ).fetchone()
+            message: JsonObject = json.loads(body)
+            if is_human(message):
+                return human_text(message)
+        return ""
+
+    def _has_later(self, last: RecordedTurn) -> bool:
+        row = self._connection.execute(
+            """
+            SELECT 1 FROM turns WHERE agent = ? AND session = ? AND seq > ? AND kind = 'main' AND exchange <> ? LIMIT 1
+            """,
+            (last.agent, last.session, last.seq, last.exchange),
+        ).fetchone()
+        return row is not None
+
+
+def _turn(row: sqlite3.Row) -> RecordedTurn:
+    fields: dict[str, Any] = dict(zip(row.keys(), row, strict=True))
+    fields["request"] = json.loads(fields["request"])
+    fields["recalled"] = tuple(json.loads(fields["recalled"]))
+    fields["answer"] = _optional_json(fields["answer"])
+    fields["usage"] = _optional_json(fields["usage"])
+    return RecordedTurn(**fields)
+
+
+def _sample(row: sqlite3.Row) -> PolicySample:
+    fields: dict[str, Any] = dict(zip(row.keys(), row, strict=True))
+    del fields["turn"]
+    fields["spans"] = tuple((kind, start, end) for kind, start, end in json.loads(fields["spans"]))
+    return PolicySample(**fields)
+
+
+def _optional_json(text: str | None) -> JsonObject | None:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,138 @@
+"""What is recorded of a turn.
+
+Owns the plain data that goes into and comes out of ``turns.db``; refuses to know SQL. Invariant: token arrays are
+bytes from end to end (little-endian int32 and float32), so nothing is converted on the way to training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metaclaw.chat.messages import JsonObject, Message
+
+TurnKind = Literal["main", "side"]
+EndState = Literal["done", "failed", "cut"]
+TurnState = Literal["open", "done", "failed", "cut"]
+Span = tuple[str, int, int]
+
+POLICY = "policy"  # the name of the upstream that is our own policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """A turn before its upstream is called. ``messages`` are those of the client, without what was recalled."""
+
+    id: str
+    agent: str
+    session: str
+    exchange: str
+    kind: TurnKind
+    dialect: str
+    model: str
+    upstream: str
+    request: str  # JSON: the body without its messages
+    messages: tuple[Message, ...]
+    recalled: tuple[str, ...] = ()
+    opened_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySample:
+    """What the policy's sampler saw and drew in one turn. ``version`` 0 is the base model."""
+
+    agent: str
+    version: int
+    model: str
+    prompt_tokens: bytes  # int32
+    tokens: bytes  # int32
+    logprobs: bytes  # float32, as sampled
+    logprobs_full: bytes  # float32, temperature 1, full vocabulary
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    stop_reason: str
+    spans: tuple[Span, ...]
+    renderer: str
+    untrainable: str | None = None  # why it must not be trained on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEnd:
+    """How a turn ended. ``upstream`` is given when another one answered than the turn was opened for."""
+
+    state: EndState
+    closed_at: float
+    answer: Message | None = None
+    finish_reason: str | None = None
+    status: int | None = None
+    error: str | None = None
+    usage: JsonObject | None = None
+    first_byte_at: float | None = None
+    upstream: str | None = None
+    sample: PolicySample | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallBlock:
+    """What was recalled for one human message; an empty text when nothing fitted."""
+
+    text: str
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """Which human message: the hash of it and of the answer before it, counted from 0 within one history."""
+
+    hash: bytes
+    occurrence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTurn:
+    """A turn as read back."""
+
+    seq: int
+    id: str
+    agent: str
+    session: str
+    exchange: str
+    kind: TurnKind
+    dialect: str
+    model: str
+    upstream: str
+    request: JsonObject
+    head: bytes | None
+    recalled: tuple[str, ...]
+    state: TurnState
+    answer: JsonObject | None
+    finish_reason: str | None
+    status: int | None
+    error: str | None
+    usage: JsonObject | None
+    opened_at: float
+    first_byte_at: float | None
+    closed_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedExchange:
+    """The main turns of one human message, in the order of their opening.
+
+    ``human`` is the human's own text; ``answer`` the text of the last turn that was done (empty when there is none or
+    when it only called tools). ``has_later`` says that a later exchange of the session exists, ``is_open`` that a turn
+    still runs; ``closed_at`` is the end of the last closed turn.
+    """
+
+    id: str
+    agent: str
+    session: str
+    turns: tuple[RecordedTurn, ...]
+    human: str
+    answer: str
+    recalled: tuple[str, ...]
+    has_later: bool
+    is_open: bool
+    closed_at: float | None

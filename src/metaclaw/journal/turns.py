@@ -1,0 +1,36 @@
+"""``turns.db``: what was asked, what was answered, what the policy drew.
+
+The public names of this half of the journal: ``TurnJournal`` writes (the gateway alone), ``TurnReader`` reads.
+"""
+
+from metaclaw.journal.turn_reader import TurnReader
+from metaclaw.journal.turn_records import (
+    POLICY,
+    BlockKey,
+    EndState,
+    NewTurn,
+    PolicySample,
+    RecallBlock,
+    RecordedExchange,
+    RecordedTurn,
+    TurnEnd,
+    TurnKind,
+    TurnState,
+)
+from metaclaw.journal.turn_writer import TurnJournal
+
+__all__ = [
+    "POLICY",
+    "BlockKey",
+    "EndState",
+    "NewTurn",
+    "PolicySample",
+    "RecallBlock",
+    "RecordedExchange",
+    "RecordedTurn",
+    "TurnEnd",
+    "TurnJournal",
+    "TurnKind",
+    "TurnReader",
+    "TurnState",
+]
