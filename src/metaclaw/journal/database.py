@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -43,7 +43,9 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open an existing ``path`` read-only. Raises ``JournalError`` when it is missing or unreadable."""
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
@@ -53,7 +55,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """A short write transaction: all of it or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -75,7 +77,8 @@ def _migrate(connection: sqlite3.Connection, schema: str) -> None:
         newest = files[-1][0]
         if current > newest:
             raise JournalError(
-                f"this journal has schema {current}, written by a newer MetaClaw; this release knows {newest}. Upgrade MetaClaw."
+                f"this journal has schema {current}, written by a newer MetaClaw; this release knows {newest}. "
+                "Upgrade MetaClaw."
             )
         for number, script in files:
             if number > current:

@@ -1,0 +1,112 @@
+"""From the chunks of a stream to the message that they make.
+
+Owns the folding of OpenAI chat deltas; refuses to know transport. Invariant: it never raises on what a provider
+sends; a chunk that makes no sense adds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.openai_chat import ChatAnswer, object_or_none, text_or_none
+from metaclaw.chat.sse import SseEvent
+
+
+class StreamAssembler:
+    """Add events in order, then ask for the ``answer``. Choices beyond the first are not kept."""
+
+    def __init__(self) -> None:
+        self._message: JsonObject = {}
+        self._calls: dict[int, JsonObject] = {}
+        self._finish_reason: str | None = None
+        self._usage: JsonObject | None = None
+        self._policy_record: JsonObject | None = None
+        self.is_done = False  # ``[DONE]`` or a finish reason came
+        self.error: JsonObject | None = None  # of an error event inside the stream
+
+    def add_event(self, event: SseEvent) -> None:
+        """Fold one server-sent event."""
+        if event.data is None:
+            return
+        if event.data.strip() == "[DONE]":
+            self.is_done = True
+            return
+        try:
+            chunk = json.loads(event.data)
+        except ValueError:
+            return
+        if isinstance(chunk, dict):
+            self.add(cast(JsonObject, chunk))
+
+    def add(self, chunk: JsonObject) -> None:
+        """Fold one chunk."""
+        self._usage = object_or_none(chunk.get("usage")) or self._usage
+        self._policy_record = object_or_none(chunk.get("policy_record")) or self._policy_record
+        if chunk.get("error") is not None:
+            self.error = object_or_none(chunk["error"]) or {"message": str(chunk["error"])}
+        choices: object = chunk.get("choices")
+        for choice in cast(list[object], choices) if isinstance(choices, list) else []:
+            if isinstance(choice, dict) and cast(JsonObject, choice).get("index", 0) == 0:
+                self._add_choice(cast(JsonObject, choice))
+
+    def answer(self) -> ChatAnswer:
+        """What has come so far; its message is ``None`` before the first delta."""
+        message = dict(self._message)
+        if self._calls:
+            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+        if message:
+            message = {"role": "assistant", "content": None, **message}
+        return ChatAnswer(
+            message=message or None,
+            finish_reason=self._finish_reason,
+            usage=self._usage,
+            policy_record=self._policy_record,
+        )
+
+    def _add_choice(self, choice: JsonObject) -> None:
+        reason = text_or_none(choice.get("finish_reason"))
+        if reason:
+            self._finish_reason, self.is_done = reason, True
+        delta = object_or_none(choice.get("delta")) or {}
+        for key, value in delta.items():
+            if key == "tool_calls":
+                self._add_calls(value)
+            elif key == "role":
+                self._message[key] = value or "assistant"
+            elif value is not None:
+                self._message[key] = _joined(self._message.get(key), value)
+
+    def _add_calls(self, deltas: object) -> None:
+        for delta in cast(list[object], deltas) if isinstance(deltas, list) else []:
+            if isinstance(delta, dict):
+                self._add_call(cast(JsonObject, delta))
+
+    def _add_call(self, delta: JsonObject) -> None:
+        call = self._calls.setdefault(self._call_index(delta), {"type": "function", "function": {}})
+        for key, value in delta.items():
+            if key == "function":
+                function = cast(JsonObject, call["function"])
+                for name, part in (object_or_none(value) or {}).items():
+                    if part is not None:
+                        function[name] = _joined(function.get(name), part)
+            elif key != "index" and value:
+                call[key] = value  # ids and types come whole
+
+    def _call_index(self, delta: JsonObject) -> int:
+        index = delta.get("index")
+        if isinstance(index, int):
+            return index
+        # Some servers omit it. Then an id begins a new call, and anything else goes on with the last one.
+        last = max(self._calls, default=-1)
+        is_new = last < 0 or (delta.get("id") and delta["id"] != self._calls[last].get("id"))
+        return last + 1 if is_new else last
+
+
+def _joined(so_far: object, value: object) -> object:
+    if isinstance(so_far, str) and isinstance(value, str):
+        return so_far + value
+    if isinstance(so_far, list) and isinstance(value, list):
+        return [*cast(list[object], so_far), *cast(list[object], value)]
+    return value
