@@ -1,0 +1,328 @@
+"""The one writer of ``learning.db``.
+
+Owns the life of judgements, samples, updates and versions; refuses to know how any of them is computed. Invariant: an
+update commits by its version's manifest. Whatever dies between two calls, no sample is in two versions, none is lost,
+and what serves is a committed version.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from metaclaw.errors import ConflictError, NotFoundError
+from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.learning_records import (
+    BASE_VERSION,
+    Baseline,
+    JsonObject,
+    Judgement,
+    NewVersion,
+    Recovery,
+    Sample,
+    Version,
+)
+
+Clock = Callable[[], float]
+
+_SAMPLE = "SELECT turn, exchange, agent, version, reward, sampled_at FROM samples"
+
+
+class LearningJournal:
+    """Every public method is one transaction; any thread may call it."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock = time.time) -> None:
+        self._connection = connection
+        self._connection.row_factory = sqlite3.Row
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock = time.time) -> LearningJournal:
+        """Open ``learning.db``, creating and migrating it as needed; raises ``JournalError``."""
+        return cls(open_writer(path, "learning"), clock)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> LearningJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def recover(self) -> Recovery:
+        """Call once at start: updates that were running died with their process, so their samples are pending again."""
+        with self._write() as db:
+            samples = db.execute(
+                """
+                UPDATE samples SET state = 'pending', claimed_by = NULL, changed_at = ?
+                WHERE state = 'claimed' AND claimed_by IN (SELECT id FROM updates WHERE state = 'running')
+                """,
+                (self._clock(),),
+            ).rowcount
+            updates = db.execute(
+                "UPDATE updates SET state = 'aborted', reason = ?, finished_at = ? WHERE state = 'running'",
+                ("the learner ended during this update", self._clock()),
+            ).rowcount
+        return Recovery(updates=updates, samples=samples)
+
+    # Judgements
+
+    def judgements(self, exchanges: Sequence[str]) -> dict[str, Judgement]:
+        """The judgements that exist of ``exchanges``, by exchange."""
+        with self._read() as db:
+            rows = db.execute(
+                "SELECT * FROM judgements WHERE exchange IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(exchanges)),),
+            ).fetchall()
+        return {row["exchange"]: _judgement(row) for row in rows}
+
+    def record_verdict(
+        self, *, exchange: str, agent: str, judge: str, score: float, detail: JsonObject, samples: Sequence[Sample]
+    ) -> None:
+        """Record a score and the samples that it makes trainable. A turn that is known already keeps its state."""
+        with self._write() as db:
+            self._judge(db, exchange, agent, "judged", score, judge, detail)
+            db.executemany(
+                """
+                INSERT INTO samples (turn, exchange, agent, version, reward, state, sampled_at, changed_at)
+                VALUES (?, ?, ?, ?, ?, 'pending', ?, ?) ON CONFLICT (turn) DO NOTHING
+                """,
+                [(s.turn, s.exchange, s.agent, s.version, s.reward, s.sampled_at, self._clock()) for s in samples],
+            )
+
+    def record_failure(self, *, exchange: str, agent: str, judge: str, detail: JsonObject) -> int:
+        """Record that a judge failed: no score, and so no sample. Return the number of attempts so far."""
+        with self._write() as db:
+            return self._judge(db, exchange, agent, "failed", None, judge, detail)
+
+    # Samples and updates
+
+    def pending(self, agent: str) -> list[Sample]:
+        """The samples of ``agent`` that wait for an update, oldest first."""
+        with self._read() as db:
+            rows = db.execute(
+                f"{_SAMPLE} WHERE agent = ? AND state = 'pending' ORDER BY sampled_at, turn", (agent,)
+            ).fetchall()
+        return [Sample(**dict(row)) for row in rows]
+
+    def agents_with_pending(self) -> list[str]:
+        """The agents that an update could be for."""
+        with self._read() as db:
+            rows = db.execute("SELECT DISTINCT agent FROM samples WHERE state = 'pending' ORDER BY agent").fetchall()
+        return [row["agent"] for row in rows]
+
+    def expire(self, turns: Sequence[str]) -> int:
+        """Give up pending samples that a rule excludes; return how many they were."""
+        with self._write() as db:
+            return db.execute(
+                """
+                UPDATE samples SET state = 'expired', changed_at = ?
+                WHERE state = 'pending' AND turn IN (SELECT value FROM json_each(?))
+                """,
+                (self._clock(), json.dumps(list(turns))),
+            ).rowcount
+
+    def claim(self, agent: str, parent: int, turns: Sequence[str]) -> int:
+        """Open an update from version ``parent`` on pending ``turns``; return its id.
+
+        Raises ``ConflictError``, and claims nothing, when one of the turns is not pending.
+        """
+        with self._write() as db:
+            update_id = db.execute(
+                "INSERT INTO updates (agent, parent, state, started_at) VALUES (?, ?, 'running', ?)",
+                (agent, parent, self._clock()),
+            ).lastrowid
+            assert update_id is not None
+            claimed = db.execute(
+                """
+                UPDATE samples SET state = 'claimed', claimed_by = ?, changed_at = ?
+                WHERE state = 'pending' AND agent = ? AND turn IN (SELECT value FROM json_each(?))
+                """,
+                (update_id, self._clock(), agent, json.dumps(list(turns))),
+            ).rowcount
+            if claimed != len(turns):
+                raise ConflictError(f"{len(turns) - claimed} of {len(turns)} samples of {agent!r} are not pending")
+        return update_id
+
+    def commit(
+        self, update_id: int, version: NewVersion, *, number: int, baseline: Baseline, metrics: Mapping[str, object]
+    ) -> Version:
+        """Make the update's result version ``number`` and let it serve; its claimed samples are the manifest.
+
+        Raises ``ConflictError`` when the update is not running any more, when ``number`` is not the next one, or when
+        another version than the update's parent serves by now: a rollback made meanwhile must not be undone.
+        """
+        now = self._clock()
+        with self._write() as db:
+            agent, parent = self._require_running(db, update_id)
+            if number != self._next_version(db, agent):
+                raise ConflictError(f"version {number} of {agent!r} is not the next one")
+            if self._serving(db, agent) != parent:
+                raise ConflictError(f"{agent!r} was set to another version while update {update_id} ran")
+            db.execute(
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (agent, number, parent, update_id, version.base_model, version.state_path, version.sampler_path, now),
+            )
+            db.execute(
+                "INSERT INTO manifests SELECT turn, agent, ? FROM samples WHERE claimed_by = ? AND state = 'claimed'",
+                (number, update_id),
+            )
+            self._finish(db, update_id, "committed", None, "consumed", metrics)
+            self._set_baseline(db, agent, baseline)
+            self._serve(db, agent, number, f"update {update_id}")
+            row = db.execute("SELECT * FROM versions WHERE update_id = ?", (update_id,)).fetchone()
+        return Version(**dict(row))
+
+    def reject(self, update_id: int, reason: str, *, baseline: Baseline, metrics: Mapping[str, object]) -> None:
+        """The gate refused the update: its samples are spent, their rewards count, and what serves stays."""
+        with self._write() as db:
+            agent, _ = self._require_running(db, update_id)
+            self._finish(db, update_id, "rejected", reason, "rejected", metrics)
+            self._set_baseline(db, agent, baseline)
+
+    def abort(self, update_id: int, reason: str) -> None:
+        """The update could not be finished: its samples are pending again."""
+        with self._write() as db:
+            self._require_running(db, update_id)
+            self._finish(db, update_id, "aborted", reason, "pending", {})
+
+    def baseline(self, agent: str) -> Baseline | None:
+        """The agent's reward baseline; ``None`` before its first update."""
+        with self._read() as db:
+            row = db.execute("SELECT value, num_rewards FROM baselines WHERE agent = ?", (agent,)).fetchone()
+        return None if row is None else Baseline(**dict(row))
+
+    # Versions
+
+    def serving(self, agent: str) -> int:
+        """The version that serves ``agent``; ``BASE_VERSION`` when nothing was trained or all was rolled back."""
+        with self._read() as db:
+            return self._serving(db, agent)
+
+    def next_version(self, agent: str) -> int:
+        """The number that the next committed version of ``agent`` gets."""
+        with self._read() as db:
+            return self._next_version(db, agent)
+
+    def version(self, agent: str, number: int) -> Version:
+        """One committed version; raises ``NotFoundError``."""
+        with self._read() as db:
+            row = db.execute("SELECT * FROM versions WHERE agent = ? AND version = ?", (agent, number)).fetchone()
+        if row is None:
+            raise NotFoundError(f"agent {agent!r} has no version {number}")
+        return Version(**dict(row))
+
+    def versions(self, agent: str) -> list[Version]:
+        """All committed versions of ``agent``, oldest first."""
+        with self._read() as db:
+            rows = db.execute("SELECT * FROM versions WHERE agent = ? ORDER BY version", (agent,)).fetchall()
+        return [Version(**dict(row)) for row in rows]
+
+    def serve(self, agent: str, number: int, why: str) -> None:
+        """Let another version serve; ``BASE_VERSION`` is always possible. Raises ``NotFoundError``."""
+        if number != BASE_VERSION:
+            self.version(agent, number)
+        with self._write() as db:
+            self._serve(db, agent, number, why)
+
+    # Inside a transaction
+
+    def _judge(
+        self,
+        db: sqlite3.Connection,
+        exchange: str,
+        agent: str,
+        state: str,
+        score: float | None,
+        judge: str,
+        detail: JsonObject,
+    ) -> int:
+        row = db.execute(
+            """
+            INSERT INTO judgements (exchange, agent, state, score, judge, detail, judged_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (exchange) DO UPDATE SET state = excluded.state, score = excluded.score, judge = excluded.judge,
+                detail = excluded.detail, judged_at = excluded.judged_at, attempts = attempts + 1
+            WHERE state = 'failed'
+            RETURNING attempts
+            """,
+            (exchange, agent, state, score, judge, json.dumps(detail, allow_nan=False), self._clock()),
+        ).fetchone()
+        if row is None:
+            raise ConflictError(f"exchange {exchange!r} has a verdict already")
+        return row["attempts"]
+
+    def _require_running(self, db: sqlite3.Connection, update_id: int) -> tuple[str, int]:
+        row = db.execute("SELECT agent, parent, state FROM updates WHERE id = ?", (update_id,)).fetchone()
+        if row is None or row["state"] != "running":
+            raise ConflictError(f"update {update_id} is {row['state'] if row else 'unknown'}, not running")
+        return row["agent"], row["parent"]
+
+    def _finish(
+        self,
+        db: sqlite3.Connection,
+        update_id: int,
+        state: str,
+        reason: str | None,
+        sample_state: str,
+        metrics: Mapping[str, object],
+    ) -> None:
+        now = self._clock()
+        db.execute(
+            """
+            UPDATE samples SET state = ?1, changed_at = ?2,
+                claimed_by = CASE WHEN ?1 = 'pending' THEN NULL ELSE claimed_by END
+            WHERE claimed_by = ?3 AND state = 'claimed'
+            """,
+            (sample_state, now, update_id),
+        )
+        db.execute(
+            "UPDATE updates SET state = ?, reason = ?, metrics = ?, finished_at = ? WHERE id = ?",
+            (state, reason, json.dumps(metrics, allow_nan=False), now, update_id),
+        )
+
+    def _set_baseline(self, db: sqlite3.Connection, agent: str, baseline: Baseline) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO baselines (agent, value, num_rewards) VALUES (?, ?, ?)",
+            (agent, baseline.value, baseline.num_rewards),
+        )
+
+    def _next_version(self, db: sqlite3.Connection, agent: str) -> int:
+        row = db.execute("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE agent = ?", (agent,)).fetchone()
+        return row[0]
+
+    def _serving(self, db: sqlite3.Connection, agent: str) -> int:
+        row = db.execute("SELECT version FROM serving WHERE agent = ?", (agent,)).fetchone()
+        return BASE_VERSION if row is None else row["version"]
+
+    def _serve(self, db: sqlite3.Connection, agent: str, number: int, why: str) -> None:
+        now = self._clock()
+        db.execute("INSERT OR REPLACE INTO serving (agent, version, since) VALUES (?, ?, ?)", (agent, number, now))
+        db.execute(
+            "INSERT INTO serving_history (agent, version, since, why) VALUES (?, ?, ?, ?)", (agent, number, now, why)
+        )
+
+    @contextmanager
+    def _read(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            yield self._connection
+
+    @contextmanager
+    def _write(self) -> Generator[sqlite3.Connection]:
+        with self._lock, transaction(self._connection):
+            yield self._connection
+
+
+def _judgement(row: sqlite3.Row) -> Judgement:
+    return Judgement(**{**dict(row), "detail": json.loads(row["detail"])})

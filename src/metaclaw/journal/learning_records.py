@@ -1,0 +1,96 @@
+"""What is recorded of learning.
+
+Owns the plain data that goes into and comes out of ``learning.db``; refuses to know SQL. Invariant: paths and turn
+ids are whole names, so that a record says by itself what it is about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+JudgementState = Literal["judged", "failed"]
+UpdateState = Literal["running", "committed", "rejected", "aborted"]
+SampleState = Literal["pending", "claimed", "consumed", "rejected", "expired"]
+JsonObject = dict[str, Any]
+
+BASE_VERSION = 0  # the base model without an adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdict on an exchange. ``score`` is ``None`` exactly when ``state`` is ``failed``."""
+
+    exchange: str
+    agent: str
+    state: JudgementState
+    score: float | None
+    judge: str
+    detail: JsonObject
+    attempts: int
+    judged_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One trainable turn with its reward. ``version`` is the policy version that sampled it."""
+
+    turn: str
+    exchange: str
+    agent: str
+    version: int
+    reward: float
+    sampled_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The expected reward of an agent and the number of rewards behind it."""
+
+    value: float
+    num_rewards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A version about to be committed; its number is the journal's to give."""
+
+    base_model: str
+    state_path: str
+    sampler_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A committed version of an agent's policy."""
+
+    agent: str
+    version: int
+    parent: int
+    update_id: int
+    base_model: str
+    state_path: str
+    sampler_path: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """One optimiser step and how it ended."""
+
+    id: int
+    agent: str
+    parent: int
+    state: UpdateState
+    reason: str | None
+    started_at: float
+    finished_at: float | None
+    metrics: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What a start found unfinished: updates that became aborted, and their samples that are pending again."""
+
+    updates: int
+    samples: int

@@ -1,0 +1,78 @@
+"""What an update needs of whoever trains.
+
+Owns the protocol and its plain results; refuses to know any SDK. Invariant: every call either returns what the trainer
+really did or raises ``BackendError``; after an error the run is closed and never used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from metaclaw.errors import BackendError
+from metaclaw.learner.datums import DatumGroup, Floats
+
+
+class RefusedDataError(BackendError):
+    """The trainer says that the request itself is at fault: sending the same data again cannot help."""
+
+    code = "training_data_refused"
+    retryable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A pass over the data: log-probabilities ``(T,)`` of each datum's targets, in order, over all groups."""
+
+    logprobs: tuple[Floats, ...]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedWeights:
+    """Where a version's two halves lie: to go on training from, and to sample from."""
+
+    state_path: str
+    sampler_path: str
+
+
+class TrainingRun(Protocol):
+    """Weights and optimiser state that live at the trainer."""
+
+    @property
+    def base_model(self) -> str:
+        """The trainer's own name of the base model."""
+        ...
+
+    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+        """Add up the gradients of all groups."""
+        ...
+
+    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+        """The same pass without gradients."""
+        ...
+
+    async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:
+        """One optimiser step over the gradients; returns the trainer's metrics."""
+        ...
+
+    async def save(self, name: str) -> SavedWeights:
+        """Save the state with its optimiser and the sampler weights under ``name``, which was never used before."""
+        ...
+
+    async def warm(self, sampler_path: str) -> None:
+        """Draw one token from ``sampler_path``, so that the first user does not wait for its loading."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the weights at the trainer. Never raises: whoever closes after an error wants the error."""
+        ...
+
+
+class TrainingBackend(Protocol):
+    """A trainer."""
+
+    async def open(self, state_path: str | None) -> TrainingRun:
+        """Resume from a saved state with its optimiser, or begin a new adapter."""
+        ...

@@ -1,0 +1,251 @@
+"""Training through the official Tinker SDK: our own training server, or the cloud it comes from.
+
+Owns the SDK's clients, their time limits and their errors; refuses to know what is trained, and why. Invariant: every
+future is awaited, no wait outlives ``rl.remote_timeout_s``, and whatever the SDK raises becomes a ``BackendError``
+that says what to do.
+
+The SDK retries a lost connection for five minutes in submissions and for ever while it polls for a result, and making
+its client blocks. So every call starts in a thread of its own, its future is watched from here, and a server that
+refuses three connections in a row is given up at once. Cancelling the watched future ends the SDK's retries too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+import tinker
+
+from metaclaw.config import RlSettings
+from metaclaw.errors import BackendError, ConfigError
+from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
+from metaclaw.learner.datums import Datum, DatumGroup, Floats
+from metaclaw.learner.threads import call_in_thread
+
+PROBE_EVERY_S = 2.0
+MAX_MISSED_PROBES = 3
+_CLOSE_TIMEOUT_S = 10.0
+_PREFIX = "tml-"  # the SDK refuses any other key
+
+T = TypeVar("T")
+
+
+class SdkFuture(Protocol[T]):
+    """The slice of the SDK's futures that is used."""
+
+    def future(self) -> Future[T]: ...
+
+
+def create(settings: RlSettings) -> TinkerBackend:
+    """The backend for ``rl.*``; raises ``ConfigError`` without a URL or a key."""
+    key = settings.remote_api_key.get_secret_value()
+    if not settings.remote_url:
+        raise ConfigError("rl.remote_url is empty: write where the training server listens")
+    if not key:
+        # Without one the SDK would look for a key of the cloud's and send that to this URL.
+        raise ConfigError(
+            "rl.remote_api_key is empty: write the key that `metaclaw train-server` printed at its first start"
+        )
+    link = Link(
+        url=settings.remote_url,
+        api_key=key if key.startswith(_PREFIX) else _PREFIX + key,
+        timeout_s=settings.remote_timeout_s,
+        is_probed=settings.backend == "remote",  # the cloud may be behind a proxy that only the SDK knows
+    )
+    return TinkerBackend(link, base_model=settings.model, rank=settings.lora_rank)
+
+
+class TinkerBackend:
+    """Opens runs, each in an SDK session of its own, so that ending one frees its memory at the server."""
+
+    def __init__(self, link: Link, *, base_model: str, rank: int) -> None:
+        self._link = link
+        self._base_model = base_model
+        self._rank = rank
+
+    async def open(self, state_path: str | None) -> TinkerRun:
+        """Resume ``state_path`` with its optimiser, or begin a new adapter of the base model."""
+        link = self._link
+        service = tinker.ServiceClient(base_url=link.url, api_key=link.api_key)
+        try:
+            if state_path is None:
+                base_model = self._base_model or await self._only_model()
+                client = await link.call(
+                    f"making an adapter of {base_model!r}",
+                    # Not the output layer: where embeddings are tied, that would change the input layer too.
+                    lambda: service.create_lora_training_client(base_model, rank=self._rank, train_unembed=False),
+                )
+            else:
+                client = await link.call(
+                    f"resuming {state_path}",
+                    lambda: service.create_training_client_from_state_with_optimizer(state_path),
+                )
+        except BackendError:
+            await link.close(service)
+            raise
+        return TinkerRun(link, service, client)
+
+    async def _only_model(self) -> str:
+        link = self._link
+        answer = await link.call(
+            "asking for the base model",
+            lambda: tinker.RestClient(base_url=link.url, api_key=link.api_key).get_server_capabilities(),
+        )
+        names = [model.model_name for model in answer.supported_models if model.model_name]
+        if len(names) != 1:
+            raise BackendError(f"{link.url} offers {len(names)} base models: name one of {names} in rl.model")
+        return names[0]
+
+
+class TinkerRun:
+    """One adapter with its optimiser, live at the server."""
+
+    def __init__(self, link: Link, service: tinker.ServiceClient, client: tinker.TrainingClient) -> None:
+        self._link = link
+        self._service = service
+        self._client = client
+
+    @property
+    def base_model(self) -> str:
+        return self._client.get_info().model_data.model_name or ""
+
+    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+        return await self._passes("forward_backward", self._client.forward_backward, groups)
+
+    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+        return await self._passes("forward", self._client.forward, groups)
+
+    async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:
+        # The SDK's eps of 1e-12 stays: advantages are divided by the tokens of the whole update, so gradients are tiny.
+        params = tinker.AdamParams(learning_rate=learning_rate, grad_clip_norm=grad_clip_norm)
+        answer = await self._link.call("optim_step", lambda: self._client.optim_step(params))
+        return dict(answer.metrics or {})
+
+    async def save(self, name: str) -> SavedWeights:
+        state = await self._link.call("save_state", lambda: self._client.save_state(name))
+        sampler = await self._link.call("save_weights_for_sampler", lambda: self._client.save_weights_for_sampler(name))
+        return SavedWeights(state_path=state.path, sampler_path=sampler.path)
+
+    async def warm(self, sampler_path: str) -> None:
+        sampler = await self._link.call(
+            f"loading {sampler_path}", lambda: self._service.create_sampling_client(model_path=sampler_path)
+        )
+        prompt = tinker.ModelInput.from_ints([0])
+        params = tinker.SamplingParams(max_tokens=1, temperature=1.0)
+        await self._link.call(f"sampling from {sampler_path}", lambda: sampler.sample(prompt, 1, params))
+
+    async def close(self) -> None:
+        await self._link.close(self._service)
+
+    async def _passes(
+        self, what: str, submit: Callable[..., SdkFuture[tinker.ForwardBackwardOutput]], groups: Sequence[DatumGroup]
+    ) -> Pass:
+        logprobs, metrics = list[Floats](), dict[str, float]()
+        for group in groups:
+            data = [_sdk_datum(datum) for datum in group.data]
+            output = await self._link.call(what, lambda: submit(data, group.loss, dict(group.config)))  # noqa: B023 - awaited here
+            logprobs += [_target_logprobs(record, datum) for record, datum in _paired(output, group)]
+            for key, value in output.metrics.items():
+                # Only sums add up over groups; of anything else the last group's stays.
+                metrics[key] = value + (metrics.get(key, 0.0) if key.endswith(":sum") else 0.0)
+        return Pass(logprobs=tuple(logprobs), metrics=metrics)
+
+
+class Link:
+    """How the server is reached, and for how long it is waited for."""
+
+    def __init__(self, *, url: str, api_key: str, timeout_s: float, is_probed: bool) -> None:
+        self.url = url
+        self.api_key = api_key
+        self._timeout_s = timeout_s
+        self._is_probed = is_probed
+
+    async def call(self, what: str, submit: Callable[[], SdkFuture[T]]) -> T:
+        """Start a request of the SDK and return its result."""
+        if not await self._answers():
+            raise self._unreachable(what)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                future = await call_in_thread(submit, timeout_s=self._timeout_s)
+                return await self._watched(what, future.future())
+        except BackendError:
+            raise
+        except Exception as error:  # a job: the SDK raises TinkerError, ValueError, RuntimeError, httpx's…
+            raise self._explained(what, error) from error
+
+    async def close(self, service: tinker.ServiceClient) -> None:
+        """End the SDK's session; a server that is gone needs no goodbye."""
+        if await self._answers():
+            future = asyncio.wrap_future(service.close("success").future())
+            await asyncio.wait({future}, timeout=_CLOSE_TIMEOUT_S)
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # looked at, so that asyncio does not complain that nobody did
+
+    async def _watched(self, what: str, future: Future[T]) -> T:
+        waiting, missed = asyncio.wrap_future(future), 0
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=PROBE_EVERY_S)
+                missed = 0 if waiting.done() or await self._answers() else missed + 1
+                if missed == MAX_MISSED_PROBES:
+                    raise self._unreachable(what)
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def _answers(self) -> bool:
+        if not self._is_probed:
+            return True
+        parts = urlsplit(self.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(PROBE_EVERY_S):
+                _, writer = await asyncio.open_connection(parts.hostname, port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    def _unreachable(self, what: str) -> BackendError:
+        return BackendError(
+            f"{what}: no training server answers at {self.url}. Start `metaclaw train-server`, or correct rl.remote_url"
+        )
+
+    def _explained(self, what: str, error: Exception) -> BackendError:
+        if isinstance(error, TimeoutError):
+            return BackendError(f"{what}: no result from {self.url} within rl.remote_timeout_s ({self._timeout_s:g} s)")
+        if isinstance(error, tinker.AuthenticationError | tinker.PermissionDeniedError):
+            return BackendError(f"{what}: {self.url} refused the key. Set rl.remote_api_key to the key of that server")
+        if isinstance(error, tinker.RequestFailedError) and error.category.value == "user":
+            return RefusedDataError(f"{what}: {self.url} refused the request: {error.message}")
+        return BackendError(f"{what}: {self.url} failed: {type(error).__name__}: {error}")
+
+
+def _sdk_datum(datum: Datum) -> tinker.Datum:
+    arrays: dict[str, Any] = {
+        "target_tokens": datum.targets_T,
+        "logprobs": datum.logprobs_T,
+        "advantages": datum.advantages_T,
+    }
+    return tinker.Datum(model_input=tinker.ModelInput.from_ints(datum.tokens_T.tolist()), loss_fn_inputs=arrays)
+
+
+def _paired(output: tinker.ForwardBackwardOutput, group: DatumGroup) -> list[tuple[Mapping[str, Any], Datum]]:
+    if len(output.loss_fn_outputs) != len(group.data):
+        raise BackendError(f"the trainer answered {len(output.loss_fn_outputs)} sequences for {len(group.data)}")
+    return list(zip(output.loss_fn_outputs, group.data, strict=True))
+
+
+def _target_logprobs(record: Mapping[str, Any], datum: Datum) -> Floats:
+    if "logprobs" not in record:
+        raise BackendError("the trainer's answer has no log-probabilities")
+    logprobs = np.asarray(record["logprobs"].to_numpy(), np.float32)
+    if logprobs.shape != datum.targets_T.shape:
+        raise BackendError(
+            f"the trainer answered log-probabilities of shape {logprobs.shape} for {datum.targets_T.shape}"
+        )
+    return logprobs

@@ -1,0 +1,84 @@
+"""Which pending samples an update takes, or why it must wait.
+
+Owns the limits of age, staleness and size; refuses to know tokens and storage. Invariant: an exchange is taken whole,
+each sample that is left out stays pending or is expired by a named rule, and the choice depends on its arguments alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from metaclaw.config import UpdateSettings
+from metaclaw.journal.learning_records import Baseline, Sample
+from metaclaw.learner.advantages import num_informative, surprises
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What an update trains on. ``surprise`` is ``reward - baseline`` of each exchange."""
+
+    samples: tuple[Sample, ...]
+    surprise: Mapping[str, float]
+    baseline: Baseline | None
+    baseline_after: Baseline
+    mean_reward: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """``batch`` is ``None`` while an update must wait, and ``waiting`` says for what."""
+
+    batch: Batch | None
+    waiting: str
+    expired: Mapping[str, tuple[str, ...]]  # rule -> turns
+
+
+def select(
+    pending: Sequence[Sample], *, parent: int, baseline: Baseline | None, now: float, limits: UpdateSettings
+) -> Selection:
+    """Choose the oldest exchanges that are young enough for an update of version ``parent``."""
+    expired: dict[str, tuple[str, ...]] = defaultdict(tuple)
+    fresh: dict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(pending, key=lambda sample: (sample.sampled_at, sample.turn)):
+        rule = _too_old(sample, parent, now, limits)
+        if rule is None:
+            fresh[sample.exchange].append(sample)
+        else:
+            expired[rule] += (sample.turn,)
+    taken = list(fresh.values())[: limits.max_exchanges]
+    if len(taken) < limits.min_exchanges:
+        return Selection(
+            batch=None, waiting=f"{len(taken)} of {limits.min_exchanges} judged exchanges", expired=expired
+        )
+    batch = _batch(taken, baseline, limits)
+    informative = num_informative(list(batch.surprise.values()))
+    if informative >= limits.min_informative:
+        return Selection(batch=batch, waiting="", expired=expired)
+    if len(taken) == limits.max_exchanges:
+        # A full batch without signal would wait for ever, and everything after it too.
+        expired["uninformative"] = tuple(sample.turn for sample in batch.samples)
+    waiting = f"{informative} of {limits.min_informative} exchanges that differ from the baseline"
+    return Selection(batch=None, waiting=waiting, expired=expired)
+
+
+def _too_old(sample: Sample, parent: int, now: float, limits: UpdateSettings) -> str | None:
+    # After a rollback a sample can come from a later version than the parent; that is just as far away.
+    if abs(parent - sample.version) > limits.max_staleness:
+        return "stale"
+    return "too_old" if now - sample.sampled_at > limits.max_age_days * _DAY_S else None
+
+
+def _batch(exchanges: Sequence[Sequence[Sample]], baseline: Baseline | None, limits: UpdateSettings) -> Batch:
+    rewards = [samples[0].reward for samples in exchanges]
+    differences, after = surprises(rewards, baseline, limits.baseline_decay)
+    return Batch(
+        samples=tuple(sample for samples in exchanges for sample in samples),
+        surprise={samples[0].exchange: value for samples, value in zip(exchanges, differences, strict=True)},
+        baseline=baseline,
+        baseline_after=after,
+        mean_reward=sum(rewards) / len(rewards),
+    )

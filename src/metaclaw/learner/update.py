@@ -1,0 +1,263 @@
+"""One update: from judged turns to a version that serves.
+
+Owns the order of its steps; refuses to know the arithmetic of any of them. Invariant: a version and the samples it
+consumed are committed in one transaction after everything it consists of exists; whatever fails before leaves the
+serving version and the samples as they were, except that the gate's refusal spends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaclaw.config import UpdateSettings
+from metaclaw.errors import BackendError, ConflictError
+from metaclaw.journal.learning import Clock, LearningJournal
+from metaclaw.journal.learning_records import BASE_VERSION, NewVersion, Version
+from metaclaw.journal.turn_reader import TurnReader
+from metaclaw.learner.backends.backend import Pass, RefusedDataError, TrainingBackend, TrainingRun
+from metaclaw.learner.batches import Batch, Selection, select
+from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
+from metaclaw.learner.exclusions import exclusion
+from metaclaw.learner.gate import refusal
+from metaclaw.learner.measurements import json_safe, measure
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """No update yet, and for what it waits."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The update was made and refused."""
+
+    update_id: int
+    reason: str
+
+
+Outcome = Waiting | Rejected | Version
+
+
+class Updater:
+    """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between."""
+
+    def __init__(
+        self,
+        *,
+        journal: LearningJournal,
+        turns_db: Path,
+        backend: TrainingBackend,
+        settings: UpdateSettings,
+        new_suffix: Callable[[], str],
+        clock: Clock = time.time,
+    ) -> None:
+        self._journal = journal
+        self._turns_db = turns_db
+        self._backend = backend
+        self._settings = settings
+        self._new_suffix = new_suffix
+        self._clock = clock
+        self._live: dict[str, tuple[int, TrainingRun]] = {}
+
+    async def attempt(self, agent: str) -> Outcome:
+        """Make one update of ``agent`` if it is due.
+
+        Raises ``BackendError`` when the trainer fails, and ``ConflictError`` when the agent was rolled back meanwhile;
+        in both cases the samples are pending again.
+        """
+        parent = await asyncio.to_thread(self._journal.serving, agent)
+        prepared = await asyncio.to_thread(self._prepare, agent, parent)
+        if isinstance(prepared, Waiting):
+            return prepared
+        # Nothing is claimed before the trainer is there: while it is down, there are no aborted updates, only a wait.
+        run = await self._resumed(agent, parent)
+        turns = [sample.turn for sample in prepared.batch.samples]
+        update_id = await asyncio.to_thread(self._journal.claim, agent, parent, turns)
+        try:
+            return await self._train(agent, parent, update_id, prepared, run)
+        except RefusedDataError as error:
+            await self._drop(agent)
+            return await self._reject(update_id, prepared, str(error), {})
+        except (BackendError, ConflictError, asyncio.CancelledError) as error:
+            self._abort(update_id, error)
+            await self._drop(agent)
+            raise
+
+    async def close(self) -> None:
+        """Let go of everything live at the trainer."""
+        for agent in list(self._live):
+            await self._drop(agent)
+
+    def _prepare(self, agent: str, parent: int) -> Waiting | Prepared:
+        journal = self._journal
+        selection = select(
+            journal.pending(agent),
+            parent=parent,
+            baseline=journal.baseline(agent),
+            now=self._clock(),
+            limits=self._settings,
+        )
+        self._expire(agent, selection)
+        if selection.batch is None:
+            return Waiting(reason=selection.waiting)
+        with TurnReader.open(self._turns_db) as reader:
+            turns, unusable = _recorded(selection.batch, reader)
+        if unusable:
+            # What was chosen cannot be trained as a whole: give those up and choose again at the next attempt.
+            self._journal.expire(unusable)
+            _log.warning("%s: %d pending turns are not in the turn journal any more", agent, len(unusable))
+            return Waiting(reason="turns that are no longer recorded were left out")
+        return Prepared(
+            number=journal.next_version(agent),
+            batch=selection.batch,
+            groups=build_groups(turns, self._settings),
+            learning_rate=self._learning_rate(agent, parent),
+            excluded=Counter({rule: len(turns) for rule, turns in selection.expired.items()}),
+        )
+
+    def _expire(self, agent: str, selection: Selection) -> None:
+        for rule, turns in selection.expired.items():
+            _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns), rule)
+
+    def _learning_rate(self, agent: str, parent: int) -> float:
+        versions = {version.version: version for version in self._journal.versions(agent)}
+        age, number = 0, parent
+        while number != BASE_VERSION:  # a rollback to the base model warms up anew
+            age, number = age + 1, versions[number].parent
+        return self._settings.learning_rate * min(1.0, (age + 1) / max(1, self._settings.warmup_updates))
+
+    async def _resumed(self, agent: str, parent: int) -> TrainingRun:
+        if agent in self._live:
+            version, run = self._live[agent]
+            if version == parent:
+                return run
+            await self._drop(agent)
+        state_path = None
+        if parent != BASE_VERSION:
+            state_path = (await asyncio.to_thread(self._journal.version, agent, parent)).state_path
+        run = await self._backend.open(state_path)
+        self._live[agent] = (parent, run)
+        return run
+
+    async def _train(self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun) -> Outcome:
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "forward_backward"):
+            before = await run.forward_backward(prepared.groups)
+        with _timed(seconds, "optim_step"):
+            step = await run.optim_step(
+                learning_rate=prepared.learning_rate, grad_clip_norm=self._settings.grad_clip_norm
+            )
+        with _timed(seconds, "forward"):
+            after = await run.forward(prepared.groups)
+        numbers = self._numbers(prepared, parent, before, step, after)
+        reason = refusal(numbers, max_kl=self._settings.max_kl)
+        metrics = {**numbers, "excluded": dict(prepared.excluded), "seconds": seconds}
+        if reason is not None:
+            await self._drop(agent)  # its weights took the refused step
+            return await self._reject(update_id, prepared, reason, metrics)
+        with _timed(seconds, "save"):
+            saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
+        with _timed(seconds, "warm"):
+            await run.warm(saved.sampler_path)
+        new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
+        return await self._commit(agent, update_id, prepared, new, metrics, run)
+
+    async def _commit(
+        self,
+        agent: str,
+        update_id: int,
+        prepared: Prepared,
+        new: NewVersion,
+        metrics: Mapping[str, object],
+        run: TrainingRun,
+    ) -> Version:
+        def commit() -> Version:
+            return self._journal.commit(
+                update_id,
+                new,
+                number=prepared.number,
+                baseline=prepared.batch.baseline_after,
+                metrics=json_safe(metrics),
+            )
+
+        version = await asyncio.to_thread(commit)
+        self._live[agent] = (version.version, run)
+        _log.info("%s@%d serves: update %d %s", agent, version.version, update_id, json_safe(metrics))
+        return version
+
+    async def _reject(self, update_id: int, prepared: Prepared, reason: str, metrics: Mapping[str, object]) -> Rejected:
+        def reject() -> None:
+            self._journal.reject(update_id, reason, baseline=prepared.batch.baseline_after, metrics=json_safe(metrics))
+
+        await asyncio.to_thread(reject)
+        _log.warning("update %d is rejected: %s", update_id, reason)
+        return Rejected(update_id=update_id, reason=reason)
+
+    def _abort(self, update_id: int, error: BaseException) -> None:
+        reason = str(error) or "the learner was stopped"
+        try:
+            self._journal.abort(update_id, reason)
+        except ConflictError:
+            # Cancelled while the commit was on its way: it is done, and the journal is right.
+            _log.info("update %d was finished before it could be aborted", update_id)
+
+    async def _drop(self, agent: str) -> None:
+        if agent in self._live:
+            _, run = self._live.pop(agent)
+            await run.close()
+
+    def _numbers(
+        self, prepared: Prepared, parent: int, before: Pass, step: Mapping[str, float], after: Pass
+    ) -> dict[str, float]:
+        data = [datum for group in prepared.groups for datum in group.data]
+        batch = prepared.batch
+        return {
+            **{f"before/{key}": value for key, value in before.metrics.items()},
+            **{f"step/{key}": value for key, value in step.items()},
+            **measure(data, before.logprobs, after.logprobs, parent=parent),
+            "reward_mean": batch.mean_reward,
+            "baseline": batch.baseline_after.value,
+            "learning_rate": prepared.learning_rate,
+            "num_exchanges": float(len(batch.surprise)),
+            "num_turns": float(len(batch.samples)),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All that an update needs to know before it begins."""
+
+    number: int
+    batch: Batch
+    groups: tuple[DatumGroup, ...]
+    learning_rate: float
+    excluded: Counter[str]
+
+
+def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Sequence[str]]:
+    turns, unusable = list[TrainingTurn](), list[str]()
+    for sample in batch.samples:
+        recorded = reader.sample(sample.turn)
+        if recorded is None or exclusion(recorded) is not None:
+            unusable.append(sample.turn)
+        else:
+            turns.append(TrainingTurn(turn=sample.turn, sample=recorded, surprise=batch.surprise[sample.exchange]))
+    return turns, unusable
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Generator[None]:
+    started = time.monotonic()
+    yield
+    seconds[phase] = round(time.monotonic() - started, 3)
