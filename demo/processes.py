@@ -37,6 +37,8 @@ class Programs:
 
     home: Path
     settings: Mapping[str, str]
+    model: str = "smollm2"
+    verifier: str = "demo.verifier:judge"
     gateway_port: int = field(default_factory=lambda: free_port())
     server_port: int = field(default_factory=lambda: free_port())
     server_key: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -59,20 +61,27 @@ class Programs:
     async def __aenter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
         self._metaclaw(
-            "setup", "--yes", "--mode", "rl", "--port", str(self.gateway_port), "--rl-model", "smollm2",
+            "setup", "--yes", "--mode", "rl", "--port", str(self.gateway_port), "--rl-model", self.model,
             "--remote-url", self.server_url, "--remote-api-key", self.server_key,
-            "--judge-verifier", "demo.verifier:judge",
+            "--judge-verifier", self.verifier,
         )  # fmt: skip
         for key, value in self.settings.items():
             self._metaclaw("config", key, value)
         try:
-            await self._start(f"{self.server_url}/readyz", "train-server", "--port", str(self.server_port))
-            await self._start(f"http://127.0.0.1:{self.gateway_port}/healthz", "start")
+            await self.start_server()
+            await self.start_gateway()
         except BaseException:
             self._stop()
             raise
         self._watch = asyncio.create_task(self._watch_memory())
         return self
+
+    async def start_server(self) -> None:
+        await self._start(f"{self.server_url}/readyz", "train-server", "--port", str(self.server_port))
+
+    async def start_gateway(self) -> None:
+        """Start the gateway and the learner."""
+        await self._start(f"http://127.0.0.1:{self.gateway_port}/healthz", "start")
 
     async def __aexit__(self, *_: object) -> None:
         if self._watch:
