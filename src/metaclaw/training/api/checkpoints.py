@@ -1,0 +1,95 @@
+"""Checkpoints between the engine, the disk and the registry.
+
+Owns where a checkpoint's directory is and when it is recorded; refuses to know what is in it. Invariant: a
+registered checkpoint is complete, its path never means other weights later, and nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaclaw.errors import InvalidRequestError, NotFoundError
+from metaclaw.training.api.models import LiveModel, LiveModels
+from metaclaw.training.api.records import Checkpoint, CheckpointPath
+from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.workers import Worker
+from metaclaw.training.commands import SaveSampler, SaveState
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveOptions:
+    """What a client may say about a checkpoint."""
+
+    expires_at: float | None
+    metadata: dict[str, str]
+    is_ephemeral: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointStore:
+    """Saves, finds and deletes checkpoints under ``root``."""
+
+    root: Path
+    registry: Registry
+    models: LiveModels
+    engine: Worker
+    clock: Callable[[], float]
+
+    async def save(self, model: LiveModel, path: CheckpointPath, options: SaveOptions) -> Checkpoint:
+        """Write a new checkpoint of ``model``. Raises ``InvalidRequestError`` when the name was used before."""
+        if await self.registry.checkpoints.is_name_taken(path):
+            raise InvalidRequestError(
+                f"{path} exists or existed already; checkpoints are never overwritten, choose a new name"
+            )
+        directory = self._directory(path)
+        await asyncio.to_thread(_clear, directory)
+        kind = SaveState if path.kind == "weights" else SaveSampler
+        answer = await self.models.call(model, kind(model_id=model.model_id, directory=str(directory)))
+        run = await self.registry.runs.get(model.model_id)
+        base = await self.engine.ready()
+        checkpoint = Checkpoint(
+            path=path, directory=directory, lora=run.lora, base_digest=base.base_digest, size_bytes=answer["size_bytes"],
+            created_at=self.clock(), expires_at=options.expires_at, is_ephemeral=options.is_ephemeral, is_public=False,
+            metadata=dict(options.metadata),
+        )  # fmt: skip
+        await self.registry.checkpoints.add(checkpoint)
+        return checkpoint
+
+    async def get(self, path: CheckpointPath) -> Checkpoint:
+        """A checkpoint that can be used now, or ``NotFoundError``."""
+        checkpoint = await self.registry.checkpoints.get(path)
+        if checkpoint.expires_at is not None and checkpoint.expires_at < self.clock():
+            raise NotFoundError(f"checkpoint {path} has expired")
+        return checkpoint
+
+    async def delete(self, checkpoint: Checkpoint) -> None:
+        """Forget first, then remove: a crash in between leaves files that nobody can load, not a broken checkpoint."""
+        await self.registry.checkpoints.mark_deleted(checkpoint.path, self.clock())
+        await asyncio.to_thread(shutil.rmtree, checkpoint.directory, True)
+
+    async def delete_expired(self) -> None:
+        for checkpoint in await self.registry.checkpoints.expired(self.clock()):
+            await self.delete(checkpoint)
+
+    def _directory(self, path: CheckpointPath) -> Path:
+        return self.root / _folder(path.model_id) / path.kind / path.name
+
+
+def _folder(model_id: str) -> str:
+    # Model ids hold ':', which some file systems refuse; the digest keeps two ids from becoming one folder.
+    return f"{_UNSAFE.sub('_', model_id)[:100]}-{hashlib.sha256(model_id.encode()).hexdigest()[:8]}"
+
+
+def _clear(directory: Path) -> None:
+    # Without a row in the registry this is what a killed process left behind; nobody was ever told of it.
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

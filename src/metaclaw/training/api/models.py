@@ -1,0 +1,131 @@
+"""The models in training: their jobs in order, and what becomes of them when the engine dies.
+
+Owns which model lives in which generation of the engine, and its lane; refuses to know the protocol's JSON and the
+files of checkpoints. Invariant: the jobs of one model run one at a time in the order of their ``seq_id``; a job for a
+model that is no longer in the engine fails with a sentence that says how to go on, and is never run on another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from metaclaw.errors import EngineError, NotFoundError
+from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.jobs import Job, run_job
+from metaclaw.training.api.ordering import Lane
+from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.workers import Worker
+from metaclaw.training.commands import CreateModel, EngineCommand, LoadModel, UnloadModel
+
+CREATION = 0  # the seq_id of the job that makes a model; the SDK's own begin with 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Submitted:
+    request_id: str
+    job: Job
+
+
+class LiveModel:
+    """One model of this run of the server."""
+
+    def __init__(self, model_id: str, session_id: str) -> None:
+        self.model_id = model_id
+        self.session_id = session_id
+        self.generation: int | None = None  # of the engine that holds it; None before creation and after the end
+        self.ended = ""  # why it is gone for good
+        self.lane = Lane[_Submitted](CREATION)
+        self.arrived = asyncio.Event()
+
+
+class LiveModels:
+    """All of them. ``run_lane`` is given each new model's loop to run in the background."""
+
+    def __init__(self, engine: Worker, registry: Registry, futures: Futures, tasks: asyncio.TaskGroup) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._futures = futures
+        self._tasks = tasks
+        self._models: dict[str, LiveModel] = {}
+
+    def submit(self, model_id: str, seq_id: int, digest: bytes, num_bytes: int, job: Callable[[LiveModel], Job]) -> str:
+        """Queue a job and return its request id at once; the same request again returns the same id.
+
+        Raises ``NotFoundError``, ``ConflictError`` or ``OverloadedError``.
+        """
+        model = self._models.get(model_id)
+        if model is None:
+            raise NotFoundError(
+                f"model {model_id[:120]!r} is not in training on this server: it was never made, its session ended, or "
+                "the server was restarted; resume from a checkpoint with create_training_client_from_state"
+            )
+        identity = f"seq_id {seq_id} of model {model_id}"
+        request_id = self._futures.find(identity, digest)
+        if request_id is None:
+            model.lane.admit(seq_id, num_bytes)
+            request_id = self._futures.open(identity, digest)
+            model.lane.put(seq_id, _Submitted(request_id=request_id, job=job(model)), num_bytes)
+            model.arrived.set()
+        return request_id
+
+    def open(self, model_id: str, session_id: str) -> None:
+        """Make room for a model that the next submitted job (``CREATION``) will make. Known ones stay as they are."""
+        if model_id not in self._models:
+            model = self._models[model_id] = LiveModel(model_id, session_id)
+            self._tasks.create_task(self._run_lane(model))
+
+    async def make(self, model: LiveModel, command: CreateModel | LoadModel) -> dict[str, Any]:
+        """Create the model in the engine as it is now."""
+        await self._engine.ready()
+        generation = self._engine.generation
+        answer = await self._engine.call(command, generation=generation)
+        model.generation = generation
+        return answer
+
+    async def call(self, model: LiveModel, command: EngineCommand) -> dict[str, Any]:
+        """Run a command on a model that exists. Raises ``EngineError`` that names a checkpoint if it is lost."""
+        if model.generation is None:
+            raise EngineError(await self._how_to_go_on(model, model.ended or "it could not be created"))
+        try:
+            return await self._engine.call(command, generation=model.generation)
+        except EngineError as error:
+            if self._engine.state == "ready" and self._engine.generation == model.generation:
+                raise
+            model.generation, model.ended = None, "the engine process that held it has ended"
+            raise EngineError(await self._how_to_go_on(model, model.ended)) from error
+
+    async def end_session(self, session_id: str, reason: str) -> None:
+        """Unload the models of a session. Jobs that wait for them fail."""
+        for model in [model for model in self._models.values() if model.session_id == session_id]:
+            generation, model.generation, model.ended = model.generation, None, reason
+            del self._models[model.model_id]
+            model.arrived.set()
+            if generation is not None and generation == self._engine.generation and self._engine.state == "ready":
+                await self._engine.call(UnloadModel(model_id=model.model_id), generation=generation)
+
+    def sessions(self) -> set[str]:
+        """Sessions that have models here."""
+        return {model.session_id for model in self._models.values()}
+
+    async def _run_lane(self, model: LiveModel) -> None:
+        while model.model_id in self._models:
+            submitted = model.lane.take()
+            if submitted is None:
+                model.arrived.clear()
+                await model.arrived.wait()
+            else:
+                await run_job(self._futures, submitted.request_id, submitted.job)
+        for submitted in model.lane.drain():
+            await run_job(self._futures, submitted.request_id, submitted.job)
+
+    async def _how_to_go_on(self, model: LiveModel, why: str) -> str:
+        saved, _ = await self._registry.checkpoints.latest(model_id=model.model_id, kind="weights", limit=1)
+        advice = (
+            f"resume from its last saved state {saved[0].path}"
+            if saved
+            else "no state of it was saved; start a new model"
+        )
+        return f"model {model.model_id} is lost: {why}. {advice[0].upper()}{advice[1:]}."
