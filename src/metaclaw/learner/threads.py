@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar
 T = TypeVar("T")
 
 
-async def call_in_thread(function: Callable[[], T], *, timeout_s: float) -> T:
+async def call_in_thread(function: Callable[[], T], *, timeout_s: float | None) -> T:
     """``function()`` in a thread of its own; raises ``TimeoutError`` after ``timeout_s`` and lets it run out alone."""
     loop = asyncio.get_running_loop()
     finished: asyncio.Future[Callable[[], T]] = loop.create_future()

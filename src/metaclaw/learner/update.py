@@ -27,26 +27,9 @@ from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate import refusal
 from metaclaw.learner.measurements import json_safe, measure
+from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """No update yet, and for what it waits."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """The update was made and refused."""
-
-    update_id: int
-    reason: str
-
-
-Outcome = Waiting | Rejected | Version
 
 
 class Updater:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import secrets
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from metaclaw.config import RlSettings
+from metaclaw.config import RlSettings, Settings
 from metaclaw.errors import ConfigError, MissingExtraError
+from metaclaw.journal.learning import LearningJournal
 
 if TYPE_CHECKING:
     from metaclaw.learner.backends.backend import TrainingBackend
+    from metaclaw.learner.update import Updater
 
-_MODULES = {"remote": "metaclaw.learner.backends.tinker_sdk", "tinker": "metaclaw.learner.backends.tinker_sdk"}
+_BACKENDS = {"remote": "metaclaw.learner.backends.tinker_sdk", "tinker": "metaclaw.learner.backends.tinker_sdk"}
 
 
 def load_backend(settings: RlSettings) -> TrainingBackend:
@@ -24,14 +28,28 @@ def load_backend(settings: RlSettings) -> TrainingBackend:
 
     Raises ``MissingExtraError`` when its packages are not installed, ``ConfigError`` when it has no URL or key.
     """
-    if settings.backend not in _MODULES:
-        raise ConfigError(f"rl.backend {settings.backend!r} is not known: use one of {', '.join(_MODULES)}")
+    if settings.backend not in _BACKENDS:
+        raise ConfigError(f"rl.backend {settings.backend!r} is not known: use one of {', '.join(_BACKENDS)}")
     os.environ["TINKER_TELEMETRY"] = "0"
     os.environ.pop("TINKER_CREDENTIAL_CMD", None)  # a server's answer can make the SDK run it in a shell
+    return _module(_BACKENDS[settings.backend]).create(settings)
+
+
+def load_updater(settings: Settings, journal: LearningJournal) -> Updater:
+    """What makes updates with the configured backend. Raises as ``load_backend`` does."""
+    return _module("metaclaw.learner.update").Updater(
+        journal=journal,
+        turns_db=settings.turns_db,
+        backend=load_backend(settings.rl),
+        settings=settings.rl.update,
+        new_suffix=lambda: secrets.token_hex(4),
+    )
+
+
+def _module(name: str) -> ModuleType:
     try:
-        module = importlib.import_module(_MODULES[settings.backend])
+        return importlib.import_module(name)
     except ImportError as error:
         raise MissingExtraError(
             f"training needs {error.name or 'more packages'}: pip install 'metaclaw[rl]'"
         ) from error
-    return module.create(settings)

@@ -1,0 +1,90 @@
+"""The learner's process: ``python -m metaclaw.learner``, with one line of settings on standard input.
+
+Owns what lives as long as the process; refuses to know how anything is learned. Invariant: it ends when its standard
+input does, because then its parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from typing import NoReturn
+
+from metaclaw.config import Settings
+from metaclaw.config_file import parse_settings
+from metaclaw.errors import MetaClawError
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.extras import load_updater
+from metaclaw.learner.inbox import Inbox
+from metaclaw.learner.judges.loading import load_judge
+from metaclaw.learner.loop import Learner
+from metaclaw.learner.threads import call_in_thread
+from metaclaw.upstreams.session import new_session
+
+_log = logging.getLogger("metaclaw.learner")
+
+
+def main() -> int:
+    """Learn until standard input ends; 0 then, 2 when the settings cannot work."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tinker").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_until_parent_is_gone(parse_settings(sys.stdin.readline())))
+    except MetaClawError as error:
+        _log.error("%s", error)
+        return 2
+    return 0
+
+
+async def _until_parent_is_gone(settings: Settings) -> None:
+    learning = asyncio.create_task(_learn(settings))
+    parent = asyncio.create_task(call_in_thread(_read_to_end, timeout_s=None))
+    await asyncio.wait({learning, parent}, return_when=asyncio.FIRST_COMPLETED)
+    if parent.done():
+        learning.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await learning
+
+
+async def _learn(settings: Settings) -> None:
+    if settings.mode == "skills_only":
+        await _idle("mode is skills_only: nothing is trained")
+    if settings.mode == "auto":
+        _log.info("mode auto trains like rl for now: whenever enough was judged, not only while you are away")
+    with LearningJournal.open(settings.learning_db) as journal:
+        recovery = journal.recover()
+        if recovery.updates:
+            _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
+        async with new_session() as session:
+            judge = load_judge(settings.rl.judge, session)
+            if judge is None:
+                await _idle("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
+            inbox = Inbox(
+                turns_db=settings.turns_db,
+                journal=journal,
+                needs_followup=judge.needs_followup,
+                idle_s=settings.rl.judge.idle_s,
+            )
+            updater = load_updater(settings, journal)
+            _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
+            await Learner(journal=journal, inbox=inbox, judge=judge, training=updater).run()
+
+
+async def _idle(reason: str) -> NoReturn:
+    _log.warning("%s", reason)
+    while True:
+        await asyncio.sleep(3600)
+
+
+def _read_to_end() -> None:
+    # Not through sys.stdin: a thread that waits in its lock would abort the interpreter's shutdown.
+    while os.read(0, 4096):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

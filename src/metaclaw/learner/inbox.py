@@ -1,0 +1,201 @@
+"""Which exchanges are to be judged now.
+
+Owns when an exchange is complete and which of its turns are trainable; refuses to know judges. Invariant: what is due
+follows from the two journals alone, never from a stored cursor, so an exchange is neither missed nor judged twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaclaw.journal.learning import Clock, LearningJournal
+from metaclaw.journal.learning_records import Judgement, Sample
+from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader
+from metaclaw.learner.exclusions import exclusion
+from metaclaw.learner.judges.judge import Exchange
+
+_log = logging.getLogger(__name__)
+
+_PAGE = 100
+_CALLING = ("tool_calls", "tool_use", "function_call")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a judge that failed is asked again."""
+
+    max_attempts: int = 5
+    first_s: float = 30.0
+    longest_s: float = 3600.0
+
+    def is_over(self, judgement: Judgement) -> bool:
+        """Whether the exchange stays without a verdict for good."""
+        return judgement.attempts >= self.max_attempts or bool(judgement.detail.get("no_opinion"))
+
+    def retry_at(self, judgement: Judgement) -> float:
+        return judgement.judged_at + min(self.longest_s, self.first_s * 2 ** (judgement.attempts - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueExchange:
+    """An exchange to judge, with its trainable turns and the others counted by the rule that excludes them."""
+
+    exchange: Exchange
+    turns: tuple[TrainableTurn, ...]
+    excluded: Counter[str]
+
+    def samples(self, reward: float) -> list[Sample]:
+        """The samples that a verdict makes of the turns: the reward is the exchange's, so each turn gets it."""
+        return [
+            Sample(
+                turn=turn.id,
+                exchange=self.exchange.id,
+                agent=self.exchange.agent,
+                version=turn.version,
+                reward=reward,
+                sampled_at=turn.sampled_at,
+            )
+            for turn in self.turns
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainableTurn:
+    """A turn that may be trained on, and the version that sampled it."""
+
+    id: str
+    version: int
+    sampled_at: float
+
+
+class Inbox:
+    """Reads what the gateway recorded. One thread at a time may use it."""
+
+    def __init__(
+        self,
+        *,
+        turns_db: Path,
+        journal: LearningJournal,
+        needs_followup: bool,
+        idle_s: float,
+        retry: RetryPolicy | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self._turns_db = turns_db
+        self._journal = journal
+        self._needs_followup = needs_followup
+        self._idle_s = idle_s
+        self._retry = retry or RetryPolicy()
+        self._clock = clock
+        self._settled_seq = 0  # nothing is left to do up to this turn; found again after a restart
+        self._said: set[str] = set()
+
+    def due(self, limit: int) -> list[DueExchange]:
+        """At most ``limit`` exchanges that are complete, hold a trainable turn, and wait for a verdict."""
+        if not self._turns_db.exists():
+            return []
+        found, all_settled = list[DueExchange](), True
+        with TurnReader.open(self._turns_db) as reader:
+            for recorded, judgement in self._scan(reader):
+                due = None
+                if not self._is_settled(judgement):
+                    due = self._due(reader, recorded, judgement)
+                    all_settled = all_settled and due == _NOTHING_TO_LEARN
+                if isinstance(due, DueExchange):
+                    found.append(due)
+                if all_settled:
+                    self._settled_seq = recorded.turns[-1].seq
+                if len(found) == limit:
+                    break
+        return found
+
+    def _scan(self, reader: TurnReader) -> Iterator[tuple[RecordedExchange, Judgement | None]]:
+        after = self._settled_seq
+        while page := reader.exchanges(after_seq=after, limit=_PAGE):
+            judgements = self._journal.judgements([exchange.id for exchange in page])
+            for exchange in page:
+                yield exchange, judgements.get(exchange.id)
+            after = page[-1].turns[-1].seq
+
+    def _is_settled(self, judgement: Judgement | None) -> bool:
+        return judgement is not None and (judgement.state == "judged" or self._retry.is_over(judgement))
+
+    def _due(
+        self, reader: TurnReader, recorded: RecordedExchange, judgement: Judgement | None
+    ) -> DueExchange | str | None:
+        """The exchange if it is due, ``None`` if it is not yet, ``_NOTHING_TO_LEARN`` if it never will be."""
+        now = self._clock()
+        if not self._is_complete(recorded, now):
+            return None
+        if judgement is not None and now < self._retry.retry_at(judgement):
+            return None
+        turns, excluded = _trainable(reader, recorded)
+        if not turns:
+            self._say_excluded(recorded, excluded)
+            return _NOTHING_TO_LEARN
+        return DueExchange(exchange=self._exchange(reader, recorded), turns=turns, excluded=excluded)
+
+    def _say_excluded(self, recorded: RecordedExchange, excluded: Counter[str]) -> None:
+        if excluded and recorded.id not in self._said:
+            self._said.add(recorded.id)
+            _log.info("%s: exchange %s is not learned from: %s", recorded.agent, recorded.id, dict(excluded))
+
+    def _is_complete(self, recorded: RecordedExchange, now: float) -> bool:
+        if recorded.is_open:
+            return False
+        if recorded.has_later or (recorded.closed_at is not None and now - recorded.closed_at >= self._idle_s):
+            return True
+        last = recorded.turns[-1]
+        return not self._needs_followup and last.state == "done" and last.finish_reason not in _CALLING
+
+    def _exchange(self, reader: TurnReader, recorded: RecordedExchange) -> Exchange:
+        answered = [turn for turn in recorded.turns if turn.state == "done"]
+        last = answered[-1]
+        return Exchange(
+            id=recorded.id,
+            agent=recorded.agent,
+            session=recorded.session,
+            turn_ids=tuple(turn.id for turn in recorded.turns),
+            prompt=recorded.human,
+            answer=recorded.answer,
+            messages=tuple(reader.messages(last)),
+            finish_reason=last.finish_reason,
+            followup=_followup(reader, recorded) if self._needs_followup and recorded.has_later else None,
+        )
+
+
+_NOTHING_TO_LEARN = "nothing to learn"
+
+
+def _trainable(reader: TurnReader, recorded: RecordedExchange) -> tuple[tuple[TrainableTurn, ...], Counter[str]]:
+    turns, excluded = list[TrainableTurn](), Counter[str]()
+    for turn in recorded.turns:
+        sample = reader.sample(turn.id)
+        if sample is None:
+            continue  # another model answered
+        rule = exclusion(sample) if turn.state == "done" else f"turn_{turn.state}"
+        if rule is None:
+            turns.append(TrainableTurn(id=turn.id, version=sample.version, sampled_at=turn.opened_at))
+        else:
+            excluded[rule] += 1
+    return tuple(turns), excluded
+
+
+def _followup(reader: TurnReader, recorded: RecordedExchange) -> str | None:
+    for turn in _later_turns(reader, recorded.turns[-1]):
+        if turn.session == recorded.session and turn.kind == "main" and turn.exchange != recorded.id:
+            following = reader.exchange(turn.exchange)
+            return None if following is None else following.human
+    return None
+
+
+def _later_turns(reader: TurnReader, last: RecordedTurn) -> Iterator[RecordedTurn]:
+    after = last.seq
+    while page := reader.turns(after_seq=after, agent=last.agent, limit=_PAGE):
+        yield from page
+        after = page[-1].seq

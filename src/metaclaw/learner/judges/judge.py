@@ -1,0 +1,64 @@
+"""What a judge sees and says.
+
+Owns the exchange as it is judged and the verdict; refuses to know who judges. Invariant: a verdict with a score is a
+number in [-1, 1]; a judge that cannot tell raises ``JudgeError`` or says that it has no opinion, and neither is a zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from metaclaw.errors import JudgeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A human message and all that the agent made of it.
+
+    ``prompt`` is the human's text and ``answer`` the agent's last one; ``messages`` is the whole history that the agent
+    saw at its last turn, tool results included, in OpenAI's shape and without what was recalled. ``followup`` is what
+    the human said next, when there is something and the judge asked for it.
+    """
+
+    id: str
+    agent: str
+    session: str
+    turn_ids: tuple[str, ...]
+    prompt: str
+    answer: str
+    messages: tuple[dict[str, Any], ...]
+    finish_reason: str | None
+    followup: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """``score`` of ``None`` is "no opinion": the exchange is not learned from."""
+
+    score: float | None
+    detail: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Judge(Protocol):
+    """Scores exchanges. ``needs_followup``: wait for what the human says next, or for the silence after it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs_followup(self) -> bool: ...
+
+    async def judge(self, exchange: Exchange) -> Verdict:
+        """Score one exchange; raises ``JudgeError`` when that fails."""
+        ...
+
+
+def checked_score(judge: str, value: object) -> float:
+    """``value`` as a score; raises ``JudgeError`` when it is not a number in [-1, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise JudgeError(f"{judge} returned {value!r:.80}, not a number in [-1, 1]")
+    if not math.isfinite(value) or not -1 <= value <= 1:
+        raise JudgeError(f"{judge} returned {value!r:.80}, which is not in [-1, 1]")
+    return float(value)
