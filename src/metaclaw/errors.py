@@ -7,6 +7,7 @@ a stable ``code`` that users may match on, and says whether trying again can hel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -74,16 +75,25 @@ class UpstreamError(MetaClawError, ConnectionError):
     """A model behind us failed or could not be reached.
 
     Attributes: ``status`` is its HTTP status (``None`` when nothing answered), ``retry_after_s`` its wish to be
-    left alone for so long.
+    left alone for so long, ``detail`` its own error object as far as it had one in OpenAI's shape (clients act on
+    its ``code``, for example ``context_length_exceeded``).
     """
 
     code = "upstream_error"
     retryable = True
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.detail = dict(detail or {})
 
 
 class JournalError(MetaClawError, OSError):

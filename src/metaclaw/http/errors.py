@@ -54,6 +54,8 @@ def error_answer(error: errors.MetaClawError, dialect: Dialect) -> ErrorAnswer:
     status = _status(error)
     param = error.param if isinstance(error, errors.InvalidRequestError) else None
     body = error_body(dialect, status=status, message=str(error), code=error.code, param=param)
+    if dialect == "openai" and isinstance(error, errors.UpstreamError) and error.status == status:
+        body["error"].update({key: error.detail[key] for key in ("type", "param", "code") if error.detail.get(key)})
     return ErrorAnswer(status=status, body=body, headers=_headers(error, status))
 
 

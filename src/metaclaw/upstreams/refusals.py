@@ -1,0 +1,81 @@
+"""What an upstream says when it refuses.
+
+Owns turning a refused request into an ``UpstreamError``; refuses to know transport. Invariant: our key is never in
+the text, nor is anything of a page that was not meant for a program.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+from pydantic import SecretStr
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.errors import UpstreamError
+
+_MAX_TEXT = 2000
+
+
+def refusal(
+    name: str, key_setting: str, api_key: SecretStr, status: int, headers: Mapping[str, str], body: bytes
+) -> UpstreamError:
+    """The error for an answer of ``status`` other than 200."""
+    if status in (401, 403):
+        # Its own text is left out: providers quote parts of the key in it.
+        return UpstreamError(f"{name} refused our key (HTTP {status}): check {key_setting}", status=status)
+    detail = _error_object(body)
+    said = _without_key(_message(detail, headers, body), api_key)
+    message = f"{name} answered {status}: {said}" if said else f"{name} answered {status}"
+    return UpstreamError(
+        message, status=status, retry_after_s=retry_after_s(headers.get("Retry-After", "")), detail=detail
+    )
+
+
+def retry_after_s(value: str, now: datetime | None = None) -> float | None:
+    """Seconds from a ``Retry-After`` header, which is a number or a date."""
+    text = value.strip()
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text)) if text.replace(".", "", 1).isdecimal() else _seconds_until(text, now)
+    except ValueError:
+        return None
+
+
+def _seconds_until(text: str, now: datetime | None) -> float:
+    moment = parsedate_to_datetime(text)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (aware - (now or datetime.now(UTC))).total_seconds())
+
+
+def _error_object(body: bytes) -> JsonObject:
+    """``{"error": {...}}``, ``{"error": "text"}``, ``{"detail": "text"}`` or ``{"message": "text"}`` as one shape."""
+    try:
+        value: Any = json.loads(body)
+    except ValueError:
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    fields = cast(JsonObject, value)
+    error: object = fields.get("error")
+    if isinstance(error, dict):
+        return cast(JsonObject, error)
+    text = next((fields[key] for key in ("error", "detail", "message") if isinstance(fields.get(key), str)), None)
+    return {} if text is None else {"message": text}
+
+
+def _message(detail: JsonObject, headers: Mapping[str, str], body: bytes) -> str:
+    if isinstance(detail.get("message"), str):
+        return detail["message"][:_MAX_TEXT]
+    if "text/plain" in headers.get("Content-Type", ""):
+        return body.decode("utf-8", "replace").strip()[:_MAX_TEXT]
+    return ""
+
+
+def _without_key(text: str, api_key: SecretStr) -> str:
+    key = api_key.get_secret_value()
+    return text.replace(key, "***") if key else text
