@@ -1,0 +1,113 @@
+"""Stacked adapters against PEFT's own forward pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from metaclaw.errors import CheckpointError
+from metaclaw.training.samplers.adapter_files import read_adapter
+from metaclaw.training.samplers.slots import LoraSlots
+from tests.training.samplers.adapters import files_of, peft_model, plain_model, write_adapter
+from tests.training.samplers.conftest import Family
+
+CPU = torch.device("cpu")
+
+
+def oracle(family: Family, name: str | None, tokens: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return peft_model(family.base, family.adapters[name] if name else None)(tokens).logits
+
+
+@pytest.mark.parametrize("which", ["tied", "untied"])
+def test_each_row_of_a_mixed_batch_is_what_peft_computes_for_it_alone(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    family: Family = request.getfixturevalue(which)
+    model = plain_model(family.base)
+    slots = LoraSlots(model, CPU)
+    numbers = {
+        name: slots.add(read_adapter(files_of(directory), origin="damaged"))
+        for name, directory in family.adapters.items()
+    }
+    names = list(family.adapters)
+    tokens = torch.randint(0, 256, (2 * len(names) + 1, 9), generator=torch.Generator().manual_seed(3))
+    rows = [None, *names, *reversed(names)]
+    for chosen in (rows, [names[0]] * len(rows), [None] * len(rows), [None, names[-1]] + [None] * (len(rows) - 2)):
+        with torch.inference_mode():
+            slots.selection.choose([numbers[name] if name else 0 for name in chosen])
+            logits = model(tokens).logits
+        for row, name in enumerate(chosen):
+            expected = oracle(family, name, tokens[row : row + 1])[0]
+            torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_adapters_differ_enough_for_the_comparison_to_mean_something(tied: Family) -> None:
+    tokens = torch.arange(8)[None]
+    plain = oracle(tied, None, tokens)
+    for name in tied.adapters:
+        assert (oracle(tied, name, tokens) - plain).abs().max() > 0.1
+
+
+def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:
+    model = plain_model(tied.base)
+    slots = LoraSlots(model, CPU)
+    first = slots.add(read_adapter(files_of(tied.adapters["a"]), origin="damaged"))
+    slots.remove(first)
+    second = slots.add(read_adapter(files_of(tied.adapters["b"]), origin="damaged"))
+    assert second != first
+    tokens = torch.arange(8)[None]
+    with torch.inference_mode():
+        slots.selection.choose([second])
+        torch.testing.assert_close(model(tokens).logits, oracle(tied, "b", tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_of_another_model_is_refused_and_changes_nothing(tied: Family, untied: Family) -> None:
+    model = plain_model(tied.base)
+    slots = LoraSlots(model, CPU)
+    with pytest.raises(CheckpointError, match="layer"):
+        slots.add(read_adapter(files_of(untied.adapters["head"]), origin="damaged"))
+    assert not any(type(module).__name__ == "SlottedLinear" for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"use_dora": True}, {"alpha_pattern": {"q_proj": 4}}, {"modules_to_save": ["norm"]}],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_not_plain_lora_is_refused_by_its_setting(tied: Family, tmp_path: Path, options: dict) -> None:
+    directory = write_adapter(tied.base, tmp_path / "odd", seed=9, **options)
+    with pytest.raises(CheckpointError, match=next(iter(options))):
+        read_adapter(files_of(directory), origin="damaged")
+
+
+def test_weights_that_are_not_numbers_are_refused(tied: Family, tmp_path: Path) -> None:
+    directory = Path(copytree(tied.adapters["a"], tmp_path / "nan"))
+    file = directory / "adapter_model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match="finite"):
+        read_adapter(files_of(directory), origin="damaged")
+
+
+@pytest.mark.parametrize("damage", ["no config", "config is no JSON", "truncated weights", "one matrix missing"])
+def test_a_damaged_adapter_is_refused_by_its_folder(tied: Family, tmp_path: Path, damage: str) -> None:
+    directory = Path(copytree(tied.adapters["a"], tmp_path / "damaged"))
+    weights = directory / "adapter_model.safetensors"
+    if damage == "no config":
+        (directory / "adapter_config.json").unlink()
+    elif damage == "config is no JSON":
+        (directory / "adapter_config.json").write_text(json.dumps({})[:1])
+    elif damage == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        tensors = load_file(weights)
+        save_file(dict(list(tensors.items())[1:]), weights)
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_adapter(files_of(directory), origin="damaged")
