@@ -12,7 +12,7 @@ from pathlib import Path
 from demo.job import Plan, run
 from demo.processes import ProgramError
 
-QUICK = Plan(num_updates=5, answers_per_question=2)
+QUICK = Plan(num_updates=8, answers_per_question=3)
 FULL = Plan(num_updates=12, answers_per_question=4)
 
 
