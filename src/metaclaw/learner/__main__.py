@@ -76,8 +76,8 @@ async def _learn(settings: Settings) -> None:
 
 async def _idle(reason: str) -> NoReturn:
     _log.warning("%s", reason)
-    while True:
-        await asyncio.sleep(3600)
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets that event")
 
 
 def _read_to_end() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from metaclaw.errors import ConfigError, JudgeError
 from metaclaw.learner.judges.judge import Exchange, Verdict, checked_score
@@ -28,7 +28,7 @@ def load_verifier(entry_point: str) -> VerifierFunction:
         raise ConfigError(f"rl.judge.verifier {entry_point!r} cannot be loaded: {error}") from error
     if not callable(function):
         raise ConfigError(f"rl.judge.verifier {entry_point!r} is not a function")
-    return function
+    return cast("VerifierFunction", function)
 
 
 class Verifier:

@@ -1,0 +1,79 @@
+"""Turns written through the gateway's real journal, as the learner finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from metaclaw.chat.messages import freeze
+from metaclaw.journal.turns import POLICY, NewTurn, PolicySample, TurnEnd, TurnJournal
+
+SAMPLE = PolicySample(
+    agent="main", version=0, model="table", prompt_tokens=b"", tokens=b"", logprobs=b"", logprobs_full=b"",
+    temperature=1.0, top_p=1.0, top_k=-1, seed=None, stop_reason="stop", spans=(), renderer="r",
+)  # fmt: skip
+
+
+def policy_sample(
+    prompt: Sequence[int] = (1, 2), tokens: Sequence[int] = (3, 4), logprobs: Sequence[float] = (-1.0, -2.0), **changes
+) -> PolicySample:
+    return replace(
+        SAMPLE,
+        prompt_tokens=np.asarray(prompt, "<i4").tobytes(),
+        tokens=np.asarray(tokens, "<i4").tobytes(),
+        logprobs=np.asarray(logprobs, "<f4").tobytes(),
+        logprobs_full=np.asarray(logprobs, "<f4").tobytes(),
+        **changes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One turn to record; ``closed_at`` of ``None`` leaves it open, without a ``sample`` another model answered."""
+
+    turn: str
+    exchange: str
+    session: str = "s"
+    agent: str = "main"
+    human: str = "hello"
+    answer: str = "hi"
+    history: tuple[dict, ...] = ()
+    finish_reason: str = "stop"
+    state: str = "done"
+    opened_at: float = 0.0
+    closed_at: float | None = 0.0
+    sample: PolicySample | None = field(default_factory=policy_sample)
+
+
+async def record(journal: TurnJournal, *turns: Said) -> None:
+    for said in turns:
+        messages = (*said.history, {"role": "user", "content": said.human})
+        await journal.open_turn(
+            NewTurn(
+                id=said.turn,
+                agent=said.agent,
+                session=said.session,
+                exchange=said.exchange,
+                kind="main",
+                dialect="openai",
+                model="policy",
+                upstream=POLICY if said.sample else "other",
+                request="{}",
+                messages=tuple(map(freeze, messages)),
+                opened_at=said.opened_at,
+            )
+        )
+        if said.closed_at is not None:
+            await journal.close_turn(
+                said.turn,
+                TurnEnd(
+                    state=said.state,
+                    closed_at=said.closed_at,
+                    finish_reason=said.finish_reason,
+                    status=200,
+                    answer=freeze({"role": "assistant", "content": said.answer}),
+                    sample=said.sample,
+                ),
+            )

@@ -1,0 +1,110 @@
+"""Tokens, log-probabilities and advantages stay aligned."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metaclaw.config import UpdateSettings
+from metaclaw.learner.datums import TrainingTurn, build_groups
+from metaclaw.learner.exclusions import exclusion
+from metaclaw.learner.gate import refusal
+from metaclaw.learner.measurements import json_safe, measure
+from tests.learner.recording import policy_sample
+
+SETTINGS = UpdateSettings()
+TOKENS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
+
+
+def turn(prompt, tokens, surprise=1.0, temperature=1.0, version=0, logprobs=None) -> TrainingTurn:
+    logprobs = [-0.5 - index for index in range(len(tokens))] if logprobs is None else logprobs
+    sample = policy_sample(prompt, tokens, logprobs, temperature=temperature, version=version)
+    return TrainingTurn(turn=f"t{prompt}{tokens}", sample=sample, surprise=surprise)
+
+
+def test_a_datum_is_the_recorded_tokens_shifted_by_one():
+    """PITFALLS R3: old log-probabilities did not belong to the trained tokens."""
+    (group,) = build_groups([turn([5, 6, 7], [8, 9], surprise=0.5, logprobs=[-1.5, -2.5])], SETTINGS)
+    (datum,) = group.data
+    assert datum.tokens_T.tolist() == [5, 6, 7, 8]
+    assert datum.targets_T.tolist() == [6, 7, 8, 9]
+    assert datum.logprobs_T.tolist() == [0, 0, -1.5, -2.5]
+    assert datum.advantages_T.tolist() == [0, 0, 0.25, 0.25]
+    assert group.config == {"temperature": 1.0, "clip_low_threshold": 0.8, "clip_high_threshold": pytest.approx(1.28)}
+
+
+def test_groups_are_made_by_temperature_and_share_one_divisor():
+    turns = [turn([1], [2, 3], temperature=0.7), turn([1], [2], temperature=1.0), turn([1], [4], temperature=0.7)]
+    groups = build_groups(turns, SETTINGS)
+    assert [(group.config["temperature"], len(group.data)) for group in groups] == [(0.7, 2), (1.0, 1)]
+    advantages = [value for group in groups for datum in group.data for value in datum.advantages_T]
+    assert advantages == [0.25] * 4
+
+
+@given(st.lists(st.tuples(TOKENS, TOKENS, st.floats(-1, 1), st.sampled_from([0.5, 1.0])), min_size=1, max_size=8))
+def test_advantages_sum_to_the_mean_surprise_per_token_however_the_data_is_cut(drawn):
+    groups = build_groups([turn(*one) for one in drawn], SETTINGS)
+    data = [datum for group in groups for datum in group.data]
+    total = sum(float(datum.advantages_T.astype(np.float64).sum()) for datum in data)
+    num_trained = sum(len(tokens) for _, tokens, _, _ in drawn)
+    mean = sum(len(tokens) * surprise for _, tokens, surprise, _ in drawn) / num_trained
+    assert total == pytest.approx(mean, abs=1e-6)
+    assert sum(datum.targets_T.size - datum.start for datum in data) == num_trained
+    for datum in data:
+        assert not datum.advantages_T[: datum.start].any()
+        assert datum.tokens_T[1:].tolist() == datum.targets_T[:-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({}, None),
+        ({"untrainable": "stopped_by_string"}, "stopped_by_string"),
+        ({"temperature": 0.29}, "temperature_too_low"),
+        ({"temperature": 0.3}, None),
+        ({"top_p": 0.9}, "truncated_sampling"),
+        ({"top_k": 20}, "truncated_sampling"),
+    ],
+)
+def test_each_rule_of_exclusion_has_its_name(changes, rule):
+    assert exclusion(policy_sample(**changes)) == rule
+
+
+@pytest.mark.parametrize(
+    ("tokens", "logprobs", "rule"),
+    [
+        ([], [], "empty"),
+        ([1, 2], [-1.0], "logprobs_mismatch"),
+        ([1], [math.nan], "logprobs_not_finite"),
+        ([1], [-math.inf], "logprobs_not_finite"),
+    ],
+)
+def test_what_cannot_be_aligned_is_excluded_not_padded(tokens, logprobs, rule):
+    """PITFALLS R3: log-probabilities were truncated, or padded with 0.0, which is probability 1."""
+    assert exclusion(policy_sample(tokens=tokens, logprobs=logprobs)) == rule
+
+
+def test_measurements_compare_what_is_comparable():
+    groups = build_groups([turn([1], [2, 3], version=1), turn([1], [4], version=0)], SETTINGS)
+    data = groups[0].data
+    before = [np.array([-0.5, -1.5], np.float32), np.array([-1.0], np.float32)]
+    after = [values + np.float32(0.1) for values in before]
+    numbers = measure(data, before, after, parent=1)
+    assert numbers["kl"] == pytest.approx(math.expm1(0.1) - 0.1, rel=1e-4)
+    assert numbers["sampler_gap"] == pytest.approx(0.0, abs=1e-6)  # the stale turn's gap of 0.5 is not the sampler's
+    assert numbers["ratio_mean"] == pytest.approx((1 + 1 + math.exp(-0.5)) / 3, rel=1e-5)
+    assert numbers["staleness_max"] == 1
+    assert "sampler_gap" not in measure(data, before, after, parent=2)
+
+
+def test_the_gate_refuses_what_is_too_far_or_not_a_number():
+    """PITFALLS R14: a bad update was served at once."""
+    assert refusal({"kl": 0.2, "grad_norm": 3.0}, max_kl=0.2) is None
+    assert "max_kl" in (refusal({"kl": 0.21}, max_kl=0.2) or "")
+    for broken in (math.nan, math.inf, -math.inf):
+        assert refusal({"kl": 0.0, "loss": broken}, max_kl=0.2) == "not finite: loss"
+    assert json_safe({"a": math.nan, "b": 1.0, "c": {"d": 2}}) == {"a": None, "b": 1.0, "c": {"d": 2}}

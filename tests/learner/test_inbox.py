@@ -1,0 +1,133 @@
+"""Which exchanges are due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.inbox import Inbox, RetryPolicy
+from tests.learner.recording import Said, policy_sample, record
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class World:
+    """Both journals and a clock that stands still."""
+
+    turns_db: Path
+    turns: TurnJournal
+    learning: LearningJournal
+    now: float = 0.0
+
+    def inbox(self, *, needs_followup: bool = True) -> Inbox:
+        return Inbox(
+            turns_db=self.turns_db, journal=self.learning, needs_followup=needs_followup, idle_s=300,
+            retry=RetryPolicy(max_attempts=2, first_s=30), clock=lambda: self.now,
+        )  # fmt: skip
+
+
+@pytest.fixture
+async def world(tmp_path):
+    with LearningJournal.open(tmp_path / "learning.db", clock=lambda: 0.0) as learning:
+        async with TurnJournal(tmp_path / "turns.db") as turns:
+            yield World(tmp_path / "turns.db", turns, learning)
+
+
+def ids(inbox: Inbox, limit: int = 10) -> list[str]:
+    return [due.exchange.id for due in inbox.due(limit)]
+
+
+async def test_before_the_first_turn_nothing_is_due(tmp_path):
+    with LearningJournal.open(tmp_path / "learning.db") as learning:
+        inbox = Inbox(turns_db=tmp_path / "none.db", journal=learning, needs_followup=False, idle_s=1)
+        assert inbox.due(9) == []
+
+
+async def test_an_exchange_is_due_once_the_next_one_began_and_carries_its_follow_up(world):
+    """PITFALLS R9, R12: the judge never saw what it waited for, and the last turn was never judged."""
+    await record(world.turns, Said(turn="a", exchange="x"))
+    inbox = world.inbox()
+    assert ids(inbox) == []
+    await record(
+        world.turns, Said(turn="b", exchange="y", human="that is wrong"), Said(turn="o", exchange="z", session="o")
+    )
+    (due,) = inbox.due(10)
+    assert due.exchange.followup == "that is wrong"
+    assert (due.exchange.prompt, due.exchange.answer, due.exchange.turn_ids) == ("hello", "hi", ("a",))
+    world.now = 300.0
+    assert ids(inbox) == ["x", "y", "z"]
+
+
+async def test_without_need_of_a_follow_up_it_is_due_at_once_but_not_while_a_tool_is_running(world):
+    await record(world.turns, Said(turn="a", exchange="x", finish_reason="tool_calls"))
+    inbox = world.inbox(needs_followup=False)
+    assert ids(inbox) == []
+    await record(world.turns, Said(turn="b", exchange="x", answer="done"))
+    (due,) = inbox.due(10)
+    assert due.exchange.answer == "done"
+    assert [turn.id for turn in due.turns] == ["a", "b"]
+    assert [sample.reward for sample in due.samples(0.5)] == [0.5, 0.5]
+
+
+async def test_an_open_turn_holds_its_exchange_back(world):
+    await record(world.turns, Said(turn="a", exchange="x"), Said(turn="b", exchange="x", closed_at=None))
+    world.now = 1e6
+    assert ids(world.inbox(needs_followup=False)) == []
+
+
+async def test_a_verdict_settles_and_a_failure_is_tried_again_later_until_the_cap(world):
+    await record(world.turns, Said(turn="a", exchange="x"), Said(turn="b", exchange="y"))
+    inbox = world.inbox(needs_followup=False)
+    (first, _) = inbox.due(10)
+    world.learning.record_verdict(
+        exchange="x", agent="main", judge="t", score=1.0, detail={}, samples=first.samples(1.0)
+    )
+    world.learning.record_failure(exchange="y", agent="main", judge="t", detail={"error": "down"})
+    assert ids(inbox) == []
+    world.now = 30.0
+    assert ids(inbox) == ["y"]
+    world.learning.record_failure(exchange="y", agent="main", judge="t", detail={"error": "down"})
+    world.now = 1e6
+    assert ids(inbox) == ids(world.inbox(needs_followup=False)) == []
+
+
+async def test_no_opinion_is_not_asked_again(world):
+    await record(world.turns, Said(turn="a", exchange="x"))
+    world.learning.record_failure(exchange="x", agent="main", judge="t", detail={"no_opinion": True})
+    world.now = 1e6
+    assert ids(world.inbox()) == []
+
+
+async def test_exchanges_without_a_trainable_turn_are_not_judged(world, caplog):
+    caplog.set_level("INFO")
+    await record(
+        world.turns,
+        Said(turn="a", exchange="x", sample=None),
+        Said(turn="b", exchange="y", sample=policy_sample(temperature=0.0)),
+        Said(turn="c", exchange="z", state="cut"),
+        Said(turn="d", exchange="w"),
+    )
+    world.now = 1e6
+    inbox = world.inbox()
+    assert ids(inbox) == ["w"]
+    assert ids(inbox) == ["w"]
+    assert caplog.text.count("temperature_too_low") == 1
+
+
+async def test_paging_reaches_every_exchange_and_an_unsettled_one_is_found_again(world):
+    await record(world.turns, *(Said(turn=f"t{n}", exchange=f"x{n}", session=f"s{n}") for n in range(230)))
+    inbox = world.inbox(needs_followup=False)
+    seen = list[str]()
+    while due := inbox.due(64):
+        for one in due:
+            seen.append(one.exchange.id)
+            world.learning.record_verdict(
+                exchange=one.exchange.id, agent="main", judge="t", score=0.0, detail={}, samples=one.samples(0.0)
+            )
+    assert seen == [f"x{n}" for n in range(230)]
+    assert ids(world.inbox(needs_followup=False)) == []

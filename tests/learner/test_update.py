@@ -1,0 +1,238 @@
+"""One update from judged turns to a version that serves, and all the ways in which it does not get there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metaclaw.config import UpdateSettings
+from metaclaw.errors import BackendError, ConflictError
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_records import Version
+from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.backends.backend import RefusedDataError
+from metaclaw.learner.inbox import Inbox
+from metaclaw.learner.outcomes import Rejected, Waiting
+from metaclaw.learner.status import read_status
+from metaclaw.learner.update import Updater
+from metaclaw.learner.versions import list_versions, roll_back
+from tests.fakes.trainer import VOCABULARY, FakeTrainer, log_softmax
+from tests.learner.recording import Said, policy_sample, record
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = UpdateSettings(
+    min_exchanges=4, min_informative=2, max_exchanges=16, learning_rate=0.05, warmup_updates=2, max_kl=0.05
+)
+
+
+@dataclass
+class World:
+    """A policy that draws one token a turn, and a reward for odd ones."""
+
+    folder: Path
+    turns: TurnJournal
+    learning: LearningJournal
+    trainer: FakeTrainer = field(default_factory=FakeTrainer)
+    numbers: itertools.count = field(default_factory=itertools.count)
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
+
+    def updater(self, **changes) -> Updater:
+        return Updater(
+            journal=self.learning,
+            turns_db=self.folder / "turns.db",
+            backend=self.trainer,
+            settings=SETTINGS.model_copy(update=changes),
+            new_suffix=lambda: f"r{next(self.numbers)}",
+            clock=lambda: 0.0,
+        )
+
+    async def converse(self, count: int, *, rewards: Sequence[float] | None = None, temperature: float = 0.8) -> float:
+        """Record ``count`` turns of the serving version with their verdicts; return their mean reward."""
+        serving = self.learning.serving("main")
+        path = self.learning.version("main", serving).sampler_path if serving else None
+        logprobs_V = log_softmax(self.trainer.logits(path), temperature)
+        inbox = Inbox(turns_db=self.folder / "turns.db", journal=self.learning, needs_followup=False, idle_s=1)
+        scores = list[float]()
+        for index in range(count):
+            name = f"n{next(self.numbers)}"
+            token = int(self.random.choice(VOCABULARY, p=np.exp(logprobs_V)))
+            sample = policy_sample([0], [token], [logprobs_V[token]], temperature=temperature, version=serving)
+            await record(self.turns, Said(turn=name, exchange=f"x{name}", session=name, sample=sample))
+            scores.append(rewards[index % len(rewards)] if rewards else float(token % 2))
+        for due, score in zip(inbox.due(count), scores, strict=True):
+            self.learning.record_verdict(
+                exchange=due.exchange.id, agent="main", judge="t", score=score, detail={}, samples=due.samples(score)
+            )
+        return sum(scores) / count
+
+    def states(self) -> dict[str, int]:
+        rows = self.learning._connection.execute("SELECT state, count(*) FROM samples GROUP BY state").fetchall()
+        return dict(map(tuple, rows))
+
+
+@pytest.fixture
+async def world(tmp_path):
+    with LearningJournal.open(tmp_path / "learning.db") as learning:
+        async with TurnJournal(tmp_path / "turns.db") as turns:
+            yield World(tmp_path, turns, learning)
+
+
+async def test_updates_raise_the_reward_and_resume_from_each_other(world):
+    updater = world.updater()
+    first = await world.converse(16)
+    for number in range(1, 13):
+        version = await updater.attempt("main")
+        assert isinstance(version, Version)
+        assert (version.version, version.parent) == (number, number - 1)
+        last = await world.converse(16)
+    assert world.trainer.calls.count("open") == 1, "the live weights were not kept between updates"
+    assert last > first + 0.2
+    await updater.close()
+    assert world.trainer.num_open == 0
+
+
+async def test_an_update_records_what_it_measured(world):
+    await world.converse(6)
+    await world.updater().attempt("main")
+    (status,) = read_status(world.folder / "learning.db")
+    assert (status.serving, status.judged, status.consumed, status.pending) == (1, 6, 6, 0)
+    assert status.last_update is not None
+    metrics = status.last_update.metrics
+    assert metrics["sampler_gap"] == pytest.approx(0, abs=1e-6)
+    assert metrics["ratio_mean"] == pytest.approx(1, abs=1e-6)
+    assert 0 < metrics["kl"] < 0.05
+    assert metrics["learning_rate"] == pytest.approx(0.025), "the first of two warm-up updates"
+    assert metrics["num_tokens"] == 6
+    assert {"step/grad_norm", "reward_mean", "baseline", "excluded"} <= set(metrics)
+    assert set(metrics["seconds"]) >= {"forward_backward", "optim_step", "forward"}
+
+
+async def test_too_little_waits_without_touching_the_trainer(world):
+    await world.converse(3)
+    assert await world.updater().attempt("main") == Waiting(reason="3 of 4 judged exchanges")
+    assert world.trainer.calls == []
+    assert read_status(world.folder / "learning.db")[0].last_update is None
+
+
+async def test_an_absurd_learning_rate_is_refused_and_what_serves_stays(world):
+    """PITFALLS R14: no gate, a bad update was served at once."""
+    await world.converse(8)
+    assert isinstance(await world.updater().attempt("main"), Version)
+    await world.converse(8)
+    rejected = await world.updater(learning_rate=9.0).attempt("main")
+    assert isinstance(rejected, Rejected)
+    assert "max_kl" in rejected.reason
+    assert world.learning.serving("main") == 1
+    assert world.states() == {"consumed": 8, "rejected": 8}
+    assert [path for path in world.trainer.saved if "-v2-" in path] == [], "nothing of a refused update is saved"
+    await world.converse(8)
+    version = await world.updater().attempt("main")
+    assert isinstance(version, Version)
+    assert (version.version, version.parent) == (2, 1)
+
+
+async def test_after_a_refusal_the_live_weights_are_dropped(world):
+    updater = world.updater(max_kl=1e-12)
+    await world.converse(8)
+    assert isinstance(await updater.attempt("main"), Rejected)
+    assert world.trainer.num_open == 0
+
+
+@pytest.mark.parametrize("call", ["forward_backward", "optim_step", "forward", "save", "warm"])
+async def test_a_trainer_that_fails_costs_nothing_but_time(world, call):
+    """PITFALLS R8: after a failure the remote weights had changed, the step was counted, and the drift was silent."""
+    await world.converse(8)
+    updater = world.updater()
+    world.trainer.failures[call] = BackendError("gone")
+    with pytest.raises(BackendError):
+        await updater.attempt("main")
+    assert world.states() == {"pending": 8}
+    assert world.learning.serving("main") == 0
+    assert world.trainer.num_open == 0, "weights of an unknown state were kept"
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert version.version == 1
+
+
+async def test_a_trainer_that_is_down_leaves_no_trace_in_the_journal(world):
+    await world.converse(8)
+    world.trainer.failures["open"] = BackendError("down")
+    with pytest.raises(BackendError):
+        await world.updater().attempt("main")
+    assert read_status(world.folder / "learning.db")[0].last_update is None
+
+
+async def test_data_that_the_trainer_refuses_is_given_up_instead_of_tried_for_ever(world):
+    await world.converse(8)
+    world.trainer.failures["forward_backward"] = RefusedDataError("longer than the context")
+    updater = world.updater()
+    assert isinstance(await updater.attempt("main"), Rejected)
+    assert world.states() == {"rejected": 8}
+    await world.converse(8)
+    assert isinstance(await updater.attempt("main"), Version)
+
+
+async def test_being_stopped_in_the_middle_gives_the_samples_back(world):
+    await world.converse(8)
+    updater = world.updater()
+    task = asyncio.create_task(updater.attempt("main"))
+    world.trainer.when["forward_backward"] = task.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sum(world.states().values()) == 8
+    assert world.states().get("claimed", 0) == 0
+
+
+async def test_a_rollback_during_an_update_wins_and_the_next_update_starts_there(world):
+    updater = world.updater()
+    for _ in range(2):
+        await world.converse(8)
+        await updater.attempt("main")
+    await world.converse(8)
+    world.trainer.when["warm"] = lambda: roll_back(world.learning, "main")
+    with pytest.raises(ConflictError):
+        await updater.attempt("main")
+    assert world.learning.serving("main") == 1
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert (version.version, version.parent) == (3, 1)
+    assert [listed.is_serving for listed in list_versions(world.learning, "main")] == [False, False, True]
+
+
+async def test_there_is_nothing_before_the_base_model(world):
+    with pytest.raises(ConflictError):
+        roll_back(world.learning, "main")
+    await world.converse(8)
+    await world.updater().attempt("main")
+    assert roll_back(world.learning, "main") == 0
+    history = world.learning._connection.execute("SELECT version, why FROM serving_history ORDER BY id").fetchall()
+    assert [tuple(row) for row in history] == [(1, "update 1"), (0, "rollback from 1: asked for by the user")]
+
+
+async def test_equal_rewards_make_no_update(world):
+    """PITFALLS R4: steps without a gradient were counted."""
+    await world.converse(8, rewards=[0.5])
+    outcome = await world.updater().attempt("main")
+    assert isinstance(outcome, Waiting)
+    assert world.states() == {"pending": 8}
+
+
+async def test_the_baseline_counts_each_reward_once_whatever_fails_on_the_way(world):
+    await world.converse(8, rewards=[0.0, 1.0])
+    updater = world.updater()
+    for call in ("save", "warm"):
+        world.trainer.failures[call] = BackendError("gone")
+        with pytest.raises(BackendError):
+            await updater.attempt("main")
+    assert world.learning.baseline("main") is None
+    await updater.attempt("main")
+    baseline = world.learning.baseline("main")
+    assert baseline is not None
+    assert (baseline.value, baseline.num_rewards) == (0.5, 8)
