@@ -62,13 +62,13 @@ class Engine:
 
     def __init__(self, base: LoadedBase, options: EngineOptions) -> None:
         check_head(base.model)
-        self._base = base
+        self.base = base
         self._limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context)
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
         self._pool = AdapterPool(base, max_rank=options.max_lora_rank)
         if options.gradient_checkpointing:
             _checkpoint_activations(base)
-        self._models: dict[str, TrainedModel] = {}
+        self.models: dict[str, TrainedModel] = {}
         self._handlers: dict[type, Callable[[Any], Answer]] = {
             commands.CreateModel: self._create_model,
             commands.LoadModel: self._load_model,
@@ -94,27 +94,27 @@ class Engine:
             raise self._out_of_memory(command.op, error) from error
 
     def _create_model(self, command: commands.CreateModel) -> Answer:
-        if command.model_id in self._models:
+        if command.model_id in self.models:
             raise ConflictError(f"the model {command.model_id!r} exists already")
         seed = command.seed if command.seed is not None else _seed_of(command.model_id)
         adapter = self._pool.create(_spec_of(command), seed=seed)
-        self._models[command.model_id] = TrainedModel(adapter=adapter, optimizer=AdapterOptimizer(adapter.parameters))
+        self.models[command.model_id] = TrainedModel(adapter=adapter, optimizer=AdapterOptimizer(adapter.parameters))
         return {"num_trainable": adapter.num_trainable}
 
     def _load_model(self, command: commands.LoadModel) -> Answer:
-        manifest, files = read_checkpoint(Path(command.directory), base_digest=self._base.ready.base_digest)
+        manifest, files = read_checkpoint(Path(command.directory), base_digest=self.base.ready.base_digest)
         if manifest.kind != "state":
             raise CheckpointError(
                 f"{command.directory} holds weights for the sampler; only a saved state can be loaded"
             )
         spec = _spec_of(manifest)
-        existing = self._models.get(command.model_id)
+        existing = self.models.get(command.model_id)
         if existing is not None and existing.adapter.spec != spec:
             was = existing.adapter.spec
             raise CheckpointError(f"{command.directory} does not fit {command.model_id!r}: it has {spec}, not {was}")
         adapter = existing.adapter if existing is not None else self._pool.create(spec, seed=0)
         try:
-            self._models[command.model_id] = _filled(adapter, manifest, files, command)
+            self.models[command.model_id] = _filled(adapter, manifest, files, command)
         except CheckpointError:
             if existing is None:
                 self._pool.delete(adapter)
@@ -128,7 +128,7 @@ class Engine:
         learns = not command.forward_only
         self._pool.activate(model.adapter.name)
         with model.optimizer.accumulating() if learns else nullcontext():
-            result = run_passes(self._base.model, examples, settings, max_tokens=self._batch_tokens, backward=learns)
+            result = run_passes(self.base.model, examples, settings, max_tokens=self._batch_tokens, backward=learns)
         return {"logprobs": result.logprobs, "metrics": result.metrics}
 
     def _optim_step(self, command: commands.OptimStep) -> Answer:
@@ -147,7 +147,7 @@ class Engine:
         adapter = model.adapter
         manifest = Manifest(
             kind=kind,
-            base_digest=self._base.ready.base_digest,
+            base_digest=self.base.ready.base_digest,
             target_modules=adapter.target_modules,
             step=model.optimizer.num_steps,
             files={},
@@ -158,16 +158,16 @@ class Engine:
 
     def _unload_model(self, command: commands.UnloadModel) -> Answer:
         self._pool.delete(self._model(command.model_id).adapter)
-        del self._models[command.model_id]
+        del self.models[command.model_id]
         return {}
 
     def _model(self, model_id: str) -> TrainedModel:
-        if model_id not in self._models:
+        if model_id not in self.models:
             raise NotFoundError(f"the engine has no model {model_id!r}")
-        return self._models[model_id]
+        return self.models[model_id]
 
     def _out_of_memory(self, op: str, error: Exception) -> EngineError:
-        if self._base.device.type == "cuda":
+        if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
         return EngineError(
             f"out of memory in {op} with micro-batches of {self._batch_tokens} tokens; nothing was changed. "
@@ -218,7 +218,9 @@ def _checkpoint_activations(base: LoadedBase) -> None:
     transformers does that only for layers in training mode; only the layers' own flag is set, so that no dropout
     below them wakes up.
     """
-    base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for module in base.model.modules():
+    model = base.model
+    newer = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.23 renamed it
+    (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
