@@ -33,8 +33,8 @@ MIN_OPEN_STREAMS = 2
 UPDATE_TIMEOUT_S = 300.0
 STALLED_S = 15.0
 
-# Limits of what learning may cost, in nats per token, stated before anything is measured. A run of this recipe moved the
-# base model's NLL by .22; a run whose text fell apart moved it by .64 (docs/log.md).
+# Limits of what learning may cost, in nats per token, stated before anything is measured. A run of this recipe moved
+# the base model's NLL by .22; a run whose text fell apart moved it by .64 (docs/log.md).
 MAX_NLL_RISE = 0.35
 MAX_RELEVANCE_FALL = 0.35
 MAX_ON_TOPIC_FALL = 0.10
