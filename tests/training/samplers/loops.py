@@ -88,8 +88,11 @@ class LocalLoop:
 
     def post(self, command: Command) -> int:
         frame_id = next(self._ids)
-        self._inbox.append(encode_frame(command_frame(frame_id, command)))
+        self.post_frame(command_frame(frame_id, command))
         return frame_id
+
+    def post_frame(self, frame: Frame) -> None:
+        self._inbox.append(encode_frame(frame))
 
     def turn(self, times: int = 1) -> None:
         with torch.inference_mode():

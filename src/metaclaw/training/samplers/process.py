@@ -133,7 +133,7 @@ class _Text:
         self._folder = folder
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:

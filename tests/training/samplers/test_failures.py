@@ -1,0 +1,104 @@
+"""A forward pass that fails: who is told, and that the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from metaclaw.training.base_model import load_base
+from metaclaw.training.samplers.decoder import Budget, Decoder
+from metaclaw.training.samplers.forward import ForwardPass
+from metaclaw.training.samplers.kv_cache import RowCache
+from metaclaw.training.samplers.requests import Limits, Request, RequestReader
+from metaclaw.training.samplers.slots import LoraSlots
+from tests.training.samplers.conftest import Family
+from tests.training.samplers.loops import Answers, generate
+
+CPU = torch.device("cpu")
+POISON = 255
+
+
+class FailingForward(ForwardPass):
+    """A real pass that fails when a prompt holds the poison, or once a row is longer than ``longest``."""
+
+    longest = 10_000
+
+    def run(self, tokens_RQ: torch.Tensor, slots: Sequence[int], cache: RowCache, keep: Sequence[int]) -> torch.Tensor:
+        if (tokens_RQ == POISON).any() and tokens_RQ.shape[1] > 1:
+            raise RuntimeError("poisoned")
+        if max(cache.lengths) > self.longest:
+            torch.empty(2**46, dtype=torch.uint8)  # more than the address space of a process: torch's own failure
+        return super().run(tokens_RQ, slots, cache, keep)
+
+
+class Driver:
+    """A decoder over the failing pass."""
+
+    def __init__(self, family: Family) -> None:
+        base = load_base(family.base, device="cpu")
+        slots = LoraSlots(base.model, CPU)
+        self.forward = FailingForward(base.model, slots, CPU)
+        self.ended: list[int] = []
+        budget = Budget(max_rows=4, max_places=4 * 600, prefill_tokens=64, prefill_tokens_idle=256)
+        self.decoder = Decoder(self.forward, budget, on_end=lambda request: self.ended.append(request.frame_id))
+        self.reader = RequestReader(
+            Limits(vocab_size=263, max_context=2048, end_tokens=()), decode=lambda _: "", entropy=lambda: 0
+        )
+        self.answers = Answers()
+
+    def add(self, frame_id: int, prompt, **options) -> Request:
+        request = self.reader.read(frame_id, generate(prompt, **options), 0)
+        self.decoder.add(request)
+        return request
+
+    @torch.inference_mode()
+    def run(self, steps: int = 2000) -> None:
+        for _ in range(steps):
+            if not self.decoder.is_busy:
+                return
+            self.decoder.step()
+            for frame in self.decoder.collect():
+                self.answers.take(frame)
+        if steps == 2000:
+            raise AssertionError("the decoder does not come to an end")
+
+
+@pytest.fixture
+def driver(tied: Family) -> Driver:
+    return Driver(tied)
+
+
+def test_a_prompt_that_fails_ends_alone_though_it_was_read_with_others(driver: Driver) -> None:
+    for frame_id, prompt in enumerate(([1, 2, 3], [4, POISON, 6], [7, 8, 9]), start=1):
+        driver.add(frame_id, prompt, max_tokens=5)
+    driver.run()
+    assert "poisoned" in driver.answers.by_id[2].error["message"]
+    assert [len(driver.answers.by_id[i].tokens()) for i in (1, 3)] == [5, 5]
+    assert sorted(driver.ended) == [1, 2, 3]
+
+
+def test_when_memory_runs_out_the_longest_answer_ends_and_the_others_go_on(driver: Driver) -> None:
+    driver.forward.longest = 40
+    driver.add(1, [1] * 8, max_tokens=20)
+    driver.add(2, [1] * 30, max_tokens=60)
+    driver.add(3, [1] * 9, max_tokens=20)
+    driver.run()
+    error = driver.answers.by_id[2].error
+    assert error["code"] == "engine_error"
+    assert "memory" in error["message"]
+    assert [len(driver.answers.by_id[i].tokens()) for i in (1, 3)] == [20, 20]
+
+
+def test_a_request_waits_until_the_cache_has_room_for_it(driver: Driver) -> None:
+    """SkyRL #1873: unlimited batching of queued work ran out of memory."""
+    driver.add(1, [1] * 100, max_tokens=400)
+    driver.add(2, [2] * 900, max_tokens=300)  # together they could need 2 x 1200 places; 2400 is the limit
+    driver.add(3, [3] * 10, max_tokens=10)
+    seen: list[int] = []
+    while driver.decoder.is_busy:
+        driver.run(1)
+        seen.append(len(driver.decoder._running))
+    assert max(seen) == 2
+    assert [len(driver.answers.by_id[i].tokens()) for i in (1, 2, 3)] == [400, 300, 10]
