@@ -46,6 +46,12 @@ class RequestTooLargeError(InvalidRequestError):
     code = "request_too_large"
 
 
+class ContextLengthError(InvalidRequestError):
+    """The prompt leaves no room for an answer in the model's context."""
+
+    code = "context_length_exceeded"
+
+
 class AuthenticationError(MetaClawError, PermissionError):
     """The token is missing or wrong."""
 

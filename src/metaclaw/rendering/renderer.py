@@ -6,7 +6,7 @@ tools and ``digest`` give the same tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +23,9 @@ Span = tuple[Literal["text", "end"], int, int]  # kind and the half-open range o
 class Renderer:
     """One tokenizer with its chat template."""
 
-    def __init__(self, tokenizer: Tokenizer, digest: str, end_tokens: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, digest: str) -> None:
         self.tokenizer = tokenizer
         self.digest = digest
-        self._end_tokens = frozenset(end_tokens)
 
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """The prompt that asks for the next assistant message. Raises ``InvalidRequestError``.
@@ -44,9 +43,9 @@ class Renderer:
             raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def spans(self, tokens: Sequence[int]) -> list[Span]:
+    def spans(self, tokens: Sequence[int], end_tokens: Collection[int]) -> list[Span]:
         """``tokens`` of an answer cut into text and the token that ended it. Thinking and calls are text for now."""
-        num_text = len(tokens) - 1 if tokens and tokens[-1] in self._end_tokens else len(tokens)
+        num_text = len(tokens) - 1 if tokens and tokens[-1] in end_tokens else len(tokens)
         spans: list[Span] = [("text", 0, num_text)] if num_text else []
         return spans if num_text == len(tokens) else [*spans, ("end", num_text, len(tokens))]
 
@@ -63,9 +62,9 @@ class Renderer:
         return text.encode()
 
 
-def load_renderer(directory: Path, end_tokens: Sequence[int]) -> Renderer:
-    """The renderer of the model in ``directory``; ``end_tokens`` are those on which it stops."""
-    return Renderer(load_tokenizer(directory), digest_of(directory), end_tokens)
+def load_renderer(directory: Path) -> Renderer:
+    """The renderer of the model in ``directory``."""
+    return Renderer(load_tokenizer(directory), digest_of(directory))
 
 
 def _byte_alphabet() -> dict[str, int]:

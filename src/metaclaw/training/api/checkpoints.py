@@ -56,10 +56,17 @@ class CheckpointStore:
         run = await self.registry.runs.get(model.model_id)
         base = await self.engine.ready()
         checkpoint = Checkpoint(
-            path=path, directory=directory, lora=run.lora, base_digest=base.base_digest, size_bytes=answer["size_bytes"],
-            created_at=self.clock(), expires_at=options.expires_at, is_ephemeral=options.is_ephemeral, is_public=False,
+            path=path,
+            directory=directory,
+            lora=run.lora,
+            base_digest=base.base_digest,
+            size_bytes=answer["size_bytes"],
+            created_at=self.clock(),
+            expires_at=options.expires_at,
+            is_ephemeral=options.is_ephemeral,
+            is_public=False,
             metadata=dict(options.metadata),
-        )  # fmt: skip
+        )
         await self.registry.checkpoints.add(checkpoint)
         return checkpoint
 

@@ -73,16 +73,17 @@ class Futures:
         """Let ``cancel`` stop ``task``."""
         self._futures[request_id].task = task
 
-    def cancel(self, request_id: str) -> None:
-        """Stop the work if it is of a kind that can be stopped; unknown ids are ignored."""
+    def cancel(self, request_id: str, result: Result) -> None:
+        """Stop the work, if it is of a kind that can be stopped, and answer ``result``; unknown ids are ignored."""
         future = self._futures.get(request_id)
         if future is not None and future.task is not None:
             future.task.cancel()
+            self.finish(request_id, result)
 
     def finish(self, request_id: str, result: Result) -> None:
-        """Store the answer and wake who waits. Ignored if the future was given up meanwhile."""
+        """Store the answer and wake who waits. The first answer stays; a future given up meanwhile takes none."""
         future = self._futures.get(request_id)
-        if future is None:
+        if future is None or future.result is not None:
             return
         future.result, future.finished_at, future.task = result, self._clock(), None
         future.done.set()

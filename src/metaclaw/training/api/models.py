@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaclaw.errors import EngineError, NotFoundError
+from metaclaw.training.api.background import Background
 from metaclaw.training.api.futures import Futures
 from metaclaw.training.api.jobs import Job, run_job
 from metaclaw.training.api.ordering import Lane
@@ -42,9 +43,9 @@ class LiveModel:
 
 
 class LiveModels:
-    """All of them. ``run_lane`` is given each new model's loop to run in the background."""
+    """All of them. Each has a loop of its own in the background."""
 
-    def __init__(self, engine: Worker, registry: Registry, futures: Futures, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, engine: Worker, registry: Registry, futures: Futures, tasks: Background) -> None:
         self._engine = engine
         self._registry = registry
         self._futures = futures
@@ -75,7 +76,7 @@ class LiveModels:
         """Make room for a model that the next submitted job (``CREATION``) will make. Known ones stay as they are."""
         if model_id not in self._models:
             model = self._models[model_id] = LiveModel(model_id, session_id)
-            self._tasks.create_task(self._run_lane(model))
+            self._tasks.start(self._run_lane(model))
 
     async def make(self, model: LiveModel, command: CreateModel | LoadModel) -> dict[str, Any]:
         """Create the model in the engine as it is now."""

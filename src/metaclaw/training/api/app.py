@@ -1,0 +1,173 @@
+"""The training server as one ASGI application.
+
+Owns how its parts are put together and torn down; refuses to know routes and sockets. Invariant: everything that
+runs in the background runs in the one task group of the lifespan, and ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from metaclaw.errors import InvalidRequestError
+from metaclaw.http.errors import Dialect, error_answer, exception_handlers
+from metaclaw.rendering.renderer import Renderer, load_renderer
+from metaclaw.training.api.adapters import Adapters
+from metaclaw.training.api.background import Background, background
+from metaclaw.training.api.checkpoint_routes import CheckpointRoutes
+from metaclaw.training.api.checkpoints import CheckpointStore
+from metaclaw.training.api.database import open_database
+from metaclaw.training.api.future_routes import FutureRoutes
+from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.models import LiveModels
+from metaclaw.training.api.openai_routes import OpenAIRoutes
+from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.requests import authorised
+from metaclaw.training.api.sampling import BaseModel, Sampling
+from metaclaw.training.api.sampling_routes import SamplingRoutes
+from metaclaw.training.api.session_routes import SessionRoutes
+from metaclaw.training.api.training_routes import TrainingRoutes
+from metaclaw.training.api.wire import Health
+from metaclaw.training.api.workers import Worker, WorkerSpec
+
+STALE_SESSION_S = 900.0  # the SDK's heart beats every 10 s; a closed laptop may sleep a while
+_SWEEP_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDeps:
+    """What the application stands on."""
+
+    api_key: str
+    data_dir: Path
+    base: BaseModel
+    engine: WorkerSpec
+    sampler: WorkerSpec
+    max_rank: int
+    max_open_samples: int
+    clock: Callable[[], float] = time.time
+
+
+def make_app(deps: ServerDeps) -> FastAPI:
+    """The application. Its lifespan starts the workers and opens the registry."""
+    engine, sampler = Worker(deps.engine), Worker(deps.sampler)
+    tinker = _part(deps.api_key, "tinker")
+    openai = _part(deps.api_key, "openai")
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        async with open_database(deps.data_dir / "server.db") as database, background() as tasks:
+            for worker in (engine, sampler):
+                tasks.start(worker.run())
+            renderer = await asyncio.to_thread(load_renderer, Path(deps.base.directory))  # while the workers load
+            parts = _assemble(deps, engine, sampler, Registry(database), tasks, renderer)
+            for router in parts.tinker_routers():
+                tinker.include_router(router)
+            openai.include_router(parts.openai.router())
+            tasks.start(parts.sweep())
+            yield
+            parts.futures.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, exception_handlers=_handlers("openai"))
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        return Health()
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        return _readiness(engine, sampler)
+
+    tinker.add_api_route("/healthz", healthz)
+    app.mount("/api/v1", tinker)
+    app.mount("/v1", openai)
+    return app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What exists while the server runs."""
+
+    clock: Callable[[], float]
+    registry: Registry
+    futures: Futures
+    models: LiveModels
+    checkpoints: CheckpointStore
+    sampling: Sampling
+    tasks: Background
+    openai: OpenAIRoutes
+    max_rank: int
+
+    def tinker_routers(self) -> list[APIRouter]:
+        base, registry, clock = self.sampling.base, self.registry, self.clock
+        return [
+            SessionRoutes(registry=registry, models=self.models, sampling=self.sampling, clock=clock).router(),
+            FutureRoutes(futures=self.futures).router(),
+            TrainingRoutes(
+                models=self.models, checkpoints=self.checkpoints, registry=registry, base=base, max_rank=self.max_rank,
+                clock=clock,
+            ).router(),
+            SamplingRoutes(
+                sampling=self.sampling, registry=registry, futures=self.futures, tasks=self.tasks
+            ).router(),
+            CheckpointRoutes(checkpoints=self.checkpoints, registry=registry, base=base, clock=clock).router(),
+        ]  # fmt: skip
+
+    async def sweep(self) -> None:
+        """Now and then: forget old results, unload models of clients that are gone, delete what has expired."""
+        while True:
+            self.futures.expire()
+            stale = await self.registry.sessions.stale(self.clock() - STALE_SESSION_S)
+            for session_id in self.models.sessions().intersection(stale):
+                await self.models.end_session(session_id, f"its client was not heard of for {STALE_SESSION_S:.0f} s")
+            await self.checkpoints.delete_expired()
+            await asyncio.sleep(_SWEEP_S)
+
+
+def _assemble(
+    deps: ServerDeps, engine: Worker, sampler: Worker, registry: Registry, tasks: Background, renderer: Renderer
+) -> _Parts:
+    futures = Futures(time.monotonic)
+    models = LiveModels(engine, registry, futures, tasks)
+    checkpoints = CheckpointStore(
+        root=deps.data_dir / "checkpoints", registry=registry, models=models, engine=engine, clock=deps.clock
+    )
+    sampling = Sampling(sampler, Adapters(sampler), checkpoints, deps.base, max_open=deps.max_open_samples)
+    openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
+    return _Parts(
+        clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,
+        sampling=sampling, tasks=tasks, openai=openai, max_rank=deps.max_rank,
+    )  # fmt: skip
+
+
+def _part(api_key: str, dialect: Dialect) -> FastAPI:
+    return FastAPI(openapi_url=None, dependencies=[Depends(authorised(api_key))], exception_handlers=_handlers(dialect))
+
+
+def _handlers(dialect: Dialect) -> dict[Any, Any]:
+    async def bad_parameters(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        wrong = InvalidRequestError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+        return error_answer(wrong, dialect).response()
+
+    return {**exception_handlers(dialect), RequestValidationError: bad_parameters}
+
+
+def _readiness(engine: Worker, sampler: Worker) -> JSONResponse:
+    states = {worker.name: worker.state for worker in (engine, sampler)}
+    if set(states.values()) == {"ready"}:
+        return JSONResponse({"status": "ready", **states})
+    order = ("failed", "stopped", "restarting", "loading")
+    status = next(state for state in order if state in states.values())
+    detail = "; ".join(f"{worker.name}: {worker.detail}" for worker in (engine, sampler) if worker.detail)
+    return JSONResponse({"status": status, **states, "detail": detail}, status_code=503)

@@ -1,0 +1,52 @@
+"""Tinker: fetching results.
+
+Owns the long poll; refuses to know what was computed. Invariant: a poll is held until there is a result or the time
+is up, because the SDK asks again without any delay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from metaclaw.errors import NotFoundError
+from metaclaw.training.api import wire
+from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.jobs import failure
+from metaclaw.training.api.requests import body_of
+
+POLL_S = 30.0  # the SDK gives up on a connection after 45
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutureRoutes:
+    """Handlers under ``/api/v1``."""
+
+    futures: Futures
+    poll_s: float = POLL_S
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/retrieve_future", self.retrieve_future, methods=["POST"], response_model=None)
+        router.add_api_route("/cancel_future", self.cancel_future, methods=["POST"])
+        return router
+
+    async def retrieve_future(self, request: Request) -> Response:
+        asked = wire.parse(wire.RetrieveFuture, await body_of(request))
+        try:
+            result = await self.futures.wait(asked.request_id, self.poll_s)
+        except NotFoundError as error:
+            raise HTTPException(410, str(error)) from error  # "promise lost": a sample is then asked for anew
+        if result is None:
+            return Response(wire.TryAgain(request_id=asked.request_id).model_dump_json(), media_type="application/json")
+        return Response(result.body, media_type=result.media_type)
+
+    async def cancel_future(self, request: Request) -> wire.Nothing:
+        """Stops a sample. Training jobs run to their end: others may stand behind them."""
+        asked = wire.parse(wire.RetrieveFuture, await body_of(request))
+        self.futures.cancel(asked.request_id, failure("the request was cancelled by the client", "user"))
+        return wire.Nothing()

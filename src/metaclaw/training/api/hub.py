@@ -1,0 +1,33 @@
+"""A base model's folder on this machine, downloaded from the Hugging Face hub when it is named by an id.
+
+Owns which files are fetched; refuses to know what is in them. Invariant: only weights in safetensors and plain
+descriptions are fetched, never code or pickles, and a model that is here already needs no network.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from metaclaw.errors import MissingExtraError, ModelSourceError
+from metaclaw.training.model_sources import resolve_model
+
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
+
+
+def local_folder(name: str) -> Path:
+    """The folder of ``name`` (a catalogue name, a path or a hub id). Raises ``ModelSourceError``."""
+    resolved = resolve_model(name)
+    if Path(resolved).is_dir():
+        return Path(resolved)
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("models from the hub need huggingface_hub: pip install 'metaclaw[rl]'") from error
+    try:
+        return Path(hub.snapshot_download(resolved, allow_patterns=list(_WANTED)))
+    except (OSError, ValueError) as error:  # its own errors are subclasses of these
+        raise ModelSourceError(
+            f"cannot get the model {name!r} from the Hugging Face hub: {error}. Check the id, your network and HF_TOKEN, "
+            "or give a folder"
+        ) from error

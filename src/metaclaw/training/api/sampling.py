@@ -1,0 +1,138 @@
+"""Sampling from the base model or a checkpoint: what both the Tinker routes and the OpenAI endpoint stand on.
+
+Owns the names of what can be sampled, admission, and the sampler's events as values; refuses to know tokenizers and
+dialects. Invariant: no more requests wait than were allowed, and leaving the stream early stops the generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from metaclaw.errors import InvalidRequestError, NotFoundError, OverloadedError
+from metaclaw.training.api.adapters import Adapters
+from metaclaw.training.api.checkpoints import CheckpointStore
+from metaclaw.training.api.codec import TopK
+from metaclaw.training.api.records import Checkpoint, parse_path
+from metaclaw.training.api.workers import Worker
+from metaclaw.training.commands import Generate, WorkerReady
+
+StopReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """The one model that this server serves: how clients may call it, and where it is."""
+
+    name: str
+    aliases: frozenset[str]
+    directory: str
+
+    def check(self, name: str) -> None:
+        """Raise ``InvalidRequestError`` unless ``name`` means this model."""
+        if name != self.name and name not in self.aliases:
+            raise InvalidRequestError(f"base model {name[:200]!r} is not served here; this server serves {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptScored:
+    """Log-probs of the prompt's tokens, NaN at the first."""
+
+    logprobs: np.ndarray | None
+    topk: TopK | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """The next tokens of one sample. ``logprobs`` as drawn, ``logprobs_full`` at temperature 1."""
+
+    sample: int
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    logprobs_full: np.ndarray
+    topk: TopK | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A sample is complete."""
+
+    sample: int
+    stop_reason: StopReason
+
+
+Event = PromptScored | Tokens | Finished
+
+
+class Sampling:
+    """Everything that can be sampled here."""
+
+    def __init__(
+        self, sampler: Worker, adapters: Adapters, checkpoints: CheckpointStore, base: BaseModel, *, max_open: int
+    ) -> None:
+        self.base = base
+        self.checkpoints = checkpoints
+        self._sampler = sampler
+        self._adapters = adapters
+        self.max_open = max_open
+        self._num_open = 0
+
+    async def resolve(self, model: str) -> Checkpoint | None:
+        """The checkpoint that ``model`` names, ``None`` for the base model; ``NotFoundError`` says what exists."""
+        if model == self.base.name or model in self.base.aliases:
+            return None
+        if model.startswith("tinker://"):
+            path = parse_path(model)
+            if path.kind == "sampler_weights":
+                return await self.checkpoints.get(path)
+            raise InvalidRequestError(
+                f"{model} is a training state; sample from a sampler_weights checkpoint", param="model"
+            )
+        latest, _ = await self.checkpoints.registry.checkpoints.latest(kind="sampler_weights", limit=3)
+        known = ", ".join(repr(name) for name in (self.base.name, *(str(checkpoint.path) for checkpoint in latest)))
+        raise NotFoundError(f"model {model[:200]!r} does not exist here; there is {known}")
+
+    def admit(self) -> None:
+        """Count a request in until ``release``. Raises ``OverloadedError`` when this server bears no more."""
+        if self._num_open >= self.max_open:
+            raise OverloadedError(f"{self._num_open} sampling requests are open; try again later")
+        self._num_open += 1
+
+    def release(self) -> None:
+        """Count a request out that ``admit`` counted in."""
+        self._num_open -= 1
+
+    async def ready(self, timeout_s: float) -> WorkerReady:
+        """What the sampler says of the loaded model. Raises ``UpstreamError`` (503) if it is not ready in time."""
+        return await self._sampler.ready(timeout_s)
+
+    async def stream(self, checkpoint: Checkpoint | None, command: Generate) -> AsyncGenerator[Event]:
+        """The events of ``command`` on the weights of ``checkpoint``."""
+        async with self._adapters.lease(checkpoint) as lease:
+            bound = replace(command, adapter_id=lease.adapter_id)
+            async with aclosing(self._sampler.stream(bound, generation=lease.generation)) as frames:
+                async for frame in frames:
+                    yield _event(frame)
+
+
+def _event(frame: dict[str, Any]) -> Event:
+    if frame["event"] == "prompt":
+        return PromptScored(logprobs=frame.get("logprobs"), topk=_topk(frame))
+    if frame["event"] == "finished":
+        return Finished(sample=frame["sample"], stop_reason=frame["stop_reason"])
+    return Tokens(
+        sample=frame["sample"],
+        tokens=frame["tokens"],
+        logprobs=frame["logprobs"],
+        logprobs_full=frame["logprobs_full"],
+        topk=_topk(frame),
+    )
+
+
+def _topk(frame: dict[str, Any]) -> TopK | None:
+    tokens, logprobs = frame.get("topk_tokens"), frame.get("topk_logprobs")
+    return None if tokens is None or logprobs is None else TopK(tokens=tokens, logprobs=logprobs)

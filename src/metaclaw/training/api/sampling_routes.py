@@ -1,0 +1,210 @@
+"""Tinker: sampling sessions and samples.
+
+Owns the translation of asample into the sampler's command and back; refuses to know chat and text. Invariant: the
+log-probs of sampled tokens are those of the distribution that was drawn from, after temperature, top_k and top_p:
+a loss with ``loss_fn_config.temperature`` then compares like with like. Prompt log-probs are at temperature 1.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import numpy as np
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from metaclaw.errors import InvalidRequestError
+from metaclaw.training.api import wire
+from metaclaw.training.api.background import Background
+from metaclaw.training.api.codec import SampledSequence, TopK, encode_samples
+from metaclaw.training.api.futures import Futures, Result
+from metaclaw.training.api.jobs import PROTOBUF, run_job
+from metaclaw.training.api.records import Checkpoint, SamplingSession, parse_path
+from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.requests import body_of, digest_of
+from metaclaw.training.api.sampling import Finished, PromptScored, Sampling, Tokens
+from metaclaw.training.commands import Generate
+
+_UNSUPPORTED = ("target_prompt_logprobs", "prompt_alt_tokens_k", "prompt_logprobs_last_n", "record_stability_info")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingRoutes:
+    """Handlers under ``/api/v1``."""
+
+    sampling: Sampling
+    registry: Registry
+    futures: Futures
+    tasks: Background
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/create_sampling_session", self.create_sampling_session, methods=["POST"])
+        router.add_api_route("/samplers/{sampler_id}", self.sampler, methods=["GET"])
+        router.add_api_route("/asample", self.asample, methods=["POST"])
+        return router
+
+    async def create_sampling_session(self, request: Request) -> wire.SamplingSessionMade:
+        asked = wire.parse(wire.CreateSamplingSession, await body_of(request))
+        await self.registry.sessions.get(asked.session_id)
+        checkpoint = await self._weights(asked.model_path, asked.base_model)
+        session = SamplingSession(
+            sampling_session_id=f"{asked.session_id}:sample:{asked.sampling_session_seq_id}",
+            session_id=asked.session_id,
+            path=None if checkpoint is None else checkpoint.path,
+        )
+        await self.registry.sampling_sessions.add(session)
+        return wire.SamplingSessionMade(sampling_session_id=session.sampling_session_id)
+
+    async def sampler(self, sampler_id: str) -> wire.SamplerInfo:
+        session = await self.registry.sampling_sessions.get(sampler_id)
+        path = None if session.path is None else str(session.path)
+        return wire.SamplerInfo(sampler_id=sampler_id, base_model=self.sampling.base.name, model_path=path)
+
+    async def asample(self, request: Request) -> wire.SampleSubmitted:
+        body = await body_of(request)
+        asked = wire.parse(wire.SampleRequest, body)
+        command = sample_command(asked)
+        checkpoint = await self._weights_of(asked)
+        digest = await digest_of(body)
+        identity = f"seq_id {asked.seq_id} of sampling session {asked.sampling_session_id}"
+        if asked.sampling_session_id is None:
+            identity = f"sample {uuid.uuid4()}"  # nothing tells a retry from a second request
+        request_id = self.futures.find(identity, digest) or self._start(identity, digest, checkpoint, command)
+        ids = [f"{request_id}:{index}" for index in range(asked.num_samples)]
+        return wire.SampleSubmitted(request_id=request_id, sample_sequence_ids=ids)
+
+    def _start(self, identity: str, digest: bytes, checkpoint: Checkpoint | None, command: Generate) -> str:
+        self.sampling.admit()
+        request_id = self.futures.open(identity, digest)
+        task = self.tasks.start(run_job(self.futures, request_id, lambda: self._sample(checkpoint, command)))
+        task.add_done_callback(lambda _: self.sampling.release())
+        self.futures.attach(request_id, task)
+        return request_id
+
+    async def _sample(self, checkpoint: Checkpoint | None, command: Generate) -> Result:
+        collected = _Collected([_Sample() for _ in range(command.num_samples)])
+        async with aclosing(self.sampling.stream(checkpoint, command)) as events:
+            async for event in events:
+                collected.add(event)
+        return Result(body=collected.encode(), media_type=PROTOBUF)
+
+    async def _weights_of(self, asked: wire.SampleRequest) -> Checkpoint | None:
+        if asked.sampling_session_id is None:
+            return await self._weights(asked.model_path, asked.base_model)
+        if asked.seq_id is None:
+            raise InvalidRequestError("seq_id is needed together with sampling_session_id", param="seq_id")
+        session = await self.registry.sampling_sessions.get(asked.sampling_session_id)
+        return None if session.path is None else await self.sampling.checkpoints.get(session.path)
+
+    async def _weights(self, model_path: str | None, base_model: str | None) -> Checkpoint | None:
+        if base_model is not None:
+            self.sampling.base.check(base_model)
+        if model_path is not None:
+            parse_path(model_path)
+            return await self.sampling.resolve(model_path)
+        if base_model is None:
+            raise InvalidRequestError("send model_path or base_model")
+        return None
+
+
+def sample_command(asked: wire.SampleRequest) -> Generate:
+    """The sampler's command for ``asked``. Raises ``InvalidRequestError`` for what is not served."""
+    for name in _UNSUPPORTED:
+        if getattr(asked, name):
+            raise InvalidRequestError(f"{name} is not supported by this server", param=name)
+    for chunk in asked.prompt.chunks:
+        if chunk.type != "encoded_text":
+            raise InvalidRequestError(
+                f"the prompt holds a chunk of type {chunk.type!r}; this model reads text tokens only"
+            )
+    params = asked.sampling_params
+    if params.max_tokens is not None and params.max_tokens < 1:
+        raise InvalidRequestError(f"max_tokens is {params.max_tokens}; it must be at least 1", param="max_tokens")
+    stop_tokens, stop_strings = _stops(params.stop)
+    return Generate(
+        adapter_id=None,
+        prompt=_int32([token for chunk in asked.prompt.chunks for token in chunk.tokens]),
+        num_samples=asked.num_samples,
+        max_tokens=_LONGEST if params.max_tokens is None else params.max_tokens,
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        seed=params.seed,
+        stop_tokens=stop_tokens,
+        stop_strings=stop_strings,
+        prompt_logprobs=bool(asked.prompt_logprobs),
+        topk_prompt_logprobs=asked.topk_prompt_logprobs,
+        topk_sample_logprobs=asked.topk_sample_logprobs,
+    )
+
+
+_LONGEST = 2**31 - 1  # the sampler ends at the limit of the context
+
+
+def _stops(stop: str | list[str] | list[int] | None) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """Stop tokens and strings. Tokens, or an empty list, replace the model's own end; strings come on top of it."""
+    if stop is None:
+        return None, ()
+    if isinstance(stop, str):
+        stop = [stop]
+    strings = tuple(item for item in stop if isinstance(item, str))
+    if "" in strings:
+        raise InvalidRequestError("stop holds an empty string", param="stop")
+    return (None, strings) if strings else (tuple(item for item in stop if isinstance(item, int)), ())
+
+
+def _int32(tokens: list[int]) -> np.ndarray:
+    array = np.asarray(tokens, dtype=np.int64)
+    if array.size and (array.min() < 0 or array.max() > np.iinfo(np.int32).max):
+        raise InvalidRequestError("the prompt holds a token that is outside the vocabulary", param="prompt")
+    return array.astype(np.int32)
+
+
+@dataclass(slots=True)
+class _Sample:
+    tokens: list[np.ndarray] = field(default_factory=list[np.ndarray])
+    logprobs: list[np.ndarray] = field(default_factory=list[np.ndarray])
+    topk: list[TopK] = field(default_factory=list[TopK])
+    stop_reason: str = "length"
+
+    def sequence(self) -> SampledSequence:
+        return SampledSequence(
+            tokens=np.concatenate([np.empty(0, np.int32), *self.tokens]),
+            logprobs=np.concatenate([np.empty(0, np.float32), *self.logprobs]),
+            stop_reason=self.stop_reason,
+            topk=_joined(self.topk),
+        )
+
+
+@dataclass(slots=True)
+class _Collected:
+    samples: list[_Sample]
+    prompt: PromptScored = field(default_factory=lambda: PromptScored(logprobs=None, topk=None))
+
+    def add(self, event: PromptScored | Tokens | Finished) -> None:
+        match event:
+            case PromptScored():
+                self.prompt = event
+            case Finished():
+                self.samples[event.sample].stop_reason = event.stop_reason
+            case Tokens():
+                sample = self.samples[event.sample]
+                sample.tokens.append(event.tokens)
+                sample.logprobs.append(event.logprobs)
+                if event.topk is not None:
+                    sample.topk.append(event.topk)
+
+    def encode(self) -> bytes:
+        return encode_samples([sample.sequence() for sample in self.samples], self.prompt.logprobs, self.prompt.topk)
+
+
+def _joined(parts: list[TopK]) -> TopK | None:
+    if not parts:
+        return None
+    return TopK(
+        tokens=np.concatenate([part.tokens for part in parts]),
+        logprobs=np.concatenate([part.logprobs for part in parts]),
+    )

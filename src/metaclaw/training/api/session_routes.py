@@ -1,0 +1,102 @@
+"""Tinker: start-up, sessions and heartbeats.
+
+Owns what a client learns of the server before it works, and whether it is alive; refuses to know models and
+samples. Invariant: telemetry is accepted and dropped unread, because the SDK puts the caller's key into it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from metaclaw.errors import NotFoundError
+from metaclaw.training.api import wire
+from metaclaw.training.api.models import LiveModels
+from metaclaw.training.api.records import Session
+from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.requests import body_of
+from metaclaw.training.api.sampling import Sampling
+
+_READY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRoutes:
+    """Handlers under ``/api/v1``."""
+
+    registry: Registry
+    models: LiveModels
+    sampling: Sampling
+    clock: Callable[[], float]
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/client/config", self.client_config, methods=["POST"])
+        router.add_api_route("/client/dynamic_config", self.dynamic_config, methods=["POST"])
+        router.add_api_route("/telemetry", self.telemetry, methods=["POST"])
+        router.add_api_route("/get_server_capabilities", self.capabilities, methods=["GET"])
+        router.add_api_route("/create_session", self.create_session, methods=["POST"])
+        router.add_api_route("/session_heartbeat", self.heartbeat, methods=["POST"])
+        router.add_api_route("/sessions/{session_id}/finish", self.finish, methods=["POST"])
+        router.add_api_route("/sessions/{session_id}", self.session, methods=["GET"])
+        router.add_api_route("/sessions", self.sessions, methods=["GET"])
+        return router
+
+    async def client_config(self) -> wire.ClientConfig:
+        return wire.ClientConfig(sample_max_concurrent_requests=self.sampling.max_open)
+
+    async def dynamic_config(self) -> wire.DynamicConfig:
+        return wire.DynamicConfig()
+
+    async def telemetry(self) -> wire.TelemetryAccepted:
+        return wire.TelemetryAccepted()
+
+    async def capabilities(self) -> wire.Capabilities:
+        ready = await self.sampling.ready(_READY_S)
+        model = wire.SupportedModel(model_name=self.sampling.base.name, max_context_length=ready.max_context)
+        return wire.Capabilities(supported_models=[model])
+
+    async def create_session(self, request: Request) -> wire.SessionCreated:
+        asked = wire.parse(wire.CreateSession, await body_of(request))
+        now = self.clock()
+        session = Session(
+            session_id=str(uuid.uuid4()), created_at=now, seen_at=now, finished_at=None,
+            display_name=asked.display_name, metadata=asked.user_metadata or {},
+        )  # fmt: skip
+        await self.registry.sessions.add(session)
+        return wire.SessionCreated(session_id=session.session_id)
+
+    async def heartbeat(self, request: Request) -> wire.HeartbeatSeen:
+        asked = wire.parse(wire.Heartbeat, await body_of(request))
+        try:
+            await self.registry.sessions.get(asked.session_id)
+        except NotFoundError as error:
+            raise HTTPException(410, str(error)) from error  # the status on which the SDK's heart stops
+        await self.registry.sessions.seen(asked.session_id, self.clock())
+        return wire.HeartbeatSeen()
+
+    async def finish(self, session_id: str) -> wire.Nothing:
+        await self.registry.sessions.get(session_id)
+        await self.registry.sessions.finish(session_id, self.clock())
+        await self.models.end_session(session_id, "its session was finished by the client")
+        return wire.Nothing()
+
+    async def session(self, session_id: str) -> wire.SessionInfo:
+        session = await self.registry.sessions.get(session_id)
+        runs = await self.registry.runs.of_session(session_id)
+        samplers = await self.registry.sampling_sessions.of_session(session_id)
+        return wire.SessionInfo(
+            training_run_ids=[run.model_id for run in runs],
+            sampler_ids=[sampler.sampling_session_id for sampler in samplers],
+            user_metadata=session.metadata,
+            display_name=session.display_name,
+        )
+
+    async def sessions(self, limit: int = 20, offset: int = 0) -> wire.SessionIds:
+        sessions = await self.registry.sessions.latest(limit, offset)
+        return wire.SessionIds(sessions=[session.session_id for session in sessions])
