@@ -33,12 +33,21 @@ class Delta:
 class Choice:
     """One answer while it is made."""
 
-    def __init__(self, index: int, renderer: Renderer, end_tokens: Sequence[int], stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        index: int,
+        renderer: Renderer,
+        end_tokens: Sequence[int],
+        *,
+        stops: Sequence[str] = (),
+        wants_logprobs: bool = False,
+    ) -> None:
         self.index = index
         self.finish_reason: str | None = None
         self.text = ""
         self.logprobs: list[dict[str, Any]] = []
         self._renderer = renderer
+        self._wants_logprobs = wants_logprobs
         self._end_tokens = frozenset(end_tokens)
         self._detokenizer = renderer.detokenizer()
         self._cutter = StopCutter(stops)
@@ -54,7 +63,7 @@ class Choice:
         shown = [token for token in tokens if token not in self._end_tokens]
         self._parts.append(event)
         text = self._cutter.push(self._detokenizer.push(shown))
-        return self._grown(text, tokens, self._logprobs(event))
+        return self._grown(text, tokens, self._logprobs(event) if self._wants_logprobs else [])
 
     def finish(self, event: Finished) -> Delta:
         """The end: what was held back is shown, unless a stop string has ended the text."""

@@ -28,6 +28,6 @@ def local_folder(name: str) -> Path:
         return Path(hub.snapshot_download(resolved, allow_patterns=list(_WANTED)))
     except (OSError, ValueError) as error:  # its own errors are subclasses of these
         raise ModelSourceError(
-            f"cannot get the model {name!r} from the Hugging Face hub: {error}. Check the id, your network and HF_TOKEN, "
-            "or give a folder"
+            f"cannot get the model {name!r} from the Hugging Face hub: {error}. Check the id, the network and "
+            "HF_TOKEN, or give a folder"
         ) from error

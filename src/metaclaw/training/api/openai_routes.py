@@ -29,7 +29,7 @@ from metaclaw.training.api.chat_request import ChatRequest, chat_command, parse_
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.requests import body_of
 from metaclaw.training.api.sampling import Event, Finished, PromptScored, Sampling
-from metaclaw.training.commands import WorkerReady
+from metaclaw.training.commands import Generate, WorkerReady
 
 _READY_S = 30.0  # a restarting sampler is waited for; a client that waits longer is better served elsewhere
 _MAX_LISTED = 1000
@@ -76,8 +76,11 @@ class OpenAIRoutes:
             return await _whole(request.receive, generation, completion)
         return await _streamed(request.receive, generation, completion)
 
-    def _completion(self, asked: ChatRequest, name: str, command: Any, ready: WorkerReady) -> Completion:
-        choices = [Choice(index, self.renderer, ready.end_tokens, asked.stops) for index in range(asked.num_choices)]
+    def _completion(self, asked: ChatRequest, name: str, command: Generate, ready: WorkerReady) -> Completion:
+        choices = [
+            Choice(index, self.renderer, ready.end_tokens, stops=asked.stops, wants_logprobs=bool(asked.logprobs))
+            for index in range(asked.num_choices)
+        ]
         return Completion(
             completion_id=f"chatcmpl-{uuid.uuid4().hex}",
             created=int(self.clock()),
