@@ -8,9 +8,9 @@ other way, the producer of the chunks is closed before the response returns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -48,12 +48,20 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T:
         await _cancel(working)
 
 
+class ClosableChunks(Protocol):
+    """Chunks of an answer, for example an async generator. ``aclose`` is called however the answer ends."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
 class ForwardingResponse(Response):
-    """Sends each chunk of an async generator as it comes."""
+    """Sends each chunk as it comes."""
 
     def __init__(
         self,
-        chunks: AsyncGenerator[bytes],
+        chunks: ClosableChunks,
         *,
         status: int = 200,
         content_type: str = "text/event-stream; charset=utf-8",

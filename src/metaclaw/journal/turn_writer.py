@@ -7,6 +7,7 @@ is never rewritten.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import OrderedDict
@@ -34,13 +35,13 @@ class TurnJournal:
         self._blocks: OrderedDict[_AgentBlock, RecallBlock] = OrderedDict()
 
     async def __aenter__(self) -> TurnJournal:
-        self.open()
+        await asyncio.to_thread(self.open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        await asyncio.to_thread(self.close)
 
     def open(self) -> None:
         """Open the file, refuse to share it with another writer, and close what a dead one left open."""

@@ -1,0 +1,86 @@
+"""``python -m metaclaw.gateway``: the gateway as a process.
+
+Owns how it starts and stops; refuses to know what it serves. Invariant: settings come in on standard input, where no
+other user can read them, and when that closes the parent is gone and the gateway ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+
+import uvicorn
+
+from metaclaw.config import Settings
+from metaclaw.config_file import parse_settings
+from metaclaw.errors import ConfigError, MetaClawError
+from metaclaw.gateway.app import make_app, open_deps
+from metaclaw.http.auth import refuse_open_bind
+
+_GRACE_S = 5
+_EXIT_CONFIG = 2
+_STDIN = 0
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        settings = parse_settings(sys.stdin.readline())
+        listener = _listen(settings)
+    except MetaClawError as error:
+        print(f"metaclaw gateway: {error}", file=sys.stderr)  # noqa: T201 - the log may not be read; this is why we end
+        return _EXIT_CONFIG
+    with listener:
+        server = uvicorn.Server(_server_config(settings))
+        _end_with_parent(server)
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    proxy = settings.proxy
+    token = proxy.api_key.get_secret_value()
+    refuse_open_bind(proxy.host, token, setting="proxy.api_key")
+    if not token:
+        raise ConfigError("proxy.api_key is empty; run `metaclaw setup`, which makes one")
+    family = socket.AF_INET6 if ":" in proxy.host else socket.AF_INET
+    try:
+        return socket.create_server((proxy.host, proxy.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {proxy.host}:{proxy.port}: {error.strerror}; stop what uses it or set proxy.port"
+        ) from error
+
+
+def _server_config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(lambda: open_deps(settings)),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def _end_with_parent(server: uvicorn.Server) -> None:
+    def wait() -> None:
+        # Not sys.stdin: a thread that waits inside its buffer aborts the interpreter's own end.
+        while os.read(_STDIN, 4096):
+            pass
+        server.handle_exit(signal.SIGTERM, None)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

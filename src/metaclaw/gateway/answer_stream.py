@@ -1,0 +1,89 @@
+"""A streamed answer on its way to the client.
+
+Owns passing events on as they come, taking the policy record out, and folding them for the journal; refuses to know
+where they come from. Invariant: an event is passed on before it is understood, its bytes unchanged unless it holds
+the policy record; and the turn is closed however the stream ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+
+from metaclaw.chat.openai_chat import object_or_none
+from metaclaw.chat.sse import SseEvent, SseParser
+from metaclaw.chat.stream_assembler import StreamAssembler
+from metaclaw.errors import UpstreamError
+from metaclaw.gateway.recording import TurnRecord
+from metaclaw.http.errors import error_answer
+from metaclaw.http.sse import encode_event
+from metaclaw.upstreams.openai_compatible import UpstreamReply
+
+CUT = "the client left, or the gateway stopped, before the answer was complete"
+_POLICY_RECORD = b'"policy_record"'
+
+
+class AnswerStream:
+    """Iterate once, then ``aclose``."""
+
+    def __init__(self, reply: UpstreamReply, record: TurnRecord, *, is_policy: bool) -> None:
+        self._reply = reply
+        self._record = record
+        self._is_policy = is_policy
+        self._parser = SseParser()
+        self._assembler = StreamAssembler()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in self._reply.chunks():
+                events = self._parser.feed(chunk)
+                if passed := self._passed(events):
+                    yield passed
+                self._understand(events)
+            last = self._parser.finish()
+            yield self._passed(last)
+            self._understand(last)
+            if not self._assembler.is_done and self._assembler.error is None:
+                raise UpstreamError("the model's answer ended in the middle", status=502)
+        except UpstreamError as error:
+            yield encode_event(json.dumps(error_answer(error, "openai").body))
+            await self._record.close("failed", self._assembler.answer(), status=200, error=str(error))
+            return
+        await self._close_complete()
+
+    async def aclose(self) -> None:
+        """Cut the upstream off if it still talks, and close the turn if nothing else did."""
+        self._reply.close()
+        await self._record.close("cut", self._assembler.answer(), status=200, error=CUT)
+
+    async def _close_complete(self) -> None:
+        error = self._assembler.error
+        if error is None:
+            await self._record.close("done", self._assembler.answer(), status=200)
+        else:
+            await self._record.close(
+                "failed", self._assembler.answer(), status=200, error=str(error.get("message", error))
+            )
+
+    def _passed(self, events: list[SseEvent]) -> bytes:
+        if not self._is_policy:
+            return b"".join(event.raw for event in events)
+        return b"".join(_without_policy_record(event) for event in events)
+
+    def _understand(self, events: list[SseEvent]) -> None:
+        for event in events:
+            self._assembler.add_event(event)
+
+
+def _without_policy_record(event: SseEvent) -> bytes:
+    if _POLICY_RECORD not in event.raw or event.data is None:
+        return event.raw
+    try:
+        chunk = object_or_none(json.loads(event.data))
+    except ValueError:
+        return event.raw
+    if chunk is None or "policy_record" not in chunk:
+        return event.raw  # the words are part of the answer
+    del chunk["policy_record"]
+    is_empty = not chunk.get("choices") and not chunk.get("usage")
+    return b"" if is_empty else encode_event(json.dumps(chunk, separators=(",", ":")))

@@ -1,0 +1,162 @@
+"""The gateway as an ASGI application.
+
+Owns routes, authentication, and the lifetime of what they stand on; refuses to know how a turn is answered. Invariant:
+nothing but ``/healthz`` answers without the token, and what was opened at the start is closed at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from uuid import uuid4
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from metaclaw.chat.openai_chat import parse_request
+from metaclaw.config import Settings
+from metaclaw.gateway.identify import Evidence, identify
+from metaclaw.gateway.models import list_models
+from metaclaw.gateway.policy import Policy
+from metaclaw.gateway.proxy import Incoming, Proxy
+from metaclaw.gateway.recording import Recorder
+from metaclaw.gateway.recording_path import RecordingPath
+from metaclaw.gateway.routing import Router
+from metaclaw.http.auth import require_token
+from metaclaw.http.body import parse_json_object, read_body
+from metaclaw.http.errors import exception_handlers
+from metaclaw.identity import DEFAULT_AGENT, agent_id
+from metaclaw.journal.serving import ServingReader
+from metaclaw.journal.turns import TurnJournal
+from metaclaw.recall.recaller import Budget, Recaller
+from metaclaw.skills.library import SkillLibrary
+from metaclaw.upstreams.openai_compatible import OpenAICompatible, Timeouts, Upstream
+from metaclaw.upstreams.session import new_session
+
+_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """What the routes stand on."""
+
+    token: SecretStr
+    max_body_bytes: int
+    proxy: Proxy
+    recorder: Recorder
+    policy: Policy | None
+    llm: OpenAICompatible | None
+    model_id: str
+
+
+@asynccontextmanager
+async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncGenerator[Deps]:
+    """Open the journal, the skills and the upstreams that ``settings`` name. Raises ``JournalError``."""
+    async with AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(TurnJournal(settings.turns_db))
+        session = await stack.enter_async_context(new_session())
+        serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
+        path = RecordingPath()
+        recorder = Recorder(journal, path, clock)
+        llm = OpenAICompatible(session, _llm_upstream(settings)) if settings.llm.api_base else None
+        policy = None
+        if settings.mode != "skills_only":
+            upstream = OpenAICompatible(session, _policy_upstream(settings))
+            policy = Policy(upstream, serving, journal, path, settings.rl)
+        model_id = settings.llm.model_id
+        router = Router(policy=policy, llm=llm, model_id=model_id)
+        yield Deps(
+            token=settings.proxy.api_key,
+            max_body_bytes=settings.proxy.max_body_bytes,
+            proxy=Proxy(router=router, recaller=_recaller(settings, journal), recorder=recorder),
+            recorder=recorder,
+            policy=policy,
+            llm=llm,
+            model_id=model_id,
+        )
+        await recorder.drain(_DRAIN_S)
+
+
+def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette:
+    """The application; ``deps`` is opened when it starts and closed when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        async with deps() as opened:
+            app.state.deps = opened
+            yield
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", _chat, methods=["POST"]),
+            Route("/agents/{agent}/v1/chat/completions", _chat, methods=["POST"]),
+            Route("/v1/models", _models, methods=["GET"]),
+            Route("/agents/{agent}/v1/models", _models, methods=["GET"]),
+            Route("/healthz", _healthz, methods=["GET"]),
+        ],
+        exception_handlers=exception_handlers("openai"),
+        lifespan=lifespan,
+    )
+
+
+async def _chat(request: Request) -> Response:
+    deps = _authorised(request)
+    raw = await read_body(request, deps.max_body_bytes)
+    chat = parse_request(parse_json_object(raw))
+    evidence = Evidence(headers=request.headers, path_agent=request.path_params.get("agent"), messages=chat.messages)
+    incoming = Incoming(
+        turn_id=f"turn-{uuid4().hex}", request=chat, raw=raw, caller=identify(evidence), receive=request.receive
+    )
+    return await deps.proxy.respond(incoming)
+
+
+async def _models(request: Request) -> Response:
+    deps = _authorised(request)
+    agent = agent_id(request.headers.get("x-agent-id") or request.path_params.get("agent") or DEFAULT_AGENT)
+    return JSONResponse(await list_models(agent, policy=deps.policy, llm=deps.llm, model_id=deps.model_id))
+
+
+async def _healthz(request: Request) -> Response:
+    deps: Deps = request.app.state.deps
+    return JSONResponse({"status": "ok", "recording_failures": deps.recorder.path.num_failures})
+
+
+def _authorised(request: Request) -> Deps:
+    deps: Deps = request.app.state.deps
+    require_token(request.headers, deps.token.get_secret_value())
+    return deps
+
+
+def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:
+    skills = settings.skills
+    if not skills.enabled or skills.top_k == 0 or skills.max_tokens == 0:
+        return None
+    budget = Budget(top_k=skills.top_k, max_tokens=skills.max_tokens)
+    return Recaller(journal, SkillLibrary(settings.skills_dir), budget)
+
+
+def _llm_upstream(settings: Settings) -> Upstream:
+    llm = settings.llm
+    timeouts = Timeouts(connect_s=llm.connect_timeout_s, first_byte_s=llm.first_byte_timeout_s, gap_s=llm.gap_timeout_s)
+    return Upstream(
+        name=llm.provider, base_url=llm.api_base, api_key=llm.api_key, key_setting="llm.api_key", timeouts=timeouts
+    )
+
+
+def _policy_upstream(settings: Settings) -> Upstream:
+    rl = settings.rl
+    return Upstream(
+        name=f"the training server at {rl.remote_url}",
+        base_url=f"{rl.remote_url}/v1",
+        api_key=rl.remote_api_key,
+        key_setting="rl.remote_api_key",
+        # It answers in order of arrival, so the first byte may wait for others; then tokens come steadily.
+        timeouts=Timeouts(
+            connect_s=settings.llm.connect_timeout_s, first_byte_s=rl.remote_timeout_s, gap_s=settings.llm.gap_timeout_s
+        ),
+    )

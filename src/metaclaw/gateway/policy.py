@@ -1,0 +1,163 @@
+"""Which policy answers a turn, how it is sampled, and what came of it.
+
+Owns the choice of the version, the policy's sampling settings and the policy record; refuses to know HTTP to the
+client. Invariant: a turn names one exact version, its session keeps that version, and a sample is recorded under
+the version that the turn was sent to.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.openai_chat import ChatRequest
+from metaclaw.config import RlSettings
+from metaclaw.errors import UpstreamError
+from metaclaw.gateway.identify import Caller
+from metaclaw.gateway.recording_path import RecordingPath
+from metaclaw.journal.serving import BASE_VERSION, ServingReader
+from metaclaw.journal.turns import PolicySample, TurnJournal
+from metaclaw.upstreams.openai_compatible import OpenAICompatible
+
+MIN_TRAINABLE_TEMPERATURE = 0.3  # colder, the draws say too little about the alternatives
+_WHOLE_DISTRIBUTION = {"top_p": 1, "top_k": -1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChoice:
+    """The version that a turn is sent to; ``model`` is its exact name on the training server."""
+
+    agent: str
+    version: int
+    model: str
+    untrainable: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.agent}@{self.version}"
+
+
+class Policy:
+    """The policies of all agents, behind the training server's OpenAI endpoint."""
+
+    def __init__(
+        self,
+        upstream: OpenAICompatible,
+        serving: ServingReader,
+        journal: TurnJournal,
+        recording: RecordingPath,
+        settings: RlSettings,
+    ) -> None:
+        self.upstream = upstream
+        self._serving = serving
+        self._journal = journal
+        self._recording = recording
+        self._settings = settings
+        self._base_model: str | None = None
+
+    async def choose(self, caller: Caller, request: ChatRequest, *, now: float) -> PolicyChoice:
+        """The version for this turn: its session's own, or the one that serves now. Raises ``UpstreamError``."""
+        serving = await self._serving.serving_version(caller.agent)
+        idle_s = self._settings.session_idle_s
+        version = await self._recording.attempt(
+            "pin a session to its version",
+            lambda: self._journal.pin_session(caller.agent, caller.session, serving, now=now, idle_s=idle_s),
+            serving,
+        )
+        return await self._choice(caller, request, version)
+
+    async def choose_again(
+        self, refused: PolicyChoice, caller: Caller, request: ChatRequest, *, now: float
+    ) -> PolicyChoice | None:
+        """What to ask instead of a version that the server does not have (any more); ``None`` when nothing is left."""
+        self._base_model = None  # the server may have been started anew with another one
+        serving = await self._serving.serving_version(caller.agent)
+        choice = await self._choice(caller, request, serving)
+        if choice.model == refused.model:
+            return None
+        await self._recording.attempt(
+            "pin a session to another version",
+            lambda: self._journal.repin_session(caller.agent, caller.session, choice.version, now=now),
+            None,
+        )
+        return choice
+
+    async def serving_version(self, agent: str) -> int:
+        return await self._serving.serving_version(agent)
+
+    def body(
+        self, request: ChatRequest, messages: list[JsonObject], choice: PolicyChoice, caller: Caller
+    ) -> JsonObject:
+        """The request as the training server gets it."""
+        changes: JsonObject = {"messages": messages, "model": choice.model}
+        if request.temperature is None:
+            changes["temperature"] = self._settings.temperature
+        if request.body.get("max_tokens") is None and request.body.get("max_completion_tokens") is None:
+            changes["max_tokens"] = self._settings.max_tokens
+        if request.num_answers == 1:
+            changes["return_policy_record"] = True
+        if caller.kind == "main":
+            changes |= _WHOLE_DISTRIBUTION
+        return request.with_changes(**changes)
+
+    async def _choice(self, caller: Caller, request: ChatRequest, version: int) -> PolicyChoice:
+        path = None if version == BASE_VERSION else await self._serving.sampler_path(caller.agent, version)
+        return PolicyChoice(
+            agent=caller.agent,
+            version=BASE_VERSION if path is None else version,
+            model=path or await self._base_name(),
+            untrainable=_untrainable(caller, request, self._settings),
+        )
+
+    async def _base_name(self) -> str:
+        if self._base_model is None:
+            names = [model.get("id") for model in await self.upstream.models()]
+            if not names or not isinstance(names[0], str):
+                raise UpstreamError(f"{self.upstream.name} lists no model", status=502)
+            self._base_model = names[0]
+        return self._base_model
+
+
+def sampling_note(request: ChatRequest, caller: Caller) -> str | None:
+    """What to tell a client whose truncation was switched off; ``None`` when nothing differs from its request."""
+    top_p, top_k = request.body.get("top_p"), request.body.get("top_k")
+    if caller.kind != "main" or (top_p in (None, 1) and top_k in (None, -1, 0)):
+        return None
+    return "top_p=1,top_k=-1"
+
+
+def read_sample(record: Mapping[str, Any], choice: PolicyChoice) -> PolicySample:
+    """The training server's policy record as the journal keeps it. Raises ``ValueError`` or ``KeyError``."""
+    return PolicySample(
+        agent=choice.agent,
+        version=choice.version,
+        model=choice.model,
+        prompt_tokens=_array(record, "prompt_tokens"),
+        tokens=_array(record, "tokens"),
+        logprobs=_array(record, "logprobs"),
+        logprobs_full=_array(record, "logprobs_full"),
+        temperature=float(record["temperature"]),
+        top_p=float(record["top_p"]),
+        top_k=int(record["top_k"]),
+        seed=record.get("seed"),
+        stop_reason=str(record["stop_reason"]),
+        spans=tuple((str(kind), int(start), int(end)) for kind, start, end in record["spans"]),
+        renderer=str(record["renderer"]),
+        untrainable=choice.untrainable,
+    )
+
+
+def _array(record: Mapping[str, Any], name: str) -> bytes:
+    return base64.b64decode(record[name], validate=True)
+
+
+def _untrainable(caller: Caller, request: ChatRequest, settings: RlSettings) -> str | None:
+    if caller.kind == "side":
+        return "side turn"
+    temperature = settings.temperature if request.temperature is None else request.temperature
+    if temperature < MIN_TRAINABLE_TEMPERATURE:
+        return f"temperature {temperature:g} is below {MIN_TRAINABLE_TEMPERATURE:g}"
+    return None

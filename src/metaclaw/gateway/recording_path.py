@@ -1,0 +1,31 @@
+"""The boundary between a turn and its record.
+
+Owns what happens when recording fails; refuses to know what is recorded. Invariant: whatever fails in here is
+counted and logged, and the client's answer goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class RecordingPath:
+    """Runs what records; ``num_failures`` says how often that did not work."""
+
+    def __init__(self) -> None:
+        self.num_failures = 0
+
+    async def attempt(self, what: str, work: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """``work``, or ``otherwise`` when it fails."""
+        try:
+            return await work()
+        except Exception:  # noqa: BLE001 - the recording path: counted and logged, never the client's trouble
+            self.num_failures += 1
+            _log.exception("could not %s (%d failures so far)", what, self.num_failures)
+            return otherwise

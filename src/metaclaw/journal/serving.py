@@ -1,0 +1,57 @@
+"""Which policy versions serve, as ``learning.db`` says.
+
+Owns this one question of the gateway; refuses to write. Invariant: a file that is missing or not yet migrated means
+that the base model serves, and a version is answered only with the weights that its own row names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from metaclaw.errors import JournalError
+from metaclaw.journal.database import open_reader
+
+BASE_VERSION = 0
+
+
+class ServingReader:
+    """Asks on a thread of its own, so that a busy file never holds up the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="serving-reader")
+
+    async def serving_version(self, agent: str) -> int:
+        """The version that new sessions of ``agent`` get; 0 is the base model. Raises ``JournalError``."""
+        row = await self._first("SELECT version FROM serving WHERE agent = ?", (agent,))
+        return BASE_VERSION if row is None else row[0]
+
+    async def sampler_path(self, agent: str, version: int) -> str | None:
+        """The weights of a version; ``None`` when there is no such version (any more)."""
+        row = await self._first("SELECT sampler_path FROM versions WHERE agent = ? AND version = ?", (agent, version))
+        return None if row is None else row[0]
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _first(self, query: str, parameters: tuple[object, ...]) -> tuple[Any, ...] | None:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._query, query, parameters)
+
+    def _query(self, query: str, parameters: tuple[object, ...]) -> tuple[Any, ...] | None:
+        if self._connection is None:
+            if not self._path.exists():
+                return None
+            self._connection = open_reader(self._path)
+        try:
+            return self._connection.execute(query, parameters).fetchone()
+        except sqlite3.Error as error:
+            if "no such table" in str(error):  # the learner is about to create them
+                return None
+            raise JournalError(f"cannot read {self._path}: {error}") from error
