@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Background:
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work``; it is cancelled when the group's block ends."""
         task = self._group.create_task(_guarded(work))
         self._tasks.add(task)
@@ -44,7 +45,7 @@ async def background() -> AsyncGenerator[Background]:
             tasks.cancel()
 
 
-async def _guarded(work: Coroutine[None, None, None]) -> None:
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception:  # noqa: BLE001 - the background boundary
