@@ -43,6 +43,19 @@ def config_path(home: Path) -> Path:
     return (home / "config.yaml").resolve()
 
 
+def has_settings(home: Path) -> bool:
+    """Whether the file of ``home`` is there and not blank."""
+    path = config_path(home)
+    return path.exists() and bool(path.read_bytes().strip())
+
+
+def require_settings(home: Path | None = None) -> None:
+    """Raise ``ConfigError`` that names ``metaclaw setup`` when there is no file yet."""
+    place = find_home(home)
+    if not has_settings(place):
+        raise ConfigError(f"there are no settings in {place} yet; run `metaclaw setup` first")
+
+
 def load_settings(
     home: Path | None = None, env: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
 ) -> Settings:

@@ -1,0 +1,1 @@
+"""The commands. Thin: they ask, call the rooms, and print."""

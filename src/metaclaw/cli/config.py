@@ -1,0 +1,55 @@
+"""``metaclaw config``: look at a setting, or change it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+
+def config(
+    key: Annotated[str, typer.Argument(help="A key such as llm.model_id, or 'show' for all of them.")] = "show",
+    value: Annotated[str | None, typer.Argument(help="New value; '-' reads it from standard input.")] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show secrets.")] = False,
+) -> None:
+    """Show the settings that hold, print one, or write one into config.yaml.
+
+    One key alone is printed as it is, secrets too, for `$(metaclaw config proxy.api_key)`.
+    """
+    if key == "show":
+        _show(reveal)
+    elif value is None:
+        _print(key)
+    else:
+        _write(key, sys.stdin.readline().rstrip("\n") if value == "-" else value)
+
+
+def _show(reveal: bool) -> None:
+    from metaclaw.config_file import get_value, load_settings
+    from metaclaw.config_keys import setting_keys
+
+    settings = load_settings()
+    for name in setting_keys():
+        typer.echo(f"{name}: {get_value(settings, name, reveal=reveal)}".rstrip())
+
+
+def _print(key: str) -> None:
+    from metaclaw.config_file import get_value, load_settings
+
+    typer.echo(get_value(load_settings(), key, reveal=True))
+
+
+def _write(key: str, value: str) -> None:
+    from metaclaw.config_file import find_home, get_value, read_settings, set_value
+    from metaclaw.config_keys import require_key
+    from metaclaw.config_legacy import current_name
+
+    home = find_home()
+    set_value(home, key, value)
+    name = current_name(key)
+    typer.echo(f"{name}: {get_value(read_settings(home, {})[0], name)}")
+    variable = require_key(name).env
+    if os.environ.get(variable):
+        typer.echo(f"note: the variable {variable} is set and wins over the file", err=True)

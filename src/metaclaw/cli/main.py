@@ -1,0 +1,59 @@
+"""``metaclaw``: the commands and their one error boundary.
+
+Owns the list of commands and how an error looks; refuses to know what the commands do. Invariant: `metaclaw --help`
+needs nothing but the base install, and an error of ours is one line on standard error, never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from metaclaw import __version__
+from metaclaw.cli import config, models, run, setup, train_server
+from metaclaw.errors import ConfigError, MetaClawError
+
+app = typer.Typer(
+    name="metaclaw",
+    help="A learning layer for personal AI agents. Start with `metaclaw setup`, then `metaclaw start`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they would print local variables, and those hold keys
+)
+app.command("setup")(setup.setup)
+app.command("start")(run.start)
+app.command("stop")(run.stop)
+app.command("status")(run.status)
+app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
+app.add_typer(models.app, name="models")
+app.command("train-server")(train_server.train_server)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run a command: exit code 0, 2 for a configuration or usage that cannot work, 1 for anything else."""
+    try:
+        app()
+    except BrokenPipeError:  # `metaclaw config show | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MetaClawError as error:
+        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"metaclaw: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""``metaclaw setup``: the questions, and config.yaml from the answers.
+
+Owns what is asked and in which order; refuses to know how the file is written. Invariant: only the keys that were
+asked about change, and a token is made once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from metaclaw.config import Settings
+
+_MODES = "skills_only: your model answers, with skills. rl: a model that you train answers. auto: rl while you are away"
+_CONSENT = """Mode {mode} answers with the small model that is trained ({model}) in place of the strong one behind your
+agent. It starts weaker than what you are used to, and learns from how its answers are judged."""
+_NO_JUDGE = """NO JUDGE: nothing scores the answers, so nothing will be trained. Set rl.judge.verifier (a Python
+function), or rl.judge.url, rl.judge.model and rl.judge.api_key (an LLM), and start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One setting that is asked for."""
+
+    key: str
+    text: str
+    is_secret: bool = False
+
+
+_ALWAYS = (Question("proxy.port", "Port of the gateway"),)
+_UPSTREAM = (
+    Question("llm.api_base", "Base URL of an OpenAI-compatible API (ends in /v1)"),
+    Question("llm.model_id", "Model"),
+    Question("llm.api_key", "API key", is_secret=True),
+)
+_POLICY = (
+    Question("rl.model", "Base model to train: a Hugging Face id, a folder, or smollm2"),
+    Question("rl.remote_url", "URL of the training server"),
+    Question(
+        "rl.remote_api_key",
+        "Key of the training server (empty: make one, when it runs on this machine)",
+        is_secret=True,
+    ),
+    Question("rl.judge.verifier", "Judge: a Python function 'package.module:function' (empty: an LLM judges)"),
+    Question("rl.judge.url", "Judge: base URL of an OpenAI-compatible API (empty: none)"),
+    Question("rl.judge.model", "Judge: model"),
+    Question("rl.judge.api_key", "Judge: API key", is_secret=True),
+)
+
+
+def setup(
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask nothing: take the flags and what is set; consent to rl.")
+    ] = False,
+    mode: Annotated[str | None, typer.Option(help="skills_only, rl or auto.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the gateway.")] = None,
+    api_base: Annotated[str | None, typer.Option(help="Base URL of the model's API.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Key of that API; `ps` shows flags, so better METACLAW_LLM_API_KEY.")
+    ] = None,
+    model_id: Annotated[str | None, typer.Option(help="Model.")] = None,
+    rl_model: Annotated[str | None, typer.Option(help="Base model that is trained.")] = None,
+    remote_url: Annotated[str | None, typer.Option(help="Training server.")] = None,
+    remote_api_key: Annotated[str | None, typer.Option(help="Key of the training server.")] = None,
+    judge_verifier: Annotated[str | None, typer.Option(help="Judge: 'package.module:function'.")] = None,
+    judge_url: Annotated[str | None, typer.Option(help="Judge: base URL of its API.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Judge: model.")] = None,
+    judge_api_key: Annotated[str | None, typer.Option(help="Judge: key.")] = None,
+) -> None:
+    """Write config.yaml, with a random token for the gateway. Can be run again: only what you answer changes."""
+    given: dict[str, Any] = {
+        "mode": mode, "proxy.port": port,
+        "llm.api_base": api_base, "llm.api_key": api_key, "llm.model_id": model_id,
+        "rl.model": rl_model, "rl.remote_url": remote_url, "rl.remote_api_key": remote_api_key,
+        "rl.judge.verifier": judge_verifier, "rl.judge.url": judge_url, "rl.judge.model": judge_model,
+        "rl.judge.api_key": judge_api_key,
+    }  # fmt: skip
+    from metaclaw.config import Settings
+    from metaclaw.config_file import config_path, find_home, has_settings, read_settings, set_values
+
+    home = find_home()
+    current = read_settings(home, {})[0] if has_settings(home) else Settings(home=home)
+    answers = {key: value for key, value in given.items() if value is not None}
+    if not yes:
+        _ask(current, answers)
+    answers |= _made_keys(current, answers)
+    _require_enough(current, answers)
+    set_values(home, {"mode": answers.pop("mode", current.mode)} | _changed(current, answers))
+    typer.echo(f"wrote {config_path(home)} (0600)")
+    _say_what_next(read_settings(home)[0])
+
+
+def _ask(current: Settings, answers: dict[str, Any]) -> None:
+    if "mode" not in answers:
+        typer.echo(_MODES)
+        answers["mode"] = typer.prompt("Mode", default=current.mode)
+    trains = answers["mode"] != "skills_only"
+    for question in (*(_POLICY if trains else _UPSTREAM), *_ALWAYS):
+        if question.key not in answers and not _is_settled(question.key, answers):
+            _ask_one(question, current, answers)
+    if trains and current.mode == "skills_only":
+        typer.echo(_CONSENT.format(mode=answers["mode"], model=answers.get("rl.model") or current.rl.model))
+        typer.confirm("Use it?", abort=True)
+
+
+def _is_settled(key: str, answers: dict[str, Any]) -> bool:
+    """Whether an earlier answer makes the question pointless: there is one judge."""
+    if key in ("rl.judge.url", "rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.verifier"):
+        return True
+    return key in ("rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.url") == ""
+
+
+def _ask_one(question: Question, current: Settings, answers: dict[str, Any]) -> None:
+    from metaclaw.config_file import get_value
+
+    now = get_value(current, question.key, reveal=True)
+    if question.is_secret:
+        text = question.text + (" (empty: keep the one that is set)" if now else "")
+        answers[question.key] = typer.prompt(text, default="", hide_input=True, show_default=False) or now
+    else:
+        answers[question.key] = typer.prompt(question.text, default=now, show_default=bool(now))
+
+
+def _made_keys(current: Settings, answers: dict[str, Any]) -> dict[str, str]:
+    """The keys that nobody else can know: the gateway's token, and that of a training server on this machine."""
+    import secrets
+    from urllib.parse import urlsplit
+
+    from metaclaw.config import is_loopback
+
+    made: dict[str, str] = {}
+    if not current.proxy.api_key.get_secret_value():
+        made["proxy.api_key"] = secrets.token_hex(24)
+    if answers.get("mode", current.mode) == "skills_only":
+        return made
+    url = answers.get("rl.remote_url") or current.rl.remote_url
+    has_key = answers.get("rl.remote_api_key") or current.rl.remote_api_key.get_secret_value()
+    if not has_key and is_loopback(urlsplit(url).hostname or ""):
+        shared = current.train_server.api_key.get_secret_value() or secrets.token_hex(24)
+        made |= {"rl.remote_api_key": shared, "train_server.api_key": shared}
+    return made
+
+
+def _changed(current: Settings, answers: dict[str, Any]) -> dict[str, Any]:
+    from metaclaw.config_file import get_value
+
+    return {key: value for key, value in answers.items() if str(value) != get_value(current, key, reveal=True)}
+
+
+def _require_enough(current: Settings, answers: dict[str, Any]) -> None:
+    import os
+
+    from metaclaw.config_file import get_value
+    from metaclaw.config_keys import setting_keys
+    from metaclaw.errors import ConfigError
+
+    needed = "llm.api_base" if answers.get("mode", current.mode) == "skills_only" else "rl.model"
+    flag = {"llm.api_base": "--api-base", "rl.model": "--rl-model"}[needed]
+    if not (answers.get(needed) or get_value(current, needed) or os.environ.get(setting_keys()[needed].env)):
+        raise ConfigError(f"{needed} is needed in mode {answers.get('mode', current.mode)!r}: give {flag}")
+
+
+def _say_what_next(settings: Settings) -> None:
+    from urllib.parse import urlsplit
+
+    from metaclaw.config import is_loopback
+    from metaclaw.training.model_sources import SOURCES
+
+    judge = settings.rl.judge
+    if settings.mode != "skills_only":
+        if not (judge.verifier or judge.url):
+            typer.secho(_NO_JUDGE, err=True, bold=True)
+        if settings.rl.model.lower() in SOURCES:
+            typer.echo(f"next: metaclaw models prepare {settings.rl.model.lower()}")
+        if is_loopback(urlsplit(settings.rl.remote_url).hostname or ""):
+            typer.echo("next: metaclaw train-server       (leave it running)")
+    typer.echo("next: metaclaw start")
+    typer.echo(
+        f"then: OPENAI_BASE_URL=http://{settings.proxy.host}:{settings.proxy.port}/v1 "
+        "OPENAI_API_KEY=$(metaclaw config proxy.api_key)"
+    )

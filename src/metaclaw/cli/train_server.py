@@ -1,0 +1,47 @@
+"""``metaclaw train-server``: serve and train adapters on this machine's GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_server(
+    base_model: Annotated[
+        str | None, typer.Option(help="Hugging Face id, folder or 'smollm2'; default rl.model.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback --api-key is needed.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Key; better METACLAW_TRAIN_API_KEY, which `ps` does not show.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where adapters and checkpoints live.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    engine_threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
+    sampler_threads: Annotated[int | None, typer.Option(help="CPU threads of the sampler.")] = None,
+    max_context: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="Sequences decoded at once.")] = None,
+    max_queued: Annotated[int | None, typer.Option(help="Sampling requests that may wait.")] = None,
+    max_lora_rank: Annotated[int | None, typer.Option(help="Largest adapter rank.")] = None,
+) -> None:
+    """Run the training server until Ctrl-C. It speaks the Tinker API, and OpenAI's for chat."""
+    given = {f"train_server.{name}": value for name, value in locals().items()}
+
+    import logging
+
+    from metaclaw.config_file import load_settings
+    from metaclaw.extras import load_backend
+    from metaclaw.training.server_key import stored_key
+
+    settings = load_settings(overrides=given)
+    server = load_backend("metaclaw.training.api.server", extra="rl")
+    if not settings.train_server.api_key.get_secret_value():
+        key, is_new = stored_key(settings.train_server_dir)
+        settings = load_settings(overrides=given | {"train_server.api_key": key})
+        where = settings.train_server_dir / "api-key"
+        typer.echo(f"key of this server, shown once and kept in {where}: {key}" if is_new else f"key: as in {where}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    server.serve(settings)

@@ -1,0 +1,1 @@
+"""Our programs as processes: one instance a home, its children kept running, in the foreground or behind."""

@@ -1,0 +1,63 @@
+"""``metaclaw start --daemon``: the same, detached, once it answers.
+
+Owns the detached process and its log; refuses to know what runs in it. Invariant: when this returns the gateway has
+answered, and when it raises nothing of ours is left running.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaclaw.errors import ConfigError, ProcessError
+from metaclaw.processes.instance import Instance, is_healthy, running_instance
+from metaclaw.processes.supervisor import EXIT_BAD_SETTINGS
+
+READY_S = 15.0
+_POLL_S = 0.1
+
+
+def start(home: Path, flags: Sequence[str], log_file: Path) -> Instance:
+    """Start MetaClaw on ``home`` in the background and wait until it answers.
+
+    Raises ``ProcessError`` (``ConfigError`` where the settings are at fault) with the last line of the log.
+    """
+    log_file = log_file.expanduser().absolute()
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    child = _spawn(home, flags, log_file)
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            error = ConfigError if child.returncode == EXIT_BAD_SETTINGS else ProcessError
+            raise error(f"{_last_line(log_file)} (log: {log_file})")
+        instance = running_instance(home)
+        if instance is not None and instance.pid == child.pid and is_healthy(instance.url):
+            return instance
+        time.sleep(_POLL_S)
+    child.terminate()
+    child.wait()
+    raise ProcessError(f"the gateway did not answer within {READY_S:.0f} s: {_last_line(log_file)} (log: {log_file})")
+
+
+def _spawn(home: Path, flags: Sequence[str], log_file: Path) -> subprocess.Popen[bytes]:
+    handle = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "metaclaw.cli.main", "start", *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "METACLAW_HOME": str(home)},
+            start_new_session=True,
+        )
+    finally:
+        os.close(handle)
+
+
+def _last_line(log_file: Path) -> str:
+    lines = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.removeprefix("metaclaw: ") for line in reversed(lines) if line.strip()), "it wrote nothing")

@@ -1,0 +1,170 @@
+"""Child programs kept running: started with their settings, restarted when they die, ended with their parent.
+
+Owns processes, back-off and shutdown; refuses to know what the programs do. Invariant: no child outlives the
+supervisor, however that ends, because the children end when their standard input does; and a program that keeps dying
+is given up with a reason, never restarted for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metaclaw.errors import ConfigError, MetaClawError, ProcessError
+
+EXIT_BAD_SETTINGS = 2  # what a program of ours ends with when its settings cannot work; trying again cannot help
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to run. When an essential program is given up, everything stops."""
+
+    name: str
+    command: tuple[str, ...]
+    is_essential: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often a program may die, and how long its end may take."""
+
+    first_delay_s: float = 0.2
+    longest_delay_s: float = 5.0
+    max_deaths: int = 5  # within ``window_s``
+    window_s: float = 60.0
+    stop_s: float = 10.0  # after the end of its input, then again half of it after SIGTERM
+
+
+class Supervisor:
+    """Runs programs until ``stop`` is called or an essential one is given up."""
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        settings_line: str,
+        *,
+        report: Report,
+        on_change: Callable[[Mapping[str, int | None]], None] = lambda _: None,
+        patience: Patience | None = None,
+        inherited_fds: Sequence[int] = (),
+    ) -> None:
+        self._programs = programs
+        self._line = settings_line.encode() + b"\n"
+        self._report = report
+        self._on_change = on_change
+        self._patience = patience or Patience()
+        self._inherited_fds = inherited_fds
+        self._stopping = asyncio.Event()
+        self._failure: MetaClawError | None = None
+        self._pids: dict[str, int | None] = {program.name: None for program in programs}
+
+    def stop(self) -> None:
+        """End every child gracefully; ``run`` returns then. Call it on the event loop's thread."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Keep the programs running. Raises ``ConfigError`` or ``ProcessError`` when an essential one was given up."""
+        async with asyncio.TaskGroup() as group:
+            for program in self._programs:
+                group.create_task(self._keep_running(program))
+        if self._failure:
+            raise self._failure
+
+    async def _keep_running(self, program: Program) -> None:
+        deaths: list[float] = []
+        while not self._stopping.is_set():
+            process = await self._start(program)
+            code = await self._wait_for_death(process)
+            self._note(program, None)
+            if code is None:
+                return
+            deaths = [died for died in deaths if time.monotonic() - died < self._patience.window_s]
+            deaths.append(time.monotonic())
+            if self._is_hopeless(program, code, len(deaths)):
+                return
+            delay = min(self._patience.first_delay_s * 2 ** (len(deaths) - 1), self._patience.longest_delay_s)
+            self._report(f"the {program.name} ended with {_described(code)}; starting it again in {delay:.1f} s")
+            await self._sleep(delay)
+
+    async def _start(self, program: Program) -> Process:
+        process = await asyncio.create_subprocess_exec(
+            *program.command,
+            stdin=PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is ours alone to answer
+            **_passed(self._inherited_fds),
+        )
+        self._note(program, process.pid)
+        assert process.stdin is not None
+        with contextlib.suppress(ConnectionError):  # it died already; its exit code says more
+            process.stdin.write(self._line)
+            await process.stdin.drain()
+        return process
+
+    async def _wait_for_death(self, process: Process) -> int | None:
+        """Its exit code; ``None`` when it ended because we are stopping."""
+        dead, stopping = asyncio.ensure_future(process.wait()), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({dead, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if dead.done():
+                return dead.result()
+            await self._end(process)
+            return None
+        finally:
+            dead.cancel()
+            stopping.cancel()
+
+    async def _end(self, process: Process) -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        for patience_s, harder in (
+            (self._patience.stop_s, process.terminate),
+            (self._patience.stop_s / 2, process.kill),
+        ):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), patience_s)
+                return
+            with contextlib.suppress(ProcessLookupError):
+                harder()
+        await process.wait()
+
+    def _is_hopeless(self, program: Program, code: int, num_deaths: int) -> bool:
+        if code == EXIT_BAD_SETTINGS and num_deaths == 1:
+            # Not only for essential programs: whoever just started us is there to read it.
+            self._give_up(ConfigError(f"the {program.name} refused its settings; the line it wrote above says why"))
+            return True
+        if num_deaths < self._patience.max_deaths:
+            return False
+        error = ProcessError(f"the {program.name} died {num_deaths} times in a row, last with {_described(code)}")
+        if program.is_essential:
+            self._give_up(error)
+        else:
+            self._report(f"{error}; it is not started again, the rest goes on without it")
+        return True
+
+    def _give_up(self, error: MetaClawError) -> None:
+        self._failure = self._failure or error
+        self._stopping.set()
+
+    async def _sleep(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay_s)
+
+    def _note(self, program: Program, pid: int | None) -> None:
+        self._pids[program.name] = pid
+        self._on_change(dict(self._pids))
+
+
+def _passed(fds: Sequence[int]) -> dict[str, Any]:
+    return {} if sys.platform == "win32" else {"pass_fds": tuple(fds)}
+
+
+def _described(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"code {code}"
