@@ -95,7 +95,12 @@ def test_long_sequences_run_through_the_output_embedding_in_chunks(
         train(engine)
     expected = forward_backward(whole, data)["logprobs"]
     monkeypatch.setattr("metaclaw.training.logprobs._MAX_LOGITS", 263 * 7)
+    rows: list[int] = []
+    head = chunked.base.model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
     answer = forward_backward(chunked, data)["logprobs"]
     for ours, theirs in zip(answer, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert_close(gradients(chunked), gradients(whole), 1e-5)
+    assert max(rows) == 7  # never more logits at once than seven positions
+    assert sum(rows) == 2 * (40 + 33)  # each twice: they are computed again for the backward
