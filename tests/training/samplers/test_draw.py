@@ -101,6 +101,16 @@ def test_a_token_without_mass_is_never_drawn() -> None:
     assert not draws.broken_B.any()
 
 
+def test_top_p_over_a_flat_distribution_keeps_as_many_tokens_as_it_needs() -> None:
+    """More than the few candidates that are looked at first; a row beside it needs one."""
+    logits = torch.stack([torch.linspace(0, 0.01, 5000), torch.linspace(0, 5000, 5000)])
+    draws = draw(logits, [DrawSettings(top_p=0.5)] * 2, [0.999999, 0.999999])
+    assert draws.tokens_B.tolist() == [4999, 4999]  # in the order of the vocabulary, so the last that is kept
+    assert float(draws.logprobs_B[0]) == pytest.approx(-math.log(2500), abs=0.01)
+    assert float(draws.logprobs_B[1]) == pytest.approx(0.0, abs=1e-6)
+    assert 2500 <= int(draw(logits, [DrawSettings(top_p=0.5)] * 2, [0.0, 0.0]).tokens_B[0]) <= 2520
+
+
 def test_a_row_that_is_not_a_number_is_named_and_its_neighbours_are_drawn() -> None:
     logits = torch.tensor([[0.0, 9.0], [math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf], [9.0, 0.0]])
     draws = draw(logits, [DrawSettings(temperature=0.0)] * 2 + [DrawSettings()] * 3, [0.5] * 5)

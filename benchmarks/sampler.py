@@ -1,0 +1,134 @@
+"""Tokens per second of the transformers sampler against ``generate``, one request after another.
+
+    python -m benchmarks.sampler [--model FOLDER] [--tokens 32] [--prompt 64]
+
+Both in this process, on the same weights, in the same run; ratios are what counts on a shared machine. ``generate``
+runs the base model without adapters, its best case. The sampler runs 1, 8 and 24 requests over 0, 1 and 8 adapters
+of rank 16 on every linear layer. The longest gap is the longest time between two steps while all requests run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from metaclaw.training.base_model import LoadedBase, load_base
+from metaclaw.training.commands import Generate
+from metaclaw.training.samplers.adapter_files import LoraPair
+from metaclaw.training.samplers.decoder import Budget, Decoder
+from metaclaw.training.samplers.forward import ForwardPass
+from metaclaw.training.samplers.requests import Limits, RequestReader
+from metaclaw.training.samplers.slots import BASE_SLOT, LoraSlots
+from tests.fakes.tiny_model import make_tiny_model
+
+CONCURRENCY = (1, 8, 24)
+ADAPTERS = (0, 1, 8)
+RANK = 16
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+        base = load_base(
+            options.model or make_tiny_model(Path(scratch)), device=options.device, threads=options.threads
+        )
+        prompts = _prompts(base, max(CONCURRENCY), options.prompt)
+        reference = _generate_rate(base, prompts[:3], options.tokens)
+        where = f"{base.ready.device} {base.ready.dtype}, {torch.get_num_threads()} threads"
+        print(f"{options.model or 'tiny Qwen3'}, {where}")
+        print(f"prompt {options.prompt}, answer {options.tokens} tokens; tokens per second, prefill included\n")
+        print(f"generate, one by one: {reference:8.1f}\n")
+        print("concurrent  adapters   tok/s  ratio  step ms (median, longest)")
+        slots = LoraSlots(base.model, base.device)
+        numbers = [slots.add(_random_adapter(base.model, seed)) for seed in range(max(ADAPTERS))]
+        for concurrent in CONCURRENCY:
+            for adapters in ADAPTERS:
+                chosen = numbers[:adapters] or [BASE_SLOT]
+                rate, steps = _sampler_rate(base, slots, prompts[:concurrent], chosen, options.tokens)
+                print(
+                    f"{concurrent:10} {adapters:9} {rate:7.1f} {rate / reference:5.1f}x "
+                    f"{statistics.median(steps) * 1000:8.1f} {max(steps) * 1000:8.1f}"
+                )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", type=Path, help="folder of a transformers model; default: a tiny one made on the spot"
+    )
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--prompt", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def _prompts(base: LoadedBase, count: int, length: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, base.ready.vocab_size, length, dtype=np.int32) for _ in range(count)]
+
+
+def _generate_rate(base: LoadedBase, prompts: list[np.ndarray], num_tokens: int) -> float:
+    def answer(prompt: np.ndarray) -> None:
+        tokens = torch.from_numpy(prompt.astype(np.int64))[None].to(base.device)
+        base.model.generate(
+            tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=num_tokens,
+            min_new_tokens=num_tokens, pad_token_id=0,
+        )  # fmt: skip
+
+    answer(prompts[0])
+    began = time.perf_counter()
+    for prompt in prompts:
+        answer(prompt)
+    return len(prompts) * num_tokens / (time.perf_counter() - began)
+
+
+def _sampler_rate(
+    base: LoadedBase, slots: LoraSlots, prompts: list[np.ndarray], chosen: list[int], num_tokens: int
+) -> tuple[float, list[float]]:
+    """Tokens per second, first prefill to last token, and the seconds of each step with all rows running."""
+    limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context, end_tokens=())
+    reader = RequestReader(limits, decode=str, entropy=lambda: 0)
+    budget = Budget(max_rows=len(prompts), max_places=10**9, prefill_tokens=128, prefill_tokens_idle=512)
+    decoder = Decoder(ForwardPass(base.model, slots, base.device), budget, on_end=lambda _: None)
+    for number, prompt in enumerate(prompts):
+        command = Generate(adapter_id=None, prompt=prompt, max_tokens=num_tokens, stop_tokens=(), seed=number)
+        decoder.add(reader.read(number, command, chosen[number % len(chosen)]))
+    steps: list[float] = []
+    began = time.perf_counter()
+    while decoder.is_busy:
+        before = time.perf_counter()
+        decoder.step()
+        num_tokens_sent = sum(frame.get("event") == "tokens" for frame in decoder.collect())
+        if num_tokens_sent == len(prompts):
+            steps.append(time.perf_counter() - before)
+    return len(prompts) * num_tokens / (time.perf_counter() - began), steps
+
+
+def _random_adapter(model: nn.Module, seed: int) -> dict[str, LoraPair]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def pair(layer: nn.Linear) -> LoraPair:
+        num_out, num_in = layer.weight.shape
+        return LoraPair(
+            down=torch.randn(RANK, num_in, generator=generator) * 0.01,
+            up=torch.randn(num_out, RANK, generator=generator) * 0.01,
+        )
+
+    layers = ((name, getattr(module, "base", module)) for name, module in model.named_modules())
+    return {
+        name: pair(layer)
+        for name, layer in layers
+        if isinstance(layer, nn.Linear) and not name.endswith(".base") and "lm_head" not in name
+    }
+
+
+if __name__ == "__main__":
+    main()
