@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 
 from metaclaw.errors import MetaClawError
 from metaclaw.http.errors import error_answer
@@ -109,18 +109,19 @@ class _Generation:
             await self.events.aclose()
 
 
-class _ChatStream(ForwardingResponse):
-    """Closes its generation even when the client left before the first chunk was asked for."""
+class _ClosingChunks:
+    """The chunks of a stream. Closing them ends the generation, also when no chunk was ever asked for."""
 
     def __init__(self, chunks: AsyncGenerator[bytes], generation: _Generation) -> None:
-        super().__init__(chunks)
+        self._chunks = chunks
         self._generation = generation
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._generation.close()
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    async def aclose(self) -> None:
+        await self._chunks.aclose()
+        await self._generation.close()
 
 
 async def _whole(receive: Receive, generation: _Generation, completion: Completion) -> Response:
@@ -148,7 +149,7 @@ async def _streamed(receive: Receive, generation: _Generation, completion: Compl
     except BaseException:
         await generation.close()
         raise
-    return _ChatStream(_chunks(first, generation.events, completion), generation)
+    return ForwardingResponse(_ClosingChunks(_chunks(first, generation.events, completion), generation))
 
 
 async def _chunks(first: Event, events: AsyncGenerator[Event], completion: Completion) -> AsyncGenerator[bytes]:
