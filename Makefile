@@ -1,0 +1,68 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Machines without an NVIDIA GPU need not download CUDA:
+#   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+
+# The model comes from the package index, so a hub is never asked; idle OpenMP threads must not spin on a busy machine.
+export HF_HUB_OFFLINE := 1
+export OMP_WAIT_POLICY := PASSIVE
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help install demo test lint format types imports ci constraints docs clean
+
+help:
+	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
+	@echo "make test          the tests"
+	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
+	@echo "make lint format types imports docs"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: try  make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "'$(PYTHON)' has no venv module: install it (Debian, Ubuntu: sudo apt install python3-venv)"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing into $(VENV) (a few minutes the first time, most of it torch)"
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[rl,evolve,dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python -m metaclaw.cli.main models prepare smollm2
+	$(BIN)/python -m demo $(if $(QUICK),--quick)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python -m metaclaw.cli.reference > docs/configuration.md
+
+ci:
+	.ci/run
+
+constraints:
+	@{ head -2 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
