@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+DONE = "[DONE]"  # the data of the event that ends a stream in OpenAI's dialects
+
 # Atomic, or the engine would give back half of a CRLF and call it two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(r"\r\n|\n|\r")

@@ -11,7 +11,7 @@ from typing import cast
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer, object_or_none, text_or_none
-from metaclaw.chat.sse import SseEvent
+from metaclaw.chat.sse import DONE, SseEvent
 
 
 class StreamAssembler:
@@ -30,7 +30,7 @@ class StreamAssembler:
         """Fold one server-sent event."""
         if event.data is None:
             return
-        if event.data.strip() == "[DONE]":
+        if event.data == DONE:
             self.is_done = True
             return
         try:

@@ -2,7 +2,7 @@
 
 Owns passing events on as they come, taking the policy record out, and folding them for the journal; refuses to know
 where they come from. Invariant: an event is passed on before it is understood, its bytes unchanged unless it holds
-the policy record; and the turn is closed however the stream ends.
+the policy record; and the turn is closed however the stream ends, before the client sees its end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncGenerator
 
 from metaclaw.chat.openai_chat import object_or_none
-from metaclaw.chat.sse import SseEvent, SseParser
+from metaclaw.chat.sse import DONE, SseEvent, SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.errors import UpstreamError
 from metaclaw.gateway.recording import TurnRecord
@@ -37,19 +37,23 @@ class AnswerStream:
         try:
             async for chunk in self._reply.chunks():
                 events = self._parser.feed(chunk)
-                if passed := self._passed(events):
-                    yield passed
+                if events and events[-1].data == DONE:
+                    break
+                yield self._passed(events)
                 self._understand(events)
-            last = self._parser.finish()
-            yield self._passed(last)
-            self._understand(last)
+            else:
+                events = self._parser.finish()
+            self._understand(events)
             if not self._assembler.is_done and self._assembler.error is None:
                 raise UpstreamError("the model's answer ended in the middle", status=502)
         except UpstreamError as error:
-            yield encode_event(json.dumps(error_answer(error, "openai").body))
             await self._record.close("failed", self._assembler.answer(), status=200, error=str(error))
+            yield encode_event(json.dumps(error_answer(error, "openai").body))
             return
+        # Recorded first: a client that has seen the end may rely on the turn being there.
         await self._close_complete()
+        yield self._passed(events)
+        await self._reply.finish()
 
     async def aclose(self) -> None:
         """Cut the upstream off if it still talks, and close the turn if nothing else did."""

@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-T = TypeVar("T")
+from metaclaw.chat import sse
 
-DONE = b"data: [DONE]\n\n"
+T = TypeVar("T")
 
 
 class ClientLeftError(Exception):
@@ -29,6 +29,9 @@ def encode_event(data: str, event: str | None = None) -> bytes:
     lines = [] if event is None else [f"event: {event}"]
     lines.extend(f"data: {line}" for line in data.split("\n"))
     return ("\n".join(lines) + "\n\n").encode()
+
+
+DONE = encode_event(sse.DONE)
 
 
 async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T:
@@ -87,6 +90,8 @@ class ForwardingResponse(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for chunk in self.chunks:
+            if not chunk:
+                continue  # an empty one would end a chunked body
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -25,6 +25,7 @@ from metaclaw.upstreams.refusals import refusal
 
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_JITTER_S = 0.25
+_FINISH_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,13 @@ class UpstreamReply:
     async def read(self) -> bytes:
         """The whole body."""
         return b"".join([chunk async for chunk in self.chunks()])
+
+    async def finish(self) -> None:
+        """Let the body end, so that its connection can be used again; not for long, for nothing more is wanted."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(_FINISH_S):
+                while await self._response.content.readany():
+                    pass
 
     def close(self) -> None:
         """Give the connection back, or cut it when the answer is not complete: that cancels it at the upstream."""

@@ -1,0 +1,76 @@
+"""A real gateway on a real socket, in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvicorn
+from openai import AsyncOpenAI
+
+from metaclaw.config import Settings
+from metaclaw.gateway.app import make_app, open_deps
+from metaclaw.journal.turns import RecordedTurn, TurnReader
+
+TOKEN = "gateway-token"
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield  # they are pytest's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningGateway:
+    """How to reach it, and what it recorded."""
+
+    url: str
+    home: Path
+    http: aiohttp.ClientSession
+    client: AsyncOpenAI
+
+    async def turns(self) -> list[RecordedTurn]:
+        return await asyncio.to_thread(read_turns, self.home)
+
+    def post(self, body: Any, path: str = "/v1/chat/completions", **headers: str) -> Any:
+        data = {"data": body} if isinstance(body, bytes) else {"json": body}
+        return self.http.post(self.url + path, headers={"Authorization": f"Bearer {TOKEN}", **headers}, **data)
+
+
+def read_turns(home: Path) -> list[RecordedTurn]:
+    with TurnReader.open(home / "turns.db") as reader:
+        return reader.turns()
+
+
+def make_settings(home: Path, *, llm_url: str = "", **sections: Any) -> Settings:
+    """Settings of a gateway with a token of its own and any free port."""
+    llm = {"provider": "fake", "api_base": llm_url, **sections.pop("llm", {})}
+    proxy = {"api_key": TOKEN, "port": 0, **sections.pop("proxy", {})}
+    return Settings.model_validate({"home": home, "llm": llm, "proxy": proxy, **sections})
+
+
+@asynccontextmanager
+async def running_gateway(
+    settings: Settings, clock: Callable[[], float] | None = None
+) -> AsyncGenerator[RunningGateway]:
+    app = make_app(lambda: open_deps(settings) if clock is None else open_deps(settings, clock))
+    server = _Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            client = AsyncOpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0)
+            async with aiohttp.ClientSession() as http, client:
+                yield RunningGateway(url=url, home=settings.home, http=http, client=client)
+        finally:
+            server.should_exit = True
+            await serving
