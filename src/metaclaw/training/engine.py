@@ -34,8 +34,9 @@ from metaclaw.training.logprobs import check_head
 from metaclaw.training.losses import loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
 
-# Activations take about 3 MB a token at 135M parameters; a CPU gains nothing from more than a few hundred at once.
-_BATCH_TOKENS = {"cpu": 512, "cuda": 8192}
+# A CPU gains nothing from larger micro-batches: 20 layers of width 576 ran 1,632 tokens in 10.3 s at 256, 9.9 s at 512
+# and more than 20 s at 2,048, with peaks of 1.3, 1.8 and 3.5 GB (benchmarks/engine.py, one thread, a busy machine).
+_BATCH_TOKENS = {"cpu": 256, "cuda": 8192}
 
 Answer = dict[str, Any]
 
