@@ -12,6 +12,8 @@ refuses three connections in a row is given up at once. Cancelling the watched f
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
@@ -26,9 +28,11 @@ from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeigh
 from metaclaw.learner.datums import Datum, DatumGroup, Floats
 from metaclaw.learner.threads import call_in_thread
 
+_log = logging.getLogger(__name__)
+
 PROBE_EVERY_S = 2.0
 MAX_MISSED_PROBES = 3
-_CLOSE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 3.0
 _PREFIX = "tml-"  # the SDK refuses any other key
 
 T = TypeVar("T")
@@ -179,11 +183,16 @@ class Link:
 
     async def close(self, service: tinker.ServiceClient) -> None:
         """End the SDK's session; a server that is gone needs no goodbye."""
-        if await self._answers():
-            future = asyncio.wrap_future(service.close("success").future())
-            await asyncio.wait({future}, timeout=_CLOSE_TIMEOUT_S)
-            if not future.cancel() and not future.cancelled():
-                future.exception()  # looked at, so that asyncio does not complain that nobody did
+        if not await self._answers():
+            return
+        # In a thread: while a connection is still being made, the SDK's lock is taken, for up to five minutes. The
+        # thread closes the session when it gets the lock, so nothing stays open at the server if we do not wait.
+        with contextlib.suppress(TimeoutError):
+            future = await call_in_thread(lambda: service.close("success").future(), timeout_s=_CLOSE_TIMEOUT_S)
+            closing = asyncio.wrap_future(future)
+            await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+            if not closing.cancel() and not closing.cancelled() and (error := closing.exception()) is not None:
+                _log.info("the training session was not closed: %s", error)
 
     async def _watched(self, what: str, future: Future[T]) -> T:
         waiting, missed = asyncio.wrap_future(future), 0

@@ -1,0 +1,82 @@
+"""The learner as a process: its settings, its end, and what it must not need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metaclaw.config import JudgeSettings, RlSettings, Settings
+from metaclaw.config_file import dump_settings
+from metaclaw.errors import ConfigError, MissingExtraError
+from metaclaw.learner.extras import load_backend
+
+
+def learner(home: Path, **settings) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metaclaw.learner"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    process.stdin.write(dump_settings(Settings(home=home, **settings)) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def said_before(process: subprocess.Popen, text: str) -> bool:
+    assert process.stderr is not None
+    return any(text in line for line in iter(process.stderr.readline, ""))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"mode": "rl"}, "NO JUDGE, NO LEARNING"),
+        ({"mode": "auto"}, "auto trains like rl for now"),
+        ({"mode": "skills_only"}, "nothing is trained"),
+    ],
+)
+def test_it_says_loudly_why_it_learns_nothing_and_ends_with_its_parent(tmp_path, settings, text):
+    process = learner(tmp_path, **settings)
+    assert said_before(process, text)
+    _, rest = process.communicate()
+    assert process.returncode == 0
+    assert "Traceback" not in rest
+
+
+def test_settings_that_cannot_work_end_it_with_a_message(tmp_path):
+    process = learner(tmp_path, mode="rl", rl=RlSettings(judge=JudgeSettings(verifier="no.such:function")))
+    _, said = process.communicate()
+    assert process.returncode == 2
+    assert "rl.judge.verifier 'no.such:function' cannot be loaded" in said
+    assert "Traceback" not in said
+
+
+def test_without_the_extra_it_idles_in_skills_only_and_names_the_extra_in_rl(tmp_path, monkeypatch):
+    code = (
+        "import sys, metaclaw.learner.__main__, metaclaw.learner.status, metaclaw.learner.versions; print(*sys.modules)"
+    )
+    modules = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert not {"numpy", "torch", "tinker"} & modules
+    monkeypatch.delitem(sys.modules, "metaclaw.learner.backends.tinker_sdk", raising=False)
+    monkeypatch.setitem(sys.modules, "tinker", None)
+    with pytest.raises(MissingExtraError, match=r"metaclaw\[rl\]"):
+        load_backend(RlSettings(remote_api_key="k"))
+
+
+def test_the_sdk_neither_reports_nor_runs_commands(monkeypatch):
+    monkeypatch.setenv("TINKER_CREDENTIAL_CMD", "touch /tmp/never")
+    monkeypatch.setenv("TINKER_TELEMETRY", "1")
+    load_backend(RlSettings(remote_api_key="k"))
+    assert "TINKER_CREDENTIAL_CMD" not in os.environ
+    assert os.environ["TINKER_TELEMETRY"] == "0"
+
+
+def test_without_a_key_the_clouds_own_key_is_not_sent_elsewhere(monkeypatch):
+    monkeypatch.setenv("TINKER_API_KEY", "tml-of-the-cloud")
+    with pytest.raises(ConfigError, match=r"rl\.remote_api_key"):
+        load_backend(RlSettings())

@@ -1,0 +1,142 @@
+"""Training servers that are away, strangers, silent or dying: an error that says what to do, and soon."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from metaclaw.config import RlSettings
+from metaclaw.errors import BackendError
+from metaclaw.learner.backends import tinker_sdk
+from metaclaw.learner.extras import load_backend
+
+pytestmark = pytest.mark.anyio
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@pytest.fixture(autouse=True)
+def _sockets_that_the_sdk_leaves_behind():
+    """The SDK does not close the connection of a client that it could not finish making."""
+    yield
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
+
+
+@asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[tuple[str, web.AppRunner]]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", runner
+    finally:
+        await runner.cleanup()
+
+
+def backend(url: str, *, timeout_s: float = 30.0):
+    return load_backend(
+        RlSettings(remote_url=url, remote_api_key="secret", remote_timeout_s=timeout_s, model="tiny", lora_rank=4)
+    )
+
+
+async def session_routes(request: web.Request) -> web.StreamResponse:
+    """A server up to the point where a model is made."""
+    if request.path.endswith("create_session"):
+        return web.json_response({"session_id": "s"})
+    if request.path.endswith("client/dynamic_config"):
+        return web.json_response({"detail": "not found"}, status=404)
+    return web.json_response({})
+
+
+async def test_nobody_at_the_url_is_an_error_at_once_not_after_five_minutes(unused_tcp_port_url):
+    started = time.monotonic()
+    with pytest.raises(BackendError, match=r"no training server answers.*rl\.remote_url"):
+        await backend(unused_tcp_port_url).open(None)
+    assert time.monotonic() - started < 5
+
+
+async def test_another_key_names_the_setting_and_never_the_key():
+    keys = list[str]()
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        keys.append(request.headers.get("X-API-Key", ""))
+        return web.json_response({"detail": "invalid key"}, status=401)
+
+    async with server(refuse) as (url, _):
+        with pytest.raises(BackendError, match=r"rl\.remote_api_key") as caught:
+            await backend(url).open(None)
+    assert "secret" not in str(caught.value)
+    assert set(keys) == {"tml-secret"}, "the SDK's prefix is ours to add"
+
+
+async def test_a_server_that_never_answers_is_given_up_after_the_timeout():
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.json_response({})
+
+    async with server(hang) as (url, _):
+        started = time.monotonic()
+        with pytest.raises(BackendError, match=r"rl\.remote_timeout_s \(1 s\)"):
+            await backend(url, timeout_s=1.0).open(None)
+        assert time.monotonic() - started < 5
+
+
+async def test_a_server_that_only_fails_is_given_up_after_the_timeout():
+    """The SDK retries 5xx for five minutes; the learner must not."""
+
+    async def fail(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"detail": "boom"}, status=500)
+
+    async with server(fail) as (url, _):
+        with pytest.raises(BackendError):
+            await backend(url, timeout_s=1.0).open(None)
+
+
+async def test_a_server_that_dies_while_we_wait_is_noticed(monkeypatch):
+    monkeypatch.setattr(tinker_sdk, "PROBE_EVERY_S", 0.2)
+    asked = asyncio.Event()
+
+    async def die_at_create_model(request: web.Request) -> web.StreamResponse:
+        if not request.path.endswith("create_model"):
+            return await session_routes(request)
+        asked.set()
+        await asyncio.sleep(60)
+        return web.json_response({})
+
+    async with server(die_at_create_model) as (url, runner):
+        opening = asyncio.create_task(backend(url, timeout_s=60.0).open(None))
+        await asked.wait()
+        await runner.cleanup()
+        started = time.monotonic()
+        with pytest.raises(BackendError, match="no training server answers"):
+            await opening
+        assert time.monotonic() - started < 10
+
+
+async def test_a_failed_job_is_told_with_its_reason():
+    async def fail_the_job(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("create_model"):
+            return web.json_response({"request_id": "r"})
+        if request.path.endswith("retrieve_future"):
+            return web.json_response({"error": "out of memory", "category": "server"})
+        return await session_routes(request)
+
+    async with server(fail_the_job) as (url, _):
+        with pytest.raises(BackendError, match="out of memory"):
+            await backend(url).open(None)
+
+
+@pytest.fixture
+def unused_tcp_port_url() -> str:
+    # Port 9 (discard) is refused on any machine that tests run on.
+    return "http://127.0.0.1:9"
