@@ -77,6 +77,24 @@ def test_a_row_holds_its_own_tokens_whatever_joins_leaves_or_fails(operations) -
         assert cache.lengths == [len(row) for row in expected]
 
 
+def test_what_is_not_a_number_leaves_with_its_row() -> None:
+    """A masked NaN is still a NaN: attention adds the mask to it. So a row that ended must leave zeros behind."""
+    nan, cache = float("nan"), RowCache(CPU)
+    for tokens in ([1.0, 2.0, 3.0], [nan, nan, nan]):
+        source = RowCache(CPU)
+        source.open_rows(1)
+        write(source, [tokens])
+        cache.append_from(source, 0, 3)
+    cache.drop(1)
+    short = RowCache(CPU)
+    short.open_rows(1)
+    write(short, [[7.0]])
+    cache.append_from(short, 0, 1)
+    for keys, values in write(cache, [[4.0], [8.0]]):
+        assert bool(torch.isfinite(keys).all())
+        assert bool(torch.isfinite(values).all())
+
+
 def sliding_model(kind: str, directory: Path) -> Path:
     """A small model of which some layers, or all, see the last 8 tokens only."""
     tokenizer = byte_tokenizer()
