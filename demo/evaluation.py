@@ -9,6 +9,7 @@ Invariant: intervals are over questions, because answers to one question are not
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class Change:
     @property
     def mean(self) -> float:
         return self.after - self.before
+
+
+def base_model(url: str, key: str, name: str) -> tinker.SamplingClient:
+    """The untrained model, for scoring. Blocks: call it from a thread."""
+    logging.getLogger("tinker").setLevel(logging.ERROR)  # it warns at each long poll that goes around
+    service = tinker.ServiceClient(base_url=url, api_key=f"tml-{key}")
+    return service.create_sampling_client(base_model=name).result()
 
 
 def score(

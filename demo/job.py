@@ -18,7 +18,7 @@ import tinker
 from openai import AsyncOpenAI
 
 from demo.conversation import Reply, ask, ask_all
-from demo.evaluation import Change, Scores, paired_change, score
+from demo.evaluation import Change, Scores, base_model, paired_change, score
 from demo.processes import Programs
 from demo.progress import Journals, Progress
 from demo.prompts import HELD_OUT, LEARNING, Prompt
@@ -68,12 +68,13 @@ async def run(plan: Plan, home: Path) -> bool:
     with Screen(counters) as screen:
         screen.say("starting the training server, the gateway and the learner")
         async with Programs(home, SETTINGS) as programs:
-            job = _Job(plan, programs, Journals(home), counters, screen)
+            base = await asyncio.to_thread(base_model, programs.server_url, programs.server_key, programs.model)
+            job = _Job(plan, programs, base, counters, screen)
             outcome = await job.run()
         screen.memory(programs.peak_mib, programs.peak_total_mib)
     failures = outcome.failures(counters.failed)
     for failure in failures:
-        screen.console.print(f"[red]FAILED[/red] {failure}", highlight=False)
+        screen.console.print(f"[red]FAILED[/red] {failure}", highlight=False, soft_wrap=True)
     if not failures:
         screen.console.print("[green]The policy learned the preference, and nobody noticed the swaps.[/green]")
     return not failures
@@ -103,17 +104,17 @@ class Outcome:
 
 
 class _Job:
-    def __init__(self, plan: Plan, programs: Programs, journals: Journals, counters: Counters, screen: Screen) -> None:
+    def __init__(
+        self, plan: Plan, programs: Programs, base: tinker.SamplingClient, counters: Counters, screen: Screen
+    ) -> None:
         self._plan = plan
-        self._journals = journals
+        self._journals = Journals(programs.home)
         self._counters = counters
         self._screen = screen
         self._client = AsyncOpenAI(
             base_url=programs.gateway_url, api_key=programs.gateway_token(), max_retries=0, timeout=600
         )
-        service = tinker.ServiceClient(base_url=programs.server_url, api_key=f"tml-{programs.server_key}")
-        (self._base_model, *_) = [model.model_name for model in service.get_server_capabilities().supported_models]
-        self._base = service.create_sampling_client(base_model=self._base_model)
+        self._base = base
         self._talk: list[Reply] = []
         self._random = random.Random(os.urandom(8))
 
@@ -186,7 +187,7 @@ class _Job:
         self._counters.turns += 1
         if reply.error:
             self._counters.failed += 1
-            self._screen.console.print(f"[red]request failed:[/red] {reply.error}", highlight=False)
+            self._screen.console.print(f"[red]request failed:[/red] {reply.error}", highlight=False, soft_wrap=True)
 
     def _note(self, progress: Progress) -> Progress:
         self._counters.version = progress.version
@@ -202,6 +203,7 @@ class _Job:
             f"\n{len(swaps)} swaps, streams open across each: {open_streams}; gap between tokens while updating: "
             f"median {gaps[len(gaps) // 2] * 1e3:.0f} ms, longest {gaps[-1] * 1e3:.0f} ms",
             highlight=False,
+            soft_wrap=True,
         )
         return sum(number >= MIN_OPEN_STREAMS for number in open_streams)
 

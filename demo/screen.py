@@ -56,7 +56,7 @@ class Screen:
         """Start a new phase."""
         self._counters.phase = text
         elapsed = time.monotonic() - self._counters.started_at
-        self.console.print(f"[dim]{elapsed:6.0f} s[/dim]  {text}", highlight=False)
+        self.console.print(f"[dim]{elapsed:6.0f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
     def update_done(self) -> None:
         c = self._counters
@@ -67,6 +67,7 @@ class Screen:
                 f"turns {c.turns:4}  mean reward {c.recent_reward:.2f}  {c.tokens_per_s:5.1f} tokens/s  "
                 f"failed {c.failed}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _table(self) -> Table:
