@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -40,7 +41,7 @@ class RunningGateway:
         return await asyncio.to_thread(read_turns, self.home)
 
     def post(self, body: Any, path: str = "/v1/chat/completions", **headers: str) -> Any:
-        data = {"data": body} if isinstance(body, bytes) else {"json": body}
+        data = {"data": io.BytesIO(body)} if isinstance(body, bytes) else {"json": body}
         return self.http.post(self.url + path, headers={"Authorization": f"Bearer {TOKEN}", **headers}, **data)
 
 

@@ -12,6 +12,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -26,6 +28,16 @@ _EXIT_CONFIG = 2
 _STDIN = 0
 
 
+class _Server(uvicorn.Server):
+    """Ends with code 0 when it is told to stop; uvicorn's own would then die of the signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
 def main() -> int:
     """Serve until told to stop; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
@@ -36,7 +48,7 @@ def main() -> int:
         print(f"metaclaw gateway: {error}", file=sys.stderr)  # noqa: T201 - the log may not be read; this is why we end
         return _EXIT_CONFIG
     with listener:
-        server = uvicorn.Server(_server_config(settings))
+        server = _Server(_server_config(settings))
         _end_with_parent(server)
         server.run(sockets=[listener])
     return 0 if server.started else 1
@@ -77,7 +89,7 @@ def _end_with_parent(server: uvicorn.Server) -> None:
         # Not sys.stdin: a thread that waits inside its buffer aborts the interpreter's own end.
         while os.read(_STDIN, 4096):
             pass
-        server.handle_exit(signal.SIGTERM, None)
+        server.should_exit = True
 
     threading.Thread(target=wait, name="parent-watch", daemon=True).start()
 

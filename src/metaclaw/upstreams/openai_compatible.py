@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -24,6 +25,7 @@ from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.refusals import refusal
 
 _MAX_ERROR_BYTES = 64 * 1024
+_LARGE_BYTES = 256 * 1024
 _MAX_JITTER_S = 0.25
 _FINISH_S = 0.5
 
@@ -153,7 +155,7 @@ class OpenAICompatible:
                 return await self._session.request(
                     method,
                     self.upstream.base_url + path,
-                    data=data,
+                    data=_payload(data),
                     headers=headers,
                     allow_redirects=False,  # a redirect would take the key and the conversation elsewhere
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
@@ -191,6 +193,11 @@ class OpenAICompatible:
         if value is None:
             raise UpstreamError(f"{self.name} answered with something that is not an object", status=502)
         return value
+
+
+def _payload(data: bytes | None) -> bytes | io.BytesIO | None:
+    # A file is written piece by piece; bytes of this size at once would hold up every other turn.
+    return io.BytesIO(data) if data and len(data) > _LARGE_BYTES else data
 
 
 async def _read_and_close(reply: UpstreamReply) -> bytes:

@@ -1,0 +1,124 @@
+"""Bad input and wrong doors: each is answered in OpenAI's error shape, and nothing is recorded of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.llm import fake_llm
+from tests.gateway.running import TOKEN, RunningGateway, make_settings, running_gateway
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "/v1/chat/completions"
+GOOD = json.dumps({"model": "any", "messages": [{"role": "user", "content": "hello"}]}).encode()
+
+
+async def error_of(gateway: RunningGateway, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+    async with gateway.post(body, **headers) as response:
+        return response.status, (await response.json())["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"model": "any", "messages": [', "line 1, column 31"),
+        (b'[{"role": "user"}]', "must be a JSON object, not an array"),
+        (b"", "not valid JSON"),
+        (b"\xff\xfe{}", "JSON|UTF-8"),
+        (b'{"messages": [], "temperature": NaN}', "NaN"),
+        (b'{"messages": [], "temperature": 1e999}', "too large for a float"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "cannot be read"),
+        (b'{"model": "any"}', "'messages' must be a list"),
+        (b'{"messages": []}', "at least one message"),
+        (b'{"messages": ["hello"]}', "messages[0] must be an object"),
+        (b'{"messages": [{"content": "hello"}]}', "messages[0] has no 'role'"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "stream": "yes"}', "'stream' must be true or false"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 0}', "'n' must be a whole number"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": "hot"}', "'temperature' must be a number"),
+    ],
+)
+async def test_a_malformed_body_is_400_and_says_what_is_wrong(tmp_path: Path, body: bytes, says: str) -> None:
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        status, error = await error_of(gateway, body)
+        assert await gateway.turns() == []
+    assert (status, error["type"]) == (400, "invalid_request_error")
+    assert any(part in error["message"] for part in says.split("|"))
+    assert llm.requests == []
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Agent-Id": "../etc"}, {"X-Session-Id": "two words"}, {"X-Turn-Type": "other"}], ids=str
+)
+async def test_an_identity_that_is_not_valid_is_400(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        status, error = await error_of(gateway, GOOD, **headers)
+    assert (status, error["param"]) == (400, next(iter(headers)))
+
+
+async def test_five_megabytes_pass_below_the_limit_and_are_413_above_it(tmp_path: Path) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "word " * 1_000_000}]}).encode()
+    async with fake_llm() as llm:
+        async with running_gateway(make_settings(tmp_path / "a", llm_url=llm.url)) as gateway:
+            async with gateway.post(body) as response:
+                assert response.status == 200
+            assert llm.raw_requests == [body]
+        small = make_settings(tmp_path / "b", llm_url=llm.url, proxy={"max_body_bytes": 4_000_000})
+        async with running_gateway(small) as gateway:
+            status, error = await error_of(gateway, body)
+    assert (status, error["code"]) == (413, "request_too_large")
+
+
+async def test_a_body_of_unannounced_length_is_cut_at_the_limit(tmp_path: Path) -> None:
+    async def chunks() -> Any:
+        for _ in range(100):
+            yield b" " * 1000
+
+    settings = make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", proxy={"max_body_bytes": 5000})
+    async with running_gateway(settings) as gateway:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with gateway.http.post(gateway.url + CHAT, data=chunks(), headers=headers) as response:
+            assert response.status == 413
+
+
+async def test_doors_that_are_not_there(tmp_path: Path) -> None:
+    async with running_gateway(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1")) as gateway:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with gateway.http.get(f"{gateway.url}/v2/nothing", headers=headers) as response:
+            assert response.status == 404
+            assert "no route GET /v2/nothing" in (await response.json())["error"]["message"]
+        async with gateway.http.get(gateway.url + CHAT, headers=headers) as response:
+            assert (response.status, response.headers["Allow"]) == (405, "POST")
+            assert (await response.json())["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": TOKEN}, 401),
+        ({"X-API-Key": "wrong"}, 401),
+        ({"X-API-Key": TOKEN}, 200),
+        ({"Authorization": f"bearer {TOKEN}"}, 200),
+    ],
+    ids=str,
+)
+async def test_nothing_but_health_answers_without_the_token(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    """PITFALLS S1: the proxy was an open relay."""
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        for method, path in (("POST", CHAT), ("POST", f"/agents/ops{CHAT}"), ("GET", "/v1/models")):
+            data = GOOD if method == "POST" else None
+            async with gateway.http.request(method, gateway.url + path, data=data, headers=headers) as response:
+                assert response.status == status
+                if status == 401:
+                    assert (await response.json())["error"]["code"] == "invalid_api_key"
+        async with gateway.http.get(f"{gateway.url}/healthz") as response:
+            assert response.status == 200
+    assert len(llm.requests) == (2 if status == 200 else 0)
