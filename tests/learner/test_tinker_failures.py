@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -17,17 +15,9 @@ from metaclaw.errors import BackendError
 from metaclaw.learner.backends import tinker_sdk
 from metaclaw.learner.extras import load_backend
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@pytest.fixture(autouse=True)
-def _sockets_that_the_sdk_leaves_behind():
-    """The SDK does not close the connection of a client that it could not finish making."""
-    yield
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()
 
 
 @asynccontextmanager

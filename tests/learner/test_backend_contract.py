@@ -1,0 +1,107 @@
+"""One contract for the fake trainer and for the real one behind the official SDK."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+import pytest
+
+from metaclaw.config import RlSettings, UpdateSettings
+from metaclaw.errors import BackendError
+from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend
+from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
+from metaclaw.learner.extras import load_backend
+from tests.fakes.trainer import FakeTrainer
+from tests.fakes.training_server import API_KEY, TrainingServer
+from tests.learner.recording import policy_sample
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
+
+STEP = {"learning_rate": 0.01, "grad_clip_norm": 1.0}
+
+
+@pytest.fixture(params=["fake", "real"])
+def backend(request: pytest.FixtureRequest) -> TrainingBackend:
+    if request.param == "fake":
+        return FakeTrainer()
+    return real(request.getfixturevalue("trainer"))
+
+
+def real(trainer: TrainingServer, **changes) -> TrainingBackend:
+    own = {"remote_url": trainer.url, "remote_api_key": API_KEY, "lora_rank": 4, "model": str(trainer.model)}
+    return load_backend(RlSettings(**own | changes))
+
+
+def groups(*temperatures: float, surprise: float = 1.0) -> tuple[DatumGroup, ...]:
+    turns = [
+        TrainingTurn(
+            turn=f"t{index}", surprise=surprise,
+            sample=policy_sample([1, 2, 3], [4, 5, 6], [-2.0, -2.0, -2.0], temperature=temperature),
+        )
+        for index, temperature in enumerate(temperatures)
+    ]  # fmt: skip
+    return build_groups(turns, UpdateSettings())
+
+
+def answers(passed) -> np.ndarray:
+    return np.concatenate([logprobs[2:] for logprobs in passed.logprobs])
+
+
+async def test_both_passes_agree_and_depend_on_the_temperature(backend):
+    run = await backend.open(None)
+    data = groups(0.5, 1.0, 1.0)
+    with_gradient, without = await run.forward_backward(data), await run.forward(data)
+    assert [logprobs.shape for logprobs in without.logprobs] == [(5,)] * 3
+    np.testing.assert_allclose(answers(with_gradient), answers(without), atol=1e-5)
+    sharp, plain, same = without.logprobs
+    np.testing.assert_allclose(plain, same, atol=1e-5)
+    assert np.abs(sharp - plain).max() > 1e-3
+    assert "loss:sum" in with_gradient.metrics
+    await run.close()
+
+
+async def test_a_step_makes_rewarded_tokens_likelier_and_is_remembered(backend):
+    run = await backend.open(None)
+    data = groups(1.0)
+    before = await run.forward_backward(data)
+    metrics = await run.optim_step(**STEP)
+    assert metrics["grad_norm"] > 0
+    after = await run.forward(data)
+    assert answers(after).sum() > answers(before).sum()
+    saved = await run.save(f"main-v1-{uuid.uuid4().hex}")
+    await run.warm(saved.sampler_path)
+    assert run.base_model
+    await run.close()
+    resumed = await backend.open(saved.state_path)
+    np.testing.assert_allclose(answers(await resumed.forward(data)), answers(after), atol=1e-5)
+    await resumed.close()
+
+
+async def test_gradients_add_up_over_calls_and_a_step_spends_them(backend):
+    run = await backend.open(None)
+    await run.forward_backward(groups(1.0))
+    once = await run.optim_step(learning_rate=1e-12, grad_clip_norm=1.0)
+    await run.forward_backward(groups(1.0))
+    await run.forward_backward(groups(1.0))
+    twice = await run.optim_step(learning_rate=1e-12, grad_clip_norm=1.0)
+    assert twice["grad_norm"] == pytest.approx(2 * once["grad_norm"], rel=1e-3)
+    await run.close()
+
+
+async def test_data_that_can_never_be_trained_is_told_apart_from_a_failure(trainer):
+    run = await real(trainer).open(None)
+    too_long = TrainingTurn(turn="t", sample=policy_sample([1] * 300, [2], [-1.0]), surprise=1.0)
+    with pytest.raises(RefusedDataError):
+        await run.forward_backward(build_groups([too_long], UpdateSettings()))
+    await run.close()
+
+
+async def test_the_real_server_refuses_another_key_and_another_model_by_name(trainer):
+    with pytest.raises(BackendError, match=r"rl\.remote_api_key"):
+        await real(trainer, remote_api_key="other").open(None)
+    with pytest.raises(BackendError, match="Qwen3-8B"):
+        await real(trainer, model="Qwen/Qwen3-8B").open(None)
+    run = await real(trainer, model="").open(None)
+    assert run.base_model == str(trainer.model), "without rl.model the server's only one is taken"
+    await run.close()
