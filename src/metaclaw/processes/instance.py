@@ -66,10 +66,13 @@ def held_pid_file(home: Path) -> Generator[PidFile]:
             handle = _lock_within(stack, _pid_path(home), _PROBE_S)
         except LockedError:
             raise ProcessError(f"MetaClaw already runs on {home} ({_who(home)}); `metaclaw stop` ends it") from None
+        os.ftruncate(handle, 0)  # a killed instance left its facts, and its gateway may still answer for a moment
         try:
             shared = _lock_within(stack, _processes_path(home), _DRAIN_S)
         except LockedError:
-            raise ProcessError(f"processes of an earlier MetaClaw still use {home} ({_who(home)})") from None
+            raise ProcessError(
+                f"a gateway or learner of an earlier MetaClaw on {home} does not end; end it first"
+            ) from None
         yield PidFile(handle, shared)
         os.ftruncate(handle, 0)
 

@@ -80,6 +80,7 @@ class Supervisor:
 
     async def _keep_running(self, program: Program) -> None:
         deaths: list[float] = []
+        is_first_run = True
         while not self._stopping.is_set():
             process = await self._start(program)
             code = await self._wait_for_death(process)
@@ -88,8 +89,9 @@ class Supervisor:
                 return
             deaths = [died for died in deaths if time.monotonic() - died < self._patience.window_s]
             deaths.append(time.monotonic())
-            if self._is_hopeless(program, code, len(deaths)):
+            if self._is_hopeless(program, code, len(deaths), is_first_run=is_first_run):
                 return
+            is_first_run = False
             delay = min(self._patience.first_delay_s * 2 ** (len(deaths) - 1), self._patience.longest_delay_s)
             self._report(f"the {program.name} ended with {_described(code)}; starting it again in {delay:.1f} s")
             await self._sleep(delay)
@@ -135,8 +137,8 @@ class Supervisor:
                 harder()
         await process.wait()
 
-    def _is_hopeless(self, program: Program, code: int, num_deaths: int) -> bool:
-        if code == EXIT_BAD_SETTINGS and num_deaths == 1:
+    def _is_hopeless(self, program: Program, code: int, num_deaths: int, *, is_first_run: bool) -> bool:
+        if code == EXIT_BAD_SETTINGS and is_first_run:
             # Not only for essential programs: whoever just started us is there to read it.
             self._give_up(ConfigError(f"the {program.name} refused its settings; the line it wrote above says why"))
             return True

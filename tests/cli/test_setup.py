@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+from metaclaw.config_file import read_settings
+from tests.cli.programs import METACLAW, environment, metaclaw
+
+UPSTREAM = ("--api-base", "http://127.0.0.1:9/v1", "--api-key", "sk-1", "--model-id", "m")
+
+
+def test_setup_from_flags_writes_a_token_and_a_file_for_the_owner_alone(tmp_path: Path):
+    """PITFALLS S6: secrets lay there with default permissions."""
+    done = metaclaw(tmp_path / "home", "setup", "--yes", *UPSTREAM, "--port", "4321")
+    assert done.returncode == 0, done.stderr
+    settings, warnings = read_settings(tmp_path / "home", {})
+    assert warnings == []
+    assert (settings.mode, settings.proxy.port, settings.llm.model_id) == ("skills_only", 4321, "m")
+    assert len(settings.proxy.api_key.get_secret_value()) >= 32
+    assert (tmp_path / "home" / "config.yaml").stat().st_mode & 0o777 == 0o600
+    assert "sk-1" not in done.stdout + done.stderr
+    assert "metaclaw start" in done.stdout
+
+
+def test_setup_again_changes_only_what_was_answered(tmp_path: Path):
+    """PITFALLS, SPEC A4: running it again dropped whole sections there."""
+    assert metaclaw(tmp_path, "setup", "--yes", *UPSTREAM).returncode == 0
+    path = tmp_path / "config.yaml"
+    path.write_text(path.read_text() + "# mine\nskills:\n  top_k: 5  # not two\n")
+    before = path.read_text()
+    assert metaclaw(tmp_path, "setup", "--yes", "--model-id", "other").returncode == 0
+    assert path.read_text() == before.replace("model_id: m", "model_id: other")
+
+
+def test_setup_asks_for_what_a_mode_cannot_do_without(tmp_path: Path):
+    done = metaclaw(tmp_path, "setup", "--yes")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--api-base" in done.stderr
+    done = metaclaw(tmp_path, "setup", "--yes", "--mode", "rl")
+    assert done.returncode == 2
+    assert "--rl-model" in done.stderr
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_no_judge_in_mode_rl_is_said_loudly(tmp_path: Path):
+    rl = ("setup", "--yes", "--mode", "rl", "--rl-model", "smollm2")
+    assert "NO JUDGE" in metaclaw(tmp_path, *rl).stderr
+    assert "NO JUDGE" not in metaclaw(tmp_path, *rl, "--judge-verifier", "my_checks:score").stderr
+
+
+def test_a_training_server_on_this_machine_gets_the_key_that_the_learner_sends(tmp_path: Path):
+    metaclaw(tmp_path, "setup", "--yes", "--mode", "rl", "--rl-model", "smollm2")
+    settings, _ = read_settings(tmp_path, {})
+    assert settings.rl.remote_api_key == settings.train_server.api_key
+    assert len(settings.rl.remote_api_key.get_secret_value()) >= 32
+    metaclaw(tmp_path, "setup", "--yes", "--remote-url", "http://gpu.example:8000", "--remote-api-key", "theirs")
+    assert read_settings(tmp_path, {})[0].rl.remote_api_key.get_secret_value() == "theirs"
+
+
+def test_a_broken_file_is_never_rewritten(tmp_path: Path):
+    """PITFALLS, run under faults: `config` on a broken file replaced it with defaults, and the API key was lost."""
+    path = tmp_path / "config.yaml"
+    path.write_text("llm:\n  api_key: sk-precious\n\tapi_base: x\n")
+    for command in (("setup", "--yes", *UPSTREAM), ("config", "llm.model_id", "m"), ("config", "show"), ("start",)):
+        done = metaclaw(tmp_path, *command)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "line 3" in done.stderr
+        assert "sk-precious" not in done.stderr
+    assert path.read_text() == "llm:\n  api_key: sk-precious\n\tapi_base: x\n"
+
+
+def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
+    answers = ["skills_only", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001"]
+    shown = _type_on_a_terminal(tmp_path, answers)
+    assert "Base URL of an OpenAI-compatible API" in shown
+    assert "sk-typed" not in shown
+    settings, _ = read_settings(tmp_path, {})
+    assert settings.llm.api_key.get_secret_value() == "sk-typed"
+    assert settings.proxy.port == 30001
+
+
+def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
+    answers = ["rl", "smollm2", "", "", "my_checks:score", "", "n"]
+    shown = _type_on_a_terminal(tmp_path, answers)
+    assert "in place of the strong one" in shown
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def _type_on_a_terminal(home: Path, answers: list[str]) -> str:
+    """Run ``metaclaw setup`` on a pseudo-terminal; answer each prompt as it comes."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*METACLAW, "setup"], env=environment(home), stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    shown, waiting = "", list(answers)
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk.decode()
+            if shown.endswith(": ") and waiting:
+                os.write(master, f"{waiting.pop(0)}\n".encode())
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    finally:
+        os.close(master)
+        process.wait(10)
+    assert not waiting, shown
+    return shown

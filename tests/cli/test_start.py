@@ -1,0 +1,115 @@
+"""``metaclaw start``, ``stop`` and ``status`` with the real gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+
+from tests.cli.programs import ask, metaclaw, started, status, until
+
+
+def test_a_started_gateway_answers_and_ends_with_everything_on_sigterm(home: Path):
+    with started(home) as process:
+        now = status(home)
+        assert now["running"]
+        assert now["mode"] == "skills_only"
+        assert list(now["children"]) == ["gateway"]  # nothing is learned in this mode, so no learner runs
+        assert ask(home) == "hello from upstream"
+        process.terminate()
+        assert process.wait(20) == 0
+    assert not psutil.pid_exists(now["children"]["gateway"])
+    assert status(home) == {"running": False, "healthy": False}
+
+
+def test_in_the_background_it_answers_when_the_command_returns(home: Path):
+    done = metaclaw(home, "start", "--daemon")
+    assert done.returncode == 0, done.stderr
+    assert ask(home) == "hello from upstream"
+    log = home / "metaclaw.log"
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "starting on http://127.0.0.1:" in log.read_text()
+    assert metaclaw(home, "status").stdout.startswith("MetaClaw answers on http://127.0.0.1:")
+    assert json.loads(metaclaw(home, "status", "--json").stdout) == status(home)
+    second = metaclaw(home, "start", "-d")
+    assert second.returncode == 1
+    assert f"already runs on {home}" in second.stderr
+    assert metaclaw(home, "stop").stdout.startswith("stopped (pid ")
+    assert metaclaw(home, "stop").stdout == "MetaClaw is not running\n"
+
+
+def test_a_killed_gateway_is_back_before_the_user_asks_again(home: Path):
+    with started(home):
+        first = status(home)["children"]["gateway"]
+        os.kill(first, signal.SIGKILL)
+        until(lambda: status(home).get("children", {}).get("gateway") not in (None, first) and status(home)["healthy"])
+        assert ask(home) == "hello from upstream"
+
+
+def test_after_kill_9_of_start_its_gateway_ends_and_the_next_start_works_at_once(home: Path):
+    with started(home) as process:
+        gateway = status(home)["children"]["gateway"]
+        process.kill()
+        process.wait()
+        with started(home):
+            assert is_gone(gateway)
+            assert ask(home) == "hello from upstream"
+
+
+def is_gone(pid: int) -> bool:
+    # Where nobody reaps the orphans of a killed process, they stay as zombies.
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_flags_hold_for_one_run_and_leave_the_file_alone(home: Path):
+    before = (home / "config.yaml").read_text()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with started(home, "--port", str(port)):
+        assert status(home)["url"] == f"http://127.0.0.1:{port}"
+    assert (home / "config.yaml").read_text() == before
+
+
+def test_a_taken_port_is_one_line_that_names_it_and_the_way_out(home: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for flags in ((), ("--daemon",)):
+            done = metaclaw(home, "start", "--port", str(port), *flags)
+            assert done.returncode == 1
+            line = done.stderr.splitlines()[-1]
+            assert f"cannot listen on 127.0.0.1:{port}" in line
+            assert "--port N" in line
+            assert "Traceback" not in done.stderr
+
+
+def test_start_without_settings_names_setup(tmp_path: Path):
+    done = metaclaw(tmp_path / "nothing", "start")
+    assert done.returncode == 2
+    assert done.stderr == f"metaclaw: there are no settings in {tmp_path / 'nothing'} yet; run `metaclaw setup` first\n"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_start_refuses_what_could_not_answer(home: Path):
+    assert metaclaw(home, "config", "llm.api_base", "").returncode == 0
+    done = metaclaw(home, "start")
+    assert done.returncode == 2
+    assert "llm.api_base is not set" in done.stderr
+    done = metaclaw(home, "start", "--mode", "rl")
+    assert done.returncode == 2
+    assert "needs rl.model" in done.stderr
+
+
+def test_without_a_token_nothing_starts(home: Path):
+    """PITFALLS S1: an empty key there meant that everybody was let in."""
+    assert metaclaw(home, "config", "proxy.api_key", "").returncode == 0
+    done = metaclaw(home, "start")
+    assert done.returncode == 2
+    assert "proxy.api_key" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from metaclaw.errors import ProcessError
+from metaclaw.processes.instance import (
+    Instance,
+    claim_port,
+    held_pid_file,
+    is_healthy,
+    running_instance,
+    stop_instance,
+    url_of,
+)
+
+# Holds a home as `metaclaw start` does, with a child that inherits the second lock and outlives it by a second.
+HOLDER = """
+import os, subprocess, sys, time
+from pathlib import Path
+from metaclaw.processes.instance import Instance, held_pid_file
+with held_pid_file(Path(sys.argv[1])) as pid_file:
+    pid_file.write(Instance(pid=os.getpid(), mode="rl", url="http://127.0.0.1:1", started_at=0.0))
+    subprocess.Popen([sys.executable, "-c", "import sys, time; sys.stdin.read(); time.sleep(1)"],
+                     stdin=subprocess.PIPE, pass_fds=(pid_file.shared_fd,))
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(home: Path) -> subprocess.Popen[str]:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(home)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def end(holder: subprocess.Popen[str]) -> None:
+    holder.kill()
+    holder.wait()  # not communicate(): its child has the same output and lives on
+    if holder.stdout:
+        holder.stdout.close()
+
+
+def me(home: Path) -> Instance:
+    return Instance(pid=os.getpid(), mode="rl", url="http://127.0.0.1:1", started_at=0.0)
+
+
+def test_a_second_instance_on_the_same_home_is_refused_by_name(tmp_path: Path):
+    """PITFALLS, run under faults: a second instance on the same home truncated its records."""
+    holder = hold(tmp_path)
+    try:
+        with pytest.raises(ProcessError, match=rf"already runs on .*pid {holder.pid}"), held_pid_file(tmp_path):
+            pass
+        assert running_instance(tmp_path) is not None
+    finally:
+        end(holder)
+
+
+def test_a_killed_holder_leaves_no_stale_lock_but_its_children_are_waited_for(tmp_path: Path):
+    end(hold(tmp_path))
+    assert running_instance(tmp_path) is None
+    started = time.monotonic()
+    with held_pid_file(tmp_path) as pid_file:
+        waited_s = time.monotonic() - started
+        pid_file.write(me(tmp_path))
+        assert running_instance(tmp_path) == me(tmp_path)
+    assert waited_s > 0.5  # the child of the killed one still lived for a second
+    assert running_instance(tmp_path) is None
+
+
+def test_stop_returns_when_every_process_is_gone(tmp_path: Path):
+    holder = hold(tmp_path)
+    started = time.monotonic()
+    instance = stop_instance(tmp_path)
+    assert instance is not None
+    assert instance.pid == holder.pid
+    assert holder.wait() == -signal.SIGTERM
+    assert time.monotonic() - started > 0.5  # its child took a second
+    assert stop_instance(tmp_path) is None
+    end(holder)
+
+
+def test_children_are_told_of(tmp_path: Path):
+    with held_pid_file(tmp_path) as pid_file:
+        pid_file.write(me(tmp_path))
+        pid_file.note_children({"gateway": 12345678, "learner": None})
+        pid_file.note_children({"gateway": 1, "learner": None})  # shorter: nothing of the longer one may stay
+        instance = running_instance(tmp_path)
+    assert instance is not None
+    assert instance.children == {"gateway": 1, "learner": None}
+
+
+def test_a_taken_port_is_refused_with_its_number_and_the_way_out():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ProcessError, match=rf"127.0.0.1:{port}.*--port N.*metaclaw config proxy.port N"):
+            claim_port("127.0.0.1", port, setting="proxy.port")
+    assert claim_port("127.0.0.1", port, setting="proxy.port") == port
+
+
+def test_port_zero_takes_a_free_one():
+    assert claim_port("127.0.0.1", 0, setting="proxy.port") > 0
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(ProcessError, match=r"192\.0\.2\.1"):
+        claim_port("192.0.2.1", 0, setting="proxy.port")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:5"),
+        ("0.0.0.0", "http://127.0.0.1:5"),
+        ("::1", "http://[::1]:5"),
+        ("::", "http://[::1]:5"),
+        ("localhost", "http://localhost:5"),
+    ],
+)
+def test_the_url_is_one_that_a_client_here_can_reach(host: str, url: str):
+    assert url_of(host, 5) == url
+
+
+def test_nobody_listening_is_not_healthy():
+    port = claim_port("127.0.0.1", 0, setting="proxy.port")
+    assert not is_healthy(f"http://127.0.0.1:{port}", timeout_s=1)
