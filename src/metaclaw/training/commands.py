@@ -9,13 +9,19 @@ A frame from the API is ``{"id": n, "op": name, ...fields}``. The worker answers
 ``error`` says why it could not start.
 """
 
+# msgpack has no type stubs.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 _ARRAY = 1  # msgpack extension type of a numpy array
 
@@ -29,8 +35,8 @@ class Datum:
     same shape such as ``weights``, ``advantages``, ``logprobs``.
     """
 
-    tokens: np.ndarray
-    inputs: dict[str, np.ndarray]
+    tokens: Array
+    inputs: dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,7 @@ class ForwardBackward:
     model_id: str
     data: tuple[Datum, ...]
     loss: str
-    config: dict[str, float] = field(default_factory=dict)
+    config: dict[str, float] = field(default_factory=dict[str, float])
     forward_only: bool = False
 
 
@@ -150,7 +156,7 @@ class Generate:
 
     op: ClassVar[str] = "generate"
     adapter_id: str | None
-    prompt: np.ndarray
+    prompt: Array
     num_samples: int = 1
     max_tokens: int = 16
     temperature: float = 1.0
@@ -201,12 +207,12 @@ class WorkerReady:
 
 def encode_frame(frame: dict[str, Any]) -> bytes:
     """Pack a frame; numpy arrays keep dtype and shape."""
-    return msgpack.packb(frame, default=_pack_special)
+    return cast(bytes, msgpack.packb(frame, default=_pack_special))
 
 
 def decode_frame(data: bytes) -> dict[str, Any]:
     """Unpack a frame. Arrays are read-only views of ``data``."""
-    return msgpack.unpackb(data, ext_hook=_unpack_special, strict_map_key=False)
+    return cast("dict[str, Any]", msgpack.unpackb(data, ext_hook=_unpack_special, strict_map_key=False))
 
 
 def command_frame(frame_id: int, command: Command) -> dict[str, Any]:
@@ -231,8 +237,9 @@ def parse_command(frame: dict[str, Any]) -> Command:
 
 def _pack_special(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        header = msgpack.packb((value.dtype.str, value.shape))
-        return msgpack.ExtType(_ARRAY, header + np.ascontiguousarray(value).tobytes())
+        array = cast(Array, value)
+        header = f"{array.dtype.str} {' '.join(map(str, array.shape))}\n".encode()
+        return cast(Any, msgpack.ExtType(_ARRAY, header + array.tobytes()))
     if isinstance(value, Datum):
         return {"tokens": value.tokens, "inputs": value.inputs}
     if isinstance(value, np.generic):
@@ -240,10 +247,10 @@ def _pack_special(value: Any) -> Any:
     raise TypeError(f"cannot pack {type(value).__name__}")
 
 
-def _unpack_special(code: int, data: bytes) -> Any:
+def _unpack_special(code: int, data: bytes) -> Array:
     if code != _ARRAY:
         raise ValueError(f"unknown extension type {code}")
-    unpacker = msgpack.Unpacker()
-    unpacker.feed(data)
-    dtype, shape = unpacker.unpack()
-    return np.frombuffer(data, dtype=np.dtype(dtype), offset=unpacker.tell()).reshape(shape)
+    end = data.index(b"\n")
+    dtype, *shape = data[:end].decode().split()
+    flat: Array = np.frombuffer(data, dtype=dtype, offset=end + 1)
+    return flat.reshape([int(size) for size in shape])
