@@ -1,0 +1,110 @@
+"""When two messages are the same, and whose words they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metaclaw.chat.humans import human_identity, human_indexes, human_text, is_human
+from metaclaw.chat.messages import answer_identity, canonical_json, chain_hashes, freeze, text_of
+
+INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nsecret plans\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+@given(st.dictionaries(st.text(max_size=4), st.text() | st.integers() | st.lists(st.text(max_size=3)), max_size=5))
+def test_the_order_of_keys_does_not_change_a_message(message: dict[str, Any]) -> None:
+    backwards = dict(reversed(message.items()))
+    assert freeze(message).hash == freeze(backwards).hash
+    assert freeze(message).parsed() == message
+
+
+def test_a_lone_surrogate_can_be_stored() -> None:
+    assert canonical_json({"content": "\ud800"}).encode() == b'{"content":"\\ud800"}'
+    assert canonical_json({"content": "日本"}).encode() == '{"content":"日本"}'.encode()
+
+
+def test_a_history_is_named_by_all_that_is_in_it() -> None:
+    a, b = freeze(user("a")), freeze(user("b"))
+    assert chain_hashes([a, b])[0] == chain_hashes([a])[0]
+    assert chain_hashes([a, b])[1] != chain_hashes([b, b])[1]
+
+
+def test_the_identity_of_an_answer_is_what_it_says_and_calls() -> None:
+    """OpenClaw rewrites the ids of tool calls when it sends an answer again."""
+
+    def call(call_id: str, arguments: str) -> dict[str, Any]:
+        function = {"name": "ls", "arguments": arguments}
+        return {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+        }
+
+    assert answer_identity(call("call_1", '{"a": 1}')) == answer_identity(call("call1", '{"a":1}'))
+    assert answer_identity(call("call_1", '{"a": 1}')) != answer_identity(call("call_1", '{"a": 2}'))
+    assert answer_identity(call("x", "{broken")) != answer_identity(call("x", "{broke"))
+    assert answer_identity({"content": " hi\n"}) == answer_identity({"content": [{"type": "text", "text": "hi"}]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        INTERNAL,
+        [{"type": "text", "text": INTERNAL}],
+        "[Queued user message from a previous active turn; preserved as context only. ...]",
+        "The previous attempt did not produce a user-visible answer. Continue ...",
+        "",
+        None,
+    ],
+)
+def test_what_a_client_injects_is_not_the_humans(content: Any) -> None:
+    assert not is_human(user(content))
+
+
+def test_the_humans_words_are_what_remains() -> None:
+    runtime = "Runtime: agent=main | session=agent:main:gw1 | sessionId=1-2 | host=h | model=m"
+    message = user(f"[Sun 2026-11-22 15:46 UTC] what is [1]?\n\n{INTERNAL}\n{runtime}")
+    assert human_text(message) == "what is [1]?"
+    assert human_text(user([{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {}}])) == "see"
+    assert is_human(user([{"type": "image_url", "image_url": {"url": "data:"}}]))
+
+
+def test_a_message_keeps_its_identity_when_the_client_writes_it_in_another_form() -> None:
+    """OpenClaw sends the newest message as a string and may send it as parts later."""
+    text = "[Sun 2026-11-22 15:46 UTC] hello"
+    assert human_identity(user(text)) == human_identity(user([{"type": "text", "text": text}]))
+    assert human_identity(user(text)) == human_identity(user(f"{text}\n\n{INTERNAL}"))
+    assert human_identity(user(text)) != human_identity(user("[Sun 2026-11-22 15:47 UTC] hello"))
+    image = {"type": "image_url", "image_url": {"url": "data:1"}}
+    assert human_identity(user([{"type": "text", "text": text}, image])) != human_identity(user(text))
+
+
+def test_an_open_mark_swallows_nothing() -> None:
+    text = "what does <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>> mean?"
+    assert human_text(user(text)) == text
+    assert human_text(user("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>" * 50_000)) != ""
+
+
+def test_humans_are_found_among_all_roles() -> None:
+    assert human_indexes([{"role": "system", "content": "x"}, user("a"), user(INTERNAL), user("b")]) == [1, 3]
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_no_content_breaks_the_reading_of_it(content: Any) -> None:
+    message = user(content)
+    assert isinstance(text_of(content), str)
+    assert is_human(message) in (True, False)
+    human_text(message)
+    human_identity(message)
+    answer_identity(message)

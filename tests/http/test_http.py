@@ -1,0 +1,176 @@
+"""What every server of ours shares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from metaclaw import errors
+from metaclaw.http.auth import is_loopback, refuse_open_bind, require_token
+from metaclaw.http.body import read_json_object
+from metaclaw.http.errors import error_answer, exception_handlers
+from metaclaw.http.sse import ClientLeftError, ForwardingResponse, encode_event, unless_client_leaves
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize("presented", ["tml-key", "key"])
+@pytest.mark.parametrize("expected", ["tml-key", "key"])
+def test_a_key_is_the_same_with_and_without_the_prefix_of_the_tinker_sdk(presented: str, expected: str) -> None:
+    require_token({"x-api-key": presented}, expected, optional_prefix="tml-")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({}, "key"), ({"x-api-key": "wrong"}, "key"), ({"x-api-key": "key"}, ""), ({"x-api-key": "tml-key"}, "key"),
+     ({"authorization": "Basic key"}, "key"), ({"authorization": "Bearer "}, ""), ({"x-api-key": "kéy"}, "key")],
+)  # fmt: skip
+def test_anything_but_the_token_is_refused(headers: dict[str, str], expected: str) -> None:
+    with pytest.raises(errors.AuthenticationError):
+        require_token(headers, expected)
+
+
+def test_only_loopback_may_be_bound_without_a_token_of_the_users() -> None:
+    """PITFALLS S1: bound to 0.0.0.0 with no authentication."""
+    for host in ("127.0.0.1", "127.8.0.1", "::1", "[::1]", "localhost"):
+        assert is_loopback(host)
+        refuse_open_bind(host, "")
+    for host in ("0.0.0.0", "::", "192.168.1.4", "example.org", ""):
+        assert not is_loopback(host)
+        refuse_open_bind(host, "chosen")
+        with pytest.raises(errors.ConfigError):
+            refuse_open_bind(host, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (errors.AuthenticationError("x"), 401, {"WWW-Authenticate": "Bearer"}),
+        (errors.InvalidRequestError("x", param="n"), 400, {}),
+        (errors.RequestTooLargeError("x"), 413, {}),
+        (errors.NotFoundError("x"), 404, {}),
+        (errors.ConflictError("x"), 409, {}),
+        (errors.OverloadedError("x"), 429, {"Retry-After": "1"}),
+        (errors.UpstreamError("x", status=401), 502, {}),
+        (errors.UpstreamError("x", status=403), 502, {}),
+        (errors.UpstreamError("x", status=422, retry_after_s=3), 422, {}),
+        (errors.UpstreamError("x", status=429, retry_after_s=2.1), 429, {"Retry-After": "3"}),
+        (errors.UpstreamError("x", status=503, retry_after_s=9), 503, {"Retry-After": "9"}),
+        (errors.UpstreamError("x", status=302), 502, {}),
+        (errors.UpstreamError("x"), 502, {}),
+        (errors.JournalError("x"), 500, {}),
+        (errors.MetaClawError("x"), 500, {}),
+    ],
+)
+def test_each_error_has_one_status_in_both_dialects(
+    error: errors.MetaClawError, status: int, headers: dict[str, str]
+) -> None:
+    openai, tinker = error_answer(error, "openai"), error_answer(error, "tinker")
+    assert (openai.status, openai.headers) == (tinker.status, tinker.headers) == (status, headers)
+    assert tinker.body == {"detail": "x", "category": "server" if status >= 500 else "user"}
+    assert set(openai.body["error"]) == {"message", "type", "param", "code"}
+    assert openai.body["error"]["code"] == error.code
+
+
+def test_an_upstreams_own_code_reaches_the_client() -> None:
+    error = errors.UpstreamError("x", status=400, detail={"code": "context_length_exceeded", "secret": "no"})
+    body = error_answer(error, "openai").body["error"]
+    assert body["code"] == "context_length_exceeded"
+    assert "secret" not in body
+
+
+def test_a_bug_is_500_without_internals_and_unknown_routes_have_the_dialects_shape(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def bug(_request: Request) -> Response:
+        raise RuntimeError("password=hunter2")
+
+    async def echo(request: Request) -> Response:
+        return JSONResponse(await read_json_object(request, 100))
+
+    routes = [Route("/bug", bug), Route("/echo", echo, methods=["POST"])]
+    app = Starlette(routes=routes, exception_handlers=exception_handlers("tinker"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/bug")
+        assert (answer.status_code, "hunter2" in answer.text) == (500, False)
+        assert client.get("/none").json() == {"detail": "there is no route GET /none", "category": "user"}
+        assert client.get("/echo").status_code == 405
+        assert client.post("/echo", content=b'{"a": 1}').json() == {"a": 1}
+        assert client.post("/echo", content=b"{" + b" " * 100).status_code == 413
+    assert "RuntimeError in GET /bug" in caplog.text
+
+
+def test_an_event_keeps_its_lines() -> None:
+    assert encode_event("a\nb", "x") == b"event: x\ndata: a\ndata: b\n\n"
+
+
+class Chunks:
+    """Chunks that wait for the test, and remember that they were closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.go_on = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        yield b"first"
+        yield b""
+        await self.go_on.wait()
+        yield b"second"
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("client_leaves", [True, False])
+async def test_chunks_are_sent_as_they_come_and_closed_however_it_ends(client_leaves: bool) -> None:
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+    left = asyncio.Event()
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    chunks = Chunks()
+    running = asyncio.create_task(ForwardingResponse(chunks)({"type": "http"}, receive, sent.put))
+    assert (await sent.get())["status"] == 200
+    assert (await sent.get())["body"] == b"first"
+    assert not chunks.is_closed
+    if client_leaves:
+        left.set()
+    else:
+        chunks.go_on.set()
+    await running
+    rest = [sent.get_nowait()["body"] for _ in range(sent.qsize())]
+    assert rest == ([] if client_leaves else [b"second", b""])
+    assert chunks.is_closed
+
+
+@pytest.mark.anyio
+async def test_work_is_cancelled_when_its_client_leaves() -> None:
+    was_cancelled = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            was_cancelled.set()
+
+    async def receive() -> Any:
+        await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientLeftError):
+        await unless_client_leaves(receive, work())
+    assert was_cancelled.is_set()
