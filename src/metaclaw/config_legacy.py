@@ -93,6 +93,8 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
 
 
 def _rename(known: dict[str, Given], old: str, new: str, entry: Given, warnings: list[str]) -> None:
+    if entry.value == "":  # how older files wrote "not set"
+        return
     if new in known:
         warnings.append(f"{old} is ignored, because {new}, its name today, is set too")
         return

@@ -1,0 +1,112 @@
+"""A file of the reference system is met with care: honoured, or told why not; never a riddle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from metaclaw.config_file import read_settings
+from metaclaw.config_keys import setting_keys
+from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES, is_legacy
+from metaclaw.errors import ConfigError
+
+# What its set-up wrote, with every key that its releases and its fork documented.
+REFERENCE = """\
+mode: madmax
+claw_type: openclaw
+configure_openclaw: true
+max_context_tokens: 50000
+context_window: 0
+llm: {auth_method: api_key, provider: kimi, model_id: kimi-k2.5, api_base: https://api.moonshot.cn/v1, api_key: sk-1,
+      bedrock_region: us-east-1}
+proxy: {port: 30000, host: 127.0.0.1, api_key: ''}
+skills: {enabled: true, dir: ~/.metaclaw/skills, retrieval_mode: template, top_k: 6, task_specific_top_k: 10,
+         auto_evolve: true, evolution_every_n_turns: 10}
+rl: {enabled: true, backend: auto, api_key: '', base_url: '', model: Qwen/Qwen3-8B, tinker_api_key: tml-1,
+     prm_provider: openai, prm_url: https://api.openai.com/v1, prm_model: gpt-5.2, prm_api_key: sk-2, lora_rank: 32,
+     batch_size: 4, resume_from_ckpt: '', evolver_provider: openai, evolver_api_base: '', evolver_api_key: '',
+     evolver_model: '', manual_train_trigger: false}
+memory: {enabled: true, dir: ~/.metaclaw/memory, scope: default, retrieval_mode: keyword, use_embeddings: false,
+         embedding_mode: hashing, embedding_model: all-MiniLM-L6-v2, embedding_model_path: Qwen/Qwen3-Embedding-0.6B,
+         max_injected_units: 6, max_injected_tokens: 800, auto_extract: true, auto_consolidate: true,
+         ignore_turn_type: false, manual_trigger: false, auto_upgrade_enabled: false,
+         auto_upgrade_interval_seconds: 900, auto_upgrade_require_review: true, review_stale_after_hours: 72,
+         store_path: '', policy_path: '', telemetry_path: '', top_k: 5, max_tokens: 800, consolidation_interval: 1,
+         sidecar_url: ''}
+scheduler: {enabled: true, idle_threshold_minutes: 30, sleep_start: 23:00, sleep_end: 07:00, min_window_minutes: 15,
+            calendar: {enabled: false, credentials_path: '', token_path: ''}}
+openrouter: {app_name: x, app_url: '', route: price, fallback_models: [], data_policy: ''}
+wechat: {enabled: false}
+opd: {enabled: false, teacher_model: x}
+agents:
+  research-agent: {mode: rl, skills_dir: x, lora_output: y}
+"""
+
+
+def load(home: Path, text: str):
+    (home / "config.yaml").write_text(text)
+    return read_settings(home, {})
+
+
+def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_path: Path):
+    # An empty base_url was a default there; here it would not be a URL.
+    settings, warnings = load(tmp_path, REFERENCE.replace("base_url: ''", "base_url: https://tinker.example"))
+    assert settings.mode == "auto"
+    assert settings.rl.backend == "tinker"
+    assert settings.rl.judge.model == "gpt-5.2"
+    assert settings.rl.judge.api_key.get_secret_value() == "sk-2"
+    assert settings.llm.model_id == "kimi-k2.5"
+    assert settings.rl.remote_url == "https://tinker.example"
+    told = "\n".join(warnings)
+    for name in (
+        "memory.enabled",
+        "scheduler.calendar.enabled",
+        "agents.research-agent.mode",
+        "rl.batch_size",
+        "opd.enabled",
+    ):
+        assert name in told
+
+
+def test_an_empty_old_value_is_not_set(tmp_path: Path):
+    settings, _ = load(tmp_path, REFERENCE)
+    assert settings.rl.remote_url == "http://127.0.0.1:8000"
+    assert settings.rl.remote_api_key.get_secret_value() == "tml-1"
+
+
+def test_a_new_name_beside_the_old_one_wins(tmp_path: Path):
+    settings, warnings = load(tmp_path, "rl:\n  prm_model: old\n  judge:\n    model: new\n")
+    assert settings.rl.judge.model == "new"
+    assert warnings == ["rl.prm_model is ignored, because rl.judge.model, its name today, is set too"]
+
+
+def test_a_tinker_key_beside_a_server_of_ones_own_is_not_sent_there(tmp_path: Path):
+    settings, warnings = load(tmp_path, "rl:\n  backend: remote\n  tinker_api_key: tml-1\n")
+    assert settings.rl.remote_api_key.get_secret_value() == ""
+    assert "rl.tinker_api_key is ignored" in warnings[0]
+
+
+def test_the_old_open_bind_without_a_key_is_refused(tmp_path: Path):
+    """PITFALLS S1."""
+    with pytest.raises(ConfigError, match=r"proxy: host '0\.0\.0\.0'"):
+        load(tmp_path, REFERENCE.replace("host: 127.0.0.1", "host: 0.0.0.0"))
+
+
+def test_a_mistake_under_an_old_name_names_the_old_name(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"rl\.prm_url in "):
+        load(tmp_path, "rl:\n  prm_url: nonsense\n")
+
+
+def test_a_key_that_no_release_knew_is_still_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="unknown key 'memory.enable'"):
+        load(tmp_path, "memory:\n  enable: true\n")
+
+
+def test_the_table_holds_no_key_that_is_a_setting_again():
+    """When a room arrives, its keys leave the table: they would be ignored otherwise."""
+    patterns = {pattern for group in IGNORED.values() for pattern in group}
+    assert not [name for name in setting_keys() if is_legacy(name)]
+    assert not (patterns | RENAMED.keys()) & setting_keys().keys()
+    assert set(RENAMED.values()) <= setting_keys().keys()
+    assert {name for name, _ in RENAMED_VALUES} <= setting_keys().keys()
