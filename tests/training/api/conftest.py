@@ -27,7 +27,14 @@ def service(server: TrainingServer) -> Iterator[tinker.ServiceClient]:
     os.environ["TINKER_TELEMETRY"] = "0"
     client = tinker.ServiceClient(base_url=server.url, api_key=f"tml-{API_KEY}")
     yield client
-    client.close("success")
+    client.close("success").result()
+
+
+@pytest.fixture(scope="package")
+def rest(server: TrainingServer) -> Iterator[tinker.RestClient]:
+    client = tinker.RestClient(base_url=server.url, api_key=f"tml-{API_KEY}")
+    yield client
+    client.holder.close()  # it has no close of its own, and would leave a socket open
 
 
 @pytest.fixture

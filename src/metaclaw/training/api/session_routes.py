@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from metaclaw.errors import NotFoundError
 from metaclaw.training.api import wire
@@ -47,7 +48,9 @@ class SessionRoutes:
         router.add_api_route("/sessions", self.sessions, methods=["GET"])
         return router
 
-    async def client_config(self) -> wire.ClientConfig:
+    async def client_config(self, response: Response) -> wire.ClientConfig:
+        # The SDK makes a connection pool for this one call and never closes it.
+        response.headers["connection"] = "close"
         return wire.ClientConfig(sample_max_concurrent_requests=self.sampling.max_open)
 
     async def dynamic_config(self) -> wire.DynamicConfig:
