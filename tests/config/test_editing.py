@@ -96,24 +96,20 @@ def test_several_keys_are_one_write(tmp_path: Path):
     set_values(tmp_path, {"proxy.host": "0.0.0.0", "proxy.api_key": "mine"})
 
 
-TEXTS = [key for key in setting_keys().values() if isinstance(key.default, str) and key.annotation is str]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(key=st.sampled_from(TEXTS), text=st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60))
-def test_any_text_survives_the_file(tmp_path: Path, key: object, text: str):
-    """Leading blanks, '#', ': ', 'null', '1e5', 'yes', quotes: YAML has opinions on all of them."""
-    name = next(known.name for known in TEXTS if known is key)
-    if name.endswith(".host"):  # has rules of its own
-        return
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60))
+def test_any_text_survives_the_file(tmp_path: Path, text: str):
+    """YAML has opinions on leading blanks, '#', ': ' and much else."""
     (tmp_path / "config.yaml").write_text(FILE)
-    set_value(tmp_path, name, text)
-    assert get_value(read_settings(tmp_path, {})[0], name) == text
+    set_values(tmp_path, {"llm.model_id": text, "llm.api_key": text})
+    now = read_settings(tmp_path, {})[0]
+    assert (now.llm.model_id, now.llm.api_key.get_secret_value()) == (text, text)
 
 
-@pytest.mark.parametrize(
-    "text", ["null", "~", "yes", "1e5", "0123", "# no", "a: b", "- x", " x ", "'", '"', "2024-01-01"]
-)
+LOOKALIKES = ["null", "~", "yes", "1e5", "0123", "# no", "a: b", "- x", " x ", "'", '"', "2024-01-01"]
+
+
+@pytest.mark.parametrize("text", LOOKALIKES)
 def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str):
     set_value(tmp_path, "llm.model_id", text)
     assert read_settings(tmp_path, {})[0].llm.model_id == text
