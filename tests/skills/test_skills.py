@@ -1,0 +1,188 @@
+"""The skills folder: what is read, what is skipped, what fits."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metaclaw.errors import SkillError
+from metaclaw.skills.library import SkillLibrary
+from metaclaw.skills.ranking import SkillRanking
+from metaclaw.skills.skill import Skill, estimate_tokens, is_skill_name, parse_skill, read_skill
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def write(root: Path, path: str, description: str = "Writes things", body: str = "Do it.") -> Path:
+    folder = root / path
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"---\nname: {folder.name}\ndescription: {description}\n---\n\n{body}\n"
+    (folder / "SKILL.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+def skill(name: str, description: str, body: str = "Do it.") -> Skill:
+    return Skill(name=name, description=description, body=body)
+
+
+class FakeClock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_skill_of_the_standard_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "pdf-forms"
+    folder.mkdir()
+    (folder / "SKILL.md").write_text(
+        "---\nname: pdf-forms\ndescription: >\n  Fill in\n  PDF forms.\nlicense: MIT\nmetadata:\n  version: '1'\n"
+        "---\n# Steps\n\n---\n1. Open it.\n"
+    )
+    assert read_skill(folder) == skill("pdf-forms", "Fill in PDF forms.", "# Steps\n\n---\n1. Open it.")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", ":1: a skill begins with"),
+        ("# Title\n", ":1: a skill begins with"),
+        ("---\nname: x\n", ":1: the front matter is not closed"),
+        ("---\nname: x\ndescription: [a\n---\nbody", ":4: not valid YAML|:3: not valid YAML"),
+        ("---\n- a\n---\nbody", ":2: the front matter must hold"),
+        ("---\ndescription: d\nname: ../../etc\n---\nbody", ":3: name '../../etc' must be"),
+        ("---\ndescription: d\nname: other\n---\nbody", ":3: name 'other' differs from its folder 'x'"),
+        ("---\nname: x\ndescription: ''\n---\nbody", ":3: description must be"),
+        ("---\nname: x\n---\nbody", ":1: description must be"),
+        ("---\nname: x\ndescription: d\n---\n  \n", ":4: nothing follows"),
+        ("---\nname: x\nname: y\ndescription: d\n---\nbody", ": not valid YAML"),
+        ("---\nname: !!python/object:os.system x\ndescription: d\n---\nbody", ": not valid YAML"),
+    ],
+)
+def test_a_malformed_skill_names_the_file_and_the_line(text: str, says: str) -> None:
+    path = Path("skills/x/SKILL.md")
+    with pytest.raises(SkillError) as caught:
+        parse_skill(text, path)
+    assert str(caught.value).startswith("skills/x/SKILL.md:")
+    assert any(part in str(caught.value) for part in says.split("|"))
+
+
+@given(st.text(max_size=70))
+def test_a_skill_name_is_never_a_path(name: str) -> None:
+    """PITFALLS S2: a model-written name was used as a path."""
+    if is_skill_name(name):
+        assert (Path("skills") / name).parts == ("skills", name)
+        assert name.isascii()
+
+
+@given(st.text(max_size=300))
+def test_no_text_is_read_as_a_skill_by_accident(text: str) -> None:
+    with pytest.raises(SkillError):
+        parse_skill(text, Path("x/SKILL.md"))
+
+
+def test_the_estimate_is_never_below_one_token_for_three_bytes() -> None:
+    assert [estimate_tokens(text) for text in ("", "a", "abc", "abcd", "日本")] == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.anyio
+async def test_an_agents_own_skill_stands_before_a_shared_one(tmp_path: Path) -> None:
+    """PITFALLS B8: shared skills went stale in agents' folders, root skills were invisible to agents."""
+    write(tmp_path, "_shared/notes", "Shared notes")
+    write(tmp_path, "flat", "Flat and shared")
+    write(tmp_path, "ops/notes", "Notes of ops")
+    write(tmp_path, "ops/only-ops")
+    write(tmp_path, ".hidden/secret")
+    library = SkillLibrary(tmp_path)
+    ops, main = (await library.visible("ops")).by_name, (await library.visible("main")).by_name
+    assert {name: one.description for name, one in main.items()} == {"notes": "Shared notes", "flat": "Flat and shared"}
+    assert set(ops) == {"notes", "flat", "only-ops"}
+    assert ops["notes"].description == "Notes of ops"
+
+
+@pytest.mark.anyio
+async def test_a_broken_skill_is_skipped_once_and_loudly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "SKILL.md").write_text("no front matter")
+    clock = FakeClock()
+    library = SkillLibrary(tmp_path, clock=clock)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert set((await library.visible("main")).by_name) == {"good"}
+            clock.now += 2
+    [record] = caplog.records
+    assert "bad/SKILL.md:1" in record.getMessage()
+
+
+@pytest.mark.anyio
+async def test_changes_are_seen_but_not_looked_for_at_every_request(tmp_path: Path) -> None:
+    """PITFALLS P5: file reads on the event loop at every request."""
+    clock = FakeClock()
+    library = SkillLibrary(tmp_path / "skills", clock=clock)
+    assert (await library.visible("main")).by_name == {}
+    folder = write(tmp_path, "skills/new")
+    clock.now = 0.9
+    assert (await library.visible("main")).by_name == {}
+    clock.now = 1.1
+    assert set((await library.visible("main")).by_name) == {"new"}
+    write(tmp_path, "skills/new", body="Do it otherwise.")
+    os.utime(folder / "SKILL.md", ns=(1, 1))
+    clock.now = 3
+    view = await library.visible("main")
+    assert view.by_name["new"].body == "Do it otherwise."
+    clock.now = 5
+    assert await library.visible("main") is view
+    (folder / "SKILL.md").unlink()
+    clock.now = 7
+    assert (await library.visible("main")).by_name == {}
+
+
+LIBRARY = [
+    skill("git-commit", "Write git commit messages in the imperative mood"),
+    skill("weekly-report", "Draft the weekly status report for the team"),
+    skill("kubernetes", "Debug pods and deployments", "Look at the events of the pods first."),
+    skill("pdf-forms", "Fill in and sign PDF forms"),
+    skill("tagesbericht", "日報を書く。短い文で"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("please write a commit message for these git changes", ["git-commit"]),
+        ("Write the weekly report", ["weekly-report"]),
+        ("why is kubernetes slow", ["kubernetes"]),
+        ("sign these forms", ["pdf-forms"]),
+        ("今日の日報を書いてください", ["tagesbericht"]),
+        ("write a poem about autumn", []),
+        ("what is the capital of France?", []),
+        ("thanks", []),
+        ("", []),
+    ],
+)
+def test_a_skill_fits_or_none_is_given(text: str, expected: list[str]) -> None:
+    """PITFALLS B5: the same 21 skills at every turn; B4: no result for a library of one."""
+    assert [one.name for one in SkillRanking(LIBRARY).best(text)] == expected
+    for name in expected:
+        alone = [one for one in LIBRARY if one.name == name]
+        assert SkillRanking(alone).best(text) == alone
+
+
+def test_among_two_thousand_skills_the_few_that_fit_are_found() -> None:
+    """PITFALLS, run under faults: 2,000 skills, 126,000 characters injected into every prompt."""
+    many = [skill(f"skill-{n}", f"Handles topic{n} and subject{n}", f"Talk of topic{n}.") for n in range(2000)]
+    assert [one.name for one in SkillRanking(many).best("about topic77 and subject77 please")] == ["skill-77"]
+
+
+@given(st.lists(st.sampled_from(LIBRARY), unique_by=lambda one: one.name), st.text(max_size=60))
+def test_the_order_of_the_folder_does_not_matter(skills: list[Skill], text: str) -> None:
+    assert SkillRanking(skills).best(text) == SkillRanking(skills[::-1]).best(text)

@@ -1,0 +1,164 @@
+"""Calling models: time limits, the one retry, and errors that tell no secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from metaclaw.errors import UpstreamError
+from metaclaw.upstreams.openai_compatible import OpenAICompatible, Timeouts, Upstream
+from metaclaw.upstreams.refusals import refusal, retry_after_s
+from metaclaw.upstreams.session import new_session
+from tests.fakes.llm import Answer, fake_llm
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-our-own-secret"
+BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def client(url: str, **timeouts: float) -> AsyncGenerator[OpenAICompatible]:
+    async with new_session() as session:
+        yield OpenAICompatible(
+            session,
+            Upstream(
+                name="fake",
+                base_url=url,
+                api_key=SecretStr(KEY),
+                key_setting="llm.api_key",
+                timeouts=Timeouts(**timeouts),
+            ),
+        )
+
+
+@asynccontextmanager
+async def raw_server(*replies: bytes | None) -> AsyncGenerator[tuple[str, list[bytes]]]:
+    """Answers one connection after the other with these bytes; ``None`` hangs up at once."""
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(65536))
+        reply = replies[min(len(seen), len(replies)) - 1]
+        if reply:
+            writer.write(reply)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", seen
+
+
+async def test_a_connection_that_fails_before_the_answer_is_tried_once_more() -> None:
+    async with raw_server(None, PLAIN) as (url, seen), client(url) as upstream:
+        reply = await upstream.chat(BODY)
+        assert await reply.read() == b"{}"
+    assert len(seen) == 2
+
+
+async def test_nothing_is_sent_twice_once_the_answer_has_begun() -> None:
+    broken = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1"
+    async with raw_server(broken) as (url, seen), client(url) as upstream:
+        reply = await upstream.chat(BODY)
+        with pytest.raises(UpstreamError, match="broke off"):
+            await reply.read()
+        reply.close()
+    assert len(seen) == 1
+
+
+async def test_nobody_there_is_an_error_without_a_status() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with client(f"http://127.0.0.1:{port}/v1") as upstream:
+        with pytest.raises(UpstreamError, match="cannot be reached") as caught:
+            await upstream.chat(BODY)
+    assert caught.value.status is None
+    assert caught.value.retryable
+
+
+async def test_silence_before_and_inside_an_answer_has_its_own_limit() -> None:
+    async with fake_llm(lambda _: Answer(hold_after=1)) as llm, client(llm.url, gap_s=0.2) as upstream:
+        reply = await upstream.chat(BODY)
+        with pytest.raises(UpstreamError, match=r"fell silent for 0\.2 s") as caught:
+            await reply.read()
+        reply.close()
+        await llm.was_left.wait()
+    assert caught.value.status == 504
+    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url, first_byte_s=0.2) as upstream:
+        with pytest.raises(UpstreamError, match=r"0\.2 s"):
+            await upstream.chat({**BODY, "stream": False})
+        await llm.was_left.wait()
+        assert len(llm.requests) == 1
+
+
+async def test_complete_gives_the_text_and_sends_only_what_was_asked() -> None:
+    async with fake_llm() as llm, client(llm.url) as upstream:
+        text = await upstream.complete(BODY["messages"], model="judge", max_tokens=9)
+        assert [model["id"] for model in await upstream.models()] == ["fake-base"]
+    assert text == "Hello from the fake model."
+    assert llm.requests == [{"model": "judge", "messages": BODY["messages"], "max_tokens": 9}]
+    assert llm.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"choices": []}'])
+async def test_complete_never_makes_an_answer_of_something_else(body: bytes) -> None:
+    async with fake_llm(lambda _: Answer(body=body)) as llm, client(llm.url) as upstream:
+        with pytest.raises(UpstreamError):
+            await upstream.complete(BODY["messages"], model="judge")
+
+
+async def test_complete_ends_at_its_limit() -> None:
+    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url) as upstream:
+        with pytest.raises(UpstreamError, match="longer than"):
+            await upstream.complete(BODY["messages"], model="judge", timeout_s=0.2)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    moved = b"HTTP/1.1 307 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n"
+    async with raw_server(moved) as (url, _), client(url) as upstream:
+        with pytest.raises(UpstreamError, match="307"):
+            await upstream.chat(BODY)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "says"),
+    [
+        (b'{"error": {"message": "bad", "code": "c"}}', "application/json", "fake answered 400: bad"),
+        (b'{"error": "bad"}', "application/json", "fake answered 400: bad"),
+        (b'{"detail": "bad"}', "application/json", "fake answered 400: bad"),
+        (b"bad", "text/plain; charset=utf-8", "fake answered 400: bad"),
+        (b"<html>bad</html>", "text/html", "fake answered 400"),
+        (
+            f'{{"error": {{"message": "key {KEY} is odd"}}}}'.encode(),
+            "application/json",
+            "fake answered 400: key *** is odd",
+        ),
+    ],
+)
+def test_an_error_says_what_the_upstream_said(body: bytes, content_type: str, says: str) -> None:
+    """PITFALLS S6: credentials printed and logged."""
+    headers = {"Content-Type": content_type, "Retry-After": "4"}
+    error = refusal("fake", "llm.api_key", SecretStr(KEY), 400, headers, body)
+    assert (str(error), error.status, error.retry_after_s) == (says, 400, 4.0)
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    assert retry_after_s("1.5") == 1.5
+    assert retry_after_s("Mon, 23 Nov 2026 12:00:30 GMT", now) == 30.0
+    assert retry_after_s("Mon, 23 Nov 2026 11:00:30 GMT", now) == 0.0
+    assert [retry_after_s(text) for text in ("", "soon", "-3")] == [None, None, None]
