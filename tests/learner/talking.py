@@ -12,6 +12,7 @@ import aiohttp
 
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.turns import PolicySample, TurnJournal
+from metaclaw.learner.status import read_status
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.learner.recording import Said, record
 
@@ -29,7 +30,7 @@ class Serving:
 
 def serving(learning_db: Path, trainer: TrainingServer, agent: str = "main") -> Serving:
     """The version that serves, read as the gateway reads it."""
-    if learning_db.exists():
+    if read_status(learning_db):
         connection = open_reader(learning_db)
         row = connection.execute(
             "SELECT version, sampler_path FROM serving JOIN versions USING (agent, version) WHERE agent = ?", (agent,)

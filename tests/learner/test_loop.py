@@ -184,3 +184,5 @@ async def test_it_runs_until_it_is_cancelled_and_lets_go_of_the_trainer(world, t
 
 def test_there_is_a_status_before_there_is_a_journal(tmp_path):
     assert read_status(tmp_path / "learning.db") == []
+    (tmp_path / "learning.db").touch()
+    assert read_status(tmp_path / "learning.db") == []

@@ -80,3 +80,17 @@ def test_without_a_key_the_clouds_own_key_is_not_sent_elsewhere(monkeypatch):
     monkeypatch.setenv("TINKER_API_KEY", "tml-of-the-cloud")
     with pytest.raises(ConfigError, match=r"rl\.remote_api_key"):
         load_backend(RlSettings())
+
+
+def test_the_learner_does_not_carry_torch_but_a_verifier_may(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from metaclaw.config import RlSettings
+from metaclaw.learner.extras import load_backend, torch_kept_out
+with torch_kept_out():
+    load_backend(RlSettings(remote_api_key="k"))
+assert "tinker" in sys.modules and "torch" not in sys.modules
+import torch
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import MetaClawError
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.learner.extras import load_updater
+from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.judges.loading import load_judge
 from metaclaw.learner.loop import Learner
@@ -69,7 +69,8 @@ async def _learn(settings: Settings) -> None:
                 needs_followup=judge.needs_followup,
                 idle_s=settings.rl.judge.idle_s,
             )
-            updater = load_updater(settings, journal)
+            with torch_kept_out():
+                updater = load_updater(settings, journal)
             _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
             await Learner(journal=journal, inbox=inbox, judge=judge, training=updater).run()
 

