@@ -53,10 +53,17 @@ class TrainingServer:
         os.kill(self.worker_pid(name), signal.SIGKILL)
 
     def is_ready(self) -> bool:
+        """Raises ``RuntimeError`` once the server has given up."""
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
                 return answer.status == 200
-        except (urllib.error.URLError, OSError):
+        except urllib.error.HTTPError as error:
+            with error:
+                body = json.load(error)
+            if body["status"] == "failed":
+                raise RuntimeError(f"the server gave up: {body['detail']}") from error
+            return False
+        except OSError:
             return False
 
     def wait_until_ready(self, timeout_s: float = _START_S) -> None:

@@ -1,0 +1,204 @@
+"""The OpenAI endpoint through the official SDK, and by raw HTTP where the SDK hides the bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import openai
+import pytest
+from tinker import types
+
+from tests.fakes.tiny_model import byte_tokenizer
+
+HI = [{"role": "user", "content": "hi"}]
+TOKENIZER = byte_tokenizer()
+
+
+def decoded(record, name, dtype):
+    return np.frombuffer(base64.b64decode(record[name]), dtype)
+
+
+@pytest.fixture(scope="module")
+def adapter(server, service):
+    client = service.create_lora_training_client(str(server.model), rank=4, seed=7).result()
+    tokens = types.ModelInput.from_ints([1, 2, 3])
+    data = types.Datum(model_input=tokens, loss_fn_inputs={"target_tokens": [2, 3, 4], "weights": [1.0, 1.0, 1.0]})
+    client.forward_backward([data], "cross_entropy")
+    client.optim_step(types.AdamParams(learning_rate=1e-2)).result()
+    return client, client.save_weights_for_sampler("main@1").result().path
+
+
+def test_models_are_the_base_first_and_then_the_sampler_checkpoints(chat, server, adapter):
+    listed = [(model.id, model.owned_by, model.max_context) for model in chat.models.list()]
+    assert listed[0] == (str(server.model), "metaclaw", 1024)
+    assert adapter[1] in [name for name, *_ in listed[1:]]
+
+
+def test_a_plain_answer_has_text_usage_and_a_reason(chat):
+    answer = chat.chat.completions.create(model="tiny-qwen3", messages=HI, max_tokens=8, seed=1)
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage.prompt_tokens == len(
+        TOKENIZER.encode("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+    )
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_the_policy_record_holds_what_was_sampled_and_its_text_is_the_answer(chat, adapter):
+    answer = chat.chat.completions.create(
+        model=adapter[1], messages=HI, max_tokens=24, seed=3, temperature=0.7, top_p=0.9,
+        extra_body={"return_policy_record": True, "return_token_ids": True, "top_k": 20},
+    )  # fmt: skip
+    record = answer.model_extra["policy_record"]
+    tokens = decoded(record, "tokens", "<i4").tolist()
+    assert record["model"] == answer.model == adapter[1]
+    assert tokens == answer.choices[0].model_extra["token_ids"]
+    assert decoded(record, "prompt_tokens", "<i4").tolist() == answer.model_extra["prompt_token_ids"]
+    assert answer.choices[0].message.content == TOKENIZER.decode(tokens, skip_special_tokens=True)
+    assert (record["temperature"], record["top_p"], record["top_k"], record["seed"]) == (0.7, 0.9, 20, 3)
+    assert record["stop_reason"] == answer.choices[0].finish_reason
+    assert record["spans"][-1][2] == len(tokens) == len(decoded(record, "logprobs", "<f4"))
+
+
+def test_log_probs_at_temperature_1_agree_with_the_trainer_within_a_thousandth(chat, adapter):
+    """The issue's parity: sampled at temperature 0.7, top_p 0.9, top_k 20; PITFALLS R3 is what it guards against."""
+    client, path = adapter
+    answer = chat.chat.completions.create(
+        model=path, messages=HI, max_tokens=32, seed=4, temperature=0.7, top_p=0.9,
+        extra_body={"return_policy_record": True, "top_k": 20},
+    )  # fmt: skip
+    record = answer.model_extra["policy_record"]
+    prompt, tokens = decoded(record, "prompt_tokens", "<i4").tolist(), decoded(record, "tokens", "<i4").tolist()
+    whole = prompt + tokens
+    datum = types.Datum(
+        model_input=types.ModelInput.from_ints(whole[:-1]),
+        loss_fn_inputs={"target_tokens": whole[1:], "weights": [1.0] * (len(whole) - 1)},
+    )
+    trained = client.forward([datum], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
+    full, drawn = decoded(record, "logprobs_full", "<f4"), decoded(record, "logprobs", "<f4")
+    np.testing.assert_allclose(full, trained[len(prompt) - 1 :], atol=1e-3)
+    assert (drawn >= full - 1e-6).mean() > 0.5  # what was drawn from is sharper than the model
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stream_is_the_same_answer_in_pieces(chat, seed):
+    """PITFALLS P1: no true streaming; usage lost."""
+    asked = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 24, "seed": seed}
+    whole = chat.chat.completions.create(**asked)
+    chunks = list(
+        chat.chat.completions.create(
+            **asked, stream=True, stream_options={"include_usage": True}, extra_body={"return_policy_record": True}
+        )
+    )
+    deltas = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in deltas) == whole.choices[0].message.content
+    assert deltas[0].delta.role == "assistant"
+    assert [choice.finish_reason for choice in deltas if choice.finish_reason] == [whole.choices[0].finish_reason]
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert len(decoded(chunks[-1].model_extra["policy_record"], "tokens", "<i4")) == whole.usage.completion_tokens
+
+
+def test_a_stop_string_is_cut_from_the_text_whole_or_streamed(chat):
+    asked = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 40, "seed": 11}
+    text = chat.chat.completions.create(**asked).choices[0].message.content
+    stop = next(character for character in text[3:] if character.isascii() and character.isprintable())
+    cut = chat.chat.completions.create(**asked, stop=stop)
+    assert cut.choices[0].message.content == text[: text.index(stop)]
+    assert cut.choices[0].finish_reason == "stop"
+    streamed = chat.chat.completions.create(**asked, stop=[stop], stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == text[: text.index(stop)]
+
+
+def test_several_choices_are_told_apart_by_their_index(chat):
+    """PITFALLS P3: extra choices dropped."""
+    answer = chat.chat.completions.create(model="tiny-qwen3", messages=HI, max_tokens=8, n=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    chunks = chat.chat.completions.create(model="tiny-qwen3", messages=HI, max_tokens=8, n=3, stream=True)
+    ends = [chunk.choices[0].index for chunk in chunks if chunk.choices[0].finish_reason]
+    assert sorted(ends) == [0, 1, 2]
+
+
+def test_log_probs_have_openais_shape(chat):
+    answer = chat.chat.completions.create(
+        model="tiny-qwen3", messages=HI, max_tokens=6, logprobs=True, top_logprobs=2, seed=2
+    )
+    content = answer.choices[0].logprobs.content
+    assert b"".join(bytes(entry.bytes) for entry in content)
+    assert all(len(entry.top_logprobs) == 2 and entry.logprob <= 0 for entry in content)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"model": "nope"}, 404, "tiny-qwen3"),
+        ({"model": "tinker://a:train:0/sampler_weights/b"}, 404, "does not exist"),
+        ({"model": "tinker://a/b"}, 400, "checkpoint path"),
+        ({"max_tokens": 0}, 400, "at least 1"),
+        ({"max_completion_tokens": 0}, 400, "at least 1"),
+        ({"messages": []}, 400, "at least one"),
+        ({"messages": [{"role": "user", "content": "x" * 2000}]}, 400, "1024"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "image_url"),
+        ({"temperature": -1}, 400, "temperature"),
+        ({"top_p": 7}, 400, "top_p"),
+        ({"n": 0}, 400, "n is 0"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"tool_choice": "required"}, 400, "tool_choice"),
+        ({"stop": ""}, 400, "empty"),
+        ({"messages": "hi"}, 400, "messages"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_served_is_an_error_before_any_answer(http, change, status, words, stream):
+    body = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 4, "stream": stream, **change}
+    answer = http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]["message"]
+
+
+def test_a_prompt_beyond_the_context_names_both_numbers_and_has_openais_code(chat):
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat.chat.completions.create(model="tiny-qwen3", messages=[{"role": "user", "content": "x" * 3000}])
+    assert refused.value.code == "context_length_exceeded"
+    assert "1024" in str(refused.value)
+    assert "3019" in str(refused.value)
+
+
+def test_a_body_that_is_not_json_is_400_in_openais_shape(http):
+    answer = http.post("/v1/chat/completions", content=b"{")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_the_first_chunk_comes_with_the_first_token(http):
+    """PITFALLS P1: the whole answer came in one delta."""
+    body = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 300, "stream": True, "seed": 1}
+    with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        events = [line for line in answer.iter_lines() if line]
+    assert json.loads(events[0].removeprefix("data: "))["choices"][0]["finish_reason"] is None
+    assert events[-1] == "data: [DONE]"
+    assert len(events) > 3
+
+
+def test_24_streams_at_once_all_end_well(chat):
+    def text(seed):
+        chunks = chat.chat.completions.create(model="tiny-qwen3", messages=HI, max_tokens=28, seed=seed, stream=True)
+        pieces = [chunk.choices[0] for chunk in chunks]
+        return pieces[-1].finish_reason, "".join(piece.delta.content or "" for piece in pieces)
+
+    with ThreadPoolExecutor(24) as pool:
+        together = list(pool.map(text, range(24)))
+    assert {reason for reason, _ in together} <= {"stop", "length"}
+    assert together[5] == text(5)  # nobody's answer depends on who else was there
+
+
+def test_a_client_that_leaves_stops_its_generation(http):
+    """PITFALLS, faults: the client disconnects, and the upstream runs on."""
+    body = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 900, "n": 8, "stream": True}
+    for _ in range(4):
+        with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            next(answer.iter_lines())
+    quick = http.post("/v1/chat/completions", json={"model": "tiny-qwen3", "messages": HI, "max_tokens": 2})
+    assert quick.status_code == 200
+    assert quick.elapsed.total_seconds() < 5
