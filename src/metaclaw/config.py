@@ -48,7 +48,7 @@ class LlmSettings(Section):
 
     provider: str = Field(default="custom", description="Name of the provider; only shown.")
     model_id: str = Field(
-        default="", description="Model asked for when the client's own model name is not one of the upstream's."
+        default="", description="Model asked for when the client names none or 'metaclaw'."
     )
     api_base: HttpUrl | Literal[""] = Field(
         default="", description="Base URL of an OpenAI-compatible API, ending in /v1."

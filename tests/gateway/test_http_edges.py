@@ -22,32 +22,32 @@ async def error_of(gateway: RunningGateway, body: bytes, **headers: str) -> tupl
         return response.status, (await response.json())["error"]
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (b'{"model": "any", "messages": [', "line 1, column 31"),
-        (b'[{"role": "user"}]', "must be a JSON object, not an array"),
-        (b"", "not valid JSON"),
-        (b"\xff\xfe{}", "JSON|UTF-8"),
-        (b'{"messages": [], "temperature": NaN}', "NaN"),
-        (b'{"messages": [], "temperature": 1e999}', "too large for a float"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "cannot be read"),
-        (b'{"model": "any"}', "'messages' must be a list"),
-        (b'{"messages": []}', "at least one message"),
-        (b'{"messages": ["hello"]}', "messages[0] must be an object"),
-        (b'{"messages": [{"content": "hello"}]}', "messages[0] has no 'role'"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "stream": "yes"}', "'stream' must be true or false"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "n": 0}', "'n' must be a whole number"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": "hot"}', "'temperature' must be a number"),
-    ],
-)
-async def test_a_malformed_body_is_400_and_says_what_is_wrong(tmp_path: Path, body: bytes, says: str) -> None:
+MALFORMED = [
+    (b'{"model": "any", "messages": [', "line 1, column 31"),
+    (b'[{"role": "user"}]', "must be a JSON object, not an array"),
+    (b"", "not valid JSON"),
+    (b"\xff\xfe{}", "JSON|UTF-8"),
+    (b'{"messages": [], "temperature": NaN}', "NaN"),
+    (b'{"messages": [], "temperature": 1e999}', "too large for a float"),
+    (b"[" * 100_000, "nested too deeply"),
+    (b'{"seed": ' + b"9" * 5000 + b"}", "cannot be read"),
+    (b'{"model": "any"}', "'messages' must be a list"),
+    (b'{"messages": []}', "at least one message"),
+    (b'{"messages": ["hello"]}', "messages[0] must be an object"),
+    (b'{"messages": [{"content": "hello"}]}', "messages[0] has no 'role'"),
+    (b'{"messages": [{"role": "user", "content": "x"}], "stream": "yes"}', "'stream' must be true or false"),
+    (b'{"messages": [{"role": "user", "content": "x"}], "n": 0}', "'n' must be a whole number"),
+    (b'{"messages": [{"role": "user", "content": "x"}], "temperature": "hot"}', "'temperature' must be a number"),
+]
+
+
+async def test_a_malformed_body_is_400_and_says_what_is_wrong(tmp_path: Path) -> None:
     async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
-        status, error = await error_of(gateway, body)
+        for body, says in MALFORMED:
+            status, error = await error_of(gateway, body)
+            assert (status, error["type"]) == (400, "invalid_request_error"), body[:80]
+            assert any(part in error["message"] for part in says.split("|")), error["message"]
         assert await gateway.turns() == []
-    assert (status, error["type"]) == (400, "invalid_request_error")
-    assert any(part in error["message"] for part in says.split("|"))
     assert llm.requests == []
 
 

@@ -183,6 +183,16 @@ async def test_what_a_client_injects_neither_gets_a_block_nor_moves_one(tmp_path
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("question", ["alpha beta {}", "{} alpha beta"])
+async def test_of_a_long_text_the_beginning_and_the_end_decide(tmp_path: Path, question: str) -> None:
+    write_skill(tmp_path / "skills", "one", "alpha beta")
+    write_skill(tmp_path / "skills", "two", "gamma delta")
+    text = question.format("filler " * 5000 + "gamma delta" + " filler" * 5000)
+    async with recalling(tmp_path) as recaller:
+        assert (await recall(recaller, [user(text)])).names == ("one",)
+
+
+@pytest.mark.anyio
 async def test_budget_and_number_are_kept(tmp_path: Path) -> None:
     for number in range(5):
         write_skill(tmp_path / "skills", f"skill-{number}", "alpha beta", body="word " * (20 * (number + 1)))

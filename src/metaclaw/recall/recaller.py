@@ -19,6 +19,7 @@ from metaclaw.skills.skill import Skill, estimate_tokens
 
 _BEGIN = "<recalled-skills>\nSkills that may help with the message above. Follow one where it fits.\n"
 _END = "</recalled-skills>"
+_QUERY_END = 4000  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +74,15 @@ class Recaller:
         proposals = [(human.key, RecallBlock(text="")) for human in earlier if human.key not in blocks]
         if newest.key not in blocks:
             present = {name for block in blocks.values() if _is_served(block, skills) for name in block.items}
-            text = human_text(messages[newest.index])
+            text = _query(human_text(messages[newest.index]))
             fitting = [skill for skill in skills.ranking.best(text) if skill.name not in present]
             proposals.append((newest.key, _block(fitting, self._budget)))
         return proposals
+
+
+def _query(text: str) -> str:
+    # Whoever pastes a long text says before or after it what to do; ranking a megabyte would hold up every other turn.
+    return text if len(text) <= 2 * _QUERY_END else f"{text[:_QUERY_END]}\n{text[-_QUERY_END:]}"
 
 
 def _block(fitting: Sequence[Skill], budget: Budget) -> RecallBlock:
