@@ -25,7 +25,8 @@ def agent_id(value: str) -> str:
     lowered = value.strip().lower()
     if not _AGENT.fullmatch(lowered) or ".." in lowered:
         raise InvalidRequestError(
-            f"agent id {value[:80]!r} is not valid: use 1-64 letters, digits, '.', '_' or '-', starting with a letter or digit",
+            f"agent id {value[:80]!r} is not valid: use 1-64 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit",
             param="X-Agent-Id",
         )
     return lowered

@@ -7,6 +7,7 @@ The promise is for killed processes; what a power cut can take is stated in the 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sqlite3
@@ -15,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from metaclaw.training.checkpoints import verify
 
 from demo.processes import Programs
 from demo.progress import Journals, Progress
 from metaclaw.journal.database import open_reader
+from metaclaw.training.checkpoints import verify
 from tests.fakes.tiny_model import make_tiny_model
 from tests.system.traffic import Promise, Traffic
 
@@ -78,18 +79,14 @@ async def _until(journals: Journals, condition: Callable[[Progress], bool], time
 def _check_turns(home: Path, promises: list[Promise]) -> None:
     """Every turn that a client saw is recorded; every complete answer is recorded with the text that was sent."""
     turns = open_reader(home / "turns.db")
-    recorded = {
-        turn: (state, text)
-        for turn, state, text in turns.execute(
-            "SELECT t.id, t.state, m.body ->> '$.content' FROM turns t LEFT JOIN messages m ON m.hash = t.answer"
-        )
-    }
+    rows = turns.execute("SELECT t.id, t.state, m.body FROM turns t LEFT JOIN messages m ON m.hash = t.answer")
+    recorded = {turn: (state, json.loads(body or "{}").get("content") or "") for turn, state, body in rows}
     assert len(promises) > 16
     for promise in promises:
         assert promise.turn in recorded
         state, text = recorded[promise.turn]
         if promise.is_complete:
-            assert (state, text or "") == ("done", promise.text)
+            assert (state, text) == ("done", promise.text)
     assert _column(turns, "SELECT count(*) FROM turns WHERE state = 'open' AND closed_at IS NOT NULL") == [0]
 
 
@@ -110,9 +107,10 @@ def _check_served_adapters(home: Path) -> None:
     """Every version that ever served is a complete adapter on disk, with every hash as its manifest says."""
     paths = _column(open_reader(home / "learning.db"), "SELECT sampler_path FROM versions")
     registry = open_reader(home / "train-server" / "server.db")
-    directories = dict(registry.execute("SELECT path, directory FROM checkpoints"))
+    rows = registry.execute("SELECT model_id, kind, name, directory FROM checkpoints")
+    directories = {f"tinker://{model}/{kind}/{name}": directory for model, kind, name, directory in rows}
     for path in paths:
-        verify(Path(directories[path]))
+        verify(home / "train-server" / directories[path])
 
 
 def _column(connection: sqlite3.Connection, query: str) -> list:
