@@ -52,7 +52,8 @@ def make_tiny_model(directory: Path, *, seed: int = 0, max_context: int = 2048) 
     config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=32, max_position_embeddings=max_context, tie_word_embeddings=True,
-        initializer_range=0.15, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+        initializer_range=0.15, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return _save(Qwen3ForCausalLM, config, tokenizer, directory, seed)
 
