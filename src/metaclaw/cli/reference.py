@@ -1,0 +1,78 @@
+"""``docs/configuration.md``, from the settings themselves: ``python -m metaclaw.cli.reference``."""
+
+from __future__ import annotations
+
+import typer
+from pydantic import SecretStr
+
+from metaclaw.config_keys import ENV_ALIASES, SettingKey, section_names, setting_keys
+from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES
+
+_HEAD = """\
+# Configuration
+
+<!-- Made by `make docs` from src/metaclaw/config.py. Change it there. -->
+
+Settings live in `config.yaml` in `METACLAW_HOME` (default `~/.metaclaw`). Each key also has a variable; a flag wins
+over the variable, the variable over the file, the file over the default. An empty variable is not set. A key that does
+not exist is refused with the nearest one that does.
+
+```console
+$ metaclaw config show
+$ metaclaw config rl.update.learning_rate 3e-4
+$ metaclaw config proxy.api_key
+```
+
+`show` masks secrets (`--reveal` shows them); one key alone is printed as it is. `metaclaw config KEY -` reads the value
+from standard input, so that a key is in no shell history. Edits keep your comments and replace the file whole, mode
+0600; a file with a mistake in it is never rewritten.
+
+`METACLAW_CACHE` names the folder of prepared models (default: the user's cache directory).
+"""
+
+
+def reference() -> str:
+    """The page."""
+    parts = [_HEAD, _section("", ""), *(_section(name, text) for name, text in section_names().items()), _legacy()]
+    return "\n".join(part for part in parts if part)
+
+
+def _section(section: str, text: str) -> str:
+    keys = [key for key in setting_keys().values() if key.name.rpartition(".")[0] == section]
+    if not keys:
+        return ""
+    title = f"## `{section}`\n\n{text}\n" if section else "## Top level\n"
+    return "\n".join([title, "| key | default | what it is |", "|---|---|---|", *map(_row, keys), ""])
+
+
+def _row(key: SettingKey) -> str:
+    default = "" if key.default is None or isinstance(key.default, SecretStr) else _text(key.default)
+    aliases = [variable for variable, name in ENV_ALIASES.items() if name == key.name]
+    extra = f" Also `{aliases[0]}`." if aliases else ""
+    return f"| `{key.name}`<br>`{key.env}` | {f'`{default}`' if default else ''} | {_cell(key.description)}{extra} |"
+
+
+def _legacy() -> str:
+    lines = [
+        "## Keys of older releases\n",
+        "A file that another release wrote loads: these keys are honoured, or named in a warning and ignored.\n",
+        "| old | now |",
+        "|---|---|",
+        *(f"| `{old}` | `{new}` |" for old, new in RENAMED.items()),
+        *(f"| `{key}: {old}` | `{key}: {new}` |" for (key, old), new in RENAMED_VALUES.items()),
+        "| `rl.tinker_api_key` | `rl.remote_api_key`, with `rl.backend: tinker` |",
+        *(f"| {', '.join(f'`{name}`' for name in names)} | {_cell(why)} |" for why, names in IGNORED.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    typer.echo(reference())

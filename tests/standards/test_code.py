@@ -1,0 +1,100 @@
+"""Rules of the code that no linter of ours knows."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "metaclaw"
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if not path.name.endswith("_pb2.py")]
+
+# A blind `except` belongs at three boundaries only: a job, a background task, the recording path. Each file that has
+# such a boundary, and how many clauses it takes. A new one is argued here.
+BOUNDARIES = {
+    "gateway/recording_path.py": 1,
+    "journal/group_commit.py": 1,
+    "learner/backends/tinker_sdk.py": 2,
+    "learner/judges/verifier.py": 1,
+    "learner/threads.py": 1,
+    "training/api/background.py": 1,
+    "training/api/jobs.py": 1,
+    "training/engine_loop.py": 1,
+    "training/samplers/decoder.py": 4,
+    "training/samplers/process.py": 1,
+    "training/worker.py": 1,
+}
+# The loaders of optional packages, the judge's entry point, the commands. Elsewhere an import inside a function hides
+# what a module needs.
+LOADERS = {
+    "cli",
+    "extras.py",
+    "learner/extras.py",
+    "learner/judges/verifier.py",
+    "rendering/tokenizer.py",
+    "training/api/hub.py",
+    "training/worker.py",
+}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_short_and_says_what_it_owns(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 500, "split it by reason to change"
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "a module says what it owns"
+    assert path.stem not in VAGUE
+    assert path.parent.name not in VAGUE
+
+
+def test_blind_excepts_are_at_the_known_boundaries_only():
+    """PITFALLS B6: 136 of them, at least 15 followed by `pass`."""
+    found = {name_of(path): sum(map(_is_blind, ast.walk(ast.parse(path.read_text())))) for path in FILES}
+    assert {name: number for name, number in found.items() if number} == BOUNDARIES
+
+
+def test_nothing_imports_inside_functions_but_the_loaders_and_the_commands():
+    """PITFALLS, HEAD lost lazy imports: an optional package that is missing must have one place that says so."""
+    found = {name_of(path) for path in FILES if any(map(_loads, ast.walk(ast.parse(path.read_text()))))}
+    assert {name for name in found if name.split("/")[0] not in LOADERS and name not in LOADERS} == set()
+
+
+def test_nothing_is_pickled_and_no_model_brings_code():
+    """PITFALLS S10: a tokenizer was loaded with remote code trusted."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not {"pickle", "dill", "joblib"} & {alias.name for alias in node.names}, name_of(path)
+            if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+                assert isinstance(node.value, ast.Constant)
+                assert node.value.value is False, name_of(path)
+            if isinstance(node, ast.keyword) and node.arg == "shell":
+                raise AssertionError(f"{name_of(path)} runs a shell")
+
+
+def _is_blind(node: ast.AST) -> bool:
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    if node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")):
+        # `except BaseException: ...; raise` undoes something and lets the error through.
+        return not isinstance(node.body[-1], ast.Raise) or node.body[-1].exc is not None
+    return False
+
+
+def _loads(node: ast.AST) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    inside = list(ast.walk(node))
+    imports = any(isinstance(part, ast.Import | ast.ImportFrom) for part in inside)
+    calls = any(isinstance(part, ast.Attribute | ast.Name) and _spelled(part) == "import_module" for part in inside)
+    return imports or calls
+
+
+def _spelled(node: ast.Attribute | ast.Name) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id
