@@ -13,12 +13,16 @@ import tinker
 from tests.fakes.tiny_model import make_tiny_model
 from tests.fakes.training_server import API_KEY, TrainingServer, training_server
 
+MAX_OPEN = 100  # sampling requests that the server takes before it answers 429
+
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]:
     root = tmp_path_factory.mktemp("server")
     model = make_tiny_model(root / "tiny-qwen3")
-    with training_server(model, root / "data", max_context=1024) as running:
+    with training_server(
+        model, root / "data", max_context=1024, max_concurrent=24, max_queued=MAX_OPEN - 24
+    ) as running:
         yield running
 
 

@@ -1,7 +1,8 @@
-"""Workers killed with SIGKILL, servers stopped and started again: on servers of their own."""
+"""Workers and servers killed with SIGKILL, and what is left when they come back."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -13,24 +14,14 @@ import tinker
 from tinker import types
 from tinker.proto.response_conv import deserialize_sample_response
 
-from tests.fakes.tiny_model import make_tiny_model
+from metaclaw.errors import UpstreamError
+from metaclaw.training.api.workers import Worker, WorkerSpec
 from tests.fakes.training_server import API_KEY, training_server
+from tests.training.api.conftest import MAX_OPEN
 from tests.training.api.test_tinker_training import datum
 
 HEADERS = {"X-API-Key": API_KEY}
 PROMPT = types.ModelInput.from_ints([1, 2, 3])
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny-qwen3")
-
-
-@pytest.fixture(scope="module")
-def mortal(model, tmp_path_factory):
-    """A server whose workers the tests may kill."""
-    with training_server(model, tmp_path_factory.mktemp("mortal"), max_concurrent=1, max_queued=1) as running:
-        yield running
 
 
 @contextlib.contextmanager
@@ -40,55 +31,55 @@ def connected(server):
     service.close("success").result()
 
 
-def test_an_engine_killed_in_the_middle_fails_its_job_clearly_and_work_goes_on_from_the_saved_state(mortal):
-    with connected(mortal) as service:
+def test_an_engine_killed_in_the_middle_fails_its_job_clearly_and_work_goes_on_from_the_saved_state(server):
+    with connected(server) as service:
         client = service.create_lora_training_client("tiny-qwen3", rank=4).result()
         path = client.save_state("before").result().path
         running = client.forward_backward([datum(list(range(200)) * 5)] * 200, "cross_entropy")
         waiting = client.optim_step(types.AdamParams(learning_rate=1e-3))
         time.sleep(0.5)
-        mortal.kill_worker("engine")
+        server.kill_worker("engine")
         for job in (running, waiting):
             with pytest.raises(tinker.RequestFailedError, match="Resume from its last saved state") as failed:
                 job.result()
             assert path in str(failed.value)
             assert failed.value.category == types.RequestErrorCategory.Server
-        mortal.wait_until_ready()
+        server.wait_until_ready()
         resumed = service.create_training_client_from_state_with_optimizer(path).result()
         assert "loss:sum" in resumed.forward_backward([datum([1, 2, 3])], "cross_entropy").result().metrics
 
 
-def test_a_sampler_killed_in_the_middle_of_a_stream_ends_it_with_an_error_and_comes_back(mortal):
-    with connected(mortal) as service:
+def test_a_sampler_killed_in_the_middle_of_a_stream_ends_it_with_an_error_and_comes_back(server):
+    with connected(server) as service:
         client = service.create_lora_training_client("tiny-qwen3", rank=4).result()
         path = client.save_weights_for_sampler("v1").result().path
         body = {"model": path, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2000, "stream": True}
-        url = f"{mortal.url}/v1/chat/completions"
+        url = f"{server.url}/v1/chat/completions"
         ended = ""
         while "error" not in ended:  # the model may end its answer before it is killed
             with httpx2.stream("POST", url, json=body, headers=HEADERS, timeout=60) as answer:
                 lines = answer.iter_lines()
                 next(lines)
-                mortal.kill_worker("sampler")
+                server.kill_worker("sampler")
                 ended = [line for line in lines if line][-1]
         assert "sampler" in json.loads(ended.removeprefix("data: "))["error"]["message"]
         again = httpx2.post(url, json={**body, "stream": False, "max_tokens": 4}, headers=HEADERS, timeout=60)
         assert again.status_code == 200  # it waited for the new process, which was told of the adapter again
 
 
-def test_more_samples_than_are_borne_get_429(mortal):
+def test_more_samples_than_are_borne_get_429(server):
     """Protocol section 5: back-pressure is a 429 on the submission."""
-    mortal.wait_until_ready()
+    server.wait_until_ready()
     body = {
         "base_model": "tiny-qwen3", "prompt": {"chunks": [{"type": "encoded_text", "tokens": [1]}]},
         "sampling_params": {"max_tokens": 2000, "stop": []},
     }  # fmt: skip
-    with httpx2.Client(base_url=mortal.url, headers=HEADERS) as http:
-        answers = [http.post("/api/v1/asample", json=body) for _ in range(3)]
-        assert [answer.status_code for answer in answers] == [200, 200, 429]
-        assert "Retry-After" in answers[2].headers
-        for answer in answers[:2]:
+    with httpx2.Client(base_url=server.url, headers=HEADERS) as http:
+        answers = [http.post("/api/v1/asample", json=body) for _ in range(MAX_OPEN + 1)]
+        for answer in answers[:MAX_OPEN]:
             http.post("/api/v1/cancel_future", json={"request_id": answer.json()["request_id"]})
+    assert [answer.status_code for answer in answers] == [200] * MAX_OPEN + [429]
+    assert "Retry-After" in answers[-1].headers
 
 
 def prompt_logprobs(server, sampling_session_id, seq_id):
@@ -102,8 +93,8 @@ def prompt_logprobs(server, sampling_session_id, seq_id):
     return deserialize_sample_response(result.content).prompt_logprobs
 
 
-def test_a_killed_server_leaves_no_child_and_its_successor_has_all_checkpoints_and_sampling_sessions(model, tmp_path):
-    with training_server(model, tmp_path) as first:
+def test_a_killed_server_leaves_no_child_and_its_successor_has_all_checkpoints_and_sampling_sessions(server, tmp_path):
+    with training_server(server.model, tmp_path) as first:
         with connected(first) as service:
             client = service.create_lora_training_client("tiny-qwen3", rank=4).result()
             client.forward_backward([datum([1, 2, 3])], "cross_entropy")
@@ -119,17 +110,19 @@ def test_a_killed_server_leaves_no_child_and_its_successor_has_all_checkpoints_a
         first.process.kill()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert alive == []
-    with training_server(model, tmp_path) as second, connected(second) as service:
+    with training_server(server.model, tmp_path) as second, connected(second) as service:
         assert prompt_logprobs(second, unnamed, 1) == pytest.approx(expected)
         named = service.create_sampling_client(model_path=sampler).result()
         assert named.compute_logprobs(PROMPT).result() == pytest.approx(expected)
         assert service.create_training_client_from_state(state).result().get_info().lora_rank == 4
 
 
-def test_a_base_model_that_cannot_be_loaded_is_told_by_readyz(model, tmp_path):
-    (tmp_path / "broken").mkdir()
-    for file in model.iterdir():
-        if file.suffix != ".safetensors":
-            (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(RuntimeError, match="safetensors"), training_server(tmp_path / "broken", tmp_path / "data"):
-        pass
+@pytest.mark.anyio
+async def test_a_worker_that_cannot_load_its_model_gives_up_at_once_and_says_why(server, tmp_path):
+    (tmp_path / "config.json").write_bytes((server.model / "config.json").read_bytes())
+    worker = Worker(WorkerSpec(name="engine", start={"base_model": str(tmp_path)}, environment={}))
+    running = asyncio.ensure_future(worker.run())
+    with pytest.raises(UpstreamError, match="safetensors"):
+        await worker.ready(60)
+    await running
+    assert (worker.state, worker.generation) == ("failed", 1)

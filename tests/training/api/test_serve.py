@@ -15,12 +15,6 @@ def settings(tmp_path, **own):
     return Settings.model_validate({"train_server": {"api_key": "k", "data_dir": str(tmp_path / "data"), **own}})
 
 
-def test_an_open_address_without_a_key_is_refused(tmp_path):
-    """PITFALLS S1: bound to 0.0.0.0 with no authentication."""
-    with pytest.raises(ConfigError, match=r"train_server\.api_key"):
-        serve(settings(tmp_path, host="0.0.0.0", api_key=""))
-
-
 def test_a_server_that_nobody_could_use_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="api_key is empty"):
         serve(settings(tmp_path, api_key=""))

@@ -59,8 +59,9 @@ class ServerDeps:
 
 
 def make_app(deps: ServerDeps) -> FastAPI:
-    """The application. Its lifespan starts the workers and opens the registry."""
+    """The application. Its lifespan starts the workers; ``app.state.stop_waiting`` ends every long poll."""
     engine, sampler = Worker(deps.engine), Worker(deps.sampler)
+    futures = Futures(time.monotonic)
     tinker = _part(deps.api_key, "tinker")
     openai = _part(deps.api_key, "openai")
 
@@ -70,15 +71,16 @@ def make_app(deps: ServerDeps) -> FastAPI:
             for worker in (engine, sampler):
                 tasks.start(worker.run())
             renderer = await asyncio.to_thread(load_renderer, Path(deps.base.directory))  # while the workers load
-            parts = _assemble(deps, engine, sampler, Registry(database), tasks, renderer)
+            parts = _assemble(deps, engine, sampler, Registry(database), futures, tasks, renderer)
             for router in parts.tinker_routers():
                 tinker.include_router(router)
             openai.include_router(parts.openai.router())
             tasks.start(parts.sweep())
             yield
-            parts.futures.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, exception_handlers=_handlers("openai"))
+
+    app.state.stop_waiting = futures.close
 
     @app.get("/healthz")
     async def healthz() -> Health:
@@ -129,15 +131,20 @@ class _Parts:
             self.futures.expire()
             stale = await self.registry.sessions.stale(self.clock() - STALE_SESSION_S)
             for session_id in self.models.sessions().intersection(stale):
-                await self.models.end_session(session_id, f"its client was not heard of for {STALE_SESSION_S:.0f} s")
+                self.models.end_session(session_id, f"its client was not heard of for {STALE_SESSION_S:.0f} s")
             await self.checkpoints.delete_expired()
             await asyncio.sleep(_SWEEP_S)
 
 
 def _assemble(
-    deps: ServerDeps, engine: Worker, sampler: Worker, registry: Registry, tasks: Background, renderer: Renderer
+    deps: ServerDeps,
+    engine: Worker,
+    sampler: Worker,
+    registry: Registry,
+    futures: Futures,
+    tasks: Background,
+    renderer: Renderer,
 ) -> _Parts:
-    futures = Futures(time.monotonic)
     models = LiveModels(engine, registry, futures, tasks)
     checkpoints = CheckpointStore(
         root=deps.data_dir / "checkpoints", registry=registry, models=models, engine=engine, clock=deps.clock

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metaclaw.errors import EngineError, NotFoundError
+from metaclaw.errors import EngineError, NotFoundError, UpstreamError
 from metaclaw.training.api.background import Background
 from metaclaw.training.api.futures import Futures
 from metaclaw.training.api.jobs import Job, run_job
@@ -98,14 +98,14 @@ class LiveModels:
             model.generation, model.ended = None, "the engine process that held it has ended"
             raise EngineError(await self._how_to_go_on(model, model.ended)) from error
 
-    async def end_session(self, session_id: str, reason: str) -> None:
+    def end_session(self, session_id: str, reason: str) -> None:
         """Unload the models of a session. Jobs that wait for them fail."""
         for model in [model for model in self._models.values() if model.session_id == session_id]:
             generation, model.generation, model.ended = model.generation, None, reason
             del self._models[model.model_id]
             model.arrived.set()
-            if generation is not None and generation == self._engine.generation and self._engine.state == "ready":
-                await self._engine.call(UnloadModel(model_id=model.model_id), generation=generation)
+            if generation is not None:
+                self._tasks.start(self._unload(model.model_id, generation))
 
     def sessions(self) -> set[str]:
         """Sessions that have models here."""
@@ -121,6 +121,12 @@ class LiveModels:
                 await run_job(self._futures, submitted.request_id, submitted.job)
         for submitted in model.lane.drain():
             await run_job(self._futures, submitted.request_id, submitted.job)
+
+    async def _unload(self, model_id: str, generation: int) -> None:
+        try:
+            await self._engine.call(UnloadModel(model_id=model_id), generation=generation)
+        except (EngineError, UpstreamError):
+            return  # the process has ended, and the model with it
 
     async def _how_to_go_on(self, model: LiveModel, why: str) -> str:
         saved, _ = await self._registry.checkpoints.latest(model_id=model.model_id, kind="weights", limit=1)

@@ -1,14 +1,15 @@
 """``serve(settings)``: the training server from settings to the end of the process.
 
 Owns the listening socket, the workers' start options and the names of the base model; refuses to know routes.
-Invariant: whatever cannot work (an open address without a key, a taken port, a missing model) is said in one
-sentence before a worker is started.
+Invariant: whatever cannot work (no key, a taken port, a missing model) is said in one sentence before a worker is
+started; an open address without a key is refused by the settings themselves.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import uvicorn
 
 from metaclaw.config import Settings, TrainServerSettings
 from metaclaw.errors import ConfigError, ProcessError
-from metaclaw.http.auth import refuse_open_bind
 from metaclaw.training.api.app import ServerDeps, make_app
 from metaclaw.training.api.hub import local_folder
 from metaclaw.training.api.sampling import BaseModel
@@ -36,7 +36,6 @@ def serve(settings: Settings) -> None:
     """
     server = settings.train_server
     key = server.api_key.get_secret_value()
-    refuse_open_bind(server.host, key, setting="train_server.api_key")
     if not key:
         raise ConfigError("train_server.api_key is empty: nobody could use this server")
     name = server.base_model or settings.rl.model
@@ -45,13 +44,26 @@ def serve(settings: Settings) -> None:
     directory = local_folder(name)
     listener = listen(server.host, server.port)
     deps = make_deps(server, settings.train_server_dir, name, directory, key)
+    app = make_app(deps)
     config = uvicorn.Config(
-        make_app(deps), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
+        app, loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, backlog=_BACKLOG,
     )  # fmt: skip
     host, port = listener.getsockname()[:2]
     _log.info("training server for %s on http://%s:%d", name, f"[{host}]" if ":" in host else host, port)
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, on_stop=app.state.stop_waiting).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Sends parked polls home when it is told to stop, instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
 
 
 def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory: Path, api_key: str) -> ServerDeps:

@@ -86,7 +86,7 @@ class SessionRoutes:
     async def finish(self, session_id: str) -> wire.Nothing:
         await self.registry.sessions.get(session_id)
         await self.registry.sessions.finish(session_id, self.clock())
-        await self.models.end_session(session_id, "its session was finished by the client")
+        self.models.end_session(session_id, "its session was finished by the client")
         return wire.Nothing()
 
     async def session(self, session_id: str) -> wire.SessionInfo:

@@ -139,7 +139,7 @@ class Worker:
     def _abandon(self, command: Command, frame_id: int) -> None:
         # Only generations can be stopped half-way; a training command runs to its end and is not listened to.
         process = self._process
-        if command.op != "generate" or process is None or process.stdin is None or process.returncode is not None:
+        if command.op != "generate" or process is None or process.stdin is None or process.stdin.is_closing():
             return
         self._last_id += 1
         process.stdin.write(_packed(command_frame(self._last_id, Cancel(target=frame_id))))
