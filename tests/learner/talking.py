@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from metaclaw.journal.database import open_reader
+from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import PolicySample, TurnJournal
-from metaclaw.learner.status import read_status
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.learner.recording import Said, record
 

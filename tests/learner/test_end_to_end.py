@@ -9,13 +9,13 @@ import pytest
 
 from metaclaw.config import JudgeSettings, RlSettings, Settings, UpdateSettings
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends import tinker_sdk
 from metaclaw.learner.extras import load_updater
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
 from metaclaw.learner.loop import Learner, Pace
-from metaclaw.learner.status import read_status
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.learner.relay import Relay
 from tests.learner.talking import serving, talk

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from metaclaw.config_file import dump_settings
+from metaclaw.journal.learning_status import AgentStatus, read_status
 from metaclaw.journal.turns import TurnJournal
-from metaclaw.learner.status import AgentStatus, read_status
 from tests.fakes.training_server import TrainingServer
 from tests.learner.talking import serving, talk
 from tests.learner.test_end_to_end import settings_for

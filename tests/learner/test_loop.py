@@ -9,12 +9,12 @@ import pytest
 
 from metaclaw.errors import BackendError, JudgeError
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.judges.judge import Exchange, Verdict
 from metaclaw.learner.loop import Learner, Pace
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
-from metaclaw.learner.status import read_status
 from tests.learner.recording import Said, record
 
 pytestmark = pytest.mark.anyio

@@ -55,13 +55,10 @@ def test_settings_that_cannot_work_end_it_with_a_message(tmp_path):
 
 
 def test_without_the_extra_it_idles_in_skills_only_and_names_the_extra_in_rl(tmp_path, monkeypatch):
-    code = (
-        "import sys, metaclaw.learner.__main__, metaclaw.learner.status, metaclaw.learner.versions; print(*sys.modules)"
-    )
-    modules = set(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    )
-    assert not {"numpy", "torch", "tinker"} & modules
+    rooms = "metaclaw.learner.__main__, metaclaw.journal.learning_status, metaclaw.learner.versions"
+    code = f"import sys, {rooms}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numpy", "torch", "tinker"} & set(shown.stdout.split())
     monkeypatch.delitem(sys.modules, "metaclaw.learner.backends.tinker_sdk", raising=False)
     monkeypatch.setitem(sys.modules, "tinker", None)
     with pytest.raises(MissingExtraError, match=r"metaclaw\[rl\]"):

@@ -15,11 +15,11 @@ from metaclaw.config import UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Version
+from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends.backend import RefusedDataError
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.outcomes import Rejected, Waiting
-from metaclaw.learner.status import read_status
 from metaclaw.learner.update import Updater
 from metaclaw.learner.versions import list_versions, roll_back
 from tests.fakes.trainer import VOCABULARY, FakeTrainer, log_softmax

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -171,14 +172,10 @@ class Link:
         """Start a request of the SDK and return its result."""
         if not await self._answers():
             raise self._unreachable(what)
-        try:
+        with self._explained(what):
             async with asyncio.timeout(self._timeout_s):
                 future = await call_in_thread(submit, timeout_s=self._timeout_s)
                 return await self._watched(what, future.future())
-        except BackendError:
-            raise
-        except Exception as error:  # a job: the SDK raises TinkerError, ValueError, RuntimeError, httpx's…
-            raise self._explained(what, error) from error
 
     async def close(self, service: tinker.ServiceClient) -> None:
         """End the SDK's session, so that the server frees its memory.
@@ -188,12 +185,11 @@ class Link:
         """
         wait_s = _CLOSE_TIMEOUT_S if await self._answers() else 0.0
         try:
-            # In a thread, because the SDK holds the lock that this needs while it is still making a connection.
-            await call_in_thread(lambda: service.close("success").result(wait_s), timeout_s=_CLOSE_TIMEOUT_S)
-        except TimeoutError:
-            _log.info("%s has not confirmed the end of a training session", self.url)
-        except Exception as error:  # noqa: BLE001 - a job of the SDK's; whoever closes after an error wants that error
-            _log.info("%s did not end a training session: %s", self.url, error)
+            with self._explained("ending a training session"):
+                # In a thread, because the SDK holds the lock that this needs while it is still making a connection.
+                await call_in_thread(lambda: service.close("success").result(wait_s), timeout_s=_CLOSE_TIMEOUT_S)
+        except BackendError as error:
+            _log.info("%s", error)
 
     async def _watched(self, what: str, future: Future[T]) -> T:
         waiting, missed = asyncio.wrap_future(future), 0
@@ -225,9 +221,18 @@ class Link:
             f"{what}: no training server answers at {self.url}. Start `metaclaw train-server`, or correct rl.remote_url"
         )
 
-    def _explained(self, what: str, error: Exception) -> BackendError:
+    @contextmanager
+    def _explained(self, what: str) -> Generator[None]:
+        try:
+            yield
+        except BackendError:
+            raise
+        except Exception as error:  # a job: the SDK raises TinkerError, ValueError, RuntimeError, httpx's…
+            raise self._explanation(what, error) from error
+
+    def _explanation(self, what: str, error: Exception) -> BackendError:
         if isinstance(error, TimeoutError):
-            return BackendError(f"{what}: no result from {self.url} within rl.remote_timeout_s ({self._timeout_s:g} s)")
+            return BackendError(f"{what}: {self.url} took too long (rl.remote_timeout_s: {self._timeout_s:g} s)")
         if isinstance(error, tinker.AuthenticationError | tinker.PermissionDeniedError):
             return BackendError(f"{what}: {self.url} refused the key. Set rl.remote_api_key to the key of that server")
         if isinstance(error, tinker.RequestFailedError) and error.category.value == "user":
