@@ -47,9 +47,7 @@ class LlmSettings(Section):
     """The model that answers in ``skills_only`` mode, and when the training server is down."""
 
     provider: str = Field(default="custom", description="Name of the provider; only shown.")
-    model_id: str = Field(
-        default="", description="Model asked for when the client names none or 'metaclaw'."
-    )
+    model_id: str = Field(default="", description="Model asked for when the client names none or 'metaclaw'.")
     api_base: HttpUrl | Literal[""] = Field(
         default="", description="Base URL of an OpenAI-compatible API, ending in /v1."
     )

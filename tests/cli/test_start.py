@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 
+from metaclaw.journal.database import open_writer
 from tests.cli.programs import ask, metaclaw, started, status, until
 
 
@@ -34,7 +36,7 @@ def test_in_the_background_it_answers_when_the_command_returns(home: Path):
     assert log.stat().st_mode & 0o777 == 0o600
     assert "starting on http://127.0.0.1:" in log.read_text()
     assert metaclaw(home, "status").stdout.startswith("MetaClaw answers on http://127.0.0.1:")
-    assert json.loads(metaclaw(home, "status", "--json").stdout) == status(home)
+    assert json.loads(metaclaw(home, "status", "--json").stdout) == {**status(home), "learning": []}
     second = metaclaw(home, "start", "-d")
     assert second.returncode == 1
     assert f"already runs on {home}" in second.stderr
@@ -113,3 +115,17 @@ def test_without_a_token_nothing_starts(home: Path):
     assert done.returncode == 2
     assert "proxy.api_key" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_status_says_what_was_learned(tmp_path: Path):
+    with closing(open_writer(tmp_path / "learning.db", "learning")) as connection:
+        connection.execute("INSERT INTO judgements VALUES ('e1', 'main', 'judged', 1.0, 'j', '{}', 1, 0)")
+        connection.execute("INSERT INTO samples VALUES ('t1', 'e1', 'main', 0, 1.0, 'pending', NULL, 0, 0)")
+        connection.execute("INSERT INTO updates VALUES (7, 'main', 0, 'rejected', 'KL is over the limit', '{}', 0, 1)")
+    done = metaclaw(tmp_path, "status")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1] == (
+        "main: the base model serves; 1 exchanges judged, 1 turns wait; update 7 rejected: KL is over the limit"
+    )
+    learning = json.loads(metaclaw(tmp_path, "status", "--json").stdout)["learning"]
+    assert learning[0]["last_update"]["id"] == 7

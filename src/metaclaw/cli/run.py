@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from metaclaw.journal.learning_status import AgentStatus
+    from metaclaw.processes.instance import Instance
 
 
 def start(
@@ -41,21 +45,41 @@ def stop() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Whether MetaClaw runs and answers; exit code 1 when it does not."""
+    """Whether MetaClaw runs and answers, and what was learned; exit code 1 when it does not answer."""
     from dataclasses import asdict
 
     from metaclaw.config_file import find_home
+    from metaclaw.journal.learning_status import read_status
     from metaclaw.processes.instance import is_healthy, running_instance
 
-    instance = running_instance(find_home())
+    home = find_home()
+    instance = running_instance(home)
     healthy = instance is not None and is_healthy(instance.url)
+    learning = read_status(home / "learning.db")
     if as_json:
         facts = asdict(instance) if instance else {}
-        typer.echo(json.dumps({"running": instance is not None, "healthy": healthy, **facts}))
-    elif instance is None:
-        typer.echo("MetaClaw is not running; `metaclaw start` starts it")
+        agents = [asdict(agent) for agent in learning]
+        typer.echo(json.dumps({"running": instance is not None, "healthy": healthy, **facts, "learning": agents}))
     else:
-        children = ", ".join(f"{name} {pid or 'not running'}" for name, pid in instance.children.items())
-        answers = "answers" if healthy else "DOES NOT ANSWER"
-        typer.echo(f"MetaClaw {answers} on {instance.url}, mode {instance.mode} (pid {instance.pid}; {children})")
+        typer.echo(_described(instance, healthy))
+        for agent in learning:
+            typer.echo(_progress(agent))
     raise typer.Exit(0 if healthy else 1)
+
+
+def _described(instance: Instance | None, healthy: bool) -> str:
+    if instance is None:
+        return "MetaClaw is not running; `metaclaw start` starts it"
+    children = ", ".join(f"{name} {pid or 'NOT RUNNING'}" for name, pid in instance.children.items())
+    answers = "answers" if healthy else "DOES NOT ANSWER"
+    return f"MetaClaw {answers} on {instance.url}, mode {instance.mode} (pid {instance.pid}; {children})"
+
+
+def _progress(agent: AgentStatus) -> str:
+    serving = f"version {agent.serving}" if agent.serving else "the base model"
+    failed = f" ({agent.failed} could not be)" if agent.failed else ""
+    line = f"{agent.agent}: {serving} serves; {agent.judged} exchanges judged{failed}, {agent.pending} turns wait"
+    last = agent.last_update
+    if last is None:
+        return line
+    return f"{line}; update {last.id} {last.state}" + (f": {last.reason}" if last.reason else "")
