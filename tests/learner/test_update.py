@@ -138,6 +138,22 @@ async def test_an_absurd_learning_rate_is_refused_and_what_serves_stays(world):
     assert (version.version, version.parent) == (2, 1)
 
 
+async def test_a_step_that_went_too_far_is_taken_back_and_made_shorter(world):
+    await world.converse(8)
+    updater = world.updater(learning_rate=0.9, warmup_updates=0, max_kl=0.05)
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    (status,) = read_status(world.folder / "learning.db")
+    metrics = status.last_update.metrics
+    assert metrics["kl"] <= 0.05
+    assert metrics["halvings"] >= 1
+    assert metrics["learning_rate"] == pytest.approx(0.9 / 2 ** metrics["halvings"])
+    assert world.trainer.calls.count("optim_step") == metrics["halvings"] + 1
+    assert world.trainer.num_open == 1, "the runs that were taken back are still open"
+    alone = world.trainer.logits(None) - world.trainer.saved[version.state_path]
+    assert np.abs(alone).max() <= metrics["learning_rate"] + 1e-9, "a step that was taken back still moved the weights"
+
+
 async def test_after_a_refusal_the_live_weights_are_dropped(world):
     updater = world.updater(max_kl=1e-12)
     await world.converse(8)

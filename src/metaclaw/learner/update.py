@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,11 +25,15 @@ from metaclaw.learner.backends.backend import Pass, RefusedDataError, TrainingBa
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
-from metaclaw.learner.gate import refusal
+from metaclaw.learner.gate import Refusal, refusal
 from metaclaw.learner.measurements import json_safe, measure
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 
 _log = logging.getLogger(__name__)
+
+# A step over rl.update.max_kl is taken back and tried at half the learning rate. KL grows with about the square of a
+# small step, so two halvings bring a step of sixteen times the limit under it; one further off has another cause.
+MAX_HALVINGS = 2
 
 
 class Updater:
@@ -134,27 +138,38 @@ class Updater:
         return run
 
     async def _train(self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun) -> Outcome:
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "forward_backward"):
-            before = await run.forward_backward(prepared.groups)
-        with _timed(seconds, "optim_step"):
-            step = await run.optim_step(
-                learning_rate=prepared.learning_rate, grad_clip_norm=self._settings.grad_clip_norm
-            )
-        with _timed(seconds, "forward"):
-            after = await run.forward(prepared.groups)
-        numbers = self._numbers(prepared, parent, before, step, after)
-        reason = refusal(numbers, max_kl=self._settings.max_kl)
-        metrics = {**numbers, "excluded": dict(prepared.excluded), "seconds": seconds}
-        if reason is not None:
+        seconds = defaultdict[str, float](float)
+        rate, halvings = prepared.learning_rate, 0
+        numbers, refused = await self._step(prepared, parent, run, rate, seconds)
+        while refused is not None and refused.is_too_far and halvings < MAX_HALVINGS:
+            # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
+            await self._drop(agent)
+            run = await self._resumed(agent, parent)
+            rate, halvings = rate / 2, halvings + 1
+            numbers, refused = await self._step(prepared, parent, run, rate, seconds)
+        metrics = {**numbers, "halvings": halvings, "excluded": dict(prepared.excluded), "seconds": seconds}
+        if refused is not None:
             await self._drop(agent)  # its weights took the refused step
-            return await self._reject(update_id, prepared, reason, metrics)
+            return await self._reject(update_id, prepared, refused.reason, metrics)
         with _timed(seconds, "save"):
             saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
         with _timed(seconds, "warm"):
             await run.warm(saved.sampler_path)
         new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
         return await self._commit(agent, update_id, prepared, new, metrics, run)
+
+    async def _step(
+        self, prepared: Prepared, parent: int, run: TrainingRun, rate: float, seconds: defaultdict[str, float]
+    ) -> tuple[dict[str, float], Refusal | None]:
+        """Take one step, measure where it led, and ask the gate."""
+        with _timed(seconds, "forward_backward"):
+            before = await run.forward_backward(prepared.groups)
+        with _timed(seconds, "optim_step"):
+            step = await run.optim_step(learning_rate=rate, grad_clip_norm=self._settings.grad_clip_norm)
+        with _timed(seconds, "forward"):
+            after = await run.forward(prepared.groups)
+        numbers = self._numbers(prepared, parent, before, step, after) | {"learning_rate": rate}
+        return numbers, refusal(numbers, max_kl=self._settings.max_kl)
 
     async def _commit(
         self,
@@ -211,7 +226,6 @@ class Updater:
             **measure(data, before.logprobs, after.logprobs, parent=parent),
             "reward_mean": batch.mean_reward,
             "baseline": batch.baseline_after.value,
-            "learning_rate": prepared.learning_rate,
             "num_exchanges": float(len(batch.surprise)),
             "num_turns": float(len(batch.samples)),
         }
@@ -240,7 +254,7 @@ def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Seq
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Generator[None]:
+def _timed(seconds: defaultdict[str, float], phase: str) -> Generator[None]:
     started = time.monotonic()
     yield
-    seconds[phase] = round(time.monotonic() - started, 3)
+    seconds[phase] += round(time.monotonic() - started, 3)
