@@ -42,7 +42,7 @@ MAX_ON_TOPIC_FALL = 0.10
 SETTINGS = {
     "rl.lora_rank": "16",
     "rl.update.learning_rate": "5e-4",
-    "rl.update.warmup_updates": "2",
+    "rl.update.warmup_updates": "5",
     "rl.update.min_exchanges": str(BATCH),
     "rl.update.max_exchanges": str(2 * BATCH),
     "train_server.engine_threads": "1",

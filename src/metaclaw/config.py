@@ -127,7 +127,9 @@ class UpdateSettings(Section):
     ratio_high: float = Field(default=1.28, ge=1, description="Upper bound of the PPO ratio.")
     baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
     max_kl: float = Field(
-        default=0.2, gt=0, description="Largest KL from the serving version, in nats per token, that is served."
+        default=0.05,
+        gt=0,
+        description="Largest KL from the serving version, in nats per token; a longer step is taken back and halved.",
     )
 
     @model_validator(mode="after")
