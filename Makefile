@@ -13,12 +13,14 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test lint format types imports ci constraints docs clean
+.PHONY: help install demo test lint format types imports ci chaos bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
 	@echo "make test          the tests"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
+	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
+	@echo "make bench         what is measured, side by side"
 	@echo "make lint format types imports docs"
 
 install: $(STAMP)
@@ -39,6 +41,14 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+chaos: $(STAMP)
+	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/system
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.gateway
+	$(BIN)/python -m benchmarks.sampler
+	$(BIN)/python -m benchmarks.engine
 
 lint: $(STAMP)
 	$(BIN)/ruff check

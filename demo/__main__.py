@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from demo.job import Plan, run
 from demo.processes import ProgramError
 
 QUICK = Plan(num_updates=8, answers_per_question=3)
-FULL = Plan(num_updates=12, answers_per_question=4)
+FULL = Plan(num_updates=16, answers_per_question=4)
 
 
 def main() -> int:
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer updates and answers, for CI")
     parser.add_argument("--keep", action="store_true", help="keep the home with its journals and logs, and print where")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left running
     home = Path(tempfile.mkdtemp(prefix="metaclaw-demo-"))
     keep = arguments.keep
     try:
@@ -29,6 +31,9 @@ def main() -> int:
         keep = True
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
     finally:
         if keep:
             print(f"journals and logs: {home}")

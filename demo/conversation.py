@@ -18,6 +18,7 @@ from demo.prompts import Prompt
 
 MAX_TOKENS = 28
 TEMPERATURE = 0.7
+SYSTEM = "You are a helpful assistant."
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ async def ask(client: AsyncOpenAI, prompt: Prompt, *, kind: str = "main", max_to
     try:
         raw = await client.chat.completions.with_raw_response.create(
             model="metaclaw",
-            messages=[{"role": "user", "content": prompt.text}],
+            messages=[{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt.text}],
             temperature=TEMPERATURE,
             max_tokens=max_tokens,
             stream=True,
