@@ -153,10 +153,13 @@ class _Job:
             stop.set()
 
     async def _keep_asking(self, stop: asyncio.Event) -> None:
-        asked = 0
+        asked, planned = 0, self._plan.num_updates * BATCH
         while not stop.is_set():
             progress = self._journals.progress()
-            if progress.judged < asked or progress.pending >= BATCH:  # one batch ahead of the learner, not more
+            # One batch ahead of the learner, and beyond the plan only to replace what an update could not use.
+            limit = 1 if asked >= planned else BATCH
+            busy = limit == 1 and progress.is_updating
+            if progress.judged < asked or progress.pending >= limit or busy:
                 await asyncio.sleep(0.25)
                 continue
             replies = await self._ask(self._random.sample(LEARNING, BATCH), kind="main")
