@@ -7,6 +7,7 @@ cannot work is refused when the settings are built, not when they are first used
 
 from __future__ import annotations
 
+import unicodedata
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,12 +19,31 @@ Mode = Literal["skills_only", "rl", "auto"]
 
 
 def _http_url(value: str) -> str:
+    if any(char.isspace() or _is_control(char) for char in value):  # urlsplit would drop some of them without a word
+        raise ValueError(f"{value!r} is not a URL: it holds a blank or a control character")
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(
             f"{value!r} is not a URL; write it with a scheme, for example 'http://{value or '127.0.0.1:8000'}'"
         )
+    if not parts.hostname:
+        raise ValueError(f"{value!r} names no host; write one, for example '{parts.scheme}://127.0.0.1:8000'")
+    try:
+        _ = parts.port  # parsed only when it is asked for
+    except ValueError:
+        raise ValueError(f"{value!r} has a port that is not a number from 0 to 65535") from None
     return value.rstrip("/")
+
+
+def _header_value(key: SecretStr) -> SecretStr:
+    # A key travels in a header, where a line break ends the header; the text must not show any of it.
+    if any(map(_is_control, key.get_secret_value())):
+        raise ValueError("it holds a line break or a control character; copy the key again, alone")
+    return key
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) == "Cc"
 
 
 def is_loopback(host: str) -> bool:
@@ -35,6 +55,7 @@ def is_loopback(host: str) -> bool:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
 
 
 class Section(BaseModel):
@@ -51,7 +72,7 @@ class LlmSettings(Section):
     api_base: HttpUrl | Literal[""] = Field(
         default="", description="Base URL of an OpenAI-compatible API, ending in /v1."
     )
-    api_key: SecretStr = Field(default=SecretStr(""), description="Key for that API.")
+    api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Time to open a connection.")
     first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of an answer.")
     gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")
@@ -64,7 +85,7 @@ class ProxySettings(Section):
         default="127.0.0.1", description="Address to listen on. Anything but loopback needs proxy.api_key."
     )
     port: int = Field(default=30000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    api_key: SecretStr = Field(
+    api_key: ApiKey = Field(
         default=SecretStr(""), description="Token that clients must send; `metaclaw setup` makes one."
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
@@ -95,7 +116,7 @@ class JudgeSettings(Section):
         default="", description="Base URL of an OpenAI-compatible API for the LLM judge."
     )
     model: str = Field(default="", description="Model of the LLM judge.")
-    api_key: SecretStr = Field(default=SecretStr(""), description="Key of the LLM judge.")
+    api_key: ApiKey = Field(default=SecretStr(""), description="Key of the LLM judge.")
     votes: int = Field(default=3, ge=1, le=15, description="Votes per exchange; the majority counts.")
     temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature of the votes.")
     max_tokens: int = Field(default=1024, ge=16, description="Longest answer of one vote.")
@@ -149,7 +170,7 @@ class RlSettings(Section):
     )
     model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
     remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
-    remote_api_key: SecretStr = Field(default=SecretStr(""), description="Key of the training server.")
+    remote_api_key: ApiKey = Field(default=SecretStr(""), description="Key of the training server.")
     remote_timeout_s: float = Field(default=600.0, gt=0, description="Longest wait for one training request.")
     lora_rank: int = Field(default=32, ge=1, le=512, description="Rank of the adapter.")
     temperature: float = Field(
@@ -173,7 +194,7 @@ class TrainServerSettings(Section):
         default="127.0.0.1", description="Address to listen on. Anything but loopback needs an explicit api_key."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    api_key: SecretStr = Field(
+    api_key: ApiKey = Field(
         default=SecretStr(""), description="Key that clients must send; made and stored at the first start."
     )
     data_dir: Path | None = Field(

@@ -87,6 +87,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, text: st
         ("proxy:\n  port: 99999\n", "proxy.port: 99999 is not valid"),
         ("llm:\n  model_id: 123\n", "llm.model_id: 123 is not valid"),
         ("rl:\n  remote_url: gpu:8000\n", "write it with a scheme, for example 'http://gpu:8000'"),
+        ("rl:\n  remote_url: http://:8000/v1\n", "names no host; write one"),
+        ("rl:\n  remote_url: http://gpu:99999/v1\n", "a port that is not a number from 0 to 65535"),
+        ("rl:\n  remote_url: http://gpu:80a/v1\n", "a port that is not a number from 0 to 65535"),
+        ("llm:\n  api_base: 'http://gpu /v1'\n", "llm.api_base: 'http://gpu /v1' is not valid"),
+        ('llm:\n  api_base: "http://gpu/v1\\n"\n', "a blank or a control character"),
+        ('rl:\n  remote_url: "http://gp\\u0001u"\n', "a blank or a control character"),
         ("rl:\n  update:\n    min_exchanges: 4\n", "rl.update: min_informative (8) is above min_exchanges (4)"),
         ("rl: 3\n", "'rl' is a group of settings"),
         ("rl.judge.url: http://x\n", "written with dots"),
@@ -107,6 +113,15 @@ def test_a_secret_is_in_no_message(tmp_path: Path):
     for text in ("llm:\n  api_key: 12345\n", "llm:\n  api_key: [12345]\n", "llm:\n  api_key: 1\n  api_key: 12345\n"):
         assert "12345" not in refusal(tmp_path, text)
     assert "12345" not in repr(Settings.model_validate({"llm": {"api_key": "12345"}}))
+
+
+@pytest.mark.parametrize("name", [key.name for key in setting_keys().values() if key.secret])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\x00", "\x7f"])
+def test_a_key_that_would_break_a_header_is_refused_by_name_without_being_shown(tmp_path: Path, name: str, end: str):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path, {}, {name: f"sk-12345{end}"})
+    assert str(caught.value).startswith(f"{name}: *** is not valid (flag): it holds a line break")
+    assert "12345" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
