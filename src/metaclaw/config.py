@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 Mode = Literal["skills_only", "rl", "auto"]
 
@@ -54,8 +54,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 
 
 class Section(BaseModel):
@@ -101,7 +106,7 @@ class SkillsSettings(Section):
     """What is recalled from the skills folder."""
 
     enabled: bool = Field(default=True, description="Recall skills at all.")
-    dir: Path | None = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
+    dir: OptionalPath = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
     top_k: int = Field(default=2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
     max_tokens: int = Field(default=1200, ge=0, description="Budget of one recall block, in estimated tokens.")
 
@@ -197,7 +202,7 @@ class TrainServerSettings(Section):
     api_key: ApiKey = Field(
         default=SecretStr(""), description="Key that clients must send; made and stored at the first start."
     )
-    data_dir: Path | None = Field(
+    data_dir: OptionalPath = Field(
         default=None, description="Where adapters and checkpoints live; default METACLAW_HOME/train-server."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
@@ -233,7 +238,7 @@ class Settings(Section):
 
     @property
     def skills_dir(self) -> Path:
-        return (self.skills.dir or self.home / "skills").expanduser()
+        return self.home / (self.skills.dir or Path("skills")).expanduser()
 
     @property
     def turns_db(self) -> Path:
@@ -245,4 +250,4 @@ class Settings(Section):
 
     @property
     def train_server_dir(self) -> Path:
-        return (self.train_server.data_dir or self.home / "train-server").expanduser()
+        return self.home / (self.train_server.data_dir or Path("train-server")).expanduser()

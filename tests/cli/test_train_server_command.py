@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_a_given_key_is_used_and_none_is_stored(tmp_path: Path):
     done = metaclaw(tmp_path, *arguments, env={"METACLAW_TRAIN_API_KEY": "mine"})
     assert "mine" not in done.stdout + done.stderr
     assert not (tmp_path / "data" / "api-key").exists()
+
+
+def test_a_folder_given_as_a_flag_is_seen_from_where_it_was_typed(tmp_path: Path):
+    """In the file it is seen from the home, and a flag must not move there with it."""
+    data = os.path.relpath(tmp_path / "data")
+    metaclaw(tmp_path / "home", "train-server", "--base-model", "./no-such-folder", "--data-dir", data)
+    assert (tmp_path / "data" / "api-key").exists()
 
 
 def test_an_open_address_needs_a_key_that_the_user_chose(tmp_path: Path):

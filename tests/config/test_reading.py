@@ -65,6 +65,20 @@ def test_a_key_with_nothing_behind_it_is_not_set(tmp_path: Path):
     assert read_settings(write(tmp_path, "rl:\nproxy:\n  port:\nmode: rl\n"), {})[0].proxy.port == 30000
 
 
+def test_a_folder_that_is_empty_text_is_not_set(tmp_path: Path):
+    """It was the current directory of whoever started the process."""
+    settings, _ = read_settings(write(tmp_path, "skills: {dir: ''}\ntrain_server: {data_dir: ''}\n"), {})
+    assert (settings.skills.dir, settings.train_server.data_dir) == (None, None)
+    assert (settings.skills_dir, settings.train_server_dir) == (tmp_path / "skills", tmp_path / "train-server")
+
+
+def test_a_relative_folder_is_seen_from_the_home_and_an_absolute_one_stays(tmp_path: Path):
+    settings, _ = read_settings(write(tmp_path, "skills: {dir: mine}\ntrain_server: {data_dir: ../big}\n"), {})
+    assert (settings.skills_dir, settings.train_server_dir) == (tmp_path / "mine", tmp_path / "../big")
+    settings, _ = read_settings(write(tmp_path, "skills: {dir: /srv/x}\ntrain_server: {data_dir: ~/big}\n"), {})
+    assert (settings.skills_dir, settings.train_server_dir) == (Path("/srv/x"), Path("~/big").expanduser())
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

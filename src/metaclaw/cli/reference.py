@@ -15,7 +15,7 @@ _HEAD = """\
 
 Settings live in `config.yaml` in `METACLAW_HOME` (default `~/.metaclaw`). Each key also has a variable; a flag wins
 over the variable, the variable over the file, the file over the default. An empty variable is not set. A key that does
-not exist is refused with the nearest one that does.
+not exist is refused with the nearest one that does. A relative folder is one of `METACLAW_HOME`.
 
 ```console
 $ metaclaw config show

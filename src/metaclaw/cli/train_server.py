@@ -29,6 +29,8 @@ def train_server(
 ) -> None:
     """Run the training server until Ctrl-C. It speaks the Tinker API, and OpenAI's for chat."""
     given = {f"train_server.{name}": value for name, value in locals().items()}
+    if data_dir is not None:  # typed in a shell, it is seen from there; in the file, from the home
+        given["train_server.data_dir"] = data_dir.expanduser().absolute()
 
     import logging
 
