@@ -171,7 +171,7 @@ class RlSettings(Section):
     """The trained policy and the server that trains it."""
 
     backend: Literal["remote", "tinker"] = Field(
-        default="remote", description="remote: a `metaclaw train-server`; tinker: the cloud."
+        default="remote", description="remote: a `metaclaw train-server`; tinker: the cloud, not supported yet."
     )
     model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
     remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
@@ -235,6 +235,16 @@ class Settings(Section):
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
     home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)
+
+    @model_validator(mode="after")
+    def _clouds_need_a_bridge(self) -> Settings:
+        # Without it, turns would go to rl.remote_url with the cloud's key.
+        if self.mode != "skills_only" and self.rl.backend == "tinker":
+            raise ValueError(
+                "rl.backend 'tinker' needs the sampling bridge, which this release does not have; use 'remote' "
+                "(`metaclaw config rl.backend remote`), or mode 'skills_only'"
+            )
+        return self
 
     @property
     def skills_dir(self) -> Path:

@@ -87,7 +87,7 @@ def read_settings(
 
 def get_value(settings: Settings, name: str, *, reveal: bool = False) -> str:
     """The value of one key as text; a secret that is set shows as ``***`` unless ``reveal``."""
-    value = value_at(settings, require_key(config_legacy.current_name(name)).name)
+    value = value_at(settings, _name_today(name))
     if isinstance(value, SecretStr):
         return value.get_secret_value() if reveal else "***" * bool(value.get_secret_value())
     if isinstance(value, bool):
@@ -108,7 +108,7 @@ def set_values(home: Path, values: Mapping[str, Any]) -> None:
     path = config_path(home)
     document = _parse(path, _editor()) if path.exists() else CommentedMap()
     given = _known(document, path)[0]
-    names = {require_key(config_legacy.current_name(name)).name: value for name, value in values.items()}
+    names = {_name_today(name): value for name, value in values.items()}
     given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
     settings = build_settings(given, home)
     for name in names:
@@ -173,6 +173,12 @@ def _known(document: Mapping[str, Any], path: Path) -> tuple[dict[str, Given], l
     for name in given:
         require_key(name, str(path))
     return given, warnings
+
+
+def _name_today(name: str) -> str:
+    if why := config_legacy.why_ignored(name):
+        raise ConfigError(f"{name} {why}")
+    return require_key(config_legacy.current_name(name)).name
 
 
 def _leaves(group: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -12,8 +12,6 @@ from fnmatch import fnmatchcase
 from metaclaw.config_keys import Given
 
 RENAMED = {
-    "rl.api_key": "rl.remote_api_key",
-    "rl.base_url": "rl.remote_url",
     "rl.learning_rate": "rl.update.learning_rate",
     "rl.loss_fn": "rl.update.loss",
     "rl.prm_api_key": "rl.judge.api_key",
@@ -24,10 +22,12 @@ RENAMED = {
     "rl.prm_url": "rl.judge.url",
 }
 
-_TINKER_KEY = "rl.tinker_api_key"
-
 # A value that was renamed: (key, old value) -> new value.
-RENAMED_VALUES = {("mode", "madmax"): "auto", ("rl.backend", "auto"): "remote"}
+RENAMED_VALUES = {("mode", "madmax"): "auto"}
+
+# Older releases trained in a cloud only; whoever has one of these keys meant one, named or not.
+CLOUDS = ("auto", "tinker", "mint", "weaver")
+_CLOUD_KEYS = ("rl.tinker_api_key", "rl.api_key")
 
 _NOT_YET = "is not supported by this release yet and does nothing"
 
@@ -51,6 +51,9 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "scheduler.calendar.token_path",
         "skills.auto_evolve", "skills.evolution_every_n_turns",
     ),
+    "belongs to a training cloud, which this release does not support yet, and is sent nowhere": (
+        *_CLOUD_KEYS, "rl.base_url",
+    ),
     "is obsolete: `mode` alone decides": ("rl.enabled",),
     "is obsolete: rl.update.min_exchanges says how much an update needs, and fewer than 16 exchanges teach noise": (
         "rl.batch_size",
@@ -69,12 +72,17 @@ IGNORED: dict[str, tuple[str, ...]] = {
 
 def is_legacy(name: str) -> bool:
     """Whether ``name`` is a key of an older release."""
-    return name in RENAMED or name == _TINKER_KEY or _why_ignored(name) is not None
+    return name in RENAMED or why_ignored(name) is not None
 
 
 def current_name(name: str) -> str:
     """The name that a key has today; a name that was never changed is returned as it is."""
-    return RENAMED.get(name, "rl.remote_api_key" if name == _TINKER_KEY else name)
+    return RENAMED.get(name, name)
+
+
+def why_ignored(name: str) -> str | None:
+    """Why a key of an older release does nothing; ``None`` when it is not such a key."""
+    return next((why for why, patterns in IGNORED.items() if _any_match(name, patterns)), None)
 
 
 def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
@@ -85,15 +93,14 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
     for name, entry in given.items():
         if name in RENAMED:
             _rename(known, name, RENAMED[name], entry, warnings)
-        elif why := _why_ignored(name):
+        elif why := why_ignored(name):
             warnings.append(f"{name} {why}")
-    if _TINKER_KEY in given and given[_TINKER_KEY].value:
-        _honour_tinker_key(known, given, warnings)
+    _settle_cloud(known, given, warnings)
     return known, warnings
 
 
 def _rename(known: dict[str, Given], old: str, new: str, entry: Given, warnings: list[str]) -> None:
-    if entry.value == "":  # how older files wrote "not set"
+    if entry.value in ("", None):  # how older files wrote "not set"
         return
     if new in known:
         warnings.append(f"{old} is ignored, because {new}, its name today, is set too")
@@ -109,18 +116,16 @@ def _rename_values(known: dict[str, Given], warnings: list[str]) -> None:
             warnings.append(f"{name}: {old!r} is now called {new!r}; it was honoured")
 
 
-def _honour_tinker_key(known: dict[str, Given], given: dict[str, Given], warnings: list[str]) -> None:
-    # Whoever has only this key trained in Tinker's cloud; whoever names our server has a key of its own.
-    named = given["rl.backend"].value if "rl.backend" in given else "auto"
-    if named not in ("auto", "tinker"):
-        warnings.append(f"{_TINKER_KEY} is ignored, because rl.backend is {named!r}")
+def _settle_cloud(known: dict[str, Given], given: dict[str, Given], warnings: list[str]) -> None:
+    # A key of a cloud never goes to our server. `Settings` refuses "tinker" in the modes that would use it.
+    backend = given.get("rl.backend")
+    if backend is None:
+        backend = next((given[key] for key in _CLOUD_KEYS if key in given and given[key].value), None)
+    elif backend.value not in CLOUDS:
         return
-    known["rl.backend"] = Given(value="tinker", origin=f"{_TINKER_KEY} in {given[_TINKER_KEY].origin}")
-    _rename(known, _TINKER_KEY, "rl.remote_api_key", given[_TINKER_KEY], warnings)
-
-
-def _why_ignored(name: str) -> str | None:
-    return next((why for why, patterns in IGNORED.items() if _any_match(name, patterns)), None)
+    if backend is not None:
+        known["rl.backend"] = Given(value="tinker", origin=backend.origin)
+        warnings.append("rl.backend: the training clouds (tinker, mint, weaver) are not supported by this release yet")
 
 
 def _any_match(name: str, patterns: Iterable[str]) -> bool:

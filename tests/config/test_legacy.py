@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metaclaw.config_file import read_settings
+from metaclaw.config import RlSettings
+from metaclaw.config_file import read_settings, set_value
 from metaclaw.config_keys import setting_keys
 from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES, is_legacy
 from metaclaw.errors import ConfigError
@@ -50,23 +51,62 @@ def load(home: Path, text: str):
 
 
 def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_path: Path):
-    # An empty base_url was a default there; here it would not be a URL.
-    settings, warnings = load(tmp_path, REFERENCE.replace("base_url: ''", "base_url: https://tinker.example"))
-    assert settings.mode == "auto"
-    assert settings.rl.backend == "tinker"
+    settings, warnings = load(tmp_path, REFERENCE.replace("madmax", "skills_only"))
+    assert settings.mode == "skills_only"
     assert settings.rl.judge.model == "gpt-5.2"
     assert settings.rl.judge.api_key.get_secret_value() == "sk-2"
     assert settings.llm.model_id == "kimi-k2.5"
-    assert settings.rl.remote_url == "https://tinker.example"
     told = "\n".join(warnings)
     for name in ("memory.enabled", "scheduler.calendar.enabled", "agents.research-agent.mode", "rl.batch_size", "opd."):
         assert name in told
 
 
+def test_the_old_name_of_the_mode_auto_is_honoured(tmp_path: Path):
+    assert load(tmp_path, "mode: madmax\n")[0].mode == "auto"
+
+
+@pytest.mark.parametrize("rl", ["backend: BACKEND", "backend: BACKEND, tinker_api_key: tml-1", "tinker_api_key: tml-1"])
+@pytest.mark.parametrize("backend", ["auto", "tinker", "mint", "weaver"])
+def test_a_training_cloud_loads_with_a_warning_where_it_is_not_used_and_is_refused_where_it_would_be(
+    tmp_path: Path, rl: str, backend: str
+):
+    """Its key went to rl.remote_url, which is this machine by default."""
+    rl = rl.replace("BACKEND", backend)
+    settings, warnings = load(tmp_path, f"mode: skills_only\nrl: {{{rl}}}\n")
+    assert any("clouds (tinker, mint, weaver) are not supported by this release yet" in line for line in warnings)
+    assert settings.rl.remote_api_key.get_secret_value() == ""
+    for mode in ("rl", "auto", "madmax"):
+        with pytest.raises(ConfigError, match=r"^rl\.backend 'tinker' needs the sampling bridge.*use 'remote'"):
+            load(tmp_path, f"mode: {mode}\nrl: {{{rl}}}\n")
+    with pytest.raises(ConfigError, match="sampling bridge"):
+        read_settings(tmp_path, {"METACLAW_MODE": "rl"})
+
+
+def test_one_command_leads_away_from_a_training_cloud(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("mode: auto\nrl: {backend: mint, tinker_api_key: tml-1}\n")
+    set_value(tmp_path, "rl.backend", "remote")
+    assert read_settings(tmp_path, {})[0].rl.backend == "remote"
+
+
+def test_setting_a_key_that_does_nothing_says_why_and_suggests_no_other(tmp_path: Path):
+    """The nearest name to the key of a cloud is that of our training server's."""
+    with pytest.raises(ConfigError, match=r"^rl\.tinker_api_key belongs to a training cloud.* sent nowhere$"):
+        set_value(tmp_path, "rl.tinker_api_key", "tml-1")
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("key", ["tinker_api_key", "api_key"])
+def test_a_key_of_a_cloud_beside_a_server_of_ones_own_is_not_sent_there(tmp_path: Path, key: str):
+    settings, warnings = load(tmp_path, f"mode: rl\nrl:\n  backend: remote\n  {key}: tml-1\n")
+    assert settings.rl.remote_api_key.get_secret_value() == ""
+    assert f"rl.{key} belongs to a training cloud" in warnings[0]
+
+
 def test_an_empty_old_value_is_not_set(tmp_path: Path):
-    settings, _ = load(tmp_path, REFERENCE)
-    assert settings.rl.remote_url == "http://127.0.0.1:8000"
-    assert settings.rl.remote_api_key.get_secret_value() == "tml-1"
+    settings, _ = load(
+        tmp_path, "mode: rl\nrl: {prm_url: '', prm_model: , tinker_api_key: '', api_key: , base_url: ''}\n"
+    )
+    assert settings.rl == RlSettings()
 
 
 def test_a_new_name_beside_the_old_one_wins(tmp_path: Path):
@@ -75,16 +115,10 @@ def test_a_new_name_beside_the_old_one_wins(tmp_path: Path):
     assert warnings == ["rl.prm_model is ignored, because rl.judge.model, its name today, is set too"]
 
 
-def test_a_tinker_key_beside_a_server_of_ones_own_is_not_sent_there(tmp_path: Path):
-    settings, warnings = load(tmp_path, "rl:\n  backend: remote\n  tinker_api_key: tml-1\n")
-    assert settings.rl.remote_api_key.get_secret_value() == ""
-    assert "rl.tinker_api_key is ignored" in warnings[0]
-
-
 def test_the_old_open_bind_without_a_key_is_refused(tmp_path: Path):
     """PITFALLS S1."""
     with pytest.raises(ConfigError, match=r"proxy: host '0\.0\.0\.0'"):
-        load(tmp_path, REFERENCE.replace("host: 127.0.0.1", "host: 0.0.0.0"))
+        load(tmp_path, "proxy: {host: 0.0.0.0, api_key: ''}\n")
 
 
 def test_a_mistake_under_an_old_name_names_the_old_name(tmp_path: Path):
