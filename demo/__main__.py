@@ -24,14 +24,16 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left running
     home = Path(tempfile.mkdtemp(prefix="metaclaw-demo-"))
-    keep = arguments.keep
+    keep = True  # of a run that went wrong, so that it can be looked into
     try:
-        return 0 if asyncio.run(run(QUICK if arguments.quick else FULL, home)) else 1
+        succeeded = asyncio.run(run(QUICK if arguments.quick else FULL, home))
+        keep = arguments.keep or not succeeded
+        return 0 if succeeded else 1
     except ProgramError as error:
-        keep = True
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        keep = arguments.keep
         print("interrupted")
         return 130
     finally:

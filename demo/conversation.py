@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import httpx2
 from openai import AsyncOpenAI, OpenAIError
 
 from demo.prompts import Prompt
@@ -61,7 +62,7 @@ async def ask(client: AsyncOpenAI, prompt: Prompt, *, kind: str = "main", max_to
             if chunk.choices and chunk.choices[0].delta.content:
                 reply.text += chunk.choices[0].delta.content
                 reply.chunk_times.append(time.time())
-    except OpenAIError as error:
+    except (OpenAIError, httpx2.HTTPError) as error:
         reply.error = f"{type(error).__name__}: {error}"
     return reply
 

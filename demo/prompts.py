@@ -64,24 +64,24 @@ How do I thank a teacher? | teacher thank appreciat
 """)
 
 HELD_OUT = _prompts("""
-How do I cook pasta so that it does not stick? | pasta water stir oil cook boil
-Why does the moon have phases? | moon sun phase earth light
-What is a good way to remember names? | name remember repeat people person
-How do I get rid of fruit flies? | fl fruit trap vinegar
-What does compound interest mean? | interest money loan compound invest
-How can I make my living room feel bigger? | room space furniture light color mirror
-What should I take along on a day hike? | hike water food shoe bring pack trail
-How do I calm a crying baby? | baby cry calm soothe
-Why do onions make you cry? | onion eye cry tear
-How do I write a short speech for a wedding? | speech wedding couple bride write
-What is the difference between weather and climate? | weather climate
-How do I wash a wool sweater? | wool sweater wash water
-Why is the sea salty? | salt sea ocean water
-How can I drink more water each day? | water drink bottle day hydrat
-What is a good first pet? | pet dog cat fish animal
-How do I ask my boss for a raise? | raise boss salary ask work
-What does a lawyer do? | lawyer legal law client court
-How do I peel garlic quickly? | garlic peel clove
-Why do we yawn? | yawn breath brain tired oxygen
-How do I plan a week of dinners? | dinner meal plan week food
+How do I keep bananas from turning brown? | banana brown peel fruit cool stem wrap
+Why do ships float? | ship float water buoyan dens weight
+What is a quick stretch for a sore back? | stretch back knee floor spine
+How do I choose a good password? | password letter number character symbol long
+What does a heat pump do? | heat pump air warm cool energy
+How do I get a toddler to eat vegetables? | vegetable toddler eat food plate child
+Why does metal feel colder than wood? | metal wood heat cold conduct temperature
+What is the difference between a city and a town? | city cities town people population larger
+How do I repot a plant? | pot plant soil root
+What should I say when I forget a birthday? | birthday forget forgot sorry apolog wish
+How do I cool a room without air conditioning? | room fan window cool air curtain
+Why do we need vitamin C? | vitamin immune body health skin
+How do I back up my photos? | photo back cloud drive storage file
+What is a good warm-up before lifting weights? | warm weight lift muscle stretch
+How does a compass work? | compass magnet needle north
+How do I split a bill fairly among friends? | bill friend split pay share
+Why do dogs wag their tails? | dog tail wag happy emotion
+What can I cook with chickpeas? | chickpea hummus salad cook soup curry
+How do I remove a splinter? | splinter skin tweezer needle
+What is a leap year? | leap year day february
 """)

@@ -1,7 +1,8 @@
 """The preference that the demonstration's user has: begin with one short sentence.
 
 Owns the reward; refuses to know models and processes. Invariant: the reward cannot be won by saying nothing: an
-answer that is empty, unfinished, shorter than four words, repetitive or beside the question earns 0.
+answer whose first sentence is unfinished, shorter than four words, a question, or an echo of what was asked earns 0,
+and so does one that is repetitive or beside the question.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 
 MIN_WORDS = 4
+MIN_NEW_WORDS = 3  # that the question did not have
 LONG_WORDS = 20  # a first sentence of so many words earns nothing
 WORD_RANGE = 12
 
@@ -38,8 +40,11 @@ def judge(exchange: Exchange) -> float | None:
 
 def reward(prompt: Prompt, answer: str) -> float:
     """1 for a first sentence of at most eight words, falling to 0 at twenty; 0 for what is no real answer."""
-    words = first_sentence(answer).split()
-    if len(words) < MIN_WORDS or is_repetitive(answer) or not is_on_topic(prompt, answer):
+    sentence = first_sentence(answer)
+    words = sentence.split()
+    if len(words) < MIN_WORDS or sentence.endswith("?") or is_echo(prompt, sentence):
+        return 0.0
+    if is_repetitive(answer) or not is_on_topic(prompt, sentence):  # a stock opener is no answer
         return 0.0
     return min(1.0, max(0.0, (LONG_WORDS - len(words)) / WORD_RANGE))
 
@@ -55,14 +60,22 @@ def first_sentence(answer: str) -> str:
     return ""
 
 
+def is_echo(prompt: Prompt, sentence: str) -> bool:
+    """Whether the sentence says next to nothing that the question did not say."""
+    return len(set(_words(sentence)) - set(_words(prompt.text))) < MIN_NEW_WORDS
+
+
 def is_repetitive(answer: str) -> bool:
     """Whether fewer than 60 % of the words differ, or one follows itself."""
-    words = re.findall(r"[a-z']+", answer.lower())
+    words = _words(answer)
     doubled = any(first == second for first, second in pairwise(words))
     return doubled or (len(words) >= MIN_WORDS and len(set(words)) < 0.6 * len(words))
 
 
 def is_on_topic(prompt: Prompt, answer: str) -> bool:
     """Whether the answer mentions one of the words that an answer to this question needs."""
-    words = re.findall(r"[a-z']+", answer.lower())
-    return any(word.startswith(stem) for word in words for stem in prompt.stems)
+    return any(word.startswith(stem) for word in _words(answer) for stem in prompt.stems)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())

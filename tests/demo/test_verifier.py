@@ -27,11 +27,27 @@ def test_learning_and_held_out_questions_do_not_overlap():
         "moon moon moon moon.",
         "The moon and the moon and the moon and the moon.",
         "I like fried eggs very much.",
+        "I am glad to help. The moon has phases because of the sun.",
+        "Why does the moon have phases, you ask?",
+        "Why the moon does have phases.",
         "The moon turns around the earth and so we see",
         "1. The moon\n2. The sun.",
         "The " + "very " * 20 + "bright moon.",
     ],
-    ids=["empty", "one word", "three words", "doubled", "repeated", "off topic", "unfinished", "broken line", "long"],
+    ids=[
+        "empty",
+        "one word",
+        "three words",
+        "doubled",
+        "repeated",
+        "off topic",
+        "opener",
+        "question",
+        "echo",
+        "unfinished",
+        "broken line",
+        "long",
+    ],
 )
 def test_an_answer_that_is_no_short_real_sentence_earns_nothing(answer: str):
     assert reward(MOON, answer) == 0.0
