@@ -22,6 +22,8 @@ RENAMED = {
     "rl.prm_url": "rl.judge.url",
 }
 
+_DEFAULT_PRM_URL = "https://api.openai.com/v1"
+
 # A value that was renamed: (key, old value) -> new value.
 RENAMED_VALUES = {("mode", "madmax"): "auto"}
 
@@ -88,6 +90,7 @@ def why_ignored(name: str) -> str | None:
 def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
     """The same values under today's names, and what a user should know about the old ones."""
     warnings: list[str] = []
+    given = _without_default_judge(given, warnings)
     known = {name: entry for name, entry in given.items() if not is_legacy(name)}
     _rename_values(known, warnings)
     for name, entry in given.items():
@@ -97,6 +100,16 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
             warnings.append(f"{name} {why}")
     _settle_cloud(known, given, warnings)
     return known, warnings
+
+
+def _without_default_judge(given: dict[str, Given], warnings: list[str]) -> dict[str, Given]:
+    # Older releases always wrote this URL. Without a key it never judged, and must not pass for a judge here.
+    url = given.get("rl.prm_url")
+    has_key = any(given[key].value for key in ("rl.prm_api_key", "rl.judge.api_key") if key in given)
+    if url is None or has_key or str(url.value).rstrip("/") != _DEFAULT_PRM_URL:
+        return given
+    warnings.append("rl.prm_url and rl.prm_model are ignored: that is the default of older releases, without a key")
+    return {name: entry for name, entry in given.items() if name not in ("rl.prm_url", "rl.prm_model")}
 
 
 def _rename(known: dict[str, Given], old: str, new: str, entry: Given, warnings: list[str]) -> None:

@@ -109,6 +109,25 @@ def test_an_empty_old_value_is_not_set(tmp_path: Path):
     assert settings.rl == RlSettings()
 
 
+OLD_JUDGE = "prm_url: https://api.openai.com/v1, prm_model: gpt-5.2"
+
+
+@pytest.mark.parametrize("key", ["", ", prm_api_key: ''"])
+def test_the_old_default_judge_without_a_key_is_no_judge(tmp_path: Path, key: str):
+    """It would silence the warning that nothing scores the answers."""
+    settings, warnings = load(tmp_path, f"rl: {{{OLD_JUDGE}{key}}}\n")
+    assert (settings.rl.judge.url, settings.rl.judge.model) == ("", "")
+    assert warnings == ["rl.prm_url and rl.prm_model are ignored: that is the default of older releases, without a key"]
+
+
+@pytest.mark.parametrize("key", ["prm_api_key: sk-2", "judge: {api_key: sk-2}"])
+def test_the_old_default_judge_with_a_key_and_any_other_without_one_are_honoured(tmp_path: Path, key: str):
+    judge = load(tmp_path, f"rl: {{{OLD_JUDGE}, {key}}}\n")[0].rl.judge
+    assert (judge.url, judge.model) == ("https://api.openai.com/v1", "gpt-5.2")
+    judge = load(tmp_path, "rl: {prm_url: http://127.0.0.1:9/v1, prm_model: m, prm_api_key: ''}\n")[0].rl.judge
+    assert (judge.url, judge.model) == ("http://127.0.0.1:9/v1", "m")
+
+
 def test_a_new_name_beside_the_old_one_wins(tmp_path: Path):
     settings, warnings = load(tmp_path, "rl:\n  prm_model: old\n  judge:\n    model: new\n")
     assert settings.rl.judge.model == "new"
