@@ -82,6 +82,7 @@ def read_settings(
     for name, value in (overrides or {}).items():
         if value is not None:
             given[require_key(name).name] = Given(value=value, origin="flag")
+    warnings += config_legacy.close_default_host(given, str(path))
     return build_settings(given, place), warnings
 
 
@@ -110,6 +111,7 @@ def set_values(home: Path, values: Mapping[str, Any]) -> None:
     given = _known(document, path)[0]
     names = {_name_today(name): value for name, value in values.items()}
     given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
+    config_legacy.close_default_host(given, str(path))
     settings = build_settings(given, home)
     for name in names:
         _put(document, name, _plain(value_at(settings, name)))
@@ -190,8 +192,12 @@ def _leaves(group: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             )
         if isinstance(value, Mapping):
             yield from _leaves(cast("Mapping[Any, Any]", value), f"{name}.")
-        elif value is not None or not (name in setting_keys() or name in section_names()):
+        elif value is not None or not _may_be_empty(name):
             yield name, value  # `key:` with nothing behind it is "not set"
+
+
+def _may_be_empty(name: str) -> bool:
+    return name in setting_keys() or name in section_names() or config_legacy.is_legacy_group(name)
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Given]:

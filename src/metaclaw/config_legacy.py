@@ -22,14 +22,24 @@ RENAMED = {
     "rl.prm_url": "rl.judge.url",
 }
 
+_DEFAULT_HOST = "0.0.0.0"
 _DEFAULT_PRM_URL = "https://api.openai.com/v1"
 
 # A value that was renamed: (key, old value) -> new value.
 RENAMED_VALUES = {("mode", "madmax"): "auto"}
 
+_MAX_TOP_K = 20  # older releases had no limit
+
 # Older releases trained in a cloud only; whoever has one of these keys meant one, named or not.
 CLOUDS = ("auto", "tinker", "mint", "weaver")
 _CLOUD_KEYS = ("rl.tinker_api_key", "rl.api_key")
+
+# What older releases settled in their code alone: names that a user may have tried, alone or under `rl`.
+_CODE_ONLY = (
+    "max_steps", "save_weights_timeout_s", "renderer", "renderer_name", "use_prm", "use_opd", "teacher_*",
+    "kl_penalty_coef", "skill_update_threshold", "max_new_skills", "memory_flush_every", "synergy.*", "synergy_*",
+    "record_enabled", "record_dir", "openclaw_env.*", "openclaw_env_*", "bedrock_region",
+)  # fmt: skip
 
 _NOT_YET = "is not supported by this release yet and does nothing"
 
@@ -66,6 +76,10 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "skills.retrieval_mode", "skills.task_specific_top_k",
     ),
     "is obsolete: use the agent program's own channels": ("wechat.enabled",),
+    "was never read from a configuration file, and does nothing": (
+        *_CODE_ONLY, *(f"rl.{name}" for name in _CODE_ONLY),
+        "skills.skill_update_threshold", "skills.max_new_skills", "memory.memory_flush_every", "memory.flush_every",
+    ),
     "was documented but never did anything": (
         "memory.top_k", "memory.max_tokens", "memory.consolidation_interval", "memory.sidecar_url", "opd.*",
     ),
@@ -75,6 +89,13 @@ IGNORED: dict[str, tuple[str, ...]] = {
 def is_legacy(name: str) -> bool:
     """Whether ``name`` is a key of an older release."""
     return name in RENAMED or why_ignored(name) is not None
+
+
+def is_legacy_group(name: str) -> bool:
+    """Whether keys of an older release stood under ``name``; the group may be empty."""
+    heads = (pattern.split(".")[:-1] for patterns in IGNORED.values() for pattern in patterns)
+    depth = name.count(".") + 1
+    return any(len(head) >= depth and fnmatchcase(name, ".".join(head[:depth])) for head in heads)
 
 
 def current_name(name: str) -> str:
@@ -93,6 +114,7 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
     given = _without_default_judge(given, warnings)
     known = {name: entry for name, entry in given.items() if not is_legacy(name)}
     _rename_values(known, warnings)
+    _limit_top_k(known, warnings)
     for name, entry in given.items():
         if name in RENAMED:
             _rename(known, name, RENAMED[name], entry, warnings)
@@ -100,6 +122,18 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
             warnings.append(f"{name} {why}")
     _settle_cloud(known, given, warnings)
     return known, warnings
+
+
+def close_default_host(given: dict[str, Given], file: str) -> list[str]:
+    """Put loopback for the open address that older releases wrote into ``file``, unless a token was given anywhere.
+
+    Changes ``given``, which holds what the variables and the flags say too; returns what a user should know.
+    """
+    host, token = given.get("proxy.host"), given.get("proxy.api_key")
+    if host is None or (host.value, host.origin) != (_DEFAULT_HOST, file) or (token and token.value):
+        return []
+    given["proxy.host"] = Given(value="127.0.0.1", origin=file)
+    return [f"proxy.host: {_DEFAULT_HOST} lets other machines in, and no proxy.api_key is set: 127.0.0.1 is used"]
 
 
 def _without_default_judge(given: dict[str, Given], warnings: list[str]) -> dict[str, Given]:
@@ -127,6 +161,13 @@ def _rename_values(known: dict[str, Given], warnings: list[str]) -> None:
         if name in known and known[name].value == old:
             known[name] = Given(value=new, origin=known[name].origin)
             warnings.append(f"{name}: {old!r} is now called {new!r}; it was honoured")
+
+
+def _limit_top_k(known: dict[str, Given], warnings: list[str]) -> None:
+    entry = known.get("skills.top_k")
+    if entry and isinstance(entry.value, int) and entry.value > _MAX_TOP_K:
+        known["skills.top_k"] = Given(value=_MAX_TOP_K, origin=entry.origin)
+        warnings.append(f"skills.top_k: {entry.value} is more than {_MAX_TOP_K}, the most that is recalled now")
 
 
 def _settle_cloud(known: dict[str, Given], given: dict[str, Given], warnings: list[str]) -> None:

@@ -34,6 +34,37 @@ def test_setup_again_changes_only_what_was_answered(tmp_path: Path):
     assert path.read_text() == before.replace("model_id: m", "model_id: other")
 
 
+# What the reference system's own set-up wrote, by default.
+REFERENCE = """\
+mode: auto
+llm: {provider: custom, api_base: 'http://127.0.0.1:9/v1', api_key: sk-1, model_id: m}
+proxy: {port: 30000, host: 0.0.0.0}
+memory:
+rl: {enabled: true, model: Qwen/Qwen3-8B, tinker_api_key: tml-1,
+     prm_url: https://api.openai.com/v1, prm_model: gpt-5.2, prm_api_key: ''}
+"""
+
+
+def test_setup_on_a_home_of_the_reference_makes_it_start(tmp_path: Path):
+    """PITFALLS S1: neither `start` nor `setup` got past its open address; the new token must not open it either."""
+    (tmp_path / "config.yaml").write_text(REFERENCE)
+    done = metaclaw(tmp_path, "setup", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "NO JUDGE" in done.stderr
+    settings, _ = read_settings(tmp_path, {})
+    assert (settings.mode, settings.rl.backend) == ("auto", "remote")
+    assert settings.rl.remote_api_key == settings.train_server.api_key
+    assert settings.proxy.host == "127.0.0.1"
+    assert settings.proxy.api_key.get_secret_value()
+
+
+def test_setup_leads_a_home_of_the_reference_to_skills_only(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(REFERENCE)
+    assert metaclaw(tmp_path, "setup", "--yes", "--mode", "skills_only").returncode == 0
+    settings, _ = read_settings(tmp_path, {})
+    assert (settings.mode, settings.proxy.host, settings.llm.model_id) == ("skills_only", "127.0.0.1", "m")
+
+
 def test_setup_asks_for_what_a_mode_cannot_do_without(tmp_path: Path):
     done = metaclaw(tmp_path, "setup", "--yes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -134,15 +134,76 @@ def test_a_new_name_beside_the_old_one_wins(tmp_path: Path):
     assert warnings == ["rl.prm_model is ignored, because rl.judge.model, its name today, is set too"]
 
 
-def test_the_old_open_bind_without_a_key_is_refused(tmp_path: Path):
-    """PITFALLS S1."""
+@pytest.mark.parametrize("key", ["", ", api_key: ''", ", api_key: "])
+def test_the_old_open_bind_without_a_key_is_loopback(tmp_path: Path, key: str):
+    """PITFALLS S1: every file of the reference says 0.0.0.0, and it did not start here."""
+    settings, warnings = load(tmp_path, f"proxy: {{host: 0.0.0.0{key}}}\n")
+    assert settings.proxy.host == "127.0.0.1"
+    assert warnings == ["proxy.host: 0.0.0.0 lets other machines in, and no proxy.api_key is set: 127.0.0.1 is used"]
+    set_value(tmp_path, "proxy.port", "1")  # and such a file can be edited
+
+
+def test_the_old_open_bind_with_a_key_from_anywhere_is_what_it_says(tmp_path: Path):
+    assert load(tmp_path, "proxy: {host: 0.0.0.0, api_key: mine}\n") == (read_settings(tmp_path, {})[0], [])
+    (tmp_path / "config.yaml").write_text("proxy: {host: 0.0.0.0}\n")
+    settings, warnings = read_settings(tmp_path, {"METACLAW_PROXY_API_KEY": "mine"})
+    assert (settings.proxy.host, warnings) == ("0.0.0.0", [])
+
+
+def test_an_open_bind_that_somebody_asked_for_now_is_still_refused_without_a_key(tmp_path: Path):
+    """PITFALLS S1: only the address in the file can be an old default."""
     with pytest.raises(ConfigError, match=r"proxy: host '0\.0\.0\.0'"):
-        load(tmp_path, "proxy: {host: 0.0.0.0, api_key: ''}\n")
+        read_settings(tmp_path, {"METACLAW_PROXY_HOST": "0.0.0.0"})
+    with pytest.raises(ConfigError, match=r"proxy: host '0\.0\.0\.0'"):
+        set_value(tmp_path, "proxy.host", "0.0.0.0")
+    with pytest.raises(ConfigError, match=r"proxy: host '192\.168\.1\.5'"):
+        load(tmp_path, "proxy: {host: 192.168.1.5}\n")
 
 
 def test_a_mistake_under_an_old_name_names_the_old_name(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"rl\.prm_url in "):
         load(tmp_path, "rl:\n  prm_url: nonsense\n")
+
+
+def test_more_skills_than_are_recalled_now_is_the_most_with_a_warning(tmp_path: Path):
+    settings, warnings = load(tmp_path, "skills: {top_k: 50}\n")
+    assert settings.skills.top_k == 20
+    assert warnings == ["skills.top_k: 50 is more than 20, the most that is recalled now"]
+    with pytest.raises(ConfigError, match=r"skills\.top_k: '50' is not valid"):
+        set_value(tmp_path, "skills.top_k", "50")
+
+
+GROUPS = ["memory", "scheduler", "openrouter", "wechat", "opd", "agents", "synergy", "openclaw_env"]
+
+
+@pytest.mark.parametrize("text", [*(f"{group}:\n" for group in GROUPS), "scheduler: {calendar: }\n", "agents: {a: }\n"])
+def test_an_old_group_with_nothing_under_it_is_not_set(tmp_path: Path, text: str):
+    load(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["memor:\n", "scheduler: {calender: }\n", "agents: {a: {b: }}\n"])
+def test_an_empty_group_that_no_release_knew_is_refused(tmp_path: Path, text: str):
+    with pytest.raises(ConfigError, match="unknown key"):
+        load(tmp_path, text)
+
+
+CODE_ONLY = [
+    "max_steps", "renderer", "use_prm", "use_opd", "save_weights_timeout_s", "teacher_api_base", "teacher_key",
+    "teacher_url", "teacher_model", "teacher_api_key", "kl_penalty_coef", "skill_update_threshold",
+    "max_new_skills", "memory_flush_every", "synergy.token_budget", "synergy.skill_ratio", "synergy.dedup",
+    "synergy_enabled", "record_enabled", "record_dir", "openclaw_env.data_dir", "openclaw_env.split",
+    "openclaw_env.concurrency", "openclaw_env_max_steps", "bedrock_region",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", "rl."])
+@pytest.mark.parametrize("name", CODE_ONLY)
+def test_what_older_releases_settled_in_code_alone_is_named(tmp_path: Path, prefix: str, name: str):
+    text = "1"
+    for part in reversed(f"{prefix}{name}".split(".")):
+        text = f"{{{part}: {text}}}"
+    warnings = load(tmp_path, text)[1]
+    assert warnings == [f"{prefix}{name} was never read from a configuration file, and does nothing"]
 
 
 def test_a_key_that_no_release_knew_is_still_refused(tmp_path: Path):

@@ -82,13 +82,14 @@ def setup(
     from metaclaw.config_file import config_path, find_home, has_settings, read_settings, set_values
 
     home = find_home()
-    current = read_settings(home, {})[0] if has_settings(home) else Settings(home=home)
+    # What is asked for is a training server, so a training cloud that an older file names is no obstacle.
+    current = read_settings(home, {}, {"rl.backend": "remote"})[0] if has_settings(home) else Settings(home=home)
     answers = {key: value for key, value in given.items() if value is not None}
     if not yes:
         _ask(current, answers)
     answers |= _made_keys(current, answers)
     _require_enough(current, answers)
-    set_values(home, {"mode": answers.pop("mode", current.mode)} | _changed(current, answers))
+    set_values(home, _settled(current, answers) | _changed(current, answers))
     typer.echo(f"wrote {config_path(home)} (0600)")
     _say_what_next(read_settings(home)[0])
 
@@ -142,6 +143,16 @@ def _made_keys(current: Settings, answers: dict[str, Any]) -> dict[str, str]:
         shared = current.train_server.api_key.get_secret_value() or secrets.token_hex(24)
         made |= {"rl.remote_api_key": shared, "train_server.api_key": shared}
     return made
+
+
+def _settled(current: Settings, answers: dict[str, Any]) -> dict[str, Any]:
+    """What is written even where it is the default, and what an older file may say otherwise."""
+    settled: dict[str, Any] = {"mode": answers.pop("mode", current.mode)}
+    if settled["mode"] != "skills_only":
+        settled["rl.backend"] = "remote"
+    if "proxy.api_key" in answers:  # just made: it must not open the address that was closed for want of it
+        settled["proxy.host"] = current.proxy.host
+    return settled
 
 
 def _changed(current: Settings, answers: dict[str, Any]) -> dict[str, Any]:
