@@ -2,7 +2,7 @@
 
 Owns the file's place, its YAML and its permissions; refuses to know what a key means (``metaclaw.config``).
 Invariant: a file that cannot be understood is never written, and an edit replaces the file whole (0600) or not at
-all, with the user's comments and order kept.
+all, with the user's comments and order kept, and with what others write at the same moment.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from metaclaw import config_legacy
 from metaclaw.config import Settings
 from metaclaw.config_keys import ENV_ALIASES, Given, build_settings, require_key, section_names, setting_keys, value_at
 from metaclaw.errors import ConfigError
+from metaclaw.locks import LockedError, exclusive_lock
 
 _OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE"}
 
@@ -107,15 +109,9 @@ def set_values(home: Path, values: Mapping[str, Any]) -> None:
     An empty text removes a key whose default is computed (``skills.dir``). Raises ``ConfigError``.
     """
     path = config_path(home)
-    document = _parse(path, _editor()) if path.exists() else CommentedMap()
-    given = _known(document, path)[0]
     names = {_name_today(name): value for name, value in values.items()}
-    given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
-    config_legacy.close_default_host(given, str(path))
-    settings = build_settings(given, home)
-    for name in names:
-        _put(document, name, _plain(value_at(settings, name)))
-    _write_whole(path, _rendered(document))
+    with _one_writer(path):
+        _edit(path, names, home)
 
 
 def dump_settings(settings: Settings) -> str:
@@ -130,6 +126,30 @@ def parse_settings(line: str) -> Settings:
     except ValidationError:
         # `from None`: pydantic's text would show the line, and the line holds secrets.
         raise ConfigError("no settings arrived on standard input; start this program with `metaclaw start`") from None
+
+
+def _edit(path: Path, names: Mapping[str, Any], home: Path) -> None:
+    document = _parse(path, _editor()) if path.exists() else CommentedMap()
+    given = _known(document, path)[0]
+    given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
+    config_legacy.close_default_host(given, str(path))
+    settings = build_settings(given, home)
+    for name in names:
+        _put(document, name, _plain(value_at(settings, name)))
+    _write_whole(path, _rendered(document))
+
+
+@contextmanager
+def _one_writer(path: Path) -> Generator[None]:
+    # Two edits at the same moment would each read the file without the other's.
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with exclusive_lock(path.parent / ".config.lock", wait=True):
+            yield
+    except LockedError as error:
+        raise ConfigError(f"{path} cannot be locked: {error.__cause__}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -250,7 +270,6 @@ def _editor() -> YAML:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".tmp")  # mkstemp makes it 0600
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from metaclaw.config import Settings
 from metaclaw.config_file import get_value, read_settings, set_value, set_values
 from metaclaw.config_keys import setting_keys
 from metaclaw.errors import ConfigError
+from metaclaw.locks import exclusive_lock
 
 FILE = """\
 # my settings
@@ -63,7 +65,7 @@ def test_what_would_not_load_is_not_written(tmp_path: Path, text: str, key: str,
     with pytest.raises(ConfigError):
         set_value(tmp_path, key, value)
     assert (tmp_path / "config.yaml").read_text() == text
-    assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"config.yaml", ".config.lock"}
 
 
 def test_a_linked_file_stays_a_link(tmp_path: Path):
@@ -94,6 +96,19 @@ def test_several_keys_are_one_write(tmp_path: Path):
     assert not (tmp_path / "config.yaml").exists()
     # Each alone would be refused: an open address needs a token.
     set_values(tmp_path, {"proxy.host": "0.0.0.0", "proxy.api_key": "mine"})
+
+
+def test_an_edit_waits_for_the_one_that_is_being_written_and_keeps_it(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text(FILE)
+    edit = threading.Thread(target=set_value, args=(tmp_path, "proxy.port", "4321"))
+    with exclusive_lock(tmp_path / ".config.lock", wait=True):
+        edit.start()
+        edit.join(0.3)
+        assert edit.is_alive()
+        path.write_text(FILE.replace("smollm2", "mine"))
+    edit.join(10)
+    assert path.read_text() == FILE.replace("smollm2", "mine").replace("30000", "4321")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
