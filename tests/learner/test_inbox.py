@@ -63,6 +63,18 @@ async def test_an_exchange_is_due_once_the_next_one_began_and_carries_its_follow
     assert ids(inbox) == ["x", "y", "z"]
 
 
+async def test_the_same_prompt_again_is_no_follow_up(world):
+    """Samples of one prompt, or a cron job's: nobody has seen the answer, so none speaks about another."""
+    await record(world.turns, Said(turn="a", exchange="ex-k-1"), Said(turn="b", exchange="ex-k-2"))
+    inbox = world.inbox()
+    assert ids(inbox) == []
+    await record(world.turns, Said(turn="c", exchange="ex-l-3", human="thanks"))
+    assert [(due.exchange.id, due.exchange.followup) for due in inbox.due(10)] == [
+        ("ex-k-1", None),
+        ("ex-k-2", "thanks"),
+    ]
+
+
 async def test_without_need_of_a_follow_up_it_is_due_at_once_but_not_while_a_tool_is_running(world):
     await record(world.turns, Said(turn="a", exchange="x", finish_reason="tool_calls"))
     inbox = world.inbox(needs_followup=False)

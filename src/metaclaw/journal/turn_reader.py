@@ -16,7 +16,7 @@ from typing import Any
 from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.journal.database import open_reader
-from metaclaw.journal.turn_records import PolicySample, RecordedExchange, RecordedTurn
+from metaclaw.journal.turn_records import PolicySample, RecordedExchange, RecordedTurn, exchange_key
 
 _TURN = """
     SELECT t.seq, t.id, t.agent, t.session, t.exchange, t.kind, t.dialect, t.model, t.upstream, t.request, t.head,
@@ -136,9 +136,11 @@ class TurnReader:
     def _has_later(self, last: RecordedTurn) -> bool:
         row = self._connection.execute(
             """
-            SELECT 1 FROM turns WHERE agent = ? AND session = ? AND seq > ? AND kind = 'main' AND exchange <> ? LIMIT 1
+            SELECT 1 FROM turns WHERE agent = ?1 AND session = ?2 AND seq > ?3 AND kind = 'main' AND exchange <> ?4
+                AND (?5 = '' OR substr(exchange, 1, length(?5)) <> ?5)
+            LIMIT 1
             """,
-            (last.agent, last.session, last.seq, last.exchange),
+            (last.agent, last.session, last.seq, last.exchange, exchange_key(last.exchange)),
         ).fetchone()
         return row is not None
 

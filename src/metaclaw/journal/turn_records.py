@@ -19,9 +19,23 @@ Span = tuple[str, int, int]
 POLICY = "policy"  # the name of the upstream that is our own policy
 
 
+def exchange_key(exchange: str) -> str:
+    """What the ids of all exchanges about one message in one place begin with; empty when the id has no such part.
+
+    The same prompt run again and again, several samples of it, a regenerated answer: exchanges of their own with one
+    key. None of them is a follow-up of another.
+    """
+    key, dash, _ = exchange.rpartition("-")
+    return key + dash
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
-    """A turn before its upstream is called. ``messages`` are those of the client, without what was recalled."""
+    """A turn before its upstream is called. ``messages`` are those of the client, without what was recalled.
+
+    A turn that ``continues`` an answer (the identity of it) belongs to the exchange which that answer was given in;
+    ``exchange`` is the id when there is none, or when the turn begins one.
+    """
 
     id: str
     agent: str
@@ -34,6 +48,7 @@ class NewTurn:
     request: str  # JSON: the body without its messages
     messages: tuple[Message, ...]
     recalled: tuple[str, ...] = ()
+    continues: bytes | None = None
     opened_at: float
 
 
@@ -122,8 +137,8 @@ class RecordedExchange:
     """The main turns of one human message, in the order of their opening.
 
     ``human`` is the human's own text; ``answer`` the text of the last turn that was done (empty when there is none or
-    when it only called tools). ``has_later`` says that a later exchange of the session exists, ``is_open`` that a turn
-    still runs; ``closed_at`` is the end of the last closed turn.
+    when it only called tools). ``has_later`` says that a later exchange about another message of the session exists,
+    ``is_open`` that a turn still runs; ``closed_at`` is the end of the last closed turn.
     """
 
     id: str

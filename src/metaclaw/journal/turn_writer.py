@@ -20,6 +20,7 @@ from metaclaw.chat.messages import Message, chain_hashes
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_writer, transaction
 from metaclaw.journal.group_commit import GroupCommitter
+from metaclaw.journal.turn_exchanges import exchange_of
 from metaclaw.journal.turn_records import BlockKey, NewTurn, PolicySample, RecallBlock, TurnEnd
 
 _MAX_CACHED_BLOCKS = 4096
@@ -144,8 +145,8 @@ def _insert_turn(connection: sqlite3.Connection, turn: NewTurn, chain: list[byte
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?)
         """,
         (
-            turn.id, turn.agent, turn.session, turn.exchange, turn.kind, turn.dialect, turn.model, turn.upstream,
-            turn.request, chain[-1] if chain else None, json.dumps(turn.recalled), turn.opened_at,
+            turn.id, turn.agent, turn.session, exchange_of(connection, turn), turn.kind, turn.dialect, turn.model,
+            turn.upstream, turn.request, chain[-1] if chain else None, json.dumps(turn.recalled), turn.opened_at,
         ),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from metaclaw.journal.turn_records import (
     TurnEnd,
     TurnKind,
     TurnState,
+    exchange_key,
 )
 from metaclaw.journal.turn_writer import TurnJournal
 
@@ -33,4 +34,5 @@ __all__ = [
     "TurnKind",
     "TurnReader",
     "TurnState",
+    "exchange_key",
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Judgement, Sample
-from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader
+from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader, exchange_key
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.judges.judge import Exchange
 
@@ -189,6 +189,10 @@ def _trainable(reader: TurnReader, recorded: RecordedExchange) -> tuple[tuple[Tr
 def _followup(reader: TurnReader, recorded: RecordedExchange) -> str | None:
     for turn in _later_turns(reader, recorded.turns[-1]):
         if turn.session == recorded.session and turn.kind == "main" and turn.exchange != recorded.id:
+            if (key := exchange_key(recorded.id)) and key == exchange_key(turn.exchange):
+                return (
+                    None  # the prompt again in the same place: whoever sent it, and what follows, answers another one
+                )
             following = reader.exchange(turn.exchange)
             return None if following is None else following.human
     return None

@@ -1,0 +1,49 @@
+"""Which exchange a turn of a tool loop belongs to.
+
+Owns finding the loop that a turn goes on with; refuses to know how answers and keys are made. Invariant: it looks at a
+bounded number of turns, and at one in the usual case, whatever the session holds.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+
+from metaclaw.chat.messages import answer_identity
+from metaclaw.journal.turn_records import NewTurn, exchange_key
+
+_MAX_TURNS = 256  # of the session, newest first: loops that run at once in one session are fewer
+
+
+def exchange_of(connection: sqlite3.Connection, turn: NewTurn) -> str:
+    """The exchange of the answer that ``turn`` continues, or its own.
+
+    The best is a loop whose newest answer is continued: of two that gave equal answers the one that was not gone on
+    with. Then a loop that gave this answer earlier (the turn is a retry). Then the newest: the client rewrote the
+    answer.
+    """
+    if turn.continues is None:
+        return turn.exchange
+    seen: set[str] = set()
+    newest = earlier = None
+    for exchange, answer in _answers(connection, turn):
+        newest = newest or exchange
+        if answer_identity(json.loads(answer)) == turn.continues:
+            if exchange not in seen:
+                return exchange
+            earlier = earlier or exchange
+        seen.add(exchange)
+    return earlier or newest or turn.exchange
+
+
+def _answers(connection: sqlite3.Connection, turn: NewTurn) -> Iterator[tuple[str, str]]:
+    key = exchange_key(turn.exchange)
+    rows = connection.execute(
+        "SELECT exchange, answer FROM turns WHERE agent = ? AND session = ? AND kind = ? ORDER BY seq DESC LIMIT ?",
+        (turn.agent, turn.session, turn.kind, _MAX_TURNS),
+    )
+    for exchange, answer in rows:
+        if answer is not None and exchange.startswith(key):
+            (body,) = connection.execute("SELECT body FROM messages WHERE hash = ?", (answer,)).fetchone()
+            yield exchange, body
