@@ -114,10 +114,18 @@ def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
 
 
 def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
-    answers = ["rl", "smollm2", "", "", "my_checks:score", "", "n"]
+    answers = ["rl", "smollm2", "", "", "my_checks:score", "", "", "n"]
     shown = _type_on_a_terminal(tmp_path, answers)
     assert "in place of the strong one" in shown
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_mode_rl_asks_for_the_model_that_answers_when_the_training_server_is_down(tmp_path: Path):
+    fallback = ["http://127.0.0.1:9/v1", "strong", "sk-typed"]
+    shown = _type_on_a_terminal(tmp_path, ["rl", "smollm2", "", "", "my_checks:score", *fallback, "", "y"])
+    assert "answers while the training server is down" in shown
+    llm = read_settings(tmp_path, {})[0].llm
+    assert (llm.api_base, llm.model_id, llm.api_key.get_secret_value()) == tuple(fallback)
 
 
 def _type_on_a_terminal(home: Path, answers: list[str]) -> str:

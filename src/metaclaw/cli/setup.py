@@ -49,6 +49,13 @@ _POLICY = (
     Question("rl.judge.model", "Judge: model"),
     Question("rl.judge.api_key", "Judge: API key", is_secret=True),
 )
+_FALLBACK = (
+    Question(
+        "llm.api_base",
+        "Model that answers while the training server is down: base URL of an OpenAI-compatible API (empty: none)",
+    ),
+    *(Question(question.key, f"That model: {question.text}", question.is_secret) for question in _UPSTREAM[1:]),
+)
 
 
 def setup(
@@ -99,7 +106,7 @@ def _ask(current: Settings, answers: dict[str, Any]) -> None:
         typer.echo(_MODES)
         answers["mode"] = typer.prompt("Mode", default=current.mode)
     trains = answers["mode"] != "skills_only"
-    for question in (*(_POLICY if trains else _UPSTREAM), *_ALWAYS):
+    for question in (*((*_POLICY, *_FALLBACK) if trains else _UPSTREAM), *_ALWAYS):
         if question.key not in answers and not _is_settled(question.key, answers):
             _ask_one(question, current, answers)
     if trains and current.mode == "skills_only":
@@ -108,7 +115,9 @@ def _ask(current: Settings, answers: dict[str, Any]) -> None:
 
 
 def _is_settled(key: str, answers: dict[str, Any]) -> bool:
-    """Whether an earlier answer makes the question pointless: there is one judge."""
+    """Whether an earlier answer makes the question pointless: there is one judge, or no fallback."""
+    if key in ("llm.model_id", "llm.api_key") and answers.get("llm.api_base") == "":
+        return True
     if key in ("rl.judge.url", "rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.verifier"):
         return True
     return key in ("rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.url") == ""
