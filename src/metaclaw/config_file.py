@@ -78,7 +78,7 @@ def read_settings(
     """Like ``load_settings``, but returns what it would warn of."""
     place = find_home(home, env)
     path = config_path(place)
-    given, warnings = _known(_read(path), path) if path.exists() else ({}, [])
+    given, warnings = _from_file(path) if path.exists() else ({}, [])
     given |= _from_env(env)
     warnings += _suspicious_variables(env)
     for name, value in (overrides or {}).items():
@@ -150,6 +150,21 @@ def _one_writer(path: Path) -> Generator[None]:
         raise ConfigError(f"{path} cannot be locked: {error.__cause__}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _from_file(path: Path) -> tuple[dict[str, Given], list[str]]:
+    document = _read(path)
+    given, warnings = _known(document, path)
+    if _shows_secrets(document, path):
+        warnings.append(f"{path} holds a key and can be read by others: run `chmod 600 {path}`")
+    return given, warnings
+
+
+def _shows_secrets(document: Mapping[str, Any], path: Path) -> bool:
+    # By name, because the keys of older releases are secrets too. Windows keeps its permissions elsewhere.
+    if os.name == "nt" or not path.stat().st_mode & 0o044:
+        return False
+    return any(name.endswith("api_key") and value for name, value in _leaves(document, ""))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

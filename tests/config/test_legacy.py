@@ -47,6 +47,7 @@ agents:
 
 def load(home: Path, text: str):
     (home / "config.yaml").write_text(text)
+    (home / "config.yaml").chmod(0o600)  # else a key in it is worth a warning of its own
     return read_settings(home, {})
 
 

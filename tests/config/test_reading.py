@@ -169,6 +169,23 @@ def test_an_open_address_without_a_key_is_refused_when_settings_are_built(tmp_pa
     read_settings(tmp_path, {})
 
 
+@pytest.mark.parametrize("text", ["llm: {api_key: sk-1}\n", "rl: {tinker_api_key: tml-1, backend: remote}\n"])
+def test_a_file_with_a_key_that_others_can_read_is_mentioned_with_what_to_do(tmp_path: Path, text: str):
+    """PITFALLS S6: secrets with default permissions."""
+    path = write(tmp_path, text) / "config.yaml"
+    for mode, expected in ((0o644, 1), (0o640, 1), (0o604, 1), (0o600, 0)):
+        path.chmod(mode)
+        warnings = read_settings(tmp_path, {})[1]
+        assert [f"run `chmod 600 {path}`" in line for line in warnings].count(True) == expected
+    path.chmod(0o644)
+    path.write_text("llm: {api_key: ''}\nmode: rl\n")
+    assert read_settings(tmp_path, {})[1] == []
+
+
+def test_every_secret_is_known_by_the_end_of_its_name():
+    assert all(key.secret == key.name.endswith("api_key") for key in setting_keys().values())
+
+
 def test_a_variable_that_looks_like_a_slip_is_mentioned(tmp_path: Path):
     env = {"METACLAW_PROXY_PROT": "1", "METACLAW_BENCH_INPUT": "x", "METACLAW_HOME": str(tmp_path)}
     assert read_settings(None, env)[1] == ["METACLAW_PROXY_PROT is not read; did you mean METACLAW_PROXY_PORT?"]

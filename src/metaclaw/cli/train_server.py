@@ -34,7 +34,7 @@ def train_server(
 
     import logging
 
-    from metaclaw.config_file import load_settings
+    from metaclaw.config_file import load_settings, read_settings
     from metaclaw.extras import load_backend
     from metaclaw.training.server_key import stored_key
 
@@ -42,7 +42,7 @@ def train_server(
     server = load_backend("metaclaw.training.api.server", extra="rl")
     if not settings.train_server.api_key.get_secret_value():
         key, is_new = stored_key(settings.train_server_dir)
-        settings = load_settings(overrides=given | {"train_server.api_key": key})
+        settings, _ = read_settings(overrides=given | {"train_server.api_key": key})  # the warnings were logged
         where = settings.train_server_dir / "api-key"
         typer.echo(f"key of this server, shown once and kept in {where}: {key}" if is_new else f"key: as in {where}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
