@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from metaclaw.cli.main import app
+from metaclaw.skills.skill import parse_skill
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +57,12 @@ def _check_metaclaw(words: list[str]) -> None:
         command = command.commands[name]  # pyright: ignore
     known = {"--help", *(option for parameter in command.params for option in parameter.opts)}
     assert {word.split("=")[0] for word in words if word.startswith("-") and word != "-"} <= known
+
+
+def test_the_example_of_a_skill_is_one():
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```markdown\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [parse_skill(example, Path("git-bisect/SKILL.md")).name for example in examples] == ["git-bisect"]
 
 
 def test_links_between_the_documents_lead_somewhere():
