@@ -201,6 +201,23 @@ async def test_without_the_training_server_turns_go_to_the_configured_model_and_
     assert llm.requests[0]["model"] == "big-model"
 
 
+async def test_a_training_server_that_cannot_even_be_asked_leaves_the_turn_to_the_other_model(tmp_path: Path) -> None:
+    """A port that speaks something else was a 500, and a turn that said the client had left."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with fake_llm() as llm, server:
+        settings = rl_settings(tmp_path, None, rl={"remote_url": url}, llm={"api_base": llm.url})
+        async with running_gateway(settings) as gateway:
+            await ask(gateway)
+            [turn] = await gateway.turns()
+    assert (turn.upstream, turn.state) == ("fake", "done")
+
+
 async def test_with_nobody_to_answer_the_client_is_told_to_come_back(tmp_path: Path) -> None:
     async with running_gateway(rl_settings(tmp_path, None)) as gateway:
         with pytest.raises(openai.InternalServerError, match="cannot be reached") as caught:

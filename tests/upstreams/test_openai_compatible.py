@@ -31,14 +31,14 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def client(url: str, **timeouts: float) -> AsyncGenerator[OpenAICompatible]:
+async def client(url: str, key: str = KEY, **timeouts: float) -> AsyncGenerator[OpenAICompatible]:
     async with new_session() as session:
         yield OpenAICompatible(
             session,
             Upstream(
                 name="fake",
                 base_url=url,
-                api_key=SecretStr(KEY),
+                api_key=SecretStr(key),
                 key_setting="llm.api_key",
                 timeouts=Timeouts(**timeouts),
             ),
@@ -88,6 +88,56 @@ async def test_nobody_there_is_an_error_without_a_status() -> None:
             await upstream.chat(BODY)
     assert caught.value.status is None
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n"],
+    ids=["ssh", "long"],
+)
+async def test_something_that_is_no_http_is_an_error_without_a_status(reply: bytes) -> None:
+    async with raw_server(reply) as (url, seen), client(url) as upstream:
+        with pytest.raises(UpstreamError, match="does not answer in HTTP") as caught:
+            await upstream.chat(BODY)
+    assert caught.value.status is None
+    assert "xxx" not in str(caught.value)
+    assert len(seen) == 1
+
+
+async def test_a_url_or_a_key_that_cannot_be_sent_is_an_error_without_a_status() -> None:
+    async with raw_server(PLAIN) as (url, seen):
+        for asked, key in (("http://127.0.0.1:99999/v1", KEY), (url, f"{KEY}\n")):
+            async with client(asked, key=key) as upstream:
+                with pytest.raises(UpstreamError, match=r"cannot be asked.*llm\.api_key") as caught:
+                    await upstream.chat(BODY)
+            assert caught.value.status is None
+            assert KEY not in str(caught.value)
+    assert b"".join(seen) == b""
+
+
+async def test_the_limit_for_the_first_byte_is_one_for_headers_body_and_retry() -> None:
+    async def hang_up_late_then_send_headers_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        attempts.append(writer)
+        await asyncio.sleep(0.3)
+        if len(attempts) == 1:
+            writer.close()
+            return
+        writer.write(PLAIN.removesuffix(b"{}"))
+        await asyncio.sleep(5)
+        writer.close()
+
+    attempts: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(hang_up_late_then_send_headers_only, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", first_byte_s=1.0) as upstream:
+        began = loop.time()
+        with pytest.raises(UpstreamError, match="sent nothing for 1 s"):
+            await upstream.chat(BODY)
+        took_s = loop.time() - began
+    server.close()
+    assert len(attempts) == 2
+    assert 0.9 < took_s < 1.25
 
 
 async def test_silence_before_and_inside_an_answer_has_its_own_limit() -> None:

@@ -32,7 +32,8 @@ _FINISH_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """``first_byte_s`` runs from sending the request to the first byte of the body, ``gap_s`` between two chunks."""
+    """``first_byte_s`` runs from sending the request, the retry included, to the first byte of the body; ``gap_s``
+    between two chunks."""
 
     connect_s: float = 10.0
     first_byte_s: float = 120.0
@@ -135,12 +136,23 @@ class OpenAICompatible:
         return text_of(answer.message.get("content"))
 
     async def _begin(self, method: str, path: str, data: bytes | None = None) -> UpstreamReply:
-        response = await self._with_one_retry(lambda: self._request(method, path, data))
+        limit_s = self.upstream.timeouts.first_byte_s
         try:
-            if response.status != 200:
-                raise await self._refusal(response)
-            limit_s = self.upstream.timeouts.first_byte_s
-            return UpstreamReply(self.upstream, response, await _next_chunk(self.upstream, response, limit_s))
+            async with asyncio.timeout(limit_s):
+                response = await self._with_one_retry(lambda: self._request(method, path, data))
+                first = await self._first_chunk(response) if response.status == 200 else b""
+        except TimeoutError as error:
+            raise UpstreamError(f"{self.name} sent nothing for {limit_s:g} s", status=504) from error
+        if response.status == 200:
+            return UpstreamReply(self.upstream, response, first)
+        try:
+            raise await self._refusal(response)
+        finally:
+            response.close()
+
+    async def _first_chunk(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await _any_chunk(self.upstream, response)
         except BaseException:
             response.close()
             raise
@@ -151,19 +163,24 @@ class OpenAICompatible:
         if key := self.upstream.api_key.get_secret_value():
             headers["Authorization"] = f"Bearer {key}"
         try:
-            async with asyncio.timeout(timeouts.first_byte_s):
-                return await self._session.request(
-                    method,
-                    self.upstream.base_url + path,
-                    data=_payload(data),
-                    headers=headers,
-                    allow_redirects=False,  # a redirect would take the key and the conversation elsewhere
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
-                )
+            return await self._session.request(
+                method,
+                self.upstream.base_url + path,
+                data=_payload(data),
+                headers=headers,
+                allow_redirects=False,  # a redirect would take the key and the conversation elsewhere
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
+            )
         except aiohttp.ConnectionTimeoutError as error:
             raise UpstreamError(f"{self.name} could not be reached within {timeouts.connect_s:g} s") from error
-        except TimeoutError as error:
-            raise UpstreamError(f"{self.name} sent nothing for {timeouts.first_byte_s:g} s", status=504) from error
+        except aiohttp.ClientConnectionError:
+            raise  # the one kind that may be gone at the next attempt
+        except aiohttp.ClientResponseError as error:  # its text holds what came, headers too
+            raise UpstreamError(f"{self.name} does not answer in HTTP that can be read; check its URL") from error
+        except (aiohttp.ClientError, ValueError) as error:  # our own URL or key, which may be in the text
+            raise UpstreamError(
+                f"{self.name} cannot be asked ({type(error).__name__}); check its URL and {self.upstream.key_setting}"
+            ) from error
 
     async def _with_one_retry(self, attempt: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
         with contextlib.suppress(aiohttp.ClientConnectionError):
@@ -172,7 +189,7 @@ class OpenAICompatible:
         await asyncio.sleep(random.uniform(0, _MAX_JITTER_S))
         try:
             return await attempt()
-        except aiohttp.ClientError as error:
+        except aiohttp.ClientConnectionError as error:
             raise UpstreamError(f"{self.name} cannot be reached: {error or type(error).__name__}") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
@@ -210,8 +227,13 @@ async def _read_and_close(reply: UpstreamReply) -> bytes:
 async def _next_chunk(upstream: Upstream, response: aiohttp.ClientResponse, limit_s: float) -> bytes:
     try:
         async with asyncio.timeout(limit_s):
-            return await response.content.readany()
+            return await _any_chunk(upstream, response)
     except TimeoutError as error:
         raise UpstreamError(f"{upstream.name} fell silent for {limit_s:g} s", status=504) from error
+
+
+async def _any_chunk(upstream: Upstream, response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.readany()
     except aiohttp.ClientError as error:
         raise UpstreamError(f"{upstream.name} broke off its answer", status=502) from error
