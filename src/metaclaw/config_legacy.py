@@ -133,7 +133,10 @@ def close_default_host(given: dict[str, Given], file: str) -> list[str]:
     if host is None or (host.value, host.origin) != (_DEFAULT_HOST, file) or (token and token.value):
         return []
     given["proxy.host"] = Given(value="127.0.0.1", origin=file)
-    return [f"proxy.host: {_DEFAULT_HOST} lets other machines in, and no proxy.api_key is set: 127.0.0.1 is used"]
+    return [
+        f"proxy.host: {_DEFAULT_HOST} lets other machines in, and no proxy.api_key is set: 127.0.0.1 is used; "
+        "`metaclaw setup` makes a token and writes it so"
+    ]
 
 
 def _without_default_judge(given: dict[str, Given], warnings: list[str]) -> dict[str, Given]:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from metaclaw.config_file import read_settings
-from tests.cli.programs import METACLAW, environment, metaclaw
+from tests.cli.programs import METACLAW, ask, environment, metaclaw, started, upstream
 
 UPSTREAM = ("--api-base", "http://127.0.0.1:9/v1", "--api-key", "sk-1", "--model-id", "m")
 
@@ -45,7 +45,7 @@ rl: {enabled: true, model: Qwen/Qwen3-8B, tinker_api_key: tml-1,
 """
 
 
-def test_setup_on_a_home_of_the_reference_makes_it_start(tmp_path: Path):
+def test_setup_runs_on_a_home_of_the_reference(tmp_path: Path):
     """PITFALLS S1: neither `start` nor `setup` got past its open address; the new token must not open it either."""
     (tmp_path / "config.yaml").write_text(REFERENCE)
     done = metaclaw(tmp_path, "setup", "--yes")
@@ -58,11 +58,14 @@ def test_setup_on_a_home_of_the_reference_makes_it_start(tmp_path: Path):
     assert settings.proxy.api_key.get_secret_value()
 
 
-def test_setup_leads_a_home_of_the_reference_to_skills_only(tmp_path: Path):
-    (tmp_path / "config.yaml").write_text(REFERENCE)
-    assert metaclaw(tmp_path, "setup", "--yes", "--mode", "skills_only").returncode == 0
-    settings, _ = read_settings(tmp_path, {})
-    assert (settings.mode, settings.proxy.host, settings.llm.model_id) == ("skills_only", "127.0.0.1", "m")
+def test_a_home_of_the_reference_starts_after_setup_and_answers(tmp_path: Path):
+    with upstream() as url:
+        (tmp_path / "config.yaml").write_text(REFERENCE.replace("http://127.0.0.1:9/v1", url).replace("30000", "0"))
+        done = metaclaw(tmp_path, "start", "--mode", "skills_only")
+        assert (done.returncode, "run `metaclaw setup`" in done.stderr) == (2, True)
+        assert metaclaw(tmp_path, "setup", "--yes", "--mode", "skills_only").returncode == 0
+        with started(tmp_path):
+            assert ask(tmp_path) == "hello from upstream"
 
 
 def test_setup_asks_for_what_a_mode_cannot_do_without(tmp_path: Path):

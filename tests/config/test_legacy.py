@@ -140,7 +140,7 @@ def test_the_old_open_bind_without_a_key_is_loopback(tmp_path: Path, key: str):
     """PITFALLS S1: every file of the reference says 0.0.0.0, and it did not start here."""
     settings, warnings = load(tmp_path, f"proxy: {{host: 0.0.0.0{key}}}\n")
     assert settings.proxy.host == "127.0.0.1"
-    assert warnings == ["proxy.host: 0.0.0.0 lets other machines in, and no proxy.api_key is set: 127.0.0.1 is used"]
+    assert [line.startswith("proxy.host: 0.0.0.0 lets other machines in") for line in warnings] == [True]
     set_value(tmp_path, "proxy.port", "1")  # and such a file can be edited
 
 
