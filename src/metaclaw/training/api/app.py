@@ -149,7 +149,7 @@ def _assemble(
     checkpoints = CheckpointStore(
         root=deps.data_dir / "checkpoints", registry=registry, models=models, engine=engine, clock=deps.clock
     )
-    sampling = Sampling(sampler, Adapters(sampler), checkpoints, deps.base, max_open=deps.max_open_samples)
+    sampling = Sampling(sampler, Adapters(sampler, tasks), checkpoints, deps.base, max_open=deps.max_open_samples)
     openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
     return _Parts(
         clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,
