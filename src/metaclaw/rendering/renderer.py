@@ -1,20 +1,23 @@
 """Messages to tokens, and tokens back to what they are: the model family's own chat template, nothing else.
 
 Owns rendering and the kinds of answer tokens; refuses to know sampling and HTTP. Invariant: the same messages,
-tools and ``digest`` give the same tokens.
+tools and ``digest`` give the same tokens, and no text of a message ever becomes a special token: those are the
+template's alone, or any web page could write a system turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 
-from metaclaw.errors import InvalidRequestError
+from metaclaw.errors import ContextLengthError, InvalidRequestError
 from metaclaw.rendering.detokenizer import Detokenizer
 from metaclaw.rendering.messages import template_messages
+from metaclaw.rendering.special_text import SpecialTextGuard
 from metaclaw.rendering.tokenizer import Tokenizer, digest_of, load_tokenizer
 
 Span = tuple[Literal["text", "end"], int, int]  # kind and the half-open range of tokens
@@ -26,22 +29,44 @@ class Renderer:
     def __init__(self, tokenizer: Tokenizer, digest: str) -> None:
         self.tokenizer = tokenizer
         self.digest = digest
+        self._guard = SpecialTextGuard(
+            token.content for token in tokenizer.added_tokens_decoder.values() if token.special
+        )
 
-    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+    @cached_property
+    def longest_token(self) -> int:
+        """The most characters that one token can stand for (a byte-level symbol is never longer than its bytes)."""
+        return max(map(len, self.tokenizer.get_vocab()))
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        max_tokens: int | None = None,
+    ) -> list[int]:
         """The prompt that asks for the next assistant message. Raises ``InvalidRequestError``.
 
-        Templates run in the jinja2 sandbox of transformers. Special tokens written out in a message become the
-        special tokens, as in every implementation of these templates.
+        Text that ``max_tokens`` tokens could never hold is a ``ContextLengthError`` before it is tokenised.
+        Templates run in the jinja2 sandbox of transformers. Special tokens written out in a message stay text.
         """
         if not self.tokenizer.chat_template:
             raise InvalidRequestError("this model has no chat template; send token ids to the Tinker API instead")
+        guarded, cut = self._guard.guard({"messages": template_messages(messages), "tools": list(tools)})
         try:
             text = self.tokenizer.apply_chat_template(
-                template_messages(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
+                guarded["messages"], tools=guarded["tools"] or None, add_generation_prompt=True, tokenize=False
             )
         except (TemplateError, TypeError) as error:  # TypeError: a template that adds None to text
             raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        if max_tokens is not None and len(text) > max_tokens * self.longest_token:
+            raise ContextLengthError(
+                f"the prompt has {len(text)} characters; this model reads at most {max_tokens} tokens, the answer "
+                "included",
+                param="messages",
+            )
+        pieces = text.split(cut) if cut else [text]
+        return [token for piece in pieces for token in self.tokenizer.encode(piece, add_special_tokens=False)]
 
     def spans(self, tokens: Sequence[int], end_tokens: Collection[int]) -> list[Span]:
         """``tokens`` of an answer cut into text and the token that ended it. Thinking and calls are text for now."""

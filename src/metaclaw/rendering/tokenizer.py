@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,13 @@ _DIGESTED = (
 )  # fmt: skip
 
 
+class AddedToken(Protocol):
+    """A token that is found in text before the model's own splitting."""
+
+    content: str
+    special: bool
+
+
 class Tokenizer(Protocol):
     """The slice of a transformers tokenizer that this room uses."""
 
@@ -30,6 +37,10 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
     def convert_ids_to_tokens(self, ids: int) -> str | None: ...
+    def get_vocab(self) -> dict[str, int]: ...
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, AddedToken]: ...
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
