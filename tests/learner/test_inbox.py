@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from metaclaw.learner.inbox import Inbox, RetryPolicy
 from tests.learner.recording import Said, policy_sample, record
 
 pytestmark = pytest.mark.anyio
+
+MAX_AGE_S = 1.2e6
 
 
 @dataclass
@@ -27,15 +30,16 @@ class World:
     def inbox(self, *, needs_followup: bool = True) -> Inbox:
         return Inbox(
             turns_db=self.turns_db, journal=self.learning, needs_followup=needs_followup, idle_s=300,
-            retry=RetryPolicy(max_attempts=2, first_s=30), clock=lambda: self.now,
+            retry=RetryPolicy(max_attempts=2, first_s=30, max_age_s=MAX_AGE_S), clock=lambda: self.now,
         )  # fmt: skip
 
 
 @pytest.fixture
 async def world(tmp_path):
-    with LearningJournal.open(tmp_path / "learning.db", clock=lambda: 0.0) as learning:
+    with LearningJournal.open(tmp_path / "learning.db", clock=lambda: world.now) as learning:
         async with TurnJournal(tmp_path / "turns.db") as turns:
-            yield World(tmp_path / "turns.db", turns, learning)
+            world = World(tmp_path / "turns.db", turns, learning)
+            yield world
 
 
 def ids(inbox: Inbox, limit: int = 10) -> list[str]:
@@ -106,6 +110,33 @@ async def test_a_verdict_settles_and_a_failure_is_tried_again_later_until_the_ca
     world.learning.record_failure(exchange="y", agent="main", judge="t", detail={"error": "down"})
     world.now = 1e6
     assert ids(inbox) == ids(world.inbox(needs_followup=False)) == []
+
+
+async def test_an_outage_of_the_judge_uses_up_no_attempts_until_the_exchange_is_too_old_to_train_on(world):
+    """Eight minutes without the judge discarded everything said in them for good."""
+    await record(world.turns, Said(turn="a", exchange="x"))
+    inbox = world.inbox(needs_followup=False)
+    for pause in itertools.chain((30, 60, 120, 240, 480, 960, 1920), itertools.repeat(3600)):
+        if world.now > MAX_AGE_S:
+            break
+        assert ids(inbox) == ["x"]
+        world.learning.record_failure(exchange="x", agent="main", judge="t", detail={"error": "down"}, is_outage=True)
+        world.now += pause - 1
+        assert ids(inbox) == []
+        world.now += 1
+    assert ids(inbox) == ids(world.inbox(needs_followup=False)) == []
+
+
+async def test_after_an_outage_a_judge_that_answers_nonsense_still_has_its_own_attempts(world):
+    await record(world.turns, Said(turn="a", exchange="x"))
+    inbox = world.inbox(needs_followup=False)
+    for is_outage in (True, True, True, False, True):
+        world.learning.record_failure(exchange="x", agent="main", judge="t", detail={}, is_outage=is_outage)
+        world.now += 3600.0
+        assert ids(inbox) == ["x"]
+    world.learning.record_failure(exchange="x", agent="main", judge="t", detail={})
+    world.now += 3600.0
+    assert ids(inbox) == []
 
 
 async def test_no_opinion_is_not_asked_again(world):

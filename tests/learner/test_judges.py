@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.config import JudgeSettings
-from metaclaw.errors import ConfigError, JudgeError
-from metaclaw.learner.judges.judge import Exchange
+from metaclaw.errors import ConfigError, JudgeError, UpstreamError
+from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError
 from metaclaw.learner.judges.llm import decide, question, read_score
 from metaclaw.learner.judges.loading import load_judge
 from metaclaw.learner.judges.verifier import load_verifier
@@ -19,6 +19,8 @@ from metaclaw.upstreams.session import new_session
 from tests.fakes.judge_llm import judge_model
 
 pytestmark = pytest.mark.anyio
+
+AWAY = UpstreamError("the judge cannot be reached")
 
 
 def exchange(prompt: str = "half", answer: str = "hi", **changes) -> Exchange:
@@ -117,11 +119,36 @@ async def test_votes_are_asked_for_in_parallel_with_the_settings():
     }
 
 
-@pytest.mark.parametrize("reply", [401, "no score here", "Score: 1, I think"])
+@pytest.mark.parametrize("reply", [400, 413, "no score here", "Score: 1, I think"])
 async def test_votes_that_fail_are_no_verdict(reply):
     async with judge_model(lambda body: reply) as model:
-        with pytest.raises(JudgeError, match="0 of 3"):
+        with pytest.raises(JudgeError, match="0 of 3") as raised:
             await ask(model)
+    assert not isinstance(raised.value, JudgeUnavailableError)
+
+
+@pytest.mark.parametrize("reply", [401, 404, 429, 500, 503])
+async def test_a_judge_that_cannot_be_asked_is_told_from_one_that_answers_nonsense(reply):
+    async with judge_model(lambda body: reply) as model:
+        with pytest.raises(JudgeUnavailableError, match="0 of 3"):
+            await ask(model)
+    with pytest.raises(JudgeUnavailableError, match="0 of 3"):
+        await ask(model)  # its server has ended
+
+
+@pytest.mark.parametrize(
+    ("votes", "error"),
+    [
+        ([AWAY, "nonsense", "nonsense"], JudgeError),  # two that make no sense decide it, whatever the third had said
+        ([AWAY, AWAY, "nonsense"], JudgeUnavailableError),
+        ([AWAY, 1.0, -1.0], JudgeUnavailableError),
+        (["nonsense", 1.0, -1.0], JudgeError),
+    ],
+)
+def test_an_outage_counts_where_it_could_have_made_the_difference(votes, error):
+    with pytest.raises(JudgeError) as raised:
+        decide(votes)
+    assert type(raised.value) is error
 
 
 async def test_a_score_inside_the_judged_text_never_counts():

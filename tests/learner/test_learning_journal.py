@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,23 @@ def test_a_score_that_json_cannot_say_leaves_no_trace(path):
             )
         assert journal.judgements(["x"]) == {}
         assert journal.pending("main") == []
+
+
+def test_a_journal_of_the_first_schema_is_migrated_with_all_that_is_in_it(path):
+    script = resources.files("metaclaw.journal").joinpath("migrations/learning_0001.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(script)
+        old.executescript("""
+            INSERT INTO judgements VALUES ('x-a', 'main', 'failed', NULL, 'test', '{}', 4, 1.0);
+            INSERT INTO updates (id, agent, parent, state, started_at) VALUES (1, 'main', 0, 'committed', 1.0);
+            INSERT INTO versions VALUES ('main', 1, 0, 1, 'tiny', 'tinker://m/weights/1', 'tinker://m/s/1', 2.0);
+            PRAGMA user_version = 1;
+        """)
+    with LearningJournal.open(path) as journal:
+        judgement = journal.judgements(["x-a"])["x-a"]
+        assert (judgement.attempts, judgement.outages) == (4, 0)
+        (version,) = journal.versions("main")
+        assert (version.state_path, version.deleted_at) == ("tinker://m/weights/1", None)
 
 
 class LearningLife(RuleBasedStateMachine):

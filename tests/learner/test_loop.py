@@ -12,7 +12,7 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.inbox import Inbox, RetryPolicy
-from metaclaw.learner.judges.judge import Exchange, Verdict
+from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
 from metaclaw.learner.loop import Learner, Pace
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 from tests.learner.recording import Said, record
@@ -27,6 +27,7 @@ class ScriptedJudge:
     name: str = "scripted"
     needs_followup: bool = False
     is_broken: bool = False
+    is_away: bool = False
     score: float | None = 1.0
     now: int = 0
     most_at_once: int = 0
@@ -40,6 +41,8 @@ class ScriptedJudge:
         self.seen.append(exchange.id)
         if self.is_broken:
             raise JudgeError("broken")
+        if self.is_away:
+            raise JudgeUnavailableError("away")
         return Verdict(score=self.score, detail={"by": "script"})
 
 
@@ -111,6 +114,19 @@ async def test_a_judge_that_never_works_is_given_up_after_its_attempts(world):
         await world.learner.judge_due()
     assert len(world.judge.seen) == 3
     assert world.journal.pending("main") == []
+
+
+async def test_a_judge_that_was_away_for_a_day_judges_what_was_said_meanwhile(world):
+    """PITFALLS R9: what a judge that failed did not score was lost."""
+    await record(world.turns, Said(turn="a", exchange="x"))
+    world.judge.is_away = True
+    for hour in range(24):
+        world.time[0] = hour * 3600.0
+        await world.learner.judge_due()
+    assert len(world.judge.seen) > 20
+    world.judge.is_away, world.time[0] = False, 25 * 3600.0
+    assert await world.learner.judge_due()
+    assert [sample.turn for sample in world.journal.pending("main")] == ["a"]
 
 
 async def test_no_opinion_is_no_reward_and_not_asked_again(world):

@@ -101,10 +101,15 @@ class LearningJournal:
                 [(s.turn, s.exchange, s.agent, s.version, s.reward, s.sampled_at, self._clock()) for s in samples],
             )
 
-    def record_failure(self, *, exchange: str, agent: str, judge: str, detail: JsonObject) -> int:
+    def record_failure(
+        self, *, exchange: str, agent: str, judge: str, detail: JsonObject, is_outage: bool = False
+    ) -> int:
         """Record that a judge failed: no score, and so no sample. Return the number of attempts so far."""
         with self._write() as db:
-            return self._judge(db, exchange, agent, "failed", None, judge, detail)
+            attempts = self._judge(db, exchange, agent, "failed", None, judge, detail)
+            if is_outage:
+                db.execute("UPDATE judgements SET outages = outages + 1 WHERE exchange = ?", (exchange,))
+        return attempts
 
     # Samples and updates
 
@@ -171,7 +176,11 @@ class LearningJournal:
             if self._serving(db, agent) != parent:
                 raise ConflictError(f"{agent!r} was set to another version while update {update_id} ran")
             db.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                """
+                INSERT INTO versions
+                    (agent, version, parent, update_id, base_model, state_path, sampler_path, created_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                """,
                 (agent, number, parent, update_id, version.base_model, version.state_path, version.sampler_path, now),
             )
             db.execute(

@@ -19,7 +19,10 @@ BASE_VERSION = 0  # the base model without an adapter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict on an exchange. ``score`` is ``None`` exactly when ``state`` is ``failed``."""
+    """The verdict on an exchange. ``score`` is ``None`` exactly when ``state`` is ``failed``.
+
+    ``outages`` are those of its ``attempts`` that reached no judge.
+    """
 
     exchange: str
     agent: str
@@ -28,6 +31,7 @@ class Judgement:
     judge: str
     detail: JsonObject
     attempts: int
+    outages: int
     judged_at: float
 
 
@@ -62,7 +66,7 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A committed version of an agent's policy."""
+    """A committed version of an agent's policy. Since ``deleted_at`` its weights are gone."""
 
     agent: str
     version: int
@@ -72,6 +76,7 @@ class Version:
     state_path: str
     sampler_path: str
     created_at: float
+    deleted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from metaclaw.config_file import parse_settings
 from metaclaw.errors import MetaClawError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.extras import load_updater, torch_kept_out
-from metaclaw.learner.inbox import Inbox
+from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.judges.loading import load_judge
 from metaclaw.learner.loop import Learner
 from metaclaw.learner.threads import call_in_thread
@@ -68,6 +68,7 @@ async def _learn(settings: Settings) -> None:
                 journal=journal,
                 needs_followup=judge.needs_followup,
                 idle_s=settings.rl.judge.idle_s,
+                retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
             )
             with torch_kept_out():
                 updater = load_updater(settings, journal)

@@ -22,23 +22,27 @@ from metaclaw.learner.judges.judge import Exchange
 _log = logging.getLogger(__name__)
 
 _PAGE = 100
+_MAX_DOUBLINGS = 30  # days of outages would overflow a float
 _CALLING = ("tool_calls", "tool_use", "function_call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a judge that failed is asked again."""
+    """How often a judge that failed is asked again: answers of no use are counted, outages only slow it down."""
 
     max_attempts: int = 5
     first_s: float = 30.0
     longest_s: float = 3600.0
+    max_age_s: float = 7 * 86_400.0  # an older exchange could not be trained on any more
 
-    def is_over(self, judgement: Judgement) -> bool:
+    def is_over(self, judgement: Judgement, age_s: float) -> bool:
         """Whether the exchange stays without a verdict for good."""
-        return judgement.attempts >= self.max_attempts or bool(judgement.detail.get("no_opinion"))
+        num_answers = judgement.attempts - judgement.outages
+        return num_answers >= self.max_attempts or age_s > self.max_age_s or bool(judgement.detail.get("no_opinion"))
 
     def retry_at(self, judgement: Judgement) -> float:
-        return judgement.judged_at + min(self.longest_s, self.first_s * 2 ** (judgement.attempts - 1))
+        doublings = min(judgement.attempts - 1, _MAX_DOUBLINGS)
+        return judgement.judged_at + min(self.longest_s, self.first_s * 2**doublings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,7 @@ class Inbox:
         with TurnReader.open(self._turns_db) as reader:
             for recorded, judgement in self._scan(reader):
                 due = None
-                if not self._is_settled(judgement):
+                if not self._is_settled(recorded, judgement):
                     due = self._due(reader, recorded, judgement)
                     all_settled = all_settled and due == _NOTHING_TO_LEARN
                 if isinstance(due, DueExchange):
@@ -122,8 +126,11 @@ class Inbox:
                 yield exchange, judgements.get(exchange.id)
             after = page[-1].turns[-1].seq
 
-    def _is_settled(self, judgement: Judgement | None) -> bool:
-        return judgement is not None and (judgement.state == "judged" or self._retry.is_over(judgement))
+    def _is_settled(self, recorded: RecordedExchange, judgement: Judgement | None) -> bool:
+        if judgement is None:
+            return False
+        age_s = self._clock() - recorded.turns[-1].opened_at
+        return judgement.state == "judged" or self._retry.is_over(judgement, age_s)
 
     def _due(
         self, reader: TurnReader, recorded: RecordedExchange, judgement: Judgement | None

@@ -17,7 +17,7 @@ from metaclaw.errors import BackendError, ConflictError, JudgeError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Version
 from metaclaw.learner.inbox import DueExchange, Inbox
-from metaclaw.learner.judges.judge import Judge
+from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError
 from metaclaw.learner.outcomes import Outcome, Waiting
 
 _log = logging.getLogger(__name__)
@@ -101,10 +101,11 @@ class Learner:
             try:
                 verdict = await self._judge.judge(exchange)
             except JudgeError as error:
-                await self._record_failure(due, {"error": str(error)})
+                is_outage = isinstance(error, JudgeUnavailableError)
+                await self._record_failure(due, {"error": str(error)}, is_outage=is_outage)
                 return
         if verdict.score is None:
-            await self._record_failure(due, {"no_opinion": True, **verdict.detail})
+            await self._record_failure(due, {"no_opinion": True, **verdict.detail}, is_outage=False)
             return
         score, detail = verdict.score, {**verdict.detail, "excluded": dict(due.excluded)}
 
@@ -120,10 +121,14 @@ class Learner:
 
         await asyncio.to_thread(record)
 
-    async def _record_failure(self, due: DueExchange, detail: dict[str, object]) -> None:
+    async def _record_failure(self, due: DueExchange, detail: dict[str, object], *, is_outage: bool) -> None:
         def record() -> int:
             return self._journal.record_failure(
-                exchange=due.exchange.id, agent=due.exchange.agent, judge=self._judge.name, detail=detail
+                exchange=due.exchange.id,
+                agent=due.exchange.agent,
+                judge=self._judge.name,
+                detail=detail,
+                is_outage=is_outage,
             )
 
         attempts = await asyncio.to_thread(record)

@@ -13,6 +13,12 @@ from typing import Any, Protocol
 from metaclaw.errors import JudgeError
 
 
+class JudgeUnavailableError(JudgeError):
+    """The judge could not be asked, whatever the exchange: it is down, overloaded, or not ours to use."""
+
+    code = "judge_unavailable"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """A human message and all that the agent made of it.
@@ -51,7 +57,7 @@ class Judge(Protocol):
     def needs_followup(self) -> bool: ...
 
     async def judge(self, exchange: Exchange) -> Verdict:
-        """Score one exchange; raises ``JudgeError`` when that fails."""
+        """Score one exchange; raises ``JudgeError`` when that fails, ``JudgeUnavailableError`` when nobody is there."""
         ...
 
 

@@ -16,13 +16,14 @@ from typing import Any, Protocol
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
-from metaclaw.learner.judges.judge import Exchange, Verdict
+from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
 
 _LAST_LINE = re.compile(r"Score:[ \t]*([+-]?[01])")
 _SCORES = {"-1": -1.0, "0": 0.0, "+0": 0.0, "-0": 0.0, "1": 1.0, "+1": 1.0}
 _MAX_STEPS = 12
 _MAX_STEP_CHARS = 2_000
 _MAX_TEXT_CHARS = 12_000
+_REFUSES_THIS_REQUEST = (400, 413, 422)  # any other failure would meet another exchange just the same
 
 _TASK = """\
 You judge one exchange between a human and an AI agent: how well did the agent do what the human asked?
@@ -53,6 +54,10 @@ class Completer(Protocol):
     ) -> str: ...
 
 
+# A score, why this vote does not count, or the outage that kept it from being cast.
+Vote = float | str | UpstreamError
+
+
 class LlmJudge:
     """Asks a model ``votes`` times at once. It waits for the human's next message, which says more than the answer."""
 
@@ -69,8 +74,7 @@ class LlmJudge:
         votes = await asyncio.gather(*(self._vote(messages) for _ in range(self._settings.votes)))
         return decide(votes)
 
-    async def _vote(self, messages: Sequence[dict[str, Any]]) -> float | str:
-        """A score, or why this vote does not count."""
+    async def _vote(self, messages: Sequence[dict[str, Any]]) -> Vote:
         try:
             answer = await self._upstream.complete(
                 messages,
@@ -80,7 +84,7 @@ class LlmJudge:
                 timeout_s=self._settings.timeout_s,
             )
         except UpstreamError as error:
-            return str(error)
+            return str(error) if error.status in _REFUSES_THIS_REQUEST else error
         score = read_score(answer)
         return "the answer did not end with a score" if score is None else score
 
@@ -107,15 +111,20 @@ def read_score(vote: str) -> float | None:
     return _SCORES[match[1]] if match else None
 
 
-def decide(votes: Sequence[float | str]) -> Verdict:
-    """The majority of the valid votes; raises ``JudgeError`` on a tie or when not even half of the votes are valid."""
+def decide(votes: Sequence[Vote]) -> Verdict:
+    """The majority of the valid votes; raises ``JudgeError`` on a tie or when not even half of the votes are valid.
+
+    It is a ``JudgeUnavailableError`` where the votes that an outage swallowed could have made the difference.
+    """
     valid = [vote for vote in votes if isinstance(vote, float)]
-    problems = [vote for vote in votes if isinstance(vote, str)]
+    outages = [vote for vote in votes if isinstance(vote, UpstreamError)]
+    problems = [str(vote) for vote in votes if not isinstance(vote, float)]
     if 2 * len(valid) <= len(votes):
-        raise JudgeError(f"only {len(valid)} of {len(votes)} votes are valid: {problems[0]}")
+        error = JudgeUnavailableError if outages and 2 * (len(valid) + len(outages)) > len(votes) else JudgeError
+        raise error(f"only {len(valid)} of {len(votes)} votes are valid: {problems[0]}")
     (best, count), *others = Counter(valid).most_common()
     if others and others[0][1] == count:
-        raise JudgeError(f"the votes are tied: {valid}")
+        raise (JudgeUnavailableError if outages else JudgeError)(f"the votes are tied: {valid}")
     return Verdict(score=best, detail={"votes": valid, "invalid": problems})
 
 
