@@ -124,10 +124,12 @@ async def test_the_limit_for_the_first_byte_is_one_for_headers_body_and_retry() 
             writer.close()
             return
         writer.write(PLAIN.removesuffix(b"{}"))
-        await asyncio.sleep(5)
+        await reader.read()  # until our side has given up
         writer.close()
+        is_left.set()
 
     attempts: list[asyncio.StreamWriter] = []
+    is_left = asyncio.Event()
     server = await asyncio.start_server(hang_up_late_then_send_headers_only, "127.0.0.1", 0)
     loop = asyncio.get_running_loop()
     async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", first_byte_s=1.0) as upstream:
@@ -135,6 +137,7 @@ async def test_the_limit_for_the_first_byte_is_one_for_headers_body_and_retry() 
         with pytest.raises(UpstreamError, match="sent nothing for 1 s"):
             await upstream.chat(BODY)
         took_s = loop.time() - began
+        await is_left.wait()
     server.close()
     assert len(attempts) == 2
     assert 0.9 < took_s < 1.25

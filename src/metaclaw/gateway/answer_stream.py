@@ -1,12 +1,14 @@
 """A streamed answer on its way to the client.
 
 Owns passing events on as they come, taking the policy record out, and folding them for the journal; refuses to know
-where they come from. Invariant: an event is passed on before it is understood, its bytes unchanged unless it holds
+where they come from. Invariant: an event is passed on as soon as it is understood, its bytes unchanged unless it holds
 the policy record; and the turn is closed however the stream ends, before the client sees its end.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 
@@ -21,6 +23,7 @@ from metaclaw.upstreams.openai_compatible import UpstreamReply
 
 CUT = "the client left, or the gateway stopped, before the answer was complete"
 _POLICY_RECORD = b'"policy_record"'
+_REST_S = 1.0  # what follows a finish reason is ready: usage, the policy record
 
 
 class AnswerStream:
@@ -36,14 +39,12 @@ class AnswerStream:
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         try:
             async for chunk in self._reply.chunks():
-                events = self._parser.feed(chunk)
-                if events and events[-1].data == DONE:
+                events = self._understood(self._parser.feed(chunk))
+                if _has_end(events):
                     break
                 yield self._passed(events)
-                self._understand(events)
             else:
-                events = self._parser.finish()
-            self._understand(events)
+                events = self._understood(self._parser.finish())
             if not self._assembler.is_done and self._assembler.error is None:
                 raise UpstreamError("the model's answer ended in the middle", status=502)
         except UpstreamError as error:
@@ -57,8 +58,24 @@ class AnswerStream:
 
     async def aclose(self) -> None:
         """Cut the upstream off if it still talks, and close the turn if nothing else did."""
-        self._reply.close()
-        await self._record.close("cut", self._assembler.answer(), status=200, error=CUT)
+        try:
+            # Some clients stop reading at the finish reason: they have their answer, and the turn is complete.
+            if self._assembler.is_done and not self._record.is_closed:
+                await self._read_rest()
+        finally:
+            self._reply.close()
+            if self._assembler.is_done:
+                await self._close_complete()
+            else:
+                await self._record.close("cut", self._assembler.answer(), status=200, error=CUT)
+
+    async def _read_rest(self) -> None:
+        with contextlib.suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(_REST_S), contextlib.aclosing(self._reply.chunks()) as chunks:
+                async for chunk in chunks:
+                    if _has_end(self._understood(self._parser.feed(chunk))):
+                        return
+                self._understood(self._parser.finish())
 
     async def _close_complete(self) -> None:
         error = self._assembler.error
@@ -74,9 +91,14 @@ class AnswerStream:
             return b"".join(event.raw for event in events)
         return b"".join(_without_policy_record(event) for event in events)
 
-    def _understand(self, events: list[SseEvent]) -> None:
+    def _understood(self, events: list[SseEvent]) -> list[SseEvent]:
         for event in events:
             self._assembler.add_event(event)
+        return events
+
+
+def _has_end(events: list[SseEvent]) -> bool:
+    return any(event.data == DONE for event in events)
 
 
 def _without_policy_record(event: SseEvent) -> bytes:

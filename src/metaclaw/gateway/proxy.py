@@ -6,6 +6,7 @@ are stored. Invariant: every turn that was opened is closed, whoever goes first:
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 
@@ -48,15 +49,12 @@ class Proxy:
     async def respond(self, incoming: Incoming) -> Response:
         """Answer one request."""
         recalled = await self._recall(incoming)
-        record = await self._recorder.open(
-            incoming.turn_id,
-            incoming.request,
-            incoming.caller,
-            upstream=self._router.upstream_name,
-            recalled=recalled.names,
-        )
+        record = self._recorder.begin(incoming.turn_id)
         headers = {"X-MetaClaw-Turn": incoming.turn_id, "X-MetaClaw-Recalled": str(len(recalled.names))}
         try:
+            await record.open(
+                incoming.request, incoming.caller, upstream=self._router.upstream_name, recalled=recalled.names
+            )
             return await self._answer(incoming, recalled.messages, record, headers)
         except UpstreamError as error:
             answer = error_answer(error, "openai")
@@ -67,8 +65,11 @@ class Proxy:
         except ClientLeftError:
             await record.close("cut", status=_CLIENT_CLOSED_REQUEST, error=CUT)
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
-        except BaseException:
+        except asyncio.CancelledError:
             await record.close("cut", error=CUT)
+            raise
+        except BaseException as error:  # a bug of ours, and no fault of the client's
+            await record.close("failed", error=f"{type(error).__name__} in the gateway; its log has the details")
             raise
 
     async def _recall(self, incoming: Incoming) -> Recalled:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from metaclaw.chat.messages import canonical_json, freeze
 from metaclaw.chat.openai_chat import DIALECT, ChatAnswer, ChatRequest
@@ -31,33 +32,10 @@ class Recorder:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
-    async def open(
-        self, turn_id: str, request: ChatRequest, caller: Caller, *, upstream: str, recalled: tuple[str, ...]
-    ) -> TurnRecord:
-        """Record that a turn begins."""
-
-        async def work() -> None:
-            await self.journal.open_turn(
-                NewTurn(
-                    id=turn_id,
-                    agent=caller.agent,
-                    session=caller.session,
-                    exchange=caller.exchange_key + turn_id.removeprefix("turn-")[:12],
-                    continues=caller.continues,
-                    kind=caller.kind,
-                    dialect=DIALECT,
-                    model=request.model,
-                    upstream=upstream,
-                    request=canonical_json(request.without_messages()),
-                    messages=tuple(freeze(message) for message in request.messages),
-                    recalled=recalled,
-                    opened_at=self.clock(),
-                )
-            )
-
+    def begin(self, turn_id: str) -> TurnRecord:
+        """The record of a turn; whoever has it must close it, whatever becomes of ``open``."""
         self._open_turns.add(turn_id)
         self._is_idle.clear()
-        await self.path.attempt(f"record the opening of {turn_id}", work, None)
         return TurnRecord(self, turn_id)
 
     def forget(self, turn_id: str) -> None:
@@ -81,7 +59,32 @@ class TurnRecord:
         self._first_byte_at: float | None = None
         self._upstream: str | None = None
         self._policy: PolicyChoice | None = None
-        self._is_closed = False
+        self.is_closed = False
+
+    async def open(self, request: ChatRequest, caller: Caller, *, upstream: str, recalled: tuple[str, ...]) -> None:
+        """Record that the turn begins."""
+        recorder, turn_id = self._recorder, self.turn_id
+
+        async def work() -> None:
+            await recorder.journal.open_turn(
+                NewTurn(
+                    id=turn_id,
+                    agent=caller.agent,
+                    session=caller.session,
+                    exchange=caller.exchange_key + turn_id.removeprefix("turn-")[:12],
+                    continues=caller.continues,
+                    kind=caller.kind,
+                    dialect=DIALECT,
+                    model=request.model,
+                    upstream=upstream,
+                    request=canonical_json(request.without_messages()),
+                    messages=tuple(freeze(message) for message in request.messages),
+                    recalled=recalled,
+                    opened_at=recorder.clock(),
+                )
+            )
+
+        await recorder.path.attempt(f"record the opening of {turn_id}", work, None)
 
     def begin_answer(self, upstream: str, policy: PolicyChoice | None) -> None:
         """Note who answers, at the first byte of the answer."""
@@ -92,33 +95,39 @@ class TurnRecord:
         self, state: EndState, answer: ChatAnswer | None = None, *, status: int | None = None, error: str | None = None
     ) -> None:
         """Record how the turn ended, with what was sampled if the policy answered all of it."""
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         recorder = self._recorder
         sample = None if answer is None or state != "done" else await self._sample(answer)
 
-        async def work() -> None:
-            await recorder.journal.close_turn(
-                self.turn_id,
-                TurnEnd(
-                    state=state,
-                    closed_at=recorder.clock(),
-                    answer=freeze(answer.message) if answer and answer.message else None,
-                    finish_reason=answer.finish_reason if answer else None,
-                    status=status,
-                    error=error,
-                    usage=answer.usage if answer else None,
-                    first_byte_at=self._first_byte_at,
-                    upstream=self._upstream,
-                    sample=sample,
-                ),
+        def end() -> TurnEnd:
+            return TurnEnd(
+                state=state,
+                closed_at=recorder.clock(),
+                answer=freeze(answer.message) if answer and answer.message else None,
+                finish_reason=answer.finish_reason if answer else None,
+                status=status,
+                error=error,
+                usage=answer.usage if answer else None,
+                first_byte_at=self._first_byte_at,
+                upstream=self._upstream,
+                sample=sample,
             )
 
         try:
-            await recorder.path.attempt(f"record the end of {self.turn_id}", work, None)
+            if not await self._end(end) and sample is not None:
+                # A sample that the journal refuses must not take the answer with it.
+                await self._end(lambda: replace(end(), sample=None))
         finally:
             recorder.forget(self.turn_id)
+
+    async def _end(self, end: Callable[[], TurnEnd]) -> bool:
+        async def work() -> bool:
+            await self._recorder.journal.close_turn(self.turn_id, end())
+            return True
+
+        return await self._recorder.path.attempt(f"record the end of {self.turn_id}", work, False)
 
     async def _sample(self, answer: ChatAnswer) -> PolicySample | None:
         record, policy = answer.policy_record, self._policy

@@ -57,7 +57,7 @@ class UpstreamReply:
     def __init__(self, upstream: Upstream, response: aiohttp.ClientResponse, first: bytes) -> None:
         self._upstream = upstream
         self._response = response
-        self._first = first
+        self._first: bytes | None = first
 
     @property
     def status(self) -> int:
@@ -68,11 +68,16 @@ class UpstreamReply:
         return self._response.headers.get("Content-Type", "application/json")
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body as it comes. Raises ``UpstreamError`` when it breaks or falls silent."""
-        chunk = self._first
+        """The body as it comes; asked again, what has not come yet.
+
+        Raises ``UpstreamError`` when it breaks or falls silent.
+        """
+        chunk, self._first = self._first, None
+        if chunk is None:
+            chunk = await self._next()
         while chunk:
             yield chunk
-            chunk = await _next_chunk(self._upstream, self._response, self._upstream.timeouts.gap_s)
+            chunk = await self._next()
 
     async def read(self) -> bytes:
         """The whole body."""
@@ -84,6 +89,9 @@ class UpstreamReply:
             async with asyncio.timeout(_FINISH_S):
                 while await self._response.content.readany():
                     pass
+
+    async def _next(self) -> bytes:
+        return await _next_chunk(self._upstream, self._response, self._upstream.timeouts.gap_s)
 
     def close(self) -> None:
         """Give the connection back, or cut it when the answer is not complete: that cancels it at the upstream."""
