@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from array import array
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from metaclaw.config import Settings
 from metaclaw.journal.database import open_writer
 from metaclaw.journal.turns import PolicySample, TurnReader
-from tests.fakes.llm import BASE_MODEL, Answer, FakeLlm, fake_llm
+from tests.fakes.llm import BASE_MODEL, Answer, FakeLlm, fake_llm, policy_record
 from tests.gateway.running import RunningGateway, make_settings, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,11 @@ def _serve_version(home: Path, agent: str, version: int, path: str) -> None:
     learning.execute(
         "INSERT INTO updates (id, agent, parent, state, started_at) VALUES (?, ?, 0, 'committed', 0)", (version, agent)
     )
-    learning.execute("INSERT INTO versions VALUES (?, ?, 0, ?, 'base', 'state', ?, 0)", (agent, version, version, path))
+    learning.execute(
+        "INSERT INTO versions (agent, version, parent, update_id, base_model, state_path, sampler_path, created_at) "
+        "VALUES (?, ?, 0, ?, 'base', 'state', ?, 0)",
+        (agent, version, version, path),
+    )
     learning.execute("INSERT OR REPLACE INTO serving VALUES (?, ?, 0)", (agent, version))
     learning.close()
 
@@ -274,3 +279,76 @@ async def test_a_turn_that_was_cut_has_no_sample(tmp_path: Path) -> None:
         [turn] = await gateway.turns()
         assert await sample_of(gateway, turn.id) is None
     assert turn.state == "cut"
+
+
+@pytest.mark.parametrize("record_comes", [True, False])
+async def test_a_client_that_stops_at_the_finish_reason_has_a_complete_turn(tmp_path: Path, record_comes: bool) -> None:
+    async with fake_llm(lambda _: Answer(hold_after=7), api_key=KEY) as policy:
+        async with running_gateway(rl_settings(tmp_path, policy)) as gateway:
+            stream = await gateway.client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            async for chunk in stream:
+                if chunk.choices[0].finish_reason:
+                    break
+            await stream.close()
+            if record_comes:
+                await asyncio.sleep(0.1)
+                policy.go_on.set()
+            else:
+                await policy.was_left.wait()
+        [turn] = await gateway.turns()
+        sample = await sample_of(gateway, turn.id)
+    assert (turn.state, turn.error, turn.finish_reason) == ("done", None, "stop")
+    assert (sample is not None) == record_comes
+
+
+async def test_a_seed_that_the_journal_cannot_keep_costs_the_sample_not_the_answer(tmp_path: Path) -> None:
+    record = policy_record({"model": BASE_MODEL}) | {"seed": 2**63}
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}
+    answer = Answer(events=(chunk, {"id": "c", "choices": [], "policy_record": record}))
+    async with (
+        fake_llm(lambda _: answer, api_key=KEY) as policy,
+        running_gateway(rl_settings(tmp_path, policy)) as gateway,
+    ):
+        await ask(gateway, True)
+        [turn] = await gateway.turns()
+        assert await sample_of(gateway, turn.id) is None
+    assert (turn.state, turn.answer) == ("done", {"role": "assistant", "content": "hi"})
+
+
+async def test_a_sample_that_the_journal_refuses_does_not_leave_the_turn_open(tmp_path: Path) -> None:
+    async with fake_llm(api_key=KEY) as policy, running_gateway(rl_settings(tmp_path, policy)) as gateway:
+        await asyncio.to_thread(_refuse_samples, tmp_path / "turns.db")
+        await ask(gateway, True)
+        [turn] = await gateway.turns()
+        assert await sample_of(gateway, turn.id) is None
+        health = await (await gateway.http.get(f"{gateway.url}/healthz")).json()
+    assert (turn.state, turn.finish_reason) == ("done", "stop")
+    assert health["recording_failures"] == 1
+
+
+def _refuse_samples(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TRIGGER no_samples BEFORE INSERT ON samples BEGIN SELECT RAISE(FAIL, 'refused'); END")
+    db.commit()
+    db.close()
+
+
+def _drop_serving(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE serving")
+    db.close()
+
+
+async def test_a_learning_journal_that_breaks_meanwhile_leaves_the_turn_to_the_other_model(tmp_path: Path) -> None:
+    """The version is looked up a second time when the training server does not have the first one."""
+
+    def break_journal(_: dict[str, Any]) -> Answer:
+        _drop_serving(tmp_path / "learning.db")
+        return Answer(status=404, body=b'{"error": {"message": "no such model"}}')
+
+    await serve_version(tmp_path, "main", 1, V1)
+    async with fake_llm(break_journal, api_key=KEY) as policy, fake_llm() as llm:
+        async with running_gateway(rl_settings(tmp_path, policy, llm={"api_base": llm.url})) as gateway:
+            await ask(gateway)
+            [turn] = await gateway.turns()
+    assert (turn.state, turn.upstream) == ("done", "fake")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
+from metaclaw.chat.openai_chat import parse_request
+from metaclaw.gateway.answer_stream import CUT
+from metaclaw.gateway.app import open_deps
+from metaclaw.gateway.identify import Evidence, identify
+from metaclaw.gateway.proxy import Incoming
+from metaclaw.gateway.routing import Router
+
 from tests.fakes.llm import Answer, fake_llm
-from tests.gateway.running import make_settings, running_gateway
+from tests.gateway.running import make_settings, read_turns, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -200,3 +210,56 @@ async def test_connections_to_the_model_are_kept_open(tmp_path: Path) -> None:
             _ = [chunk async for chunk in stream]
     assert len(llm.requests) == 10
     assert len(llm.peers) == 1
+
+
+async def test_the_end_of_a_stream_is_seen_whatever_comes_with_it(tmp_path: Path) -> None:
+    """A keep-alive after ``[DONE]`` in one chunk hid the end, and a client that left then had a cut turn."""
+    said = {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]}
+    answer = Answer(events=(said, b"data: [DONE]\n\n: ping\n\n", b": ping\n\n"), hold_after=2)
+    async with (
+        fake_llm(lambda _: answer) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        gateway.post({"messages": HELLO, "stream": True}) as response,
+    ):
+        while b"[DONE]" not in (await response.content.readany()):
+            pass
+        [turn] = await gateway.turns()
+    assert (turn.state, turn.answer) == ("done", {"role": "assistant", "content": "hi"})
+
+
+async def test_a_handler_that_is_cancelled_while_its_turn_is_being_opened_leaves_no_open_turn(tmp_path: Path) -> None:
+    request = parse_request({"messages": HELLO})
+    evidence = Evidence(headers={}, path_agent=None, messages=request.messages)
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.Event().wait() or {}
+
+    incoming = Incoming(turn_id="turn-1", request=request, raw=b"", caller=identify(evidence), receive=receive)
+    async with open_deps(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", skills={"enabled": False})) as deps:
+        other = sqlite3.connect(tmp_path / "turns.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # the journal's own writer waits
+        responding = asyncio.create_task(deps.proxy.respond(incoming))
+        await asyncio.sleep(0.1)
+        responding.cancel()
+        await asyncio.sleep(0)
+        other.execute("COMMIT")
+        other.close()
+        with pytest.raises(asyncio.CancelledError):
+            await responding
+    [turn] = await asyncio.to_thread(read_turns, tmp_path)
+    assert (turn.id, turn.state) == ("turn-1", "cut")
+    assert turn.error == CUT
+
+
+async def test_a_bug_of_ours_is_a_failed_turn_not_a_client_that_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Router, "send", broken)
+    async with running_gateway(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1")) as gateway:
+        async with gateway.post({"messages": HELLO}) as response:
+            assert response.status == 500
+        [turn] = await gateway.turns()
+    assert (turn.state, turn.error) == ("failed", "ZeroDivisionError in the gateway; its log has the details")

@@ -141,8 +141,8 @@ def read_sample(record: Mapping[str, Any], choice: PolicyChoice) -> PolicySample
         logprobs_full=_array(record, "logprobs_full"),
         temperature=float(record["temperature"]),
         top_p=float(record["top_p"]),
-        top_k=int(record["top_k"]),
-        seed=record.get("seed"),
+        top_k=_stored_int(record["top_k"], "top_k"),
+        seed=None if record.get("seed") is None else _stored_int(record["seed"], "seed"),
         stop_reason=str(record["stop_reason"]),
         spans=tuple((str(kind), int(start), int(end)) for kind, start, end in record["spans"]),
         renderer=str(record["renderer"]),
@@ -152,6 +152,12 @@ def read_sample(record: Mapping[str, Any], choice: PolicyChoice) -> PolicySample
 
 def _array(record: Mapping[str, Any], name: str) -> bytes:
     return base64.b64decode(record[name], validate=True)
+
+
+def _stored_int(value: object, name: str) -> int:
+    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} {value!r:.40} is not a whole number of 64 bits, which is what the journal can keep")
+    return value
 
 
 def _untrainable(caller: Caller, request: ChatRequest, settings: RlSettings) -> str | None:

@@ -97,13 +97,16 @@ class Router:
         try:
             choice = await policy.choose(turn.caller, turn.request, now=turn.now)
         except JournalError as error:
-            raise UpstreamError(f"which policy serves cannot be read: {error}", status=503) from error
+            raise _unknown_policy(error) from error
         try:
             return await self._ask(policy, turn, choice)
         except UpstreamError as error:
             if error.status != 404:
                 raise
-            other = await policy.choose_again(choice, turn.caller, turn.request, now=turn.now)
+            try:
+                other = await policy.choose_again(choice, turn.caller, turn.request, now=turn.now)
+            except JournalError as unreadable:
+                raise _unknown_policy(unreadable) from unreadable
             if other is None:
                 raise
             _log.warning("%s is not on the training server; the session goes on with %s", choice.label, other.label)
@@ -117,6 +120,10 @@ class Router:
             policy=choice,
             sampling_note=sampling_note(turn.request, turn.caller),
         )
+
+
+def _unknown_policy(error: JournalError) -> UpstreamError:
+    return UpstreamError(f"which policy serves cannot be read: {error}", status=503)
 
 
 def _is_down(error: UpstreamError) -> bool:
