@@ -193,3 +193,12 @@ def test_telemetry_is_accepted_and_never_logged(http, capfd):
     """Protocol section 2: the SDK puts the caller's key into it."""
     http.post("/api/v1/telemetry", json={"events": [{"event_data": {"x-api-key": "tml-secret-of-a-user"}}]})
     assert "secret-of-a-user" not in "".join(capfd.readouterr())
+
+
+def test_a_finished_session_makes_no_models_any_more(http):
+    session_id = http.post("/api/v1/create_session", json={}).json()["session_id"]
+    http.post(f"/api/v1/sessions/{session_id}/finish")
+    body = {"session_id": session_id, "model_seq_id": 0, "base_model": "tiny-qwen3"}
+    answer = http.post("/api/v1/create_model", json=body)
+    assert answer.status_code == 400
+    assert "finished" in answer.json()["detail"]

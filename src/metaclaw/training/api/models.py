@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metaclaw.errors import EngineError, NotFoundError, UpstreamError
+from metaclaw.errors import EngineError, InvalidRequestError, NotFoundError, UpstreamError
 from metaclaw.training.api.background import Background
 from metaclaw.training.api.futures import Futures
-from metaclaw.training.api.jobs import Job, run_job
+from metaclaw.training.api.jobs import Job, failure, run_job
 from metaclaw.training.api.ordering import Lane
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.workers import Worker
@@ -79,24 +79,30 @@ class LiveModels:
             self._tasks.start(self._run_lane(model))
 
     async def make(self, model: LiveModel, command: CreateModel | LoadModel) -> dict[str, Any]:
-        """Create the model in the engine as it is now."""
+        """Create the model in the engine as it is now. Raises ``EngineError`` if its session ends meanwhile."""
         await self._engine.ready()
+        if not self._is_open(model):
+            raise await self._lost(model, model.ended)
         generation = self._engine.generation
         answer = await self._engine.call(command, generation=generation)
-        model.generation = generation
+        if not self._is_open(model):
+            # Whoever ended the session saw no generation to unload it from.
+            self._tasks.start(self._unload(model.model_id, generation))
+            raise await self._lost(model, model.ended)
+        model.generation, model.ended = generation, ""
         return answer
 
     async def call(self, model: LiveModel, command: EngineCommand) -> dict[str, Any]:
         """Run a command on a model that exists. Raises ``EngineError`` that names a checkpoint if it is lost."""
         if model.generation is None:
-            raise EngineError(await self._how_to_go_on(model, model.ended or "it could not be created"))
+            raise await self._lost(model, model.ended or "it could not be created")
         try:
             return await self._engine.call(command, generation=model.generation)
         except EngineError as error:
             if self._engine.state == "ready" and self._engine.generation == model.generation:
                 raise
             model.generation, model.ended = None, "the engine process that held it has ended"
-            raise EngineError(await self._how_to_go_on(model, model.ended)) from error
+            raise await self._lost(model, model.ended) from error
 
     def end_session(self, session_id: str, reason: str) -> None:
         """Unload the models of a session. Jobs that wait for them fail."""
@@ -112,7 +118,7 @@ class LiveModels:
         return {model.session_id for model in self._models.values()}
 
     async def _run_lane(self, model: LiveModel) -> None:
-        while model.model_id in self._models:
+        while self._is_open(model):
             submitted = model.lane.take()
             if submitted is None:
                 model.arrived.clear()
@@ -120,19 +126,26 @@ class LiveModels:
             else:
                 await run_job(self._futures, submitted.request_id, submitted.job)
         for submitted in model.lane.drain():
-            await run_job(self._futures, submitted.request_id, submitted.job)
+            lost = await self._lost(model, model.ended)
+            self._futures.finish(submitted.request_id, failure(str(lost), "server"))
+
+    def _is_open(self, model: LiveModel) -> bool:
+        # By identity: a later model of the same id is not this one.
+        return self._models.get(model.model_id) is model
 
     async def _unload(self, model_id: str, generation: int) -> None:
         try:
             await self._engine.call(UnloadModel(model_id=model_id), generation=generation)
         except (EngineError, UpstreamError):
             return  # the process has ended, and the model with it
+        except InvalidRequestError:
+            return  # it was unloaded before
 
-    async def _how_to_go_on(self, model: LiveModel, why: str) -> str:
+    async def _lost(self, model: LiveModel, why: str) -> EngineError:
         saved, _ = await self._registry.checkpoints.latest(model_id=model.model_id, kind="weights", limit=1)
         advice = (
             f"resume from its last saved state {saved[0].path}"
             if saved
             else "no state of it was saved; start a new model"
         )
-        return f"model {model.model_id} is lost: {why}. {advice[0].upper()}{advice[1:]}."
+        return EngineError(f"model {model.model_id} is lost: {why}. {advice[0].upper()}{advice[1:]}.")

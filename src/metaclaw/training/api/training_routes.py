@@ -180,7 +180,9 @@ class TrainingRoutes:
         return wire.Submitted(request_id=request_id, model_id=model_id)
 
     async def _open(self, session_id: str, model_seq_id: int) -> str:
-        await self.registry.sessions.get(session_id)
+        session = await self.registry.sessions.get(session_id)
+        if session.finished_at is not None:
+            raise InvalidRequestError(f"session {session_id} was finished by its client; make a new one")
         # The SDK computes this id itself when it makes a model by loading one.
         model_id = f"{session_id}:train:{model_seq_id}"
         self.models.open(model_id, session_id)

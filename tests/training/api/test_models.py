@@ -1,0 +1,98 @@
+"""Sessions that end while their models are being made, against a real engine process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+
+import pytest
+
+from metaclaw.errors import NotFoundError
+from metaclaw.training.api.background import background
+from metaclaw.training.api.database import open_database
+from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.jobs import json_result
+from metaclaw.training.api.models import LiveModels
+from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.wire import Nothing
+from metaclaw.training.api.workers import Worker, WorkerSpec
+from metaclaw.training.commands import CreateModel, OptimStep
+
+pytestmark = pytest.mark.anyio
+
+
+class Bench:
+    """Live models on an engine, and a way to submit jobs to them."""
+
+    def __init__(self, engine, models, futures):
+        self.engine, self.models, self.futures = engine, models, futures
+
+    def make(self, seq_id=0):
+        return self.submit(seq_id, lambda model: self.models.make(model, CreateModel(model_id="m", rank=2)))
+
+    def step(self, seq_id):
+        return self.submit(seq_id, lambda model: self.models.call(model, OptimStep(model_id="m")))
+
+    def submit(self, seq_id, work):
+        def job(model):
+            async def run():
+                await work(model)
+                return json_result(Nothing())
+
+            return run
+
+        return self.models.submit("m", seq_id, str(seq_id).encode(), 1, job)
+
+    async def answer(self, request_id):
+        return json.loads((await self.futures.wait(request_id, 60)).body)
+
+
+@contextlib.asynccontextmanager
+async def bench(base, directory):
+    start = {"base_model": str(base), "device": "cpu", "threads": 1}
+    engine = Worker(WorkerSpec(name="engine", start=start, environment={"OMP_NUM_THREADS": "1"}))
+    futures = Futures(time.monotonic)
+    async with open_database(directory / "server.db") as database, background() as tasks:
+        models = LiveModels(engine, Registry(database), futures, tasks)
+        running = tasks.start(engine.run())
+        yield Bench(engine, models, futures)
+        running.cancel()
+
+
+async def test_a_session_that_ends_while_its_model_is_made_leaves_nothing_in_the_engine(server, tmp_path):
+    async with bench(server.model, tmp_path) as one:
+        await one.engine.ready(90)
+        one.models.open("m", "session")
+        making, later = one.make(), one.step(1)
+        while one.engine._last_id == 0:  # until the command is on its way
+            await asyncio.sleep(0)
+        one.models.end_session("session", "the client has gone")
+        for request_id in (making, later):
+            assert "the client has gone" in (await one.answer(request_id))["error"]
+        # A leaked model would be a conflict with this one.
+        assert "num_trainable" in await one.engine.call(CreateModel(model_id="m", rank=2))
+
+
+async def test_a_session_that_ended_while_the_engine_was_loading_makes_no_model(server, tmp_path):
+    async with bench(server.model, tmp_path) as one:
+        one.models.open("m", "session")
+        making, later = one.make(), one.step(1)
+        await asyncio.sleep(0.1)
+        one.models.end_session("session", "the client has gone")
+        for request_id in (making, later):
+            assert "the client has gone" in (await one.answer(request_id))["error"]
+        with pytest.raises(NotFoundError):
+            one.step(2)
+        assert one.engine._last_id == 0  # nothing was ever sent
+
+
+async def test_the_lane_of_an_ended_model_ends_although_another_has_its_name(server, tmp_path):
+    async with bench(server.model, tmp_path) as one:
+        one.models.open("m", "session")
+        await asyncio.sleep(0)  # its lane waits for a first job
+        one.models.end_session("session", "the client was silent")
+        one.models.open("m", "session")
+        await asyncio.sleep(0.05)
+        assert len(one.models._tasks._tasks) == 2  # the engine's and the second lane's
