@@ -70,10 +70,11 @@ class Worker:
                 started_at = time.monotonic()
                 self.detail = await self._live_once()
                 quick_deaths = quick_deaths + 1 if time.monotonic() - started_at < _QUICK_DEATH_S else 1
-                # A first start that fails (no such model, no such device) fails the second time too.
-                if self._ready is None or quick_deaths >= _MAX_QUICK_DEATHS:
+                # A first process that fails (no such model, no such device) fails the second time too.
+                never_worked = self._ready is None and self.generation > 0
+                if never_worked or quick_deaths >= _MAX_QUICK_DEATHS:
                     break
-                _log.error("the %s ended (%s); starting it again", self.name, self.detail)
+                _log.error("the %s is down (%s); starting it again", self.name, self.detail)
                 await self._become("restarting")
                 await asyncio.sleep(min(0.1 * 4 ** (quick_deaths - 1), _MAX_BACKOFF_S))
             _log.critical("the %s does not stay up (%s); giving up", self.name, self.detail)
@@ -145,8 +146,11 @@ class Worker:
         process.stdin.write(_packed(command_frame(self._last_id, Cancel(target=frame_id))))
 
     async def _live_once(self) -> str:
-        """Start a process and pump its answers until it ends; return why it ended."""
-        process = self._process = await self._spawn()
+        """Start a process and pump its answers until it ends; return why it ended, or was never there."""
+        try:
+            process = self._process = await self._spawn()
+        except OSError as error:  # the machine is out of processes or memory for the moment
+            return f"it cannot be started: {error}"
         self.generation += 1
         assert process.stdout is not None
         reason = ""
@@ -157,14 +161,18 @@ class Worker:
                     reason = await self._started(frame)
                 elif (inbox := self._inboxes.get(frame["id"])) is not None:
                     inbox.put_nowait(frame)
+        except EngineError:
+            pass  # it ended before it could be told anything; its exit says why
         except OSError as error:
             reason = str(error)
+            _kill(process)  # it lives on, and would hold the memory that its successor needs
         finally:
             # Whatever comes next, nobody may wait for this process any longer, or take it for a living one.
             self.state = "restarting"
             for inbox in self._inboxes.values():
                 inbox.put_nowait(None)
-        return reason or await self._exit_reason(process)
+        exit_reason = await self._exit_reason(process)
+        return reason or exit_reason
 
     async def _started(self, frame: dict[str, Any]) -> str:
         if "error" in frame:
@@ -197,7 +205,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _STOP_S)
         if process.returncode is None:
-            process.kill()
+            _kill(process)
             await process.wait()
             return "it closed its output and had to be killed"
         code = process.returncode
@@ -212,7 +220,7 @@ class Worker:
         try:
             await asyncio.wait_for(process.wait(), _STOP_S)
         except TimeoutError:
-            process.kill()
+            _kill(process)
             await process.wait()
 
     async def _become(self, state: State) -> None:
@@ -240,6 +248,17 @@ async def _read_frame(stream: asyncio.StreamReader) -> dict[str, Any] | None:
         (size,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
         if size > _MAX_FRAME_BYTES:
             raise OSError(f"it sent a frame of {size} bytes; something else writes to its standard output")
-        return decode_frame(await stream.readexactly(size))
+        data = await stream.readexactly(size)
     except asyncio.IncompleteReadError:
         return None
+    try:
+        frame = decode_frame(data)
+        frame["id"]  # noqa: B018 - what has none is no frame of ours
+    except (ValueError, TypeError, KeyError) as error:
+        raise OSError(f"it sent a frame that cannot be read: {error!r}") from error
+    return frame
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
