@@ -10,10 +10,13 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from metaclaw.config import RlSettings
+from metaclaw.config import RlSettings, UpdateSettings
 from metaclaw.errors import BackendError
 from metaclaw.learner.backends import tinker_sdk
+from metaclaw.learner.backends.backend import RefusedDataError
+from metaclaw.learner.datums import TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
+from tests.learner.recording import policy_sample
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 
@@ -124,6 +127,61 @@ async def test_a_failed_job_is_told_with_its_reason():
     async with server(fail_the_job) as (url, _):
         with pytest.raises(BackendError, match="out of memory"):
             await backend(url).open(None)
+
+
+def training_server(failing: str, category: str) -> Handler:
+    """A server that finishes every job, but those sent to ``failing`` with an error of ``category``."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        route = request.path.rsplit("/", 1)[-1]
+        if route in ("create_model", "forward_backward", "optim_step", "save_weights"):
+            return web.json_response({"request_id": route})
+        if route == "get_info":
+            return web.json_response({"model_id": "m", "model_data": {"model_name": "tiny"}})
+        if route != "retrieve_future":
+            return await session_routes(request)
+        asked = (await request.json())["request_id"]
+        if asked == failing:
+            return web.json_response({"error": "no good", "category": category})
+        return web.json_response({"model_id": "m"})
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("call", "category", "is_refused"),
+    [
+        ("forward_backward", "user", True),
+        ("forward_backward", "server", False),
+        ("forward", "user", True),
+        ("optim_step", "user", False),
+        ("save_weights", "user", False),
+    ],
+)
+async def test_only_data_that_a_pass_refused_is_refused_data(call, category, is_refused):
+    """Whatever else was refused, the samples are good: spending them would lose them."""
+    sample = policy_sample([1, 2], [3], [-1.0])
+    groups = build_groups([TrainingTurn(turn="t", sample=sample, surprise=1.0)], UpdateSettings())
+    route = "forward_backward" if call == "forward" else call  # the SDK's one route for both passes
+    async with server(training_server(route, category)) as (url, _):
+        run = await backend(url).open(None)
+        calls = {
+            "forward_backward": lambda: run.forward_backward(groups),
+            "forward": lambda: run.forward(groups),
+            "optim_step": lambda: run.optim_step(learning_rate=0.1, grad_clip_norm=1.0),
+            "save_weights": lambda: run.save("name"),
+        }
+        with pytest.raises(BackendError, match="no good") as raised:
+            await calls[call]()
+        assert isinstance(raised.value, RefusedDataError) is is_refused
+        await run.close()
+
+
+async def test_a_state_that_cannot_be_resumed_spends_no_samples():
+    async with server(training_server("create_model", "user")) as (url, _):
+        with pytest.raises(BackendError, match="no good") as raised:
+            await backend(url).open(None)
+    assert not isinstance(raised.value, RefusedDataError)
 
 
 @pytest.fixture

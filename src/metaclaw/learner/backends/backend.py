@@ -15,7 +15,10 @@ from metaclaw.learner.datums import DatumGroup, Floats
 
 
 class RefusedDataError(BackendError):
-    """The trainer says that the request itself is at fault: sending the same data again cannot help."""
+    """The trainer says that the data of a pass is at fault: sending it again cannot help.
+
+    Only ``forward_backward`` and ``forward`` raise it, because it spends the samples.
+    """
 
     code = "training_data_refused"
     retryable: ClassVar[bool] = False

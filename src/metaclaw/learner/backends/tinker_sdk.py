@@ -151,7 +151,8 @@ class TinkerRun:
         logprobs, metrics = list[Floats](), dict[str, float]()
         for group in groups:
             data = [_sdk_datum(datum) for datum in group.data]
-            output = await self._link.call(what, lambda: submit(data, group.loss, dict(group.config)))  # noqa: B023 - awaited here
+            with _told_apart():
+                output = await self._link.call(what, lambda: submit(data, group.loss, dict(group.config)))  # noqa: B023 - awaited here
             logprobs += [_target_logprobs(record, datum) for record, datum in _paired(output, group)]
             for key, value in output.metrics.items():
                 # Only sums add up over groups; of anything else the last group's stays.
@@ -235,9 +236,27 @@ class Link:
             return BackendError(f"{what}: {self.url} took too long (rl.remote_timeout_s: {self._timeout_s:g} s)")
         if isinstance(error, tinker.AuthenticationError | tinker.PermissionDeniedError):
             return BackendError(f"{what}: {self.url} refused the key. Set rl.remote_api_key to the key of that server")
-        if isinstance(error, tinker.RequestFailedError) and error.category.value == "user":
-            return RefusedDataError(f"{what}: {self.url} refused the request: {error.message}")
+        if _is_callers_fault(error):
+            return BackendError(f"{what}: {self.url} refused the request: {error}")
         return BackendError(f"{what}: {self.url} failed: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _told_apart() -> Generator[None]:
+    """Around a pass: a job that failed by its caller's fault was refused for its data.
+
+    A lost model, a used number or a full queue are HTTP errors at submission instead, and say nothing about the data.
+    """
+    try:
+        yield
+    except BackendError as error:
+        if _is_callers_fault(error.__cause__):
+            raise RefusedDataError(str(error)) from error.__cause__
+        raise
+
+
+def _is_callers_fault(error: BaseException | None) -> bool:
+    return isinstance(error, tinker.RequestFailedError) and error.category.value == "user"
 
 
 def _sdk_datum(datum: Datum) -> tinker.Datum:
