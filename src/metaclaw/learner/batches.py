@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from metaclaw.config import UpdateSettings
 from metaclaw.journal.learning_records import Baseline, Sample
 from metaclaw.learner.advantages import num_informative, surprises
+from metaclaw.learner.lineage import Lineage
 
 _DAY_S = 86_400.0
 
@@ -38,13 +39,19 @@ class Selection:
 
 
 def select(
-    pending: Sequence[Sample], *, parent: int, baseline: Baseline | None, now: float, limits: UpdateSettings
+    pending: Sequence[Sample],
+    *,
+    parent: int,
+    lineage: Lineage,
+    baseline: Baseline | None,
+    now: float,
+    limits: UpdateSettings,
 ) -> Selection:
     """Choose the oldest exchanges that are young enough for an update of version ``parent``."""
     expired: dict[str, tuple[str, ...]] = defaultdict(tuple)
     fresh: dict[str, list[Sample]] = defaultdict(list)
     for sample in sorted(pending, key=lambda sample: (sample.sampled_at, sample.turn)):
-        rule = _too_old(sample, parent, now, limits)
+        rule = _too_old(sample, lineage.distance(parent, sample.version), now, limits)
         if rule is None:
             fresh[sample.exchange].append(sample)
         else:
@@ -65,9 +72,8 @@ def select(
     return Selection(batch=None, waiting=waiting, expired=expired)
 
 
-def _too_old(sample: Sample, parent: int, now: float, limits: UpdateSettings) -> str | None:
-    # After a rollback a sample can come from a later version than the parent; that is just as far away.
-    if abs(parent - sample.version) > limits.max_staleness:
+def _too_old(sample: Sample, distance: int | None, now: float, limits: UpdateSettings) -> str | None:
+    if distance is None or distance > limits.max_staleness:
         return "stale"
     return "too_old" if now - sample.sampled_at > limits.max_age_days * _DAY_S else None
 

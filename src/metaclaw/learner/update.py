@@ -26,6 +26,7 @@ from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate import Refusal, refusal
+from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe, measure
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 
@@ -88,9 +89,11 @@ class Updater:
 
     def _prepare(self, agent: str, parent: int) -> Waiting | Prepared:
         journal = self._journal
+        lineage = Lineage.of(journal.versions(agent))
         selection = select(
             journal.pending(agent),
             parent=parent,
+            lineage=lineage,
             baseline=journal.baseline(agent),
             now=self._clock(),
             limits=self._settings,
@@ -109,7 +112,7 @@ class Updater:
             number=journal.next_version(agent),
             batch=selection.batch,
             groups=build_groups(turns, self._settings),
-            learning_rate=self._learning_rate(agent, parent),
+            learning_rate=self._learning_rate(lineage, parent),
             excluded=Counter({rule: len(turns) for rule, turns in selection.expired.items()}),
         )
 
@@ -117,12 +120,9 @@ class Updater:
         for rule, turns in selection.expired.items():
             _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns), rule)
 
-    def _learning_rate(self, agent: str, parent: int) -> float:
-        versions = {version.version: version for version in self._journal.versions(agent)}
-        age, number = 0, parent
-        while number != BASE_VERSION:  # a rollback to the base model warms up anew
-            age, number = age + 1, versions[number].parent
-        return self._settings.learning_rate * min(1.0, (age + 1) / max(1, self._settings.warmup_updates))
+    def _learning_rate(self, lineage: Lineage, parent: int) -> float:
+        number = len(lineage.ancestors(parent))  # of this update since the base model: going back there warms up anew
+        return self._settings.learning_rate * min(1.0, number / max(1, self._settings.warmup_updates))
 
     async def _resumed(self, agent: str, parent: int) -> TrainingRun:
         if agent in self._live:
