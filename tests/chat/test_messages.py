@@ -108,3 +108,14 @@ def test_no_content_breaks_the_reading_of_it(content: Any) -> None:
     human_text(message)
     human_identity(message)
     answer_identity(message)
+
+
+@pytest.mark.parametrize("depth", [990, 5_000, 100_000])
+def test_arguments_that_are_nested_without_end_count_as_their_text(depth: int) -> None:
+    def calling(arguments: str) -> dict[str, Any]:
+        return {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+
+    nested = "[" * depth + "]" * depth
+    assert answer_identity(calling(nested)) == answer_identity(calling(nested))
+    assert answer_identity(calling(nested)) != answer_identity(calling("[]"))
+    assert answer_identity(calling('{"a":1,"b":2}')) == answer_identity(calling('{ "b": 2, "a": 1 }'))

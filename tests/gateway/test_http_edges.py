@@ -38,6 +38,10 @@ MALFORMED = [
     (b'{"messages": [{"role": "user", "content": "x"}], "stream": "yes"}', "'stream' must be true or false"),
     (b'{"messages": [{"role": "user", "content": "x"}], "n": 0}', "'n' must be a whole number"),
     (b'{"messages": [{"role": "user", "content": "x"}], "temperature": "hot"}', "'temperature' must be a number"),
+    (
+        b'{"messages": [{"role": "user", "content": "x"}], "temperature": 1' + b"0" * 400 + b"}",
+        "'temperature' is too large a number",
+    ),
 ]
 
 

@@ -95,7 +95,7 @@ def _call_identity(call: object) -> list[object]:
         return [call]
     named = cast(JsonObject, function)
     arguments = named.get("arguments")
-    # A model may write broken JSON: then its own text is what it called with.
-    with contextlib.suppress(ValueError):
-        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    # A model may write broken JSON, or nest it without end: then its own text is what it called with.
+    with contextlib.suppress(ValueError, RecursionError):
+        arguments = canonical_json(json.loads(arguments) if isinstance(arguments, str) else arguments)
     return [named.get("name"), arguments]

@@ -114,4 +114,7 @@ def _optional_number(body: JsonObject, name: str) -> float | None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidRequestError(f"{name!r} must be a number, not {value!r:.80}", param=name)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidRequestError(f"{name!r} is too large a number", param=name) from None
