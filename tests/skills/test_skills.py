@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.errors import SkillError
+from metaclaw.skills import library
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.skill import Skill, estimate_tokens, is_skill_name, parse_skill, read_skill
@@ -121,6 +125,34 @@ async def test_a_broken_skill_is_skipped_once_and_loudly(tmp_path: Path, caplog:
             clock.now += 2
     [record] = caplog.records
     assert "bad/SKILL.md:1" in record.getMessage()
+
+
+@pytest.mark.anyio
+async def test_front_matter_that_is_nested_without_end_is_skipped_alone(tmp_path: Path) -> None:
+    write(tmp_path, "good")
+    bad = write(tmp_path, "bad")
+    (bad / "SKILL.md").write_text(f"---\nname: bad\ndescription: {'[' * 5000}\n---\nx\n")
+    assert set((await SkillLibrary(tmp_path).visible("main")).by_name) == {"good"}
+
+
+@pytest.mark.anyio
+async def test_the_ranking_is_built_once_and_off_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    class Noted(SkillRanking):
+        def __init__(self, skills: Sequence[Skill]) -> None:
+            threads.append(threading.get_ident())
+            super().__init__(skills)
+
+    monkeypatch.setattr(library, "SkillRanking", Noted)
+    write(tmp_path, "tidy")
+    skills = SkillLibrary(tmp_path)
+    seen = await asyncio.gather(*(skills.visible("main") for _ in range(5)))
+    assert all(one is seen[0] for one in seen)
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
 
 
 @pytest.mark.anyio

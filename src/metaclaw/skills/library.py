@@ -45,13 +45,13 @@ class _Found:
 
 
 class SkillLibrary:
-    """Reads the folder anew when it changed, at most once a second, off the event loop."""
+    """Reads the folder anew when it changed, at most once a second; that and the ranking off the event loop."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._clock = clock
         self._found: dict[Path, _Found] = {}
-        self._views: dict[str, AgentSkills] = {}
+        self._views: dict[str, asyncio.Task[AgentSkills]] = {}
         self._scanned_at: float | None = None
         self._scan: asyncio.Task[None] | None = None
 
@@ -59,9 +59,11 @@ class SkillLibrary:
         """What ``agent`` sees now."""
         if self._scanned_at is None or self._clock() - self._scanned_at >= _RESCAN_S:
             await self._refresh()
-        if agent not in self._views:
-            self._views[agent] = self._view(agent)
-        return self._views[agent]
+        views, found = self._views, self._found  # in this order: a scan may replace both on its thread meanwhile
+        if agent not in views:
+            # Off the loop too: an index of 200 skills takes a third of a second.
+            views[agent] = asyncio.create_task(asyncio.to_thread(_view, agent, list(found.values())))
+        return await asyncio.shield(views[agent])
 
     def scan(self) -> None:
         """Read what changed. Blocking; ``visible`` calls it on a thread."""
@@ -85,12 +87,12 @@ class SkillLibrary:
             _log.warning("a skill is skipped: %s", error)
             return _Found(stamp=stamp, owner=owner, skill=None)
 
-    def _view(self, agent: str) -> AgentSkills:
-        found = self._found.values()
-        shared = {one.skill.name: one.skill for one in found if one.skill and one.owner == SHARED}
-        own = {one.skill.name: one.skill for one in found if one.skill and one.owner == agent}
-        by_name = shared | own
-        return AgentSkills(by_name=by_name, ranking=SkillRanking(list(by_name.values())))
+
+def _view(agent: str, found: list[_Found]) -> AgentSkills:
+    shared = {one.skill.name: one.skill for one in found if one.skill and one.owner == SHARED}
+    own = {one.skill.name: one.skill for one in found if one.skill and one.owner == agent}
+    by_name = shared | own
+    return AgentSkills(by_name=by_name, ranking=SkillRanking(list(by_name.values())))
 
 
 def _skill_folders(root: Path) -> Iterator[tuple[Path, str, _Stamp]]:

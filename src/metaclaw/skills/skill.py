@@ -26,15 +26,11 @@ _FENCE = "---"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
-    """What a model can be told. ``num_tokens`` is an estimate that is not below the truth for usual text."""
+    """What a model can be told."""
 
     name: str
     description: str
     body: str
-
-    @property
-    def num_tokens(self) -> int:
-        return estimate_tokens(f"{self.name}: {self.description}\n{self.body}")
 
 
 def estimate_tokens(text: str) -> int:
@@ -87,6 +83,8 @@ def _front_matter(text: str, path: Path) -> dict[str, Any]:
         mark = marked.problem_mark or marked.context_mark
         problem = " ".join(str(marked.problem or marked.context).split())
         raise SkillError(f"{path}:{mark.line + 2 if mark else 1}: not valid YAML: {problem}") from error
+    except RecursionError:
+        raise SkillError(f"{path}:2: the front matter is nested too deeply") from None
     except (YAMLError, ValueError) as error:
         raise SkillError(f"{path}:1: not valid YAML: {error}") from error
     if not isinstance(fields, dict):
