@@ -49,7 +49,7 @@ class TurnJournal:
         self._lock = _lock(self._path)
         self._connection = open_writer(self._path, "turns")
         with transaction(self._connection):
-            self.num_cut_at_start = _cut_open_turns(self._connection)
+            _cut_open_turns(self._connection)
         self._committer = GroupCommitter(self._connection, name="turn-journal")
         self._committer.start()
 
@@ -125,15 +125,15 @@ def _lock(path: Path) -> sqlite3.Connection:
     return lock
 
 
-def _cut_open_turns(connection: sqlite3.Connection) -> int:
+def _cut_open_turns(connection: sqlite3.Connection) -> None:
     # When it really ended nobody knows; its opening is the last moment that is certain.
-    return connection.execute(
+    connection.execute(
         """
         UPDATE turns SET state = 'cut', error = 'the gateway ended before the answer did',
             closed_at = coalesce(first_byte_at, opened_at)
         WHERE state = 'open'
         """
-    ).rowcount
+    )
 
 
 def _insert_turn(connection: sqlite3.Connection, turn: NewTurn, chain: list[bytes]) -> None:
@@ -145,8 +145,9 @@ def _insert_turn(connection: sqlite3.Connection, turn: NewTurn, chain: list[byte
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?)
         """,
         (
-            turn.id, turn.agent, turn.session, exchange_of(connection, turn), turn.kind, turn.dialect, turn.model,
-            turn.upstream, turn.request, chain[-1] if chain else None, json.dumps(turn.recalled), turn.opened_at,
+            turn.id, turn.agent, turn.session, exchange_of(connection, turn), turn.kind, turn.dialect,
+            _text(turn.model), turn.upstream, turn.request, chain[-1] if chain else None, json.dumps(turn.recalled),
+            turn.opened_at,
         ),
     )  # fmt: skip
 
@@ -168,7 +169,9 @@ def _has_link(connection: sqlite3.Connection, link: bytes) -> bool:
 
 
 def _insert_message(connection: sqlite3.Connection, message: Message) -> None:
-    connection.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?)", (message.hash, message.role, message.body))
+    connection.execute(
+        "INSERT OR IGNORE INTO messages VALUES (?, ?, ?)", (message.hash, _text(message.role), message.body)
+    )
 
 
 def _end_turn(connection: sqlite3.Connection, turn_id: str, end: TurnEnd) -> None:
@@ -181,21 +184,34 @@ def _end_turn(connection: sqlite3.Connection, turn_id: str, end: TurnEnd) -> Non
         WHERE id = ? AND state = 'open'
         """,
         (
-            end.state, end.answer and end.answer.hash, end.finish_reason, end.status, end.error,
+            end.state, end.answer and end.answer.hash, _text(end.finish_reason), end.status, _text(end.error),
             None if end.usage is None else json.dumps(end.usage), end.first_byte_at, end.closed_at, end.upstream,
             turn_id,
         ),
     ).rowcount  # fmt: skip
-    if ended and end.sample is not None:
+    if not ended:
+        _require_turn(connection, turn_id)
+    elif end.sample is not None:
         _insert_sample(connection, turn_id, end.sample)
 
 
+def _require_turn(connection: sqlite3.Connection, turn_id: str) -> None:
+    if connection.execute("SELECT 1 FROM turns WHERE id = ?", (turn_id,)).fetchone() is None:
+        raise JournalError(f"the opening of {turn_id} was not recorded, so its end cannot be")
+
+
 def _insert_sample(connection: sqlite3.Connection, turn_id: str, sample: PolicySample) -> None:
-    row = {**asdict(sample), "turn": turn_id, "spans": json.dumps(sample.spans)}
+    values = {name: _text(value) if isinstance(value, str) else value for name, value in asdict(sample).items()}
+    row = {**values, "turn": turn_id, "spans": json.dumps(sample.spans)}
     connection.execute(
         f"INSERT INTO samples ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})",
         row,
     )
+
+
+def _text(value: str | None) -> str | None:
+    # Lone surrogates, which JSON can carry and UTF-8 cannot, are kept as their escapes.
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
 
 
 def _select_blocks(connection: sqlite3.Connection, agent: str, keys: Sequence[BlockKey]) -> dict[BlockKey, RecallBlock]:
