@@ -6,6 +6,7 @@ however that ends, so a stale one cannot exist.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Generator
@@ -18,6 +19,11 @@ else:
     import fcntl
 
 
+# Windows says EACCES, and EDEADLK after ten seconds of waiting. Anything else (no locks on this file system, no room)
+# is a fault, and no other process's doing.
+_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+
+
 class LockedError(RuntimeError):
     """Another process holds the lock."""
 
@@ -26,7 +32,8 @@ class LockedError(RuntimeError):
 def exclusive_lock(path: Path, *, wait: bool) -> Generator[int]:
     """Hold ``path`` (made when missing, never removed) and yield its descriptor.
 
-    With ``wait`` false, raises ``LockedError`` at once when another process holds it.
+    With ``wait`` false, raises ``LockedError`` at once when another process holds it; ``OSError`` when it cannot be
+    locked at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -58,4 +65,6 @@ def _lock(handle: int, *, wait: bool) -> None:
         else:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise LockedError from error
+        if error.errno in _HELD:
+            raise LockedError from error
+        raise

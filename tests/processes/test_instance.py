@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from metaclaw.errors import ProcessError
+from metaclaw.locks import is_locked
+from metaclaw.processes import background
 from metaclaw.processes.instance import (
+    DRAIN_S,
     Instance,
     claim_port,
     held_pid_file,
@@ -86,6 +90,34 @@ def test_stop_returns_when_every_process_is_gone(tmp_path: Path):
     assert time.monotonic() - started > 0.5  # its child took a second
     assert stop_instance(tmp_path) is None
     end(holder)
+
+
+def test_an_instance_that_waits_for_the_children_of_a_killed_one_can_be_stopped(tmp_path: Path):
+    end(hold(tmp_path))  # its child still lives for a second
+    waiting = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.DEVNULL)
+    while running_instance(tmp_path) is None:
+        assert waiting.poll() is None
+        time.sleep(0.02)
+    stopped = stop_instance(tmp_path)
+    assert stopped is not None
+    assert stopped.pid == waiting.pid
+    assert waiting.wait() == -signal.SIGTERM
+
+
+def test_a_start_in_the_background_outlasts_the_wait_for_an_earlier_instance():
+    assert background.READY_S >= DRAIN_S + 10
+
+
+def test_a_file_that_cannot_be_locked_is_not_called_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(_handle: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / "metaclaw.pid").touch()
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        is_locked(tmp_path / "metaclaw.pid")
+    with pytest.raises(ProcessError, match="cannot be locked: No locks available"), held_pid_file(tmp_path):
+        pass
 
 
 def test_children_are_told_of(tmp_path: Path):

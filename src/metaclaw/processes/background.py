@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaclaw.errors import ConfigError, ProcessError
-from metaclaw.processes.instance import Instance, is_healthy, running_instance
+from metaclaw.processes.instance import DRAIN_S, Instance, is_healthy, running_instance
 from metaclaw.processes.supervisor import EXIT_BAD_SETTINGS
 
-READY_S = 15.0
+READY_S = DRAIN_S + 15.0  # it may have to wait for the children of a killed instance first
 _POLL_S = 0.1
 
 

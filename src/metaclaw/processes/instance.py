@@ -23,13 +23,13 @@ from metaclaw.errors import ProcessError
 from metaclaw.locks import LockedError, exclusive_lock, is_locked
 
 _PROBE_S = 0.5
-_DRAIN_S = 20.0  # children of a killed instance finish their answers for so long
+DRAIN_S = 20.0  # children of a killed instance finish their answers for so long
 _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """What an instance says of itself in its PID file."""
+    """What an instance says of itself in its PID file; ``mode`` and ``url`` are empty while it waits to begin."""
 
     pid: int
     mode: str
@@ -48,9 +48,7 @@ class PidFile:
 
     def write(self, instance: Instance) -> None:
         self._instance = instance
-        data = json.dumps(asdict(instance)).encode() + b"\n"
-        os.pwrite(self._handle, data, 0)
-        os.ftruncate(self._handle, len(data))
+        _write(self._handle, instance)
 
     def note_children(self, children: Mapping[str, int | None]) -> None:
         assert self._instance is not None, "write() comes first"
@@ -66,9 +64,10 @@ def held_pid_file(home: Path) -> Generator[PidFile]:
             handle = _lock_within(stack, _pid_path(home), _PROBE_S)
         except LockedError:
             raise ProcessError(f"MetaClaw already runs on {home} ({_who(home)}); `metaclaw stop` ends it") from None
-        os.ftruncate(handle, 0)  # a killed instance left its facts, and its gateway may still answer for a moment
+        # A killed instance left its facts, and its gateway may still answer for a moment. Ours so far is who to stop.
+        _write(handle, Instance(pid=os.getpid(), mode="", url="", started_at=time.time()))
         try:
-            shared = _lock_within(stack, _processes_path(home), _DRAIN_S)
+            shared = _lock_within(stack, _processes_path(home), DRAIN_S)
         except LockedError:
             raise ProcessError(
                 f"a gateway or learner of an earlier MetaClaw on {home} does not end; end it first"
@@ -151,11 +150,19 @@ def _lock_within(stack: contextlib.ExitStack, path: Path, wait_s: float) -> int:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_POLL_S)
+        except OSError as error:
+            raise ProcessError(f"{path} cannot be locked: {error.strerror}; is its file system a local one?") from error
 
 
 def _who(home: Path) -> str:
     instance = _read(home)
-    return f"pid {instance.pid}, {instance.url}" if instance else "starting"
+    return f"pid {instance.pid}, {instance.url or 'starting'}" if instance else "starting"
+
+
+def _write(handle: int, instance: Instance) -> None:
+    data = json.dumps(asdict(instance)).encode() + b"\n"
+    os.pwrite(handle, data, 0)
+    os.ftruncate(handle, len(data))
 
 
 def _read(home: Path) -> Instance | None:
