@@ -14,8 +14,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from metaclaw import errors
-from metaclaw.http.auth import is_loopback, refuse_open_bind, require_token
-from metaclaw.http.body import read_json_object
+from metaclaw.config import ProxySettings, is_loopback
+from metaclaw.http.auth import require_token
+from metaclaw.http.body import parse_json_object, read_body
 from metaclaw.http.errors import error_answer, exception_handlers
 from metaclaw.http.sse import ClientLeftError, ForwardingResponse, encode_event, unless_client_leaves
 
@@ -43,14 +44,14 @@ def test_anything_but_the_token_is_refused(headers: dict[str, str], expected: st
 
 def test_only_loopback_may_be_bound_without_a_token_of_the_users() -> None:
     """PITFALLS S1: bound to 0.0.0.0 with no authentication."""
-    for host in ("127.0.0.1", "127.8.0.1", "::1", "[::1]", "localhost"):
+    for host in ("127.0.0.1", "127.8.0.1", "::1", "[::1]", "localhost", "LocalHost"):
         assert is_loopback(host)
-        refuse_open_bind(host, "")
-    for host in ("0.0.0.0", "::", "192.168.1.4", "example.org", ""):
+        ProxySettings(host=host)
+    for host in ("0.0.0.0", "::", "[::]", "192.168.1.4", "example.org", ""):
         assert not is_loopback(host)
-        refuse_open_bind(host, "chosen")
-        with pytest.raises(errors.ConfigError):
-            refuse_open_bind(host, "")
+        ProxySettings.model_validate({"host": host, "api_key": "chosen"})
+        with pytest.raises(ValueError, match="api_key"):
+            ProxySettings(host=host)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_a_bug_is_500_without_internals_and_unknown_routes_have_the_dialects_sha
         raise RuntimeError("password=hunter2")
 
     async def echo(request: Request) -> Response:
-        return JSONResponse(await read_json_object(request, 100))
+        return JSONResponse(parse_json_object(await read_body(request, 100)))
 
     routes = [Route("/bug", bug), Route("/echo", echo, methods=["POST"])]
     app = Starlette(routes=routes, exception_handlers=exception_handlers("tinker"))

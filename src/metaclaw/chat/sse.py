@@ -32,11 +32,6 @@ class SseParser:
         self._buffer = b""
         self._searched = 0
 
-    @property
-    def rest(self) -> bytes:
-        """What came after the last complete event."""
-        return self._buffer
-
     def feed(self, chunk: bytes) -> list[SseEvent]:
         buffer = self._buffer + chunk
         events: list[SseEvent] = []

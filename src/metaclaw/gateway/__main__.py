@@ -21,9 +21,11 @@ from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.gateway.app import make_app, open_deps
-from metaclaw.http.auth import refuse_open_bind
 
 _GRACE_S = 5
+# Longer than any client keeps an idle connection (httpx: 5 s, which is uvicorn's default as well: whoever closes first
+# by a hair cuts off the other's next request).
+_KEEP_ALIVE_S = 75
 _EXIT_CONFIG = 2
 _STDIN = 0
 
@@ -56,9 +58,7 @@ def main() -> int:
 
 def _listen(settings: Settings) -> socket.socket:
     proxy = settings.proxy
-    token = proxy.api_key.get_secret_value()
-    refuse_open_bind(proxy.host, token, setting="proxy.api_key")
-    if not token:
+    if not proxy.api_key.get_secret_value():
         raise ConfigError("proxy.api_key is empty; run `metaclaw setup`, which makes one")
     family = socket.AF_INET6 if ":" in proxy.host else socket.AF_INET
     try:
@@ -80,6 +80,7 @@ def _server_config(settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
 

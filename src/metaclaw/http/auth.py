@@ -1,6 +1,6 @@
-"""Who may call a server of ours, and where that server may listen.
+"""Who may call a server of ours.
 
-Owns tokens in request headers and the rule about open addresses; refuses to know routes and what a token is for.
+Owns tokens in request headers; refuses to know routes, addresses and what a token is for.
 Invariant: an empty expected token lets nobody in, and tokens are compared in constant time.
 """
 
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Mapping
 
-from metaclaw.errors import AuthenticationError, ConfigError
+from metaclaw.errors import AuthenticationError
 
 TINKER_PREFIX = "tml-"  # the Tinker SDK refuses keys that do not start so
 
@@ -34,24 +33,6 @@ def require_token(headers: Mapping[str, str], expected: str, *, optional_prefix:
         raise AuthenticationError("a token is required: send 'Authorization: Bearer <token>' or 'X-API-Key: <token>'")
     if not expected or not _is_same(presented.removeprefix(optional_prefix), expected.removeprefix(optional_prefix)):
         raise AuthenticationError("the token is not valid here")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address that a server binds."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def refuse_open_bind(host: str, explicit_token: str, *, setting: str = "api_key") -> None:
-    """Raise ``ConfigError`` when ``host`` is reachable from elsewhere and the user chose no token."""
-    if not is_loopback(host) and not explicit_token:
-        raise ConfigError(
-            f"host {host!r} can be reached from other machines: set {setting} to a token of your own, or bind 127.0.0.1"
-        )
 
 
 def _is_same(presented: str, expected: str) -> bool:

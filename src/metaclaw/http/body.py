@@ -51,11 +51,6 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], value)
 
 
-async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """Read and parse in one step."""
-    return parse_json_object(await read_body(request, max_bytes))
-
-
 def _too_large(max_bytes: int) -> RequestTooLargeError:
     return RequestTooLargeError(f"the request body is larger than the limit of {max_bytes} bytes")
 
