@@ -347,8 +347,11 @@ async def test_a_learning_journal_that_breaks_meanwhile_leaves_the_turn_to_the_o
         return Answer(status=404, body=b'{"error": {"message": "no such model"}}')
 
     await serve_version(tmp_path, "main", 1, V1)
-    async with fake_llm(break_journal, api_key=KEY) as policy, fake_llm() as llm:
-        async with running_gateway(rl_settings(tmp_path, policy, llm={"api_base": llm.url})) as gateway:
-            await ask(gateway)
-            [turn] = await gateway.turns()
+    async with (
+        fake_llm(break_journal, api_key=KEY) as policy,
+        fake_llm() as llm,
+        running_gateway(rl_settings(tmp_path, policy, llm={"api_base": llm.url})) as gateway,
+    ):
+        await ask(gateway)
+        [turn] = await gateway.turns()
     assert (turn.state, turn.upstream) == ("done", "fake")

@@ -86,6 +86,22 @@ async def test_a_gateway_killed_in_mid_stream_leaves_a_cut_turn(tmp_path: Path) 
     assert turns[stream.headers["X-MetaClaw-Turn"]].state == "cut"
 
 
+async def test_an_idle_connection_outlives_what_clients_keep_it_for(tmp_path: Path) -> None:
+    """httpx drops idle connections after 5 s; a server that closes at that moment fails the client's next request."""
+    async with fake_llm() as llm:
+        settings, url = port_settings(tmp_path, llm)
+        async with process(settings), aiohttp.ClientSession() as http:
+            await until_ready(http, url)
+            reader, writer = await asyncio.open_connection("127.0.0.1", settings.proxy.port)
+            for pause_s in (5.5, 0):
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+                await reader.readuntil(b"}")
+                await asyncio.sleep(pause_s)
+            writer.close()
+            await writer.wait_closed()
+
+
 async def test_sigterm_lets_running_streams_end(tmp_path: Path) -> None:
     async with fake_llm(lambda _: Answer(hold_after=2)) as llm, aiohttp.ClientSession() as http:
         settings, url = port_settings(tmp_path, llm)

@@ -17,7 +17,6 @@ from metaclaw.gateway.app import open_deps
 from metaclaw.gateway.identify import Evidence, identify
 from metaclaw.gateway.proxy import Incoming
 from metaclaw.gateway.routing import Router
-
 from tests.fakes.llm import Answer, fake_llm
 from tests.gateway.running import make_settings, read_turns, running_gateway
 
@@ -232,7 +231,8 @@ async def test_a_handler_that_is_cancelled_while_its_turn_is_being_opened_leaves
     evidence = Evidence(headers={}, path_agent=None, messages=request.messages)
 
     async def receive() -> dict[str, Any]:
-        return await asyncio.Event().wait() or {}
+        await asyncio.Event().wait()  # the client stays
+        return {}
 
     incoming = Incoming(turn_id="turn-1", request=request, raw=b"", caller=identify(evidence), receive=receive)
     async with open_deps(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", skills={"enabled": False})) as deps:
