@@ -333,9 +333,9 @@ def _refuse_samples(path: Path) -> None:
     db.close()
 
 
-def _drop_serving(path: Path) -> None:
+def _break_serving(path: Path) -> None:
     db = sqlite3.connect(path)
-    db.execute("DROP TABLE serving")
+    db.execute("ALTER TABLE serving RENAME COLUMN version TO lost")
     db.close()
 
 
@@ -343,7 +343,7 @@ async def test_a_learning_journal_that_breaks_meanwhile_leaves_the_turn_to_the_o
     """The version is looked up a second time when the training server does not have the first one."""
 
     def break_journal(_: dict[str, Any]) -> Answer:
-        _drop_serving(tmp_path / "learning.db")
+        _break_serving(tmp_path / "learning.db")
         return Answer(status=404, body=b'{"error": {"message": "no such model"}}')
 
     await serve_version(tmp_path, "main", 1, V1)
