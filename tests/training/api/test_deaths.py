@@ -110,7 +110,11 @@ def test_a_killed_server_leaves_no_child_and_its_successor_has_all_checkpoints_a
         first.process.kill()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert alive == []
+    (parent,) = tmp_path.glob("checkpoints/*/weights")
+    half_written = parent / ".unfinished-next"
+    half_written.mkdir()
     with training_server(server.model, tmp_path) as second, connected(second) as service:
+        assert not half_written.exists()
         assert prompt_logprobs(second, unnamed, 1) == pytest.approx(expected)
         named = service.create_sampling_client(model_path=sampler).result()
         assert named.compute_logprobs(PROMPT).result() == pytest.approx(expected)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tinker
 from tinker import types
+from tinker.proto.response_conv import deserialize_sample_response
 
 from tests.fakes.training_server import API_KEY, TrainingServer
 
@@ -168,6 +169,25 @@ def test_what_was_saved_is_listed_described_and_deleted(service, rest, trainer):
     assert (left.tinker_path, left.public) == (sampler, True)
     with pytest.raises(tinker.RequestFailedError, match="does not exist"):
         service.create_training_client_from_state(state).result()
+
+
+def test_deleting_weights_frees_the_disk_and_running_answers_go_on(server, http, rest, trainer):
+    path = trainer.save_weights_for_sampler("short-lived").result().path
+    prompt = {"chunks": [{"tokens": [1, 2, 3]}]}
+    body = {"model_path": path, "prompt": prompt, "sampling_params": {"max_tokens": 600, "seed": 1, "stop": []}}
+
+    def result(submitted):
+        return http.post("/api/v1/retrieve_future", json={"request_id": submitted.json()["request_id"]})
+
+    short = {**body, "sampling_params": {"max_tokens": 1}}
+    assert deserialize_sample_response(result(http.post("/api/v1/asample", json=short)).content)  # it is loaded
+    (directory,) = server.data_dir.glob("checkpoints/*/sampler_weights/short-lived")
+    running = [http.post("/api/v1/asample", json=body) for _ in range(3)]
+    rest.delete_checkpoint_from_tinker_path(path).result()
+    assert not directory.exists()
+    for answer in running:
+        assert len(deserialize_sample_response(result(answer).content).sequences[0].tokens) == 600
+    assert http.post("/api/v1/asample", json=body).status_code == 404
 
 
 def test_a_finished_session_leaves_nothing_in_the_engine(server, rest):

@@ -25,7 +25,7 @@ from metaclaw.rendering.renderer import Renderer, load_renderer
 from metaclaw.training.api.adapters import Adapters
 from metaclaw.training.api.background import Background, background
 from metaclaw.training.api.checkpoint_routes import CheckpointRoutes
-from metaclaw.training.api.checkpoints import CheckpointStore
+from metaclaw.training.api.checkpoints import CheckpointStore, sweep_left
 from metaclaw.training.api.database import open_database
 from metaclaw.training.api.future_routes import FutureRoutes
 from metaclaw.training.api.futures import Futures
@@ -42,6 +42,7 @@ from metaclaw.training.api.workers import Worker, WorkerSpec
 
 STALE_SESSION_S = 900.0  # the SDK's heart beats every 10 s; a closed laptop may sleep a while
 _SWEEP_S = 30.0
+_CHECKPOINTS = "checkpoints"  # folder in the data directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +69,12 @@ def make_app(deps: ServerDeps) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         async with open_database(deps.data_dir / "server.db") as database, background() as tasks:
+            registry = Registry(database)
+            await sweep_left(deps.data_dir / _CHECKPOINTS, registry)  # only while no engine writes there
             for worker in (engine, sampler):
                 tasks.start(worker.run())
             renderer = await asyncio.to_thread(load_renderer, Path(deps.base.directory))  # while the workers load
-            parts = _assemble(deps, engine, sampler, Registry(database), futures, tasks, renderer)
+            parts = _assemble(deps, engine, sampler, registry, futures, tasks, renderer)
             for router in parts.tinker_routers():
                 tinker.include_router(router)
             openai.include_router(parts.openai.router())
@@ -129,8 +132,8 @@ class _Parts:
         """Now and then: forget old results, unload models of clients that are gone, delete what has expired."""
         while True:
             self.futures.expire()
-            stale = await self.registry.sessions.stale(self.clock() - STALE_SESSION_S)
-            for session_id in self.models.sessions().intersection(stale):
+            seen_before = self.clock() - STALE_SESSION_S
+            for session_id in await self.registry.sessions.stale(self.models.sessions(), seen_before):
                 self.models.end_session(session_id, f"its client was not heard of for {STALE_SESSION_S:.0f} s")
             await self.checkpoints.delete_expired()
             await asyncio.sleep(_SWEEP_S)
@@ -147,7 +150,7 @@ def _assemble(
 ) -> _Parts:
     models = LiveModels(engine, registry, futures, tasks)
     checkpoints = CheckpointStore(
-        root=deps.data_dir / "checkpoints", registry=registry, models=models, engine=engine, clock=deps.clock
+        root=deps.data_dir / _CHECKPOINTS, registry=registry, models=models, engine=engine, clock=deps.clock
     )
     sampling = Sampling(sampler, Adapters(sampler, tasks), checkpoints, deps.base, max_open=deps.max_open_samples)
     openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)

@@ -19,6 +19,7 @@ from metaclaw.training.api.models import LiveModel, LiveModels
 from metaclaw.training.api.records import Checkpoint, CheckpointPath
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.workers import Worker
+from metaclaw.training.checkpoints import sweep_unfinished
 from metaclaw.training.commands import SaveSampler, SaveState
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -88,6 +89,18 @@ class CheckpointStore:
 
     def _directory(self, path: CheckpointPath) -> Path:
         return self.root / _folder(path.model_id) / path.kind / path.name
+
+
+async def sweep_left(root: Path, registry: Registry) -> None:
+    """Remove what killed processes left under ``root``: half-written checkpoints, and files of deleted ones."""
+    await asyncio.to_thread(_sweep, root, await registry.checkpoints.deleted())
+
+
+def _sweep(root: Path, deleted: list[Path]) -> None:
+    for parent in root.glob("*/*"):
+        sweep_unfinished(parent)
+    for directory in deleted:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _folder(model_id: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,13 @@ class Sessions:
     async def finish(self, session_id: str, at: float) -> None:
         await self.db.write("UPDATE sessions SET finished_at = ? WHERE session_id = ?", (at, session_id))
 
-    async def stale(self, seen_before: float) -> list[str]:
-        rows = await self.db.all("SELECT session_id FROM sessions WHERE seen_at < ?", (seen_before,))
+    async def stale(self, among: Iterable[str], seen_before: float) -> list[str]:
+        """Those of ``among`` that were not heard of since: as many look-ups, however many sessions there ever were."""
+        query = (
+            "SELECT session_id FROM json_each(?) CROSS JOIN sessions ON session_id = value"
+            " WHERE finished_at IS NULL AND seen_at < ?"
+        )
+        rows = await self.db.all(query, (json.dumps(list(among)), seen_before))
         return [row["session_id"] for row in rows]
 
 
@@ -146,6 +152,11 @@ class Checkpoints:
             "UPDATE checkpoints SET deleted_at = ? WHERE model_id = ? AND kind = ? AND name = ?",
             (at, path.model_id, path.kind, path.name),
         )
+
+    async def deleted(self) -> list[Path]:
+        """The directories of checkpoints that are deleted, whether anything is left of them or not."""
+        rows = await self.db.all("SELECT directory FROM checkpoints WHERE deleted_at IS NOT NULL")
+        return [Path(row["directory"]) for row in rows]
 
     async def expired(self, at: float) -> list[Checkpoint]:
         rows = await self.db.all("SELECT * FROM checkpoints WHERE deleted_at IS NULL AND expires_at < ?", (at,))

@@ -1,0 +1,52 @@
+"""The registry and the checkpoints' folders, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from metaclaw.training.api.checkpoints import sweep_left
+from metaclaw.training.api.database import open_database
+from metaclaw.training.api.records import Checkpoint, LoraShape, Session, parse_path
+from metaclaw.training.api.registry import Registry
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_only_the_sessions_asked_about_are_looked_at_and_finished_ones_are_never_stale(tmp_path):
+    async with open_database(tmp_path / "server.db") as database:
+        sessions = Registry(database).sessions
+        for name, seen_at in (("old", 1.0), ("older", 1.0), ("young", 9.0), ("finished", 1.0)):
+            session = Session(
+                session_id=name, created_at=0.0, seen_at=seen_at, finished_at=None, display_name=None, metadata={}
+            )
+            await sessions.add(session)
+        await sessions.finish("finished", 2.0)
+        assert await sessions.stale({"old", "young", "finished", "never"}, 5.0) == ["old"]
+        assert await sessions.stale(set(), 5.0) == []
+
+
+def filled(directory):
+    directory.mkdir(parents=True)
+    (directory / "file").write_bytes(b"x")
+    return directory
+
+
+async def test_what_killed_processes_left_of_checkpoints_is_removed_and_nothing_else(tmp_path):
+    root = tmp_path / "checkpoints"
+    unfinished = filled(root / "run-1" / "weights" / ".unfinished-step-2")
+    kept = filled(root / "run-1" / "weights" / "step-1")
+    deleted = filled(root / "run-1" / "sampler_weights" / "v1")
+    async with open_database(tmp_path / "server.db") as database:
+        checkpoints = Registry(database).checkpoints
+        for path, directory in (("weights/step-1", kept), ("sampler_weights/v1", deleted)):
+            checkpoint = Checkpoint(
+                path=parse_path(f"tinker://run/{path}"), directory=directory, lora=LoraShape(rank=2), base_digest="d",
+                size_bytes=1, created_at=0.0, expires_at=None, is_ephemeral=False, is_public=False, metadata={},
+            )  # fmt: skip
+            await checkpoints.add(checkpoint)
+        await checkpoints.mark_deleted(parse_path("tinker://run/sampler_weights/v1"), 1.0)
+        await sweep_left(root, Registry(database))
+        left = await asyncio.to_thread(lambda: [each.exists() for each in (unfinished, kept, deleted)])
+    assert left == [False, True, False]
