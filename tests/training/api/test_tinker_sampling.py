@@ -151,3 +151,22 @@ def test_a_cancelled_sample_ends_and_says_so(http):
     http.post("/api/v1/cancel_future", json={"request_id": submitted["request_id"]})
     failed = http.post("/api/v1/retrieve_future", json={"request_id": submitted["request_id"]}).json()
     assert failed == {"error": "the request was cancelled by the client", "category": "user"}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"num_samples": 10**9}, "num_samples"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"sampling_params": {"seed": 2**64}}, "sampling_params.seed"),
+        ({"sampling_params": {"max_tokens": 2**70}}, "sampling_params.max_tokens"),
+        ({"sampling_params": {"top_k": 2**70}}, "sampling_params.top_k"),
+        ({"topk_prompt_logprobs": 2**70}, "topk_prompt_logprobs"),
+        ({"prompt": {"chunks": [{"tokens": [2**70]}]}}, "prompt"),
+    ],
+)
+def test_a_number_beyond_what_can_be_served_is_refused_by_name_at_the_door(http, change, name):
+    body = {"base_model": "tiny-qwen3", "prompt": {"chunks": [{"tokens": [1]}]}, **change}
+    answer = http.post("/api/v1/asample", json=body)
+    assert answer.status_code == 400
+    assert name in answer.json()["detail"]

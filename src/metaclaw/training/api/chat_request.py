@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from metaclaw.errors import ContextLengthError, InvalidRequestError
-from metaclaw.training.api.wire import parse
+from metaclaw.training.api.wire import Int64, Seed, parse
 from metaclaw.training.commands import Generate
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -26,6 +26,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
 }
 _MAX_TOP_LOGPROBS = 20
+_MAX_CHOICES = 128  # OpenAI's own limit
 
 
 class StreamOptions(BaseModel):
@@ -45,12 +46,12 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Int64 | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
     stop: str | list[str] | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
@@ -86,6 +87,8 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         value = getattr(asked, name)
         if value is not None and value < 1:
             raise InvalidRequestError(f"{name} is {value}; it must be at least 1", param=name)
+    if asked.num_choices > _MAX_CHOICES:
+        raise InvalidRequestError(f"n is {asked.n}; at most {_MAX_CHOICES} are served", param="n")
     if "" in asked.stops:
         raise InvalidRequestError("stop holds an empty string", param="stop")
     if not 0 <= (asked.top_logprobs or 0) <= _MAX_TOP_LOGPROBS:

@@ -7,7 +7,7 @@ each release of the SDK adds some; a field that asks for something else than we 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -15,6 +15,10 @@ from pydantic_core import from_json
 from metaclaw.errors import InvalidRequestError
 
 M = TypeVar("M", bound=BaseModel)
+
+# What the workers' frames can carry; a number beyond it is refused while parsing, with its name.
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 
 class Wire(BaseModel):
@@ -118,7 +122,7 @@ class TryAgain(Wire):
 
 class Lora(Wire):
     rank: int
-    seed: int | None = None
+    seed: Seed | None = None
     train_unembed: bool = True
     train_mlp: bool = True
     train_attn: bool = True
@@ -248,25 +252,25 @@ class Prompt(Wire):
 
 
 class SamplingParams(Wire):
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: str | list[str] | list[int] | None = None
+    max_tokens: Int64 | None = None
+    seed: Seed | None = None
+    stop: str | list[str] | list[Int64] | None = None
     temperature: float = 1.0
-    top_k: int = -1
+    top_k: Int64 = -1
     top_p: float = 1.0
 
 
 class SampleRequest(Wire):
     prompt: Prompt
     sampling_params: SamplingParams = Field(default_factory=SamplingParams)
-    num_samples: int = 1
+    num_samples: Annotated[int, Field(ge=1, le=1024)] = 1
     base_model: str | None = None
     model_path: str | None = None
     sampling_session_id: str | None = None
     seq_id: int | None = None
     prompt_logprobs: bool | None = None
-    topk_prompt_logprobs: int = 0
-    topk_sample_logprobs: int = 0
+    topk_prompt_logprobs: Int64 = 0
+    topk_sample_logprobs: Int64 = 0
     target_prompt_logprobs: Any = None
     prompt_alt_tokens_k: int = 0
     prompt_logprobs_last_n: int | None = None
