@@ -80,7 +80,7 @@ async def answer(worker: Worker, adapters: Adapters, weights: Checkpoint) -> lis
 
 async def eventually(condition) -> None:
     async with asyncio.timeout(30):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is a list that grows
             await asyncio.sleep(0.01)
 
 
@@ -124,7 +124,7 @@ async def test_damaged_weights_are_our_failure_with_their_name_and_are_tried_ane
         file = one.directory / "adapter_model.safetensors"
         whole = file.read_bytes()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        with pytest.raises(EngineError, match="tinker://run/sampler_weights/v0 cannot be served.*damaged"):
+        with pytest.raises(EngineError, match=r"sampler_weights/v0 cannot be served.*damaged"):
             await answer(worker, adapters, one)
         file.write_bytes(whole)
         assert await answer(worker, adapters, one)

@@ -66,7 +66,7 @@ async def test_a_session_that_ends_while_its_model_is_made_leaves_nothing_in_the
         await one.engine.ready(90)
         one.models.open("m", "session")
         making, later = one.make(), one.step(1)
-        while one.engine._last_id == 0:  # until the command is on its way
+        while one.engine._last_id == 0:  # noqa: ASYNC110 - until the command is on its way
             await asyncio.sleep(0)
         one.models.end_session("session", "the client has gone")
         for request_id in (making, later):

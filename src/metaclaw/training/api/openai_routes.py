@@ -27,7 +27,7 @@ from metaclaw.rendering.renderer import Renderer
 from metaclaw.training.api.chat_answer import Choice, Completion
 from metaclaw.training.api.chat_request import ChatRequest, chat_command, parse_chat_request
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of
+from metaclaw.training.api.requests import body_of, off_loop
 from metaclaw.training.api.sampling import Event, Finished, PromptScored, Sampling
 from metaclaw.training.commands import Generate, WorkerReady
 
@@ -63,10 +63,12 @@ class OpenAIRoutes:
         return JSONResponse({"object": "list", "data": data})
 
     async def chat(self, request: Request) -> Response:
-        asked = parse_chat_request(await body_of(request))
+        asked = await off_loop(parse_chat_request, await body_of(request))
         ready = await self.sampling.ready(_READY_S)
         checkpoint = await self.sampling.resolve(asked.model)
-        prompt = await asyncio.to_thread(self.renderer.render, asked.messages, asked.shown_tools)
+        prompt = await asyncio.to_thread(
+            self.renderer.render, asked.messages, asked.shown_tools, max_tokens=ready.max_context
+        )
         command = chat_command(asked, prompt, ready.max_context)
         name = self.sampling.base.name if checkpoint is None else str(checkpoint.path)
         completion = self._completion(asked, name, command, ready)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from starlette.requests import Request
 
 from metaclaw.http.auth import TINKER_PREFIX, require_token
 from metaclaw.http.body import read_body
 from metaclaw.training.api.codec import decompress
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # the SDK splits training data at 5 MB, but one long datum is never split
 _INLINE_BYTES = 64 * 1024
@@ -40,6 +43,9 @@ async def body_of(request: Request) -> bytes:
 
 async def digest_of(body: bytes) -> bytes:
     """What tells a retry from another request under the same number."""
-    if len(body) <= _INLINE_BYTES:
-        return hashlib.sha256(body).digest()
-    return await asyncio.to_thread(lambda: hashlib.sha256(body).digest())
+    return await off_loop(lambda data: hashlib.sha256(data).digest(), body)
+
+
+async def off_loop(function: Callable[[bytes], T], body: bytes) -> T:
+    """``function(body)``, in a thread where the body is large enough to hold up everybody's streams."""
+    return function(body) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(function, body)

@@ -23,7 +23,7 @@ from metaclaw.training.api.futures import Futures, Result
 from metaclaw.training.api.jobs import PROTOBUF, run_job
 from metaclaw.training.api.records import Checkpoint, SamplingSession, parse_path
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of, digest_of
+from metaclaw.training.api.requests import body_of, digest_of, off_loop
 from metaclaw.training.api.sampling import Finished, PromptScored, Sampling, Tokens
 from metaclaw.training.commands import Generate
 
@@ -65,8 +65,7 @@ class SamplingRoutes:
 
     async def asample(self, request: Request) -> wire.SampleSubmitted:
         body = await body_of(request)
-        asked = wire.parse(wire.SampleRequest, body)
-        command = sample_command(asked)
+        asked, command = await off_loop(_parse_sample, body)
         checkpoint = await self._weights_of(asked)
         digest = await digest_of(body)
         identity = f"seq_id {asked.seq_id} of sampling session {asked.sampling_session_id}"
@@ -108,6 +107,11 @@ class SamplingRoutes:
         if base_model is None:
             raise InvalidRequestError("send model_path or base_model")
         return None
+
+
+def _parse_sample(body: bytes) -> tuple[wire.SampleRequest, Generate]:
+    asked = wire.parse(wire.SampleRequest, body)
+    return asked, sample_command(asked)
 
 
 def sample_command(asked: wire.SampleRequest) -> Generate:
@@ -157,7 +161,10 @@ def _stops(stop: str | list[str] | list[int] | None) -> tuple[tuple[int, ...] | 
 
 
 def _int32(tokens: list[int]) -> np.ndarray:
-    array = np.asarray(tokens, dtype=np.int64)
+    try:
+        array = np.asarray(tokens, dtype=np.int64)
+    except OverflowError as error:
+        raise InvalidRequestError("the prompt holds a token of more than 64 bits", param="prompt") from error
     if array.size and (array.min() < 0 or array.max() > np.iinfo(np.int32).max):
         raise InvalidRequestError("the prompt holds a token that is outside the vocabulary", param="prompt")
     return array.astype(np.int32)

@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from metaclaw.errors import EngineError, InvalidRequestError, UpstreamError
-from metaclaw.training.commands import Cancel, Command, WorkerReady, command_frame, decode_frame, encode_frame
+from metaclaw.training.commands import (
+    Cancel,
+    Command,
+    ForwardBackward,
+    WorkerReady,
+    command_frame,
+    decode_frame,
+    encode_frame,
+)
 
 State = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
@@ -195,8 +203,11 @@ class Worker:
         process = self._process
         if process is None or process.stdin is None:
             raise self._died()
+        # Thousands of arrays take a while to pack. The process of before is written to: a later one is not meant.
+        is_large = frame["op"] == ForwardBackward.op
+        data = await asyncio.to_thread(_packed, frame) if is_large else _packed(frame)
         try:
-            process.stdin.write(_packed(frame))
+            process.stdin.write(data)
             await process.stdin.drain()
         except (ConnectionError, RuntimeError) as error:  # uvloop says RuntimeError for a closed pipe
             raise self._died() from error
@@ -253,9 +264,11 @@ async def _read_frame(stream: asyncio.StreamReader) -> dict[str, Any] | None:
         return None
     try:
         frame = decode_frame(data)
-        frame["id"]  # noqa: B018 - what has none is no frame of ours
-    except (ValueError, TypeError, KeyError) as error:
+        has_id = "id" in frame
+    except (ValueError, TypeError) as error:
         raise OSError(f"it sent a frame that cannot be read: {error!r}") from error
+    if not has_id:
+        raise OSError("it sent a frame without an id")
     return frame
 
 
