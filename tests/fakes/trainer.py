@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from metaclaw.errors import BackendError
 from metaclaw.learner.backends.backend import Pass, SavedWeights
 from metaclaw.learner.datums import DatumGroup
 
@@ -36,8 +37,14 @@ class FakeTrainer:
 
     async def open(self, state_path: str | None) -> FakeRun:
         self.reached("open")
+        run = FakeRun(self, self.logits(state_path).copy())
         self.num_open += 1
-        return FakeRun(self, self.logits(state_path).copy())
+        return run
+
+    async def delete(self, paths: Sequence[str]) -> None:
+        self.reached("delete")
+        for path in paths:
+            self.saved.pop(path, None)
 
     def reached(self, call: str) -> None:
         self.calls.append(call)
@@ -46,7 +53,11 @@ class FakeTrainer:
             raise self.failures.pop(call)
 
     def logits(self, path: str | None) -> np.ndarray:
-        return np.random.default_rng(self.seed).normal(size=VOCABULARY) if path is None else self.saved[path]
+        if path is None:
+            return np.random.default_rng(self.seed).normal(size=VOCABULARY)
+        if path not in self.saved:
+            raise BackendError(f"{path} does not exist")
+        return self.saved[path]
 
 
 class FakeRun:
@@ -92,7 +103,7 @@ class FakeRun:
 
     async def warm(self, sampler_path: str) -> None:
         self._trainer.reached("warm")
-        assert sampler_path in self._trainer.saved
+        self._trainer.logits(sampler_path)
 
     async def close(self) -> None:
         self._trainer.calls.append("close")

@@ -78,6 +78,20 @@ async def test_a_step_makes_rewarded_tokens_likelier_and_is_remembered(backend):
     await resumed.close()
 
 
+async def test_what_is_deleted_is_gone_and_may_be_deleted_again(backend):
+    run = await backend.open(None)
+    gone, stays = [await run.save(f"main-v{number}-{uuid.uuid4().hex}") for number in (1, 2)]
+    for _ in range(2):
+        await backend.delete([gone.state_path, gone.sampler_path])
+    await run.warm(stays.sampler_path)
+    with pytest.raises(BackendError):
+        await run.warm(gone.sampler_path)
+    await run.close()
+    with pytest.raises(BackendError):
+        await backend.open(gone.state_path)
+    await (await backend.open(stays.state_path)).close()
+
+
 async def test_gradients_add_up_over_calls_and_a_step_spends_them(backend):
     run = await backend.open(None)
     await run.forward_backward(groups(1.0))

@@ -104,8 +104,8 @@ def _check_learning(home: Path) -> None:
 
 
 def _check_served_adapters(home: Path) -> None:
-    """Every version that ever served is a complete adapter on disk, with every hash as its manifest says."""
-    paths = _column(open_reader(home / "learning.db"), "SELECT sampler_path FROM versions")
+    """Every version that was not deleted is a complete adapter on disk, with every hash as its manifest says."""
+    paths = _column(open_reader(home / "learning.db"), "SELECT sampler_path FROM versions WHERE deleted_at IS NULL")
     registry = open_reader(home / "train-server" / "server.db")
     rows = registry.execute("SELECT model_id, kind, name, directory FROM checkpoints")
     directories = {f"tinker://{model}/{kind}/{name}": directory for model, kind, name, directory in rows}

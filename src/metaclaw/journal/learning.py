@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -239,11 +239,33 @@ class LearningJournal:
         return [Version(**dict(row)) for row in rows]
 
     def serve(self, agent: str, number: int, why: str) -> None:
-        """Let another version serve; ``BASE_VERSION`` is always possible. Raises ``NotFoundError``."""
+        """Let another version serve; ``BASE_VERSION`` is always possible.
+
+        Raises ``NotFoundError`` for one that never was, ``ConflictError`` for one whose weights were deleted.
+        """
         if number != BASE_VERSION:
             self.version(agent, number)
         with self._write() as db:
+            if number in self._deleted(db, agent):
+                raise ConflictError(
+                    f"the weights of version {number} of {agent!r} were deleted, as those of all old versions are: "
+                    "choose a newer one, or 0 for the base model"
+                )
             self._serve(db, agent, number, why)
+
+    def retire(self, agent: str, *, keep: Collection[int]) -> list[Version]:
+        """Mark all versions but ``keep`` and the one that serves as deleted; return those that were not before."""
+        with self._write() as db:
+            rows = db.execute(
+                """
+                UPDATE versions SET deleted_at = ?
+                WHERE agent = ? AND deleted_at IS NULL AND version <> ?
+                    AND version NOT IN (SELECT value FROM json_each(?))
+                RETURNING *
+                """,
+                (self._clock(), agent, self._serving(db, agent), json.dumps(list(keep))),
+            ).fetchall()
+        return sorted((Version(**dict(row)) for row in rows), key=lambda version: version.version)
 
     # Inside a transaction
 
@@ -314,6 +336,10 @@ class LearningJournal:
     def _serving(self, db: sqlite3.Connection, agent: str) -> int:
         row = db.execute("SELECT version FROM serving WHERE agent = ?", (agent,)).fetchone()
         return BASE_VERSION if row is None else row["version"]
+
+    def _deleted(self, db: sqlite3.Connection, agent: str) -> set[int]:
+        rows = db.execute("SELECT version FROM versions WHERE agent = ? AND deleted_at IS NOT NULL", (agent,))
+        return {row["version"] for row in rows}
 
     def _serve(self, db: sqlite3.Connection, agent: str, number: int, why: str) -> None:
         now = self._clock()

@@ -66,7 +66,7 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A committed version of an agent's policy. Since ``deleted_at`` its weights are gone."""
+    """A committed version of an agent's policy. Since ``deleted_at`` its weights are given up."""
 
     agent: str
     version: int

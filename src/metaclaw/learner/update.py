@@ -21,7 +21,7 @@ from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, NewVersion, Version
 from metaclaw.journal.turn_reader import TurnReader
-from metaclaw.learner.backends.backend import Pass, RefusedDataError, TrainingBackend, TrainingRun
+from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
@@ -29,6 +29,7 @@ from metaclaw.learner.gate import Refusal, refusal
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe, measure
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
+from metaclaw.learner.retention import Retention
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Updater:
         self._new_suffix = new_suffix
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
+        self._saved: dict[int, SavedWeights] = {}  # by update, while it is not yet known whether it commits
+        self._retention = Retention(journal, backend)
 
     async def attempt(self, agent: str) -> Outcome:
         """Make one update of ``agent`` if it is due.
@@ -73,7 +76,7 @@ class Updater:
         turns = [sample.turn for sample in prepared.batch.samples]
         update_id = await asyncio.to_thread(self._journal.claim, agent, parent, turns)
         try:
-            return await self._train(agent, parent, update_id, prepared, run)
+            outcome = await self._train(agent, parent, update_id, prepared, run)
         except RefusedDataError as error:
             await self._drop(agent)
             return await self._reject(update_id, prepared, str(error), {})
@@ -81,6 +84,8 @@ class Updater:
             self._abort(update_id, error)
             await self._drop(agent)
             raise
+        await self._retention.sweep(agent)
+        return outcome
 
     async def close(self) -> None:
         """Let go of everything live at the trainer."""
@@ -153,6 +158,7 @@ class Updater:
             return await self._reject(update_id, prepared, refused.reason, metrics)
         with _timed(seconds, "save"):
             saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
+        self._saved[update_id] = saved
         with _timed(seconds, "warm"):
             await run.warm(saved.sampler_path)
         new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
@@ -190,6 +196,7 @@ class Updater:
             )
 
         version = await asyncio.to_thread(commit)
+        del self._saved[update_id]
         self._live[agent] = (version.version, run)
         _log.info("%s@%d serves: update %d %s", agent, version.version, update_id, json_safe(metrics))
         return version
@@ -204,11 +211,15 @@ class Updater:
 
     def _abort(self, update_id: int, error: BaseException) -> None:
         reason = str(error) or "the learner was stopped"
+        saved = self._saved.pop(update_id, None)
         try:
             self._journal.abort(update_id, reason)
         except ConflictError:
             # Cancelled while the commit was on its way: it is done, and the journal is right.
             _log.info("update %d was finished before it could be aborted", update_id)
+        else:
+            if saved is not None:
+                self._retention.discard(saved)
 
     async def _drop(self, agent: str) -> None:
         if agent in self._live:

@@ -35,7 +35,8 @@ def roll_back(
     """Let ``to`` serve again, by default the parent of what serves; return its number.
 
     An update that is running meanwhile does not commit, and the next one starts from the version that serves. Raises
-    ``NotFoundError`` for a version that does not exist, ``ConflictError`` when there is nothing to go back to.
+    ``NotFoundError`` for a version that does not exist, ``ConflictError`` when there is nothing to go back to or its
+    weights were deleted.
     """
     serving = journal.serving(agent)
     if to is None:

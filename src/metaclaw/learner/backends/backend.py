@@ -79,3 +79,7 @@ class TrainingBackend(Protocol):
     async def open(self, state_path: str | None) -> TrainingRun:
         """Resume from a saved state with its optimiser, or begin a new adapter."""
         ...
+
+    async def delete(self, paths: Sequence[str]) -> None:
+        """Delete saved states and sampler weights. One that is gone already is no error."""
+        ...

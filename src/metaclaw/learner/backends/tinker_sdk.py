@@ -93,12 +93,24 @@ class TinkerBackend:
             raise
         return TinkerRun(link, service, client)
 
+    async def delete(self, paths: Sequence[str]) -> None:
+        """Delete checkpoints by path; one that is gone already is no error."""
+        for path in paths:
+            try:
+                await self._link.call(
+                    f"deleting {path}",
+                    lambda: self._rest_client().delete_checkpoint_from_tinker_path(path),  # noqa: B023 - awaited here
+                )
+            except BackendError as error:
+                if not isinstance(error.__cause__, tinker.NotFoundError):
+                    raise
+
+    def _rest_client(self) -> tinker.RestClient:
+        return tinker.RestClient(base_url=self._link.url, api_key=self._link.api_key)
+
     async def _only_model(self) -> str:
         link = self._link
-        answer = await link.call(
-            "asking for the base model",
-            lambda: tinker.RestClient(base_url=link.url, api_key=link.api_key).get_server_capabilities(),
-        )
+        answer = await link.call("asking for the base model", lambda: self._rest_client().get_server_capabilities())
         names = [model.model_name for model in answer.supported_models if model.model_name]
         if len(names) != 1:
             raise BackendError(f"{link.url} offers {len(names)} base models: name one of {names} in rl.model")
