@@ -162,6 +162,24 @@ async def test_exchanges_without_a_trainable_turn_are_not_judged(world, caplog):
     assert caplog.text.count("temperature_too_low") == 1
 
 
+async def test_what_was_said_of_settled_exchanges_is_not_remembered(world, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("metaclaw.learner.inbox._MAX_SAID", 2)
+    inbox = world.inbox(needs_followup=False)
+    for number in range(4):
+        await record(world.turns, Said(turn=f"t{number}", exchange=f"x{number}", state="cut"))
+        world.now = 1e6
+        assert ids(inbox) == ids(inbox) == []
+    assert caplog.text.count("is not learned from") == 4
+    assert not inbox._said
+    await record(world.turns, Said(turn="w", exchange="w"))
+    for number in range(4):
+        await record(world.turns, Said(turn=f"u{number}", exchange=f"y{number}", state="cut"))
+    assert ids(inbox) == ids(inbox) == ["w"]
+    assert len(inbox._said) == 2
+    assert caplog.text.count("is not learned from") == 6
+
+
 async def test_paging_reaches_every_exchange_and_an_unsettled_one_is_found_again(world):
     await record(world.turns, *(Said(turn=f"t{n}", exchange=f"x{n}", session=f"s{n}") for n in range(230)))
     inbox = world.inbox(needs_followup=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import time
 
 import pytest
@@ -14,7 +16,7 @@ from metaclaw.errors import ConfigError, JudgeError, UpstreamError
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError
 from metaclaw.learner.judges.llm import decide, question, read_score
 from metaclaw.learner.judges.loading import load_judge
-from metaclaw.learner.judges.verifier import load_verifier
+from metaclaw.learner.judges.verifier import MAX_HUNG, Verifier, load_verifier
 from metaclaw.upstreams.session import new_session
 from tests.fakes.judge_llm import judge_model
 
@@ -61,6 +63,38 @@ async def test_a_verifier_that_hangs_is_given_up():
     with pytest.raises(JudgeError, match="longer than"):
         await verdict("hangs", timeout_s=0.2)
     assert time.monotonic() - started < 5
+
+
+async def test_a_verifier_whose_calls_hang_is_not_called_again_until_one_returns():
+    """Each call that never returns holds a thread, and there is one for every attempt."""
+    release, calls = threading.Event(), list[str]()
+
+    def waits(judged: Exchange) -> float:
+        calls.append(judged.id)
+        release.wait(30)
+        return 1.0
+
+    judge = Verifier(waits, name="waits", timeout_s=0.05)
+    for _ in range(MAX_HUNG):
+        with pytest.raises(JudgeError, match="longer than"):
+            await judge.judge(exchange())
+    with pytest.raises(JudgeUnavailableError, match="hang"):
+        await judge.judge(exchange())
+    assert len(calls) == MAX_HUNG
+    release.set()
+    deadline = time.monotonic() + 5
+    while len(calls) == MAX_HUNG and time.monotonic() < deadline:
+        with contextlib.suppress(JudgeError):
+            assert (await judge.judge(exchange())).score == 1.0
+    assert len(calls) > MAX_HUNG
+
+
+async def test_a_verifier_that_cannot_reach_what_it_asks_is_away_not_wrong():
+    def asks(judged: Exchange) -> float:
+        raise ConnectionRefusedError("nobody there")
+
+    with pytest.raises(JudgeUnavailableError, match="nobody there"):
+        await Verifier(asks, name="asks", timeout_s=5).judge(exchange())
 
 
 @pytest.mark.parametrize(

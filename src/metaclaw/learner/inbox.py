@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _PAGE = 100
 _MAX_DOUBLINGS = 30  # days of outages would overflow a float
+_MAX_SAID = 10_000  # what is excluded beyond that, behind one exchange that stays unsettled, is not told of
 _CALLING = ("tool_calls", "tool_use", "function_call")
 
 
@@ -97,7 +98,7 @@ class Inbox:
         self._retry = retry or RetryPolicy()
         self._clock = clock
         self._settled_seq = 0  # nothing is left to do up to this turn; found again after a restart
-        self._said: set[str] = set()
+        self._said: set[str] = set()  # exchanges after `_settled_seq` whose exclusion was told of
 
     def due(self, limit: int) -> list[DueExchange]:
         """At most ``limit`` exchanges that are complete, hold a trainable turn, and wait for a verdict."""
@@ -114,6 +115,7 @@ class Inbox:
                     found.append(due)
                 if all_settled:
                     self._settled_seq = recorded.turns[-1].seq
+                    self._said.discard(recorded.id)  # it is not looked at again
                 if len(found) == limit:
                     break
         return found
@@ -148,7 +150,7 @@ class Inbox:
         return DueExchange(exchange=self._exchange(reader, recorded), turns=turns, excluded=excluded)
 
     def _say_excluded(self, recorded: RecordedExchange, excluded: Counter[str]) -> None:
-        if excluded and recorded.id not in self._said:
+        if excluded and recorded.id not in self._said and len(self._said) < _MAX_SAID:
             self._said.add(recorded.id)
             _log.info("%s: exchange %s is not learned from: %s", recorded.agent, recorded.id, dict(excluded))
 

@@ -7,12 +7,16 @@ nonsense) becomes a ``JudgeError``, never a score.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
 from metaclaw.errors import ConfigError, JudgeError
-from metaclaw.learner.judges.judge import Exchange, Verdict, checked_score
+from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict, checked_score
 from metaclaw.learner.threads import call_in_thread
+
+# Each holds a thread for ever. More than an exchange has attempts, so that one alone cannot hold up all others.
+MAX_HUNG = 8
 
 VerifierFunction = Callable[[Exchange], float | None]
 
@@ -40,12 +44,28 @@ class Verifier:
         self._function = function
         self.name = name
         self._timeout_s = timeout_s
+        self._hung: list[threading.Event] = []  # calls that were given up and have not returned
 
     async def judge(self, exchange: Exchange) -> Verdict:
+        self._hung = [call for call in self._hung if not call.is_set()]
+        if len(self._hung) >= MAX_HUNG:
+            raise JudgeUnavailableError(
+                f"{len(self._hung)} calls of {self.name} hang; it is not called again before one of them returns"
+            )
+        returned = threading.Event()
         try:
-            score = await call_in_thread(lambda: self._function(exchange), timeout_s=self._timeout_s)
-        except TimeoutError as error:
-            raise JudgeError(f"{self.name} took longer than {self._timeout_s:g} s") from error
+            score = await call_in_thread(lambda: self._call(exchange, returned), timeout_s=self._timeout_s)
+        except OSError as error:  # the built-in TimeoutError is one too
+            if not returned.is_set():
+                self._hung.append(returned)
+                raise JudgeError(f"{self.name} took longer than {self._timeout_s:g} s") from error
+            raise JudgeUnavailableError(f"{self.name} could not reach what it needs: {error!r}") from error
         except Exception as error:  # a job: this is the user's code
             raise JudgeError(f"{self.name} raised {type(error).__name__}: {error}") from error
         return Verdict(score=None if score is None else checked_score(self.name, score))
+
+    def _call(self, exchange: Exchange, returned: threading.Event) -> float | None:
+        try:
+            return self._function(exchange)
+        finally:
+            returned.set()
