@@ -54,6 +54,21 @@ def test_settings_that_cannot_work_end_it_with_a_message(tmp_path):
     assert "Traceback" not in said
 
 
+def test_a_second_learner_on_one_home_is_refused_while_the_first_lives(tmp_path):
+    """It would take the first one's running updates for unfinished ones, and train their samples again."""
+    first = learner(tmp_path, mode="rl")
+    assert said_before(first, "NO JUDGE, NO LEARNING")
+    second = learner(tmp_path, mode="rl")
+    _, said = second.communicate()
+    assert second.returncode == 2
+    assert "another learner already writes" in said
+    first.kill()
+    first.communicate()
+    third = learner(tmp_path, mode="rl")
+    assert said_before(third, "NO JUDGE, NO LEARNING")
+    third.communicate()
+
+
 def test_without_the_extra_it_idles_in_skills_only_and_names_the_extra_in_rl(tmp_path, monkeypatch):
     rooms = "metaclaw.learner.__main__, metaclaw.journal.learning_status, metaclaw.learner.versions"
     code = f"import sys, {rooms}; print(*sys.modules)"

@@ -11,17 +11,20 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Generator
+from pathlib import Path
 from typing import NoReturn
 
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
-from metaclaw.errors import MetaClawError
+from metaclaw.errors import MetaClawError, ProcessError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.judges.loading import load_judge
 from metaclaw.learner.loop import Learner
 from metaclaw.learner.threads import call_in_thread
+from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.upstreams.session import new_session
 
 _log = logging.getLogger("metaclaw.learner")
@@ -55,7 +58,7 @@ async def _learn(settings: Settings) -> None:
         await _idle("mode is skills_only: nothing is trained")
     if settings.mode == "auto":
         _log.info("mode auto trains like rl for now: whenever enough was judged, not only while you are away")
-    with LearningJournal.open(settings.learning_db) as journal:
+    with _only_learner(settings.learning_db), LearningJournal.open(settings.learning_db) as journal:
         recovery = journal.recover()
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
@@ -74,6 +77,18 @@ async def _learn(settings: Settings) -> None:
                 updater = load_updater(settings, journal)
             _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
             await Learner(journal=journal, inbox=inbox, judge=judge, training=updater).run()
+
+
+@contextlib.contextmanager
+def _only_learner(learning_db: Path) -> Generator[None]:
+    # The supervisor allows one instance a home, but not everyone who starts this module by hand asks it. A second
+    # learner would take the updates of the first for unfinished ones, and train their samples again.
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_lock(learning_db.with_suffix(".lock"), wait=False))
+        except LockedError:
+            raise ProcessError(f"another learner already writes {learning_db}; end it first") from None
+        yield
 
 
 async def _idle(reason: str) -> NoReturn:
