@@ -95,7 +95,7 @@ def test_stop_returns_when_every_process_is_gone(tmp_path: Path):
 def test_an_instance_that_waits_for_the_children_of_a_killed_one_can_be_stopped(tmp_path: Path):
     end(hold(tmp_path))  # its child still lives for a second
     waiting = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.DEVNULL)
-    while running_instance(tmp_path) is None:
+    while (found := running_instance(tmp_path)) is None or found.pid != waiting.pid:
         assert waiting.poll() is None
         time.sleep(0.02)
     stopped = stop_instance(tmp_path)
