@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.datums import TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
-from metaclaw.learner.gate import refusal
+from metaclaw.learner.gate import Refusal, refusal
 from metaclaw.learner.measurements import json_safe, measure
 from tests.learner.recording import policy_sample
 
@@ -104,7 +104,11 @@ def test_measurements_compare_what_is_comparable():
 def test_the_gate_refuses_what_is_too_far_or_not_a_number():
     """PITFALLS R14: a bad update was served at once."""
     assert refusal({"kl": 0.2, "grad_norm": 3.0}, max_kl=0.2) is None
-    assert "max_kl" in (refusal({"kl": 0.21}, max_kl=0.2) or "")
+    too_far = refusal({"kl": 0.21}, max_kl=0.2)
+    assert too_far is not None
+    assert too_far.is_too_far
+    assert "max_kl" in too_far.reason
     for broken in (math.nan, math.inf, -math.inf):
-        assert refusal({"kl": 0.0, "loss": broken}, max_kl=0.2) == "not finite: loss"
+        expected = Refusal(reason="not finite: loss", is_too_far=False)
+        assert refusal({"kl": 0.0, "loss": broken}, max_kl=0.2) == expected
     assert json_safe({"a": math.nan, "b": 1.0, "c": {"d": 2}}) == {"a": None, "b": 1.0, "c": {"d": 2}}

@@ -104,4 +104,8 @@ def _read_to_end() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    logging.shutdown()
+    # Not sys.exit: the SDK's native threads may still run, and a daemon thread that Python unwinds inside native code
+    # aborts the process ("FATAL: exception not rethrown"). Everything durable was committed and closed above.
+    os._exit(exit_code)
