@@ -47,8 +47,8 @@ chaos: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.gateway
-	$(BIN)/python -m benchmarks.sampler
-	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.sampler --model "$$($(BIN)/python -m metaclaw.cli.main models prepare smollm2)"
+	$(BIN)/python -m benchmarks.engine "$$($(BIN)/python -m metaclaw.cli.main models prepare smollm2)"
 
 lint: $(STAMP)
 	$(BIN)/ruff check
