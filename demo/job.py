@@ -153,13 +153,14 @@ class _Job:
             raise ProgramError(f"no update within {UPDATE_TIMEOUT_S:.0f} s: {self._journals.progress()}")
 
     async def _keep_asking(self, stop: asyncio.Event) -> None:
-        asked, planned = 0, self._plan.num_updates * BATCH
+        updates = self._plan.num_updates
+        asked, planned = 0, updates * BATCH
         while not stop.is_set():
             progress = self._journals.progress()
             # One batch ahead of the learner, and beyond the plan only to replace what an update could not use.
+            is_enough = asked >= planned and (progress.is_updating or progress.updates_finished >= updates)
             limit = 1 if asked >= planned else BATCH
-            busy = limit == 1 and progress.is_updating
-            if progress.judged < asked or progress.pending >= limit or busy:
+            if progress.judged < asked or progress.pending >= limit or is_enough:
                 await asyncio.sleep(0.25)
                 continue
             replies = await self._ask(self._random.sample(LEARNING, BATCH), kind="main")
