@@ -26,11 +26,15 @@ class Counters:
     planned_updates: int = 0
     rejected: int = 0
     version: int = 0
-    recent_reward: float = float("nan")  # mean of the latest batch
+    recent_reward: float | None = None  # mean of the latest batch
     tokens: int = 0
     answering_s: float = 0.0  # time during which at least one answer was streaming
     failed: int = 0
     started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def reward(self) -> str:
+        return "-" if self.recent_reward is None else f"{self.recent_reward:.2f}"
 
     @property
     def tokens_per_s(self) -> float:
@@ -64,7 +68,7 @@ class Screen:
             elapsed = time.monotonic() - c.started_at
             self.console.print(
                 f"{elapsed:6.0f} s  update {c.updates:2}/{c.planned_updates}  version {c.version:2}  "
-                f"turns {c.turns:4}  mean reward {c.recent_reward:.2f}  {c.tokens_per_s:5.1f} tokens/s  "
+                f"turns {c.turns:4}  mean reward {c.reward}  {c.tokens_per_s:5.1f} tokens/s  "
                 f"failed {c.failed}",
                 highlight=False,
                 soft_wrap=True,
@@ -75,7 +79,7 @@ class Screen:
         table = Table(title=c.phase, title_justify="left")
         columns = {
             "turns": str(c.turns),
-            "mean reward": f"{c.recent_reward:.2f}",
+            "mean reward": c.reward,
             "updates": f"{c.updates}/{c.planned_updates}" + (f" ({c.rejected} rejected)" if c.rejected else ""),
             "policy version": str(c.version),
             "tokens/s": f"{c.tokens_per_s:.1f}",
