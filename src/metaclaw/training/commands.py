@@ -3,7 +3,7 @@
 Owns the messages and their encoding; refuses to know torch, HTTP and processes. Invariant: both directions are
 plain data (msgpack frames, arrays as raw bytes), so that any rank could replay a recorded stream of commands.
 
-A frame from the API is ``{"id": n, "op": name, ...fields}``. The worker answers with any number of
+A frame from the API is ``{"id": n, "op": name, "share": tenant, ...fields}``. The worker answers with any number of
 ``{"id": n, "event": ...}`` and ends with ``{"id": n, "ok": {...}}`` or ``{"id": n, "error": {"code", "message",
 "caller_fault"}}``. The first frame of a worker has id 0: ``ok`` describes the loaded model (``WorkerReady``), or
 ``error`` says why it could not start.
@@ -215,15 +215,15 @@ def decode_frame(data: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", msgpack.unpackb(data, ext_hook=_unpack_special, strict_map_key=False))
 
 
-def command_frame(frame_id: int, command: Command) -> dict[str, Any]:
-    """The frame that carries ``command``."""
+def command_frame(frame_id: int, command: Command, *, share: str = "") -> dict[str, Any]:
+    """The frame that carries ``command``. Workers divide their time evenly between ``share``s, not between commands."""
     body = {f.name: getattr(command, f.name) for f in fields(command)}
-    return {"id": frame_id, "op": command.op, **body}
+    return {"id": frame_id, "op": command.op, "share": share, **body}
 
 
 def parse_command(frame: dict[str, Any]) -> Command:
     """The command in ``frame``; raises ``ValueError`` for an unknown operation."""
-    body = {key: value for key, value in frame.items() if key not in ("id", "op")}
+    body = {key: value for key, value in frame.items() if key not in ("id", "op", "share")}
     if frame["op"] not in _COMMANDS:
         raise ValueError(f"unknown command {frame['op']!r}")
     command = _COMMANDS[frame["op"]]

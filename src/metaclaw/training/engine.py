@@ -12,7 +12,7 @@ One thread calls it, and nothing else touches the device.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from metaclaw.training.adapters import WEIGHTS_FILE, Adapter, AdapterPool, Adapt
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.checkpoints import OPTIMIZER_FILE, Kind, Manifest, read_checkpoint, write_checkpoint
 from metaclaw.training.datums import Limits, read_examples
-from metaclaw.training.gradients import run_passes
+from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
 from metaclaw.training.losses import loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
@@ -129,7 +129,9 @@ class Engine:
         learns = not command.forward_only
         self._pool.activate(model.adapter.name)
         with model.optimizer.accumulating() if learns else nullcontext():
-            result = run_passes(self.base.model, examples, settings, max_tokens=self._batch_tokens, backward=learns)
+            result = _finish(
+                run_passes(self.base.model, examples, settings, max_tokens=self._batch_tokens, backward=learns)
+            )
         return {"logprobs": result.logprobs, "metrics": result.metrics}
 
     def _optim_step(self, command: commands.OptimStep) -> Answer:
@@ -175,6 +177,14 @@ class Engine:
             "Send shorter sequences, or start the engine with fewer max_batch_tokens or with gradient_checkpointing. "
             f"({error})"
         )
+
+
+def _finish(passes: Generator[int, None, PassResult]) -> PassResult:
+    while True:
+        try:
+            next(passes)
+        except StopIteration as end:
+            return end.value
 
 
 def _filled(adapter: Adapter, manifest: Manifest, files: dict[str, bytes], command: commands.LoadModel) -> TrainedModel:

@@ -1,14 +1,14 @@
 """One forward_backward: examples in, log-probs, metrics and gradients out.
 
-Owns the passes through the model; refuses to know which model, commands and optimisers. Invariant: when it returns,
-every backward of its forwards is done, so the active adapter may change.
+Owns the passes through the model; refuses to know which model, commands and optimisers. Invariant: whenever it
+yields or returns, every backward of its forwards is done, so the active adapter may change.
 """
 
 # pyright: basic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -34,8 +34,11 @@ class PassResult:
 
 def run_passes(
     model: PreTrainedModel, examples: Sequence[Example], settings: LossSettings, *, max_tokens: int, backward: bool
-) -> PassResult:
-    """Run all examples through ``model`` in micro-batches of at most ``max_tokens``.
+) -> Generator[int, None, PassResult]:
+    """Run all examples through ``model`` in micro-batches of at most ``max_tokens``; returns the result.
+
+    Yields the number of tokens just run after each micro-batch, when no graph is held: other models may run then, and
+    whoever closes the generator there abandons the rest.
 
     With ``backward`` the gradients of the summed loss are added to the parameters that require them. Positions that
     weigh nothing get their log-probs without a gradient. A loss that is not finite raises ``InvalidRequestError``.
@@ -52,6 +55,7 @@ def run_passes(
             lp = lp_TK[:, : example.targets_TK.shape[1]].reshape(example.shape).numpy()
             _refuse_broken(f"data[{index}]", lp)
             logprobs[index] = lp
+        yield batch.tokens_BT.numel()
     return PassResult(logprobs=[lp for lp in logprobs if lp is not None], metrics=metrics)
 
 

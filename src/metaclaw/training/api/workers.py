@@ -44,11 +44,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """How a worker is started: its name, the fields of its first frame, and what its environment adds to ours."""
+    """How a worker is started: its name, the fields of its first frame, and what its environment adds to ours.
+
+    ``role`` is the argument of ``metaclaw.training.worker``; several roles can do a sampler's work.
+    """
 
     name: Literal["engine", "sampler"]
     start: Mapping[str, Any]
     environment: Mapping[str, str]
+    role: str = ""  # the name itself
 
 
 class Worker:
@@ -106,22 +110,24 @@ class Worker:
             raise UpstreamError(f"the {self.name} is down: {self.detail or self.state}", status=503, retry_after_s=30.0)
         return self._ready
 
-    async def call(self, command: Command, *, generation: int | None = None) -> dict[str, Any]:
-        """Send ``command`` once the process is ready and return its answer."""
+    async def call(self, command: Command, *, generation: int | None = None, share: str = "") -> dict[str, Any]:
+        """Send ``command`` once the process is ready and return its answer. ``share`` is whose time it takes."""
         answer: dict[str, Any] = {}
-        async with contextlib.aclosing(self._exchange(command, generation)) as frames:
+        async with contextlib.aclosing(self._exchange(command, generation, share)) as frames:
             async for frame in frames:
                 answer = frame.get("ok", answer)
         return answer
 
-    async def stream(self, command: Command, *, generation: int | None = None) -> AsyncGenerator[dict[str, Any]]:
+    async def stream(
+        self, command: Command, *, generation: int | None = None, share: str = ""
+    ) -> AsyncGenerator[dict[str, Any]]:
         """Send ``command`` and yield its events. Closing the generator early cancels the command in the worker."""
-        async with contextlib.aclosing(self._exchange(command, generation)) as frames:
+        async with contextlib.aclosing(self._exchange(command, generation, share)) as frames:
             async for frame in frames:
                 if "event" in frame:
                     yield frame
 
-    async def _exchange(self, command: Command, generation: int | None) -> AsyncGenerator[dict[str, Any]]:
+    async def _exchange(self, command: Command, generation: int | None, share: str) -> AsyncGenerator[dict[str, Any]]:
         await self.ready()
         if generation is not None and generation != self.generation:
             raise self._died()
@@ -130,7 +136,7 @@ class Worker:
         self._inboxes[frame_id] = inbox
         finished = False
         try:
-            await self._send(command_frame(frame_id, command))
+            await self._send(command_frame(frame_id, command, share=share))
             while not finished:
                 frame = await inbox.get()
                 if frame is None:
@@ -194,7 +200,7 @@ class Worker:
     async def _spawn(self) -> asyncio.subprocess.Process:
         # A session of its own: Ctrl-C in the terminal goes to us, and we end the children in order.
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "metaclaw.training.worker", self.name,
+            sys.executable, "-m", "metaclaw.training.worker", self._spec.role or self.name,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             env={**os.environ, **self._spec.environment}, start_new_session=True, limit=1 << 20,
         )  # fmt: skip
