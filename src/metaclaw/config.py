@@ -7,10 +7,11 @@ cannot work is refused when the settings are built, not when they are first used
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -58,8 +59,30 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _device_text(value: object) -> object:
+    # In YAML, `0` is a number and `[0, 1]` a list.
+    if isinstance(value, list):
+        return ",".join(map(str, cast("list[object]", value)))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _devices(value: str) -> str:
+    """``auto``, ``cpu``, or GPUs as ``cuda:0,cuda:1``; bare numbers and ``cuda`` alone are understood."""
+    text = value.strip().lower()
+    if text in ("auto", "cpu"):
+        return text
+    names = ["0" if name.strip() == "cuda" else name.strip().removeprefix("cuda:") for name in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,3}", name) for name in names):
+        raise ValueError("write 'auto', 'cpu', or GPUs like 'cuda:0' or '0,1'")
+    numbers = list(map(int, names))
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("a GPU is named twice")
+    return ",".join(f"cuda:{number}" for number in numbers)
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
+Devices = Annotated[str, BeforeValidator(_device_text), AfterValidator(_devices)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 
 
@@ -205,7 +228,13 @@ class TrainServerSettings(Section):
     data_dir: OptionalPath = Field(
         default=None, description="Where adapters and checkpoints live; default METACLAW_HOME/train-server."
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    training_devices: Devices = Field(
+        default="auto", description="Where the engine trains: auto, cpu or cuda:N; one device in this release."
+    )
+    inference_devices: Devices = Field(
+        default="auto",
+        description="Where the sampler runs: auto, cpu or GPUs like cuda:1; auto: one of its own where there are two.",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Base weights; auto is float32 on CPU, bfloat16 on GPU."
     )
@@ -220,6 +249,15 @@ class TrainServerSettings(Section):
     def _others_need_a_key(self) -> TrainServerSettings:
         if not is_loopback(self.host) and not self.api_key.get_secret_value():
             raise ValueError(f"host {self.host!r} lets other machines in: set train_server.api_key, or use '127.0.0.1'")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_can_be_used(self) -> TrainServerSettings:
+        if "," in self.training_devices:
+            raise ValueError(
+                f"training_devices {self.training_devices!r} names several; the engine of this release trains on one: "
+                "give the others to inference_devices"
+            )
         return self
 
 

@@ -6,6 +6,10 @@ import os
 import threading
 from pathlib import Path
 
+import typer.main
+
+from metaclaw.cli.main import app
+from metaclaw.config_keys import setting_keys
 from metaclaw.training.server_key import stored_key
 from tests.cli.programs import metaclaw
 
@@ -62,3 +66,13 @@ def test_first_starts_at_the_same_time_agree_on_the_key(tmp_path: Path):
         thread.join()
     assert len({key for key, _ in found}) == 1
     assert [is_new for _, is_new in found].count(True) == 1
+
+
+def test_every_flag_has_a_key_in_the_file_and_a_variable():
+    """Issue 3.7. Flags of one run alone (what to show instead of serving) have none."""
+    command = typer.main.get_command(app).commands["train-server"]  # pyright: ignore
+    flags = {parameter.name for parameter in command.params} - {"plan", "json_output", "memory_gb"}
+    keys = {name.removeprefix("train_server."): key for name, key in setting_keys().items() if "train_server." in name}
+    assert flags <= keys.keys()
+    assert keys.keys() <= flags, "a setting of the server without a flag"
+    assert {f"METACLAW_TRAIN_SERVER_{flag.upper()}" for flag in flags} == {keys[flag].env for flag in flags}

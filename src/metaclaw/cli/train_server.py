@@ -18,7 +18,10 @@ def train_server(
         str | None, typer.Option(help="Key; better METACLAW_TRAIN_API_KEY, which `ps` does not show.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where adapters and checkpoints live.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    training_devices: Annotated[str | None, typer.Option(help="Where the engine trains: auto, cpu or cuda:N.")] = None,
+    inference_devices: Annotated[
+        str | None, typer.Option(help="Where the sampler runs: auto, cpu or GPUs like cuda:1.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     engine_threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.")] = None,
     sampler_threads: Annotated[int | None, typer.Option(help="CPU threads of the sampler.")] = None,

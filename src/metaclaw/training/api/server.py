@@ -21,6 +21,7 @@ from metaclaw.training.api.app import ServerDeps, make_app
 from metaclaw.training.api.hub import local_folder
 from metaclaw.training.api.sampling import BaseModel
 from metaclaw.training.api.workers import WorkerSpec
+from metaclaw.training.devices import assign_devices
 
 _BACKLOG = 2048
 _GRACE_S = 5  # for answers under way when the server is told to stop
@@ -67,10 +68,10 @@ class _Server(uvicorn.Server):
 
 
 def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory: Path, api_key: str) -> ServerDeps:
-    """What the application needs, from settings."""
+    """What the application needs, from settings. Raises ``ConfigError`` for devices that cannot be used."""
+    devices = assign_devices(server)
     start: dict[str, Any] = {
         "base_model": str(directory),
-        "device": server.device,
         "dtype": server.dtype,
         "max_context": server.max_context,
         "max_lora_rank": server.max_lora_rank,
@@ -82,13 +83,18 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
         base=BaseModel(name=name, aliases=aliases, directory=str(directory)),
         engine=WorkerSpec(
             name="engine",
-            start={**start, "threads": server.engine_threads},
-            environment=_threads(server.engine_threads),
+            start={**start, "device": devices.training.torch_name, "threads": server.engine_threads},
+            environment={**_threads(server.engine_threads), **devices.training.environment},
         ),
         sampler=WorkerSpec(
             name="sampler",
-            start={**start, "threads": server.sampler_threads, "max_concurrent": server.max_concurrent},
-            environment=_threads(server.sampler_threads),
+            start={
+                **start,
+                "device": devices.inference.torch_name,
+                "threads": server.sampler_threads,
+                "max_concurrent": server.max_concurrent,
+            },
+            environment={**_threads(server.sampler_threads), **devices.inference.environment},
         ),
         max_rank=server.max_lora_rank,
         max_open_samples=server.max_concurrent + server.max_queued,
