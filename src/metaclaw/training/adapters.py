@@ -124,12 +124,14 @@ class AdapterPool:
         )
 
 
-def adapter_files(adapter: Adapter) -> dict[str, bytes]:
+def adapter_files(adapter: Adapter, *, base_name: str = "") -> dict[str, bytes]:
     """The adapter in PEFT's format; refuses weights that are not finite, naming the first of them."""
     for key, parameter in adapter.parameters.items():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"the adapter has NaN or infinity in {key}; it is not saved")
     config = adapter.config.to_dict() | {"inference_mode": True}
+    if base_name:
+        config["base_model_name_or_path"] = base_name
     return {
         CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True, default=sorted).encode(),
         WEIGHTS_FILE: safetensors.torch.save({key: _portable(value) for key, value in adapter.parameters.items()}),

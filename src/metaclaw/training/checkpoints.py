@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 FORMAT = 1
 
-Kind = Literal["state", "sampler"]
+Kind = Literal["state", "sampler", "external"]
 
 _UNFINISHED = ".unfinished-"
 _CHUNK_BYTES = 1 << 20
@@ -41,7 +41,10 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a checkpoint is. ``state`` can be trained on, ``sampler`` is the adapter alone."""
+    """What a checkpoint is.
+
+    ``state`` can be trained on; ``sampler`` is the adapter alone, ``external`` the same for programs elsewhere.
+    """
 
     kind: Kind
     base_digest: str

@@ -15,7 +15,7 @@ A frame from the API is ``{"id": n, "op": name, "share": tenant, ...fields}``. T
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import msgpack
 import numpy as np
@@ -106,11 +106,17 @@ class SaveState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveSampler:
-    """Write the adapter alone, in PEFT's format, to the new ``directory``. Answer: ``{"size_bytes": int}``."""
+    """Write the adapter alone, in PEFT's format, to the new ``directory``. Answer: ``{"size_bytes": int}``.
+
+    ``kind`` ``external`` is for programs beyond this server: the same files, with ``base_name`` in the adapter's
+    configuration as the base's name (the base's folder here when it is empty).
+    """
 
     op: ClassVar[str] = "save_sampler"
     model_id: str
     directory: str
+    kind: Literal["sampler", "external"] = "sampler"
+    base_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,9 +143,18 @@ class Engine:
         return self._save(command, "state", files)
 
     def _save_sampler(self, command: commands.SaveSampler) -> Answer:
-        return self._save(command, "sampler", {})
+        if command.kind not in ("sampler", "external"):
+            raise InvalidRequestError(f"kind must be 'sampler' or 'external', not {command.kind!r}", param="kind")
+        return self._save(command, command.kind, {}, base_name=command.base_name)
 
-    def _save(self, command: commands.SaveState | commands.SaveSampler, kind: Kind, files: dict[str, bytes]) -> Answer:
+    def _save(
+        self,
+        command: commands.SaveState | commands.SaveSampler,
+        kind: Kind,
+        files: dict[str, bytes],
+        *,
+        base_name: str = "",
+    ) -> Answer:
         model = self._model(command.model_id)
         adapter = model.adapter
         manifest = Manifest(
@@ -156,7 +165,9 @@ class Engine:
             files={},
             **asdict(adapter.spec),
         )
-        written = write_checkpoint(Path(command.directory), adapter_files(adapter) | files, manifest)
+        written = write_checkpoint(
+            Path(command.directory), adapter_files(adapter, base_name=base_name) | files, manifest
+        )
         return {"size_bytes": written.size_bytes}
 
     def _unload_model(self, command: commands.UnloadModel) -> Answer:
