@@ -52,6 +52,12 @@ class Adapters:
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()  # by path, least recently used first
         self._numbers = count(1)
 
+    @property
+    def num_loaded(self) -> int:
+        """How many the sampler of now holds."""
+        here = self._sampler.generation
+        return sum(entry.is_loaded and entry.generation == here for entry in self._loaded.values())
+
     @asynccontextmanager
     async def lease(self, checkpoint: Checkpoint | None) -> AsyncGenerator[Lease]:
         """Have the adapter of ``checkpoint`` in the sampler for as long as the block runs.

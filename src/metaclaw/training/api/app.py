@@ -29,6 +29,8 @@ from metaclaw.training.api.checkpoints import CheckpointStore, sweep_left
 from metaclaw.training.api.database import open_database
 from metaclaw.training.api.future_routes import FutureRoutes
 from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
+from metaclaw.training.api.metrics import CountRequests, Metrics
 from metaclaw.training.api.models import LiveModels
 from metaclaw.training.api.openai_routes import OpenAIRoutes
 from metaclaw.training.api.registry import Registry
@@ -61,7 +63,9 @@ class ServerDeps:
 
 def make_app(deps: ServerDeps) -> FastAPI:
     """The application. Its lifespan starts the workers; ``app.state.stop_waiting`` ends every long poll."""
-    engine, sampler = Worker(deps.engine), Worker(deps.sampler)
+    metrics = Metrics()
+    engine, sampler = Worker(deps.engine, metrics.watch), Worker(deps.sampler, metrics.watch)
+    metrics.add_workers((engine, sampler))
     futures = Futures(time.monotonic)
     tinker = _part(deps.api_key, "tinker")
     openai = _part(deps.api_key, "openai")
@@ -74,7 +78,7 @@ def make_app(deps: ServerDeps) -> FastAPI:
             for worker in (engine, sampler):
                 tasks.start(worker.run())
             renderer = await asyncio.to_thread(load_renderer, Path(deps.base.directory))  # while the workers load
-            parts = _assemble(deps, engine, sampler, registry, futures, tasks, renderer)
+            parts = _assemble(deps, engine, sampler, registry, futures, tasks, renderer, metrics)
             for router in parts.tinker_routers():
                 tinker.include_router(router)
             openai.include_router(parts.openai.router())
@@ -93,6 +97,11 @@ def make_app(deps: ServerDeps) -> FastAPI:
     async def readyz() -> JSONResponse:
         return _readiness(engine, sampler)
 
+    @app.get("/metrics", dependencies=[Depends(authorised(deps.api_key))])
+    async def show_metrics() -> Response:
+        return Response(metrics.text(), media_type=METRICS_TYPE)
+
+    app.add_middleware(CountRequests, metrics=metrics)
     tinker.add_api_route("/healthz", healthz)
     app.mount("/api/v1", tinker)
     app.mount("/v1", openai)
@@ -147,12 +156,15 @@ def _assemble(
     futures: Futures,
     tasks: Background,
     renderer: Renderer,
+    metrics: Metrics,
 ) -> _Parts:
     models = LiveModels(engine, registry, futures, tasks)
     checkpoints = CheckpointStore(
         root=deps.data_dir / _CHECKPOINTS, registry=registry, models=models, engine=engine, clock=deps.clock
     )
-    sampling = Sampling(sampler, Adapters(sampler, tasks), checkpoints, deps.base, max_open=deps.max_open_samples)
+    adapters = Adapters(sampler, tasks)
+    metrics.add_gauge("metaclaw_adapters_loaded", "Adapters that the sampler holds.", lambda: adapters.num_loaded)
+    sampling = Sampling(sampler, adapters, checkpoints, deps.base, max_open=deps.max_open_samples)
     openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
     return _Parts(
         clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,

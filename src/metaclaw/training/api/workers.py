@@ -15,9 +15,9 @@ import os
 import struct
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from metaclaw.errors import EngineError, InvalidRequestError, UpstreamError
 from metaclaw.training.commands import (
@@ -55,15 +55,26 @@ class WorkerSpec:
     role: str = ""  # the name itself
 
 
-class Worker:
-    """One supervised child. ``run`` must be running in a task for anything to happen."""
+class Watch(Protocol):
+    """Looks at one command and its answers, and changes neither."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def frame(self, frame: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Worker:
+    """One supervised child. ``run`` must be running in a task for anything to happen.
+
+    ``watch`` is called for each command and hears its answers.
+    """
+
+    def __init__(self, spec: WorkerSpec, watch: Callable[[Command], Watch] | None = None) -> None:
         self.name = spec.name
         self.state: State = "loading"
         self.generation = 0
         self.detail = ""  # why it is not ready, for /readyz
         self._spec = spec
+        self._watch = watch or _Unwatched
         self._ready: WorkerReady | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._changed = asyncio.Condition()
@@ -128,6 +139,18 @@ class Worker:
                     yield frame
 
     async def _exchange(self, command: Command, generation: int | None, share: str) -> AsyncGenerator[dict[str, Any]]:
+        watch = self._watch(command)
+        try:
+            async with contextlib.aclosing(self._unwatched(command, generation, share)) as frames:
+                async for frame in frames:
+                    watch.frame(frame)
+                    if "error" in frame:
+                        raise _failure(self.name, frame["error"])
+                    yield frame
+        finally:
+            watch.close()
+
+    async def _unwatched(self, command: Command, generation: int | None, share: str) -> AsyncGenerator[dict[str, Any]]:
         await self.ready()
         if generation is not None and generation != self.generation:
             raise self._died()
@@ -143,8 +166,6 @@ class Worker:
                     finished = True
                     raise self._died()
                 finished = "ok" in frame or "error" in frame
-                if "error" in frame:
-                    raise _failure(self.name, frame["error"])
                 yield frame
         finally:
             del self._inboxes[frame_id]
@@ -247,6 +268,12 @@ class Worker:
 
     def _died(self) -> EngineError:
         return EngineError(f"the {self.name} process ended while it held this request; it is being started again")
+
+
+class _Unwatched:
+    def __init__(self, command: Command) -> None: ...
+    def frame(self, frame: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
 
 
 def _failure(name: str, error: Mapping[str, Any]) -> Exception:
