@@ -1,7 +1,7 @@
 """The base model as both workers load it.
 
-Owns where its files are, how they become a frozen torch model, and its identity (``base_digest``); refuses to
-know adapters and sampling. Invariant: no code and no pickle from a model's folder is ever run, nothing is
+Owns where its files are and how they become a frozen torch model; refuses to know adapters, sampling and what
+identifies a model (``model_identity``). Invariant: no code and no pickle from a model's folder is ever run, nothing is
 downloaded, and no base weight ever requires a gradient.
 """
 
@@ -9,11 +9,8 @@ downloaded, and no base weight ever requires a gradient.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -21,12 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from metaclaw.errors import ModelSourceError
 from metaclaw.training.commands import WorkerReady
-
-# Keys of config.json that change when a model is merely saved again.
-_VOLATILE_CONFIG = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"})
-# Of each tensor: fine-tuning changes every matrix, so the first bytes of all of them tell two models apart.
-_SAMPLE_BYTES = 4096
-_MAX_HEADER_BYTES = 100 * 1024 * 1024
+from metaclaw.training.model_identity import base_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,55 +59,6 @@ def load_base(
     model.to(target).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType] - transformers' wrapper of to()
     ready = _describe(model, digest, max_context=max_context, device=target, dtype=weights_dtype)
     return LoadedBase(model=model, path=path, ready=ready)
-
-
-def base_digest(path: Path) -> str:
-    """The identity of a base model: its configuration, and each tensor's name, dtype, shape and first bytes.
-
-    Cheap (a few kilobytes a tensor, not the whole file) and independent of how the tensors are spread over files.
-    """
-    digest = hashlib.sha256(json.dumps(_stable_config(path), sort_keys=True).encode())
-    tensors = {name: entry for file in _weight_files(path) for name, entry in _tensor_samples(file).items()}
-    for name in sorted(tensors):
-        header, sample = tensors[name]
-        digest.update(f"\n{name} {header} {len(sample)}\n".encode())
-        digest.update(sample)
-    return digest.hexdigest()
-
-
-def _stable_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelSourceError(f"{path} is not a model folder: its config.json cannot be read ({error})") from error
-    return {key: value for key, value in config.items() if key not in _VOLATILE_CONFIG}
-
-
-def _weight_files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise ModelSourceError(f"{path} has no *.safetensors file; other formats can run code and are not loaded")
-    return files
-
-
-def _tensor_samples(file: Path) -> dict[str, tuple[str, bytes]]:
-    """Each tensor's dtype and shape, and the first bytes of its data."""
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= _MAX_HEADER_BYTES:
-                raise ValueError("the header's length makes no sense")
-            header: dict[str, Any] = json.loads(stream.read(length))
-            samples: dict[str, tuple[str, bytes]] = {}
-            for name, entry in header.items():
-                if name == "__metadata__":
-                    continue
-                begin, end = entry["data_offsets"]
-                stream.seek(8 + length + begin)
-                samples[name] = (f"{entry['dtype']} {entry['shape']}", stream.read(min(end - begin, _SAMPLE_BYTES)))
-            return samples
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelSourceError(f"{file} is not a safetensors file: {error}") from error
 
 
 def _resolve_device(device: str) -> torch.device:

@@ -1,35 +1,23 @@
 """What the sampler was asked for, checked, and the state of each of its samples.
 
-Owns the limits of a ``Generate`` command and one sample's random numbers, counts and stop; refuses to know batches,
-caches and models. Invariant: a ``Request`` that exists can be run, and its samples depend on its own seed alone.
+Owns one sample's random numbers, counts and stop; refuses to know batches, caches and models. Invariant: a
+``Request`` that exists can be run, and its samples depend on its own seed alone.
 """
 
 # pyright: basic
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from metaclaw.errors import InvalidRequestError, RequestTooLargeError
 from metaclaw.training.commands import Generate
 from metaclaw.training.samplers.draw import DrawSettings
+from metaclaw.training.samplers.limits import Limits, check_command, sample_seed
 from metaclaw.training.samplers.stops import Decode, StopWatch
-
-_MAX_SAMPLES = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the loaded model can take."""
-
-    vocab_size: int
-    max_context: int
-    end_tokens: tuple[int, ...]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -97,9 +85,7 @@ class RequestReader:
     def read(self, frame_id: int, command: Generate, slot: int) -> Request:
         """Check ``command``; raises ``InvalidRequestError`` naming the parameter."""
         limits = self._limits
-        _check_sampling(command)
-        _check_topk(command, limits.vocab_size)
-        prompt = _check_prompt(command.prompt, limits)
+        prompt = check_command(command, limits)
         request = Request(
             frame_id=frame_id,
             prompt=prompt,
@@ -127,53 +113,3 @@ class RequestReader:
             )
             for index in range(command.num_samples)
         ]
-
-
-def sample_seed(seed: int, index: int) -> int:
-    """The seed of sample ``index``. Hashed, so that sample 1 of seed 5 is not sample 0 of seed 6."""
-    return int(np.random.SeedSequence((seed % 2**64, index)).generate_state(1, np.uint64)[0])
-
-
-def _check_prompt(prompt: np.ndarray, limits: Limits) -> np.ndarray:
-    if prompt.ndim != 1 or prompt.size == 0:
-        raise InvalidRequestError("the prompt is empty; send at least one token", param="prompt")
-    if len(prompt) > limits.max_context:
-        raise RequestTooLargeError(
-            f"the prompt has {len(prompt)} tokens; this model takes at most {limits.max_context}", param="prompt"
-        )
-    lowest, highest = int(prompt.min()), int(prompt.max())
-    if lowest < 0 or highest >= limits.vocab_size:
-        wrong = lowest if lowest < 0 else highest
-        raise InvalidRequestError(
-            f"token {wrong} of the prompt is outside the vocabulary (0 to {limits.vocab_size - 1})", param="prompt"
-        )
-    return prompt.astype(np.int64)
-
-
-def _check_sampling(command: Generate) -> None:
-    if not 1 <= command.num_samples <= _MAX_SAMPLES:
-        raise InvalidRequestError(
-            f"num_samples {command.num_samples} is not within 1 and {_MAX_SAMPLES}", param="num_samples"
-        )
-    if command.max_tokens < 0:
-        raise InvalidRequestError(f"max_tokens {command.max_tokens} is negative", param="max_tokens")
-    if not (math.isfinite(command.temperature) and command.temperature >= 0):
-        raise InvalidRequestError(
-            f"temperature {command.temperature} is not a number of at least 0", param="temperature"
-        )
-    if not 0 < command.top_p <= 1:
-        raise InvalidRequestError(f"top_p {command.top_p} is not above 0 and at most 1", param="top_p")
-    if command.top_k < -1:
-        raise InvalidRequestError(f"top_k {command.top_k} is neither -1 (off) nor a count", param="top_k")
-    if not all(command.stop_strings):
-        raise InvalidRequestError("an empty stop string would end every answer at once", param="stop")
-
-
-def _check_topk(command: Generate, vocab_size: int) -> None:
-    asked: Sequence[tuple[str, int]] = (
-        ("topk_prompt_logprobs", command.topk_prompt_logprobs),
-        ("topk_sample_logprobs", command.topk_sample_logprobs),
-    )
-    for name, count in asked:
-        if not 0 <= count <= vocab_size:
-            raise InvalidRequestError(f"{name} {count} is not within 0 and the vocabulary's {vocab_size}", param=name)
