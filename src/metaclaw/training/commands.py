@@ -157,7 +157,10 @@ class Generate:
     ``{"event": "finished", "sample": i, "stop_reason": "stop" | "length"}``. Answer: ``{}``.
 
     ``logprobs`` are those of the distribution that was drawn from (after temperature, top_k and top_p),
-    ``logprobs_full`` those at temperature 1 over the whole vocabulary.
+    ``logprobs_full`` and the likeliest tokens those at temperature 1 over the whole vocabulary. ``full_logprobs``
+    says when the former are needed, as a sampler may have to score the answer again for them: ``live`` with the
+    tokens; ``end``, then they may be NaN there and come whole in the ``finished`` event as its ``logprobs_full``;
+    ``none``, then they may be NaN.
     """
 
     op: ClassVar[str] = "generate"
@@ -174,6 +177,7 @@ class Generate:
     prompt_logprobs: bool = False
     topk_prompt_logprobs: int = 0
     topk_sample_logprobs: int = 0
+    full_logprobs: Literal["live", "end", "none"] = "live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,7 @@ class Choice:
         self._detokenizer = renderer.detokenizer()
         self._cutter = StopCutter(stops)
         self._parts: list[Tokens] = []
+        self._late_logprobs: list[np.ndarray] | None = None  # at temperature 1, where they came with the end
 
     @property
     def has_started(self) -> bool:
@@ -68,6 +69,7 @@ class Choice:
     def finish(self, event: Finished) -> Delta:
         """The end: what was held back is shown, unless a stop string has ended the text."""
         self.finish_reason = "stop" if self._cutter.has_stopped else event.stop_reason
+        self._late_logprobs = None if event.logprobs_full is None else [event.logprobs_full]
         text = self._cutter.push(self._detokenizer.finish())
         return self._grown(text + self._cutter.finish(), [], [])
 
@@ -82,7 +84,7 @@ class Choice:
             "prompt_tokens": _base64(command.prompt.astype("<i4")),
             "tokens": _base64(tokens),
             "logprobs": _base64(_joined([part.logprobs for part in self._parts], "<f4")),
-            "logprobs_full": _base64(_joined([part.logprobs_full for part in self._parts], "<f4")),
+            "logprobs_full": _base64(_joined(self._late_logprobs or [p.logprobs_full for p in self._parts], "<f4")),
             "temperature": command.temperature,
             "top_p": command.top_p,
             "top_k": command.top_k,

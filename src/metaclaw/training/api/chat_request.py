@@ -118,4 +118,5 @@ def chat_command(asked: ChatRequest, prompt: list[int], max_context: int) -> Gen
         seed=asked.seed,
         stop_strings=asked.stops,
         topk_sample_logprobs=asked.top_logprobs or 0 if asked.logprobs else 0,
+        full_logprobs="live" if asked.logprobs else "end" if asked.return_policy_record else "none",
     )

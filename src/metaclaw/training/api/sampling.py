@@ -59,10 +59,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A sample is complete."""
+    """A sample is complete. ``logprobs_full`` are those of all its tokens, where they did not come with the tokens."""
 
     sample: int
     stop_reason: StopReason
+    logprobs_full: np.ndarray | None = None
 
 
 Event = PromptScored | Tokens | Finished
@@ -123,7 +124,8 @@ def _event(frame: dict[str, Any]) -> Event:
     if frame["event"] == "prompt":
         return PromptScored(logprobs=frame.get("logprobs"), topk=_topk(frame))
     if frame["event"] == "finished":
-        return Finished(sample=frame["sample"], stop_reason=frame["stop_reason"])
+        full = frame.get("logprobs_full")
+        return Finished(sample=frame["sample"], stop_reason=frame["stop_reason"], logprobs_full=full)
     return Tokens(
         sample=frame["sample"],
         tokens=frame["tokens"],

@@ -142,6 +142,7 @@ def sample_command(asked: wire.SampleRequest) -> Generate:
         prompt_logprobs=bool(asked.prompt_logprobs),
         topk_prompt_logprobs=asked.topk_prompt_logprobs,
         topk_sample_logprobs=asked.topk_sample_logprobs,
+        full_logprobs="none",
     )
 
 
