@@ -58,6 +58,18 @@ class AuthenticationError(MetaClawError, PermissionError):
     code = "invalid_api_key"
 
 
+class ForbiddenError(MetaClawError, PermissionError):
+    """The caller is known, and this is not for them."""
+
+    code = "forbidden"
+
+
+class QuotaError(ForbiddenError):
+    """It would be more than the caller's key may have; the text has the numbers and what to do."""
+
+    code = "quota_exceeded"
+
+
 class NotFoundError(MetaClawError, LookupError):
     """A model, checkpoint, session or route that does not exist."""
 

@@ -23,22 +23,29 @@ def presented_token(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key", "").strip() or None
 
 
+def required_token(headers: Mapping[str, str]) -> str:
+    """The caller's token, or ``AuthenticationError`` that says how to send one."""
+    presented = presented_token(headers)
+    if presented is None:
+        raise AuthenticationError("a token is required: send 'Authorization: Bearer <token>' or 'X-API-Key: <token>'")
+    return presented
+
+
 def require_token(headers: Mapping[str, str], expected: str, *, optional_prefix: str = "") -> None:
     """Raise ``AuthenticationError`` unless the caller presented ``expected``.
 
     With ``optional_prefix`` a key and the same key behind that prefix are one key, on both sides.
     """
-    presented = presented_token(headers)
-    if presented is None:
-        raise AuthenticationError("a token is required: send 'Authorization: Bearer <token>' or 'X-API-Key: <token>'")
-    if not expected or not _is_same(presented.removeprefix(optional_prefix), expected.removeprefix(optional_prefix)):
-        raise AuthenticationError("the token is not valid here")
+    presented = required_token(headers).removeprefix(optional_prefix)
+    if not expected or not hmac.compare_digest(digest(presented), digest(expected.removeprefix(optional_prefix))):
+        raise refused()
 
 
-def _is_same(presented: str, expected: str) -> bool:
-    # Digests have one length, so the comparison does not tell how long the secret is.
-    return hmac.compare_digest(_digest(presented), _digest(expected))
+def refused() -> AuthenticationError:
+    """One sentence for every token that lets nobody in, whatever is wrong with it."""
+    return AuthenticationError("the token is not valid here")
 
 
-def _digest(token: str) -> bytes:
+def digest(token: str) -> bytes:
+    """What is compared: digests have one length, so the comparison does not tell how long the secret is."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -29,6 +29,7 @@ _STATUS: tuple[tuple[type[errors.MetaClawError], int], ...] = (
     (errors.AuthenticationError, 401),
     (errors.RequestTooLargeError, 413),
     (errors.InvalidRequestError, 400),
+    (errors.ForbiddenError, 403),
     (errors.NotFoundError, 404),
     (errors.ConflictError, 409),
     (errors.OverloadedError, 429),

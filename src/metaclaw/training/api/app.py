@@ -29,6 +29,7 @@ from metaclaw.training.api.checkpoints import CheckpointStore, sweep_left
 from metaclaw.training.api.database import open_database
 from metaclaw.training.api.future_routes import FutureRoutes
 from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.keys import Keyring
 from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from metaclaw.training.api.metrics import CountRequests, Metrics
 from metaclaw.training.api.models import LiveModels
@@ -67,8 +68,6 @@ def make_app(deps: ServerDeps) -> FastAPI:
     engine, sampler = Worker(deps.engine, metrics.watch), Worker(deps.sampler, metrics.watch)
     metrics.add_workers((engine, sampler))
     futures = Futures(time.monotonic)
-    tinker = _part(deps.api_key, "tinker")
-    openai = _part(deps.api_key, "openai")
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
@@ -79,9 +78,10 @@ def make_app(deps: ServerDeps) -> FastAPI:
                 tasks.start(worker.run())
             renderer = await asyncio.to_thread(load_renderer, Path(deps.base.directory))  # while the workers load
             parts = _assemble(deps, engine, sampler, registry, futures, tasks, renderer, metrics)
-            for router in parts.tinker_routers():
-                tinker.include_router(router)
-            openai.include_router(parts.openai.router())
+            keyring = Keyring(deps.api_key, database, time.monotonic)
+            app.include_router(_metrics_router(metrics), dependencies=[Depends(authorised(keyring, admins_only=True))])
+            app.mount("/api/v1", _part(keyring, "tinker", [*parts.tinker_routers(), health]))
+            app.mount("/v1", _part(keyring, "openai", [parts.openai.router()]))
             tasks.start(parts.sweep())
             yield
 
@@ -97,14 +97,9 @@ def make_app(deps: ServerDeps) -> FastAPI:
     async def readyz() -> JSONResponse:
         return _readiness(engine, sampler)
 
-    @app.get("/metrics", dependencies=[Depends(authorised(deps.api_key))])
-    async def show_metrics() -> Response:
-        return Response(metrics.text(), media_type=METRICS_TYPE)
-
     app.add_middleware(CountRequests, metrics=metrics)
-    tinker.add_api_route("/healthz", healthz)
-    app.mount("/api/v1", tinker)
-    app.mount("/v1", openai)
+    health = APIRouter()
+    health.add_api_route("/healthz", healthz)
     return app
 
 
@@ -172,8 +167,20 @@ def _assemble(
     )  # fmt: skip
 
 
-def _part(api_key: str, dialect: Dialect) -> FastAPI:
-    return FastAPI(openapi_url=None, dependencies=[Depends(authorised(api_key))], exception_handlers=_handlers(dialect))
+def _metrics_router(metrics: Metrics) -> APIRouter:
+    async def show_metrics() -> Response:
+        return Response(metrics.text(), media_type=METRICS_TYPE)
+
+    router = APIRouter()
+    router.add_api_route("/metrics", show_metrics, methods=["GET"], response_model=None)
+    return router
+
+
+def _part(keyring: Keyring, dialect: Dialect, routers: list[APIRouter]) -> FastAPI:
+    part = FastAPI(openapi_url=None, dependencies=[Depends(authorised(keyring))], exception_handlers=_handlers(dialect))
+    for router in routers:
+        part.include_router(router)
+    return part
 
 
 def _handlers(dialect: Dialect) -> dict[Any, Any]:

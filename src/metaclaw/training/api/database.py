@@ -20,7 +20,8 @@ from metaclaw.errors import EngineError, NotFoundError
 T = TypeVar("T")
 Values = tuple[Any, ...]
 
-_SCHEMA = 1
+# What takes a file from one schema to the next; the number of steps is the schema that we know.
+_STEPS = ("registry.sql", "tenants.sql")
 
 
 class Database:
@@ -54,7 +55,7 @@ class Database:
 async def open_database(path: Path) -> AsyncGenerator[Database]:
     """The database in ``path``, created as needed. Raises ``EngineError`` with the path and the reason."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry") as executor:
-        connection = await asyncio.get_running_loop().run_in_executor(executor, _connect, path)
+        connection = await asyncio.get_running_loop().run_in_executor(executor, connect, path)
         database = Database(connection, executor)
         try:
             yield database
@@ -62,7 +63,8 @@ async def open_database(path: Path) -> AsyncGenerator[Database]:
             await database.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the database in ``path``, created and migrated as needed; raises as ``open_database``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -77,9 +79,30 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
+    if _schema(connection) == len(_STEPS):
+        return
+    connection.execute("BEGIN IMMEDIATE")  # the server and `metaclaw keys` may both be the first
+    try:
+        current = _schema(connection)
+        if current > len(_STEPS):
+            raise EngineError(f"the registry has schema {current}, from a newer MetaClaw; this one knows {len(_STEPS)}")
+        for step in _STEPS[current:]:
+            for statement in _statements(step):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _schema(connection: sqlite3.Connection) -> int:
     (current,) = connection.execute("PRAGMA user_version").fetchone()
-    if current > _SCHEMA:
-        raise EngineError(f"the registry has schema {current}, from a newer MetaClaw; this one knows {_SCHEMA}")
-    if current == 0:
-        script = resources.files("metaclaw.training.api").joinpath("registry.sql").read_text(encoding="utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {_SCHEMA}; COMMIT")
+    return current
+
+
+def _statements(name: str) -> list[str]:
+    # One by one: executescript would commit the transaction that holds them together.
+    script = resources.files("metaclaw.training.api").joinpath(name).read_text(encoding="utf-8")
+    lines = [line for line in script.splitlines() if not line.lstrip().startswith("--")]
+    return [statement for statement in "\n".join(lines).split(";") if statement.strip()]

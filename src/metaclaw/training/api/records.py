@@ -40,6 +40,7 @@ class Session:
     finished_at: float | None
     display_name: str | None
     metadata: dict[str, Any]
+    owner: str = ""  # the id of a tenant's key; "" is the server's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

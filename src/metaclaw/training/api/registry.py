@@ -185,7 +185,11 @@ class SamplingSessions:
         """Adding the same session again is a retry; the same id for other weights is a ``ConflictError``."""
         path = sampling.path
         row = (sampling.sampling_session_id, sampling.session_id, path and path.model_id, path and path.name)
-        await self.db.write("INSERT OR IGNORE INTO sampling_sessions VALUES (?, ?, ?, ?)", row)
+        await self.db.write(
+            "INSERT OR IGNORE INTO sampling_sessions (sampling_session_id, session_id, model_id, name)"
+            " VALUES (?, ?, ?, ?)",
+            row,
+        )
         if await self.get(sampling.sampling_session_id) != sampling:
             raise ConflictError(f"sampling session {sampling.sampling_session_id} exists for other weights")
 

@@ -1,7 +1,7 @@
 """Reading requests, the same way on every route.
 
-Owns the limit on bodies and the check of the token; refuses to know what a body means. Invariant: nothing of a body
-is read before the caller was let in.
+Owns the limit on bodies and the check of the key; refuses to know what a body means. Invariant: nothing of a body
+is read before the caller was let in, and who it is was found out once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from metaclaw.http.auth import TINKER_PREFIX, require_token
+from metaclaw.errors import ForbiddenError
+from metaclaw.http.auth import required_token
 from metaclaw.http.body import read_body
 from metaclaw.training.api.codec import decompress
+from metaclaw.training.api.keys import Keyring
+from metaclaw.training.api.tenants import Tenant
 
 T = TypeVar("T")
 
@@ -23,13 +26,23 @@ MAX_BODY_BYTES = 64 * 1024 * 1024  # the SDK splits training data at 5 MB, but o
 _INLINE_BYTES = 64 * 1024
 
 
-def authorised(api_key: str) -> Callable[[Request], Awaitable[None]]:
-    """A FastAPI dependency that lets in whoever presents ``api_key``, with or without the SDK's prefix."""
+def authorised(keyring: Keyring, *, admins_only: bool = False) -> Callable[[Request], Awaitable[None]]:
+    """A FastAPI dependency that lets in who has a key of this server, and remembers whose it is."""
 
     async def check(request: Request) -> None:
-        require_token(request.headers, api_key, optional_prefix=TINKER_PREFIX)
+        tenant = await keyring.tenant(required_token(request.headers))
+        if admins_only and not tenant.is_admin:
+            raise ForbiddenError(f"{request.url.path} is for admin keys")
+        request.state.tenant = tenant
 
     return check
+
+
+def tenant_of(request: Request) -> Tenant:
+    """Whose request this is."""
+    tenant = request.state.tenant
+    assert isinstance(tenant, Tenant)
+    return tenant
 
 
 async def body_of(request: Request) -> bytes:
