@@ -83,9 +83,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def training_server(model: Path, data_dir: Path, **settings: object) -> Iterator[TrainingServer]:
+def training_server(
+    model: Path, data_dir: Path, *, port: int | None = None, **settings: object
+) -> Iterator[TrainingServer]:
     """Start a server, wait until it is ready, and stop it with its children at the end."""
-    port = free_port()
+    port = port or free_port()
     own = {"base_model": str(model), "port": port, "api_key": API_KEY, "data_dir": str(data_dir), "engine_threads": 1}
     line = json.dumps({"train_server": {**own, "sampler_threads": 1, **settings}}) + "\n"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
