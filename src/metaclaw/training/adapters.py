@@ -1,12 +1,14 @@
 """LoRA adapters of many models over one frozen base.
 
-Owns PEFT: which layers are adapted, how an adapter is initialised, which one the next forward uses, and its form as
-files; refuses to know gradients' use and checkpoints' layout. Invariant: base weights are never changed and never
-require a gradient, and an adapter's name inside PEFT is never used twice.
+Owns which layers are adapted, how an adapter begins, which one the next forward uses, and its form as PEFT's files;
+refuses to know the arithmetic, gradients' use and checkpoints' layout. Invariant: what is written here is an adapter
+that PEFT and servers of its format load, and that computes there what it computes here.
 
 ``train_attn`` adapts the linear layers of attention, ``train_mlp`` the other linear layers of the decoder,
 ``train_unembed`` the output embedding where it is a weight of its own. Where it is tied to the input embedding it is
 left alone: an adapter on one of the two would untie them, and no server could merge or serve that.
+
+Adapters are float32 whatever the base is: steps of a learning rate of 1e-4 are lost in bfloat16.
 """
 
 # pyright: basic
@@ -15,23 +17,21 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import safetensors.torch
 import torch
-from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from metaclaw.errors import CheckpointError, EngineError, InvalidRequestError
 from metaclaw.training.base_model import LoadedBase
+from metaclaw.training.lora_layers import LoraWeights, wrap_layers
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
-_IDLE = "idle"  # PEFT wants one adapter at all times; this one has rank 1, sits on one layer, and is never trained
 _ROUTERS = frozenset({"gate", "router"})  # of mixtures of experts: no server applies LoRA to them
 
 
@@ -50,60 +50,54 @@ class AdapterSpec:
 class Adapter:
     """One adapter. ``parameters`` are its trained weights under the names they have in PEFT's file."""
 
-    name: str  # inside PEFT
     spec: AdapterSpec
-    config: LoraConfig
+    target_modules: tuple[str, ...]
+    layers: dict[str, LoraWeights]
     parameters: dict[str, nn.Parameter]
 
     @property
-    def target_modules(self) -> tuple[str, ...]:
-        return tuple(sorted(self.config.target_modules or ()))
-
-    @property
     def num_trainable(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters.values())
+        return sum(layer.down.numel() + layer.up.numel() for layer in self.layers.values())
 
 
-class AdapterPool:
-    """The adapters that exist, and the one that is active. One thread only."""
+class Adapters:
+    """Makes adapters for one base, and says which of them its layers apply. One thread only."""
 
     def __init__(self, base: LoadedBase, *, max_rank: int) -> None:
-        self._base = base
+        self.base_name = str(base.path)
+        self._device = base.device
         self._max_rank = max_rank
         self._layers = _linear_layers(base.model, with_output=not base.ready.tied_embeddings)
-        self._peft = _wrap(base.model, next(iter(self._layers)))
-        self._num_created = 0
-        self._active = _IDLE
+        self._shapes = {name: base.model.get_submodule(name).weight.shape for name in self._layers}
+        self._switch = wrap_layers(base.model, self._layers)
 
     def create(self, spec: AdapterSpec, *, seed: int) -> Adapter:
-        """Add an adapter that changes nothing yet (its B matrices are zero). The global random state is kept."""
-        config = self._configure(spec)
-        name = f"adapter{self._num_created}"  # a model id may hold dots, which module names must not
-        self._num_created += 1
-        with torch.random.fork_rng(devices=[]):  # PEFT draws on the CPU, whatever the device: same seed, same weights
-            torch.manual_seed(seed)
-            self._peft.add_adapter(name, config)
-        self._active = ""
-        self.activate(_IDLE)
-        parameters = {
-            key.replace(f".{name}.", "."): parameter
-            for key, parameter in self._peft.named_parameters()
-            if f".{name}." in key
-        }
-        return Adapter(name=name, spec=spec, config=config, parameters=parameters)
+        """A new adapter that changes nothing yet (its B matrices are zero). The global random state is not used."""
+        chosen = self._chosen(spec)
+        random = torch.Generator().manual_seed(seed)  # of the CPU, whatever the device: same seed, same weights
+        layers = {name: self._first_weights(spec, self._shapes[name], random) for name in chosen}
+        parameters: dict[str, nn.Parameter] = {}
+        for name, layer in layers.items():
+            parameters[f"base_model.model.{name}.lora_A.weight"] = layer.down
+            parameters[f"base_model.model.{name}.lora_B.weight"] = layer.up
+        targets = _short_names(chosen, [layer for layer in self._layers if layer not in chosen])
+        return Adapter(spec=spec, target_modules=tuple(targets), layers=layers, parameters=parameters)
 
-    def activate(self, name: str) -> None:
-        """Make one adapter the next forward's. Never between a forward and its backward: that loses every gradient."""
-        if name != self._active:
-            self._peft.set_adapter(name)
-            self._active = name
+    def activate(self, adapter: Adapter | None) -> None:
+        """Make one adapter the next forward's, or none."""
+        self._switch.active = {} if adapter is None else adapter.layers
 
-    def delete(self, adapter: Adapter) -> None:
-        """Take an adapter out of the model and free its memory."""
-        self.activate(_IDLE)
-        self._peft.delete_adapter(adapter.name)
+    def _first_weights(self, spec: AdapterSpec, shape: torch.Size, random: torch.Generator) -> LoraWeights:
+        outputs, inputs = shape
+        down = torch.empty(spec.rank, inputs)
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=random)  # PEFT's own choice
+        return LoraWeights(
+            down=nn.Parameter(down.to(self._device)),
+            up=nn.Parameter(torch.zeros(outputs, spec.rank, device=self._device)),
+            scale=spec.alpha / spec.rank,
+        )
 
-    def _configure(self, spec: AdapterSpec) -> LoraConfig:
+    def _chosen(self, spec: AdapterSpec) -> list[str]:
         if not 1 <= spec.rank <= self._max_rank:
             message = f"rank must be between 1 and {self._max_rank} on this server, not {spec.rank!r}"
             raise InvalidRequestError(message, param="rank")
@@ -114,26 +108,32 @@ class AdapterPool:
         if not chosen:
             tied = " (the output embedding is tied, so train_unembed alone trains nothing)" * spec.train_unembed
             raise InvalidRequestError(f"nothing to train: set train_attn or train_mlp{tied}", param="train_attn")
-        return LoraConfig(
-            r=spec.rank,
-            lora_alpha=int(spec.alpha) if spec.alpha == int(spec.alpha) else spec.alpha,  # pyright: ignore[reportArgumentType] - PEFT divides it by the rank
-            lora_dropout=0.0,
-            target_modules=_short_names(chosen, [layer for layer in self._layers if layer not in chosen]),
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=str(self._base.path),
-        )
+        return chosen
 
 
-def adapter_files(adapter: Adapter, *, base_name: str = "") -> dict[str, bytes]:
+def adapter_files(adapter: Adapter, *, base_name: str) -> dict[str, bytes]:
     """The adapter in PEFT's format; refuses weights that are not finite, naming the first of them."""
     for key, parameter in adapter.parameters.items():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"the adapter has NaN or infinity in {key}; it is not saved")
-    config = adapter.config.to_dict() | {"inference_mode": True}
-    if base_name:
-        config["base_model_name_or_path"] = base_name
+    alpha = adapter.spec.alpha
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": adapter.spec.rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "target_modules": adapter.target_modules,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+        "inference_mode": True,
+    }
     return {
-        CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True, default=sorted).encode(),
+        CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True).encode(),
         WEIGHTS_FILE: safetensors.torch.save({key: _portable(value) for key, value in adapter.parameters.items()}),
     }
 
@@ -159,14 +159,6 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size
 
 def _portable(parameter: Tensor) -> Tensor:
     return parameter.detach().to("cpu").contiguous()
-
-
-def _wrap(model: PreTrainedModel, any_layer: str) -> PeftModel:
-    config = LoraConfig(r=1, target_modules=[any_layer], task_type="CAUSAL_LM")
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 by an older name whether activations are checkpointed.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return PeftModel(model, config, adapter_name=_IDLE).eval()  # pyright: ignore[reportReturnType] - eval returns Module
 
 
 def _linear_layers(model: PreTrainedModel, *, with_output: bool) -> dict[str, str]:

@@ -25,7 +25,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from metaclaw.errors import CheckpointError, ConflictError, EngineError, InvalidRequestError, NotFoundError
 from metaclaw.training import commands
-from metaclaw.training.adapters import WEIGHTS_FILE, Adapter, AdapterPool, AdapterSpec, adapter_files, fill_adapter
+from metaclaw.training.adapters import WEIGHTS_FILE, Adapter, Adapters, AdapterSpec, adapter_files, fill_adapter
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.checkpoints import OPTIMIZER_FILE, Kind, Manifest, read_checkpoint, write_checkpoint
 from metaclaw.training.datums import Limits, read_examples
@@ -66,7 +66,7 @@ class Engine:
         self.base = base
         self._limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context)
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
-        self._pool = AdapterPool(base, max_rank=options.max_lora_rank)
+        self._adapters = Adapters(base, max_rank=options.max_lora_rank)
         if options.gradient_checkpointing:
             _checkpoint_activations(base)
         self.models: dict[str, TrainedModel] = {}
@@ -98,7 +98,7 @@ class Engine:
         if command.model_id in self.models:
             raise ConflictError(f"the model {command.model_id!r} exists already")
         seed = command.seed if command.seed is not None else _seed_of(command.model_id)
-        adapter = self._pool.create(_spec_of(command), seed=seed)
+        adapter = self._adapters.create(_spec_of(command), seed=seed)
         self.models[command.model_id] = TrainedModel(adapter=adapter, optimizer=AdapterOptimizer(adapter.parameters))
         return {"num_trainable": adapter.num_trainable}
 
@@ -113,13 +113,8 @@ class Engine:
         if existing is not None and existing.adapter.spec != spec:
             was = existing.adapter.spec
             raise CheckpointError(f"{command.directory} does not fit {command.model_id!r}: it has {spec}, not {was}")
-        adapter = existing.adapter if existing is not None else self._pool.create(spec, seed=0)
-        try:
-            self.models[command.model_id] = _filled(adapter, manifest, files, command)
-        except CheckpointError:
-            if existing is None:
-                self._pool.delete(adapter)
-            raise
+        adapter = existing.adapter if existing is not None else self._adapters.create(spec, seed=0)
+        self.models[command.model_id] = _filled(adapter, manifest, files, command)
         return asdict(spec) | {"num_trainable": adapter.num_trainable}
 
     def _forward_backward(self, command: commands.ForwardBackward) -> Answer:
@@ -127,7 +122,7 @@ class Engine:
         settings = loss_settings(command.loss, command.config)
         examples = read_examples(command.data, settings, self._limits)
         learns = not command.forward_only
-        self._pool.activate(model.adapter.name)
+        self._adapters.activate(model.adapter)
         with model.optimizer.accumulating() if learns else nullcontext():
             result = _finish(
                 run_passes(self.base.model, examples, settings, max_tokens=self._batch_tokens, backward=learns)
@@ -166,12 +161,15 @@ class Engine:
             **asdict(adapter.spec),
         )
         written = write_checkpoint(
-            Path(command.directory), adapter_files(adapter, base_name=base_name) | files, manifest
+            Path(command.directory),
+            adapter_files(adapter, base_name=base_name or self._adapters.base_name) | files,
+            manifest,
         )
         return {"size_bytes": written.size_bytes}
 
     def _unload_model(self, command: commands.UnloadModel) -> Answer:
-        self._pool.delete(self._model(command.model_id).adapter)
+        self._model(command.model_id)
+        self._adapters.activate(None)
         del self.models[command.model_id]
         return {}
 

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from metaclaw.errors import ModelSourceError
+from metaclaw.training.lora_layers import LoraLinear
 
 _MAX_LOGITS = 1 << 24  # 64 MiB of float32 at a time: 340 positions of a vocabulary of 49,152
 
@@ -49,11 +50,11 @@ def _chunk_logprobs(hidden_NH: Tensor, head: nn.Module, targets_NK: Tensor, temp
 
 
 def _is_trained(head: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in head.parameters())
+    return isinstance(head, LoraLinear) and head.adapter is not None
 
 
 def output_head(model: PreTrainedModel) -> nn.Module:
-    """The output embedding as it is now: once adapted, it is PEFT's layer around the original."""
+    """The output embedding as it is now: where it may be adapted, our layer around the original."""
     head = model.get_output_embeddings()
     if head is None:
         raise ModelSourceError(f"{type(model).__name__} has no output embedding; it is not a causal language model")

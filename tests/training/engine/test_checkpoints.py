@@ -173,7 +173,6 @@ def test_tensors_that_do_not_fit_are_named_and_leave_no_model(engine: Engine, sa
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors is not a safetensors file"):
         _load(engine, tmp_path / "junk")
     assert engine.models == {}
-    assert sum("lora_" in name for name, _ in engine.base.model.named_parameters()) == 2
 
 
 def test_an_adapter_that_is_not_finite_is_not_saved(engine: Engine, tmp_path: Path) -> None:

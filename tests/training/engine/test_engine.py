@@ -90,11 +90,10 @@ def test_only_adapters_learn(engine: Engine, tied_folder: Path) -> None:
     plain = dict(AutoModelForCausalLM.from_pretrained(tied_folder, dtype=torch.float32).named_parameters())
     seen = 0
     for name, parameter in model.named_parameters():
-        if "lora_" not in name:
-            assert not parameter.requires_grad
-            assert parameter.grad is None
-            assert torch.equal(parameter, plain[name.replace(".base_layer", "")])
-            seen += 1
+        assert not parameter.requires_grad
+        assert parameter.grad is None
+        assert torch.equal(parameter, plain[name.replace(".base.", ".")])
+        seen += 1
     assert seen == len(plain)
 
 
@@ -203,7 +202,6 @@ def test_models_come_and_go(engine: Engine) -> None:
     engine.execute(UnloadModel(model_id="session:train:0.1"))
     with pytest.raises(NotFoundError, match=r"session:train:0\.1"):
         forward_backward(engine, (supervised(4),), model_id="session:train:0.1")
-    assert sum("lora_" in name for name, _ in engine.base.model.named_parameters()) == 2  # the idle adapter's
     create(engine, "session:train:0.1")
     train(engine, "session:train:0.1")
 
