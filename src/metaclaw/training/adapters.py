@@ -68,8 +68,7 @@ class Adapters:
         self._device = base.device
         self._max_rank = max_rank
         self._layers = _linear_layers(base.model, with_output=not base.ready.tied_embeddings)
-        self._shapes = {name: base.model.get_submodule(name).weight.shape for name in self._layers}
-        self._switch = wrap_layers(base.model, self._layers)
+        self._switch, self._shapes = wrap_layers(base.model, self._layers)
 
     def create(self, spec: AdapterSpec, *, seed: int) -> Adapter:
         """A new adapter that changes nothing yet (its B matrices are zero). The global random state is not used."""
@@ -87,7 +86,7 @@ class Adapters:
         """Make one adapter the next forward's, or none."""
         self._switch.active = {} if adapter is None else adapter.layers
 
-    def _first_weights(self, spec: AdapterSpec, shape: torch.Size, random: torch.Generator) -> LoraWeights:
+    def _first_weights(self, spec: AdapterSpec, shape: tuple[int, int], random: torch.Generator) -> LoraWeights:
         outputs, inputs = shape
         down = torch.empty(spec.rank, inputs)
         nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=random)  # PEFT's own choice

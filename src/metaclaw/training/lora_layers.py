@@ -69,14 +69,16 @@ class LoraLinear(nn.Module):
         return _AddLora.apply(result, inputs, weights.down, weights.up, weights.scale)  # pyright: ignore[reportReturnType]
 
 
-def wrap_layers(model: nn.Module, names: Iterable[str]) -> LoraSwitch:
-    """Wrap the linear layers called ``names`` in place; returns the switch of all of them."""
+def wrap_layers(model: nn.Module, names: Iterable[str]) -> tuple[LoraSwitch, dict[str, tuple[int, int]]]:
+    """Wrap the linear layers called ``names`` in place; returns their switch, and each one's outputs and inputs."""
     switch = LoraSwitch()
+    shapes: dict[str, tuple[int, int]] = {}
     for name in names:
         base = model.get_submodule(name)
         assert isinstance(base, nn.Linear)
         model.set_submodule(name, LoraLinear(base, name, switch))
-    return switch
+        shapes[name] = (base.out_features, base.in_features)
+    return switch, shapes
 
 
 class _AddLora(torch.autograd.Function):
