@@ -6,17 +6,18 @@ is up, because the SDK asks again without any delay.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from metaclaw.errors import NotFoundError
 from metaclaw.training.api import wire
 from metaclaw.training.api.futures import Futures
-from metaclaw.training.api.jobs import failure
+from metaclaw.training.api.jobs import PROTOBUF, failure
 from metaclaw.training.api.requests import body_of
 
 POLL_S = 30.0  # the SDK gives up on a connection after 45
@@ -43,6 +44,8 @@ class FutureRoutes:
             raise HTTPException(410, str(error)) from error  # "promise lost": a sample is then asked for anew
         if result is None:
             return Response(wire.TryAgain(request_id=asked.request_id).model_dump_json(), media_type="application/json")
+        if result.as_json is not None and _takes_json_alone(request.headers.get("accept", "")):
+            return JSONResponse(await asyncio.to_thread(result.as_json, result.body))
         return Response(result.body, media_type=result.media_type)
 
     async def cancel_future(self, request: Request) -> wire.Nothing:
@@ -50,3 +53,8 @@ class FutureRoutes:
         asked = wire.parse(wire.RetrieveFuture, await body_of(request))
         self.futures.cancel(asked.request_id, failure("the request was cancelled by the client", "user"))
         return wire.Nothing()
+
+
+def _takes_json_alone(accept: str) -> bool:
+    # SDK 0.22 names both types and prefers protobuf; the first ones knew JSON only. Who says nothing gets protobuf.
+    return "application/json" in accept and PROTOBUF not in accept

@@ -12,6 +12,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from metaclaw.errors import ConflictError, NotFoundError
 
@@ -27,6 +28,7 @@ class Result:
 
     body: bytes
     media_type: str = "application/json"
+    as_json: Callable[[bytes], Any] | None = None  # how a binary body reads for a client that takes JSON alone
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,13 +8,14 @@ model that is no longer in the engine fails with a sentence that says how to go 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from metaclaw.errors import EngineError, InvalidRequestError, NotFoundError, UpstreamError
 from metaclaw.training.api.background import Background
-from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.futures import Futures, Result
 from metaclaw.training.api.jobs import Job, failure, run_job
 from metaclaw.training.api.ordering import Lane
 from metaclaw.training.api.registry import Registry
@@ -107,11 +108,23 @@ class LiveModels:
     def end_session(self, session_id: str, reason: str) -> None:
         """Unload the models of a session. Jobs that wait for them fail."""
         for model in [model for model in self._models.values() if model.session_id == session_id]:
-            generation, model.generation, model.ended = model.generation, None, reason
-            del self._models[model.model_id]
-            model.arrived.set()
-            if generation is not None:
-                self._tasks.start(self._unload(model.model_id, generation))
+            self.end_model(model.model_id, reason)
+
+    def end_model(self, model_id: str, reason: str) -> None:
+        """Unload one model, if it is in training. Jobs that wait for it fail."""
+        model = self._models.pop(model_id, None)
+        if model is None:
+            return
+        generation, model.generation, model.ended = model.generation, None, reason
+        model.arrived.set()
+        if generation is not None:
+            self._tasks.start(self._unload(model_id, generation))
+
+    def answered(self, result: Result) -> str:
+        """A request id whose result is there already."""
+        request_id = self._futures.open(f"answered {uuid.uuid4()}", b"")
+        self._futures.finish(request_id, result)
+        return request_id
 
     def sessions(self) -> set[str]:
         """Sessions that have models here."""

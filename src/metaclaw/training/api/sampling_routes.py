@@ -21,6 +21,7 @@ from metaclaw.training.api.background import Background
 from metaclaw.training.api.codec import SampledSequence, TopK, encode_samples
 from metaclaw.training.api.futures import Futures, Result
 from metaclaw.training.api.jobs import PROTOBUF, run_job
+from metaclaw.training.api.json_dialect import sample_json
 from metaclaw.training.api.records import Checkpoint, SamplingSession, parse_path
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.requests import body_of, digest_of, off_loop
@@ -88,7 +89,7 @@ class SamplingRoutes:
         async with aclosing(self.sampling.stream(checkpoint, command)) as events:
             async for event in events:
                 collected.add(event)
-        return Result(body=collected.encode(), media_type=PROTOBUF)
+        return Result(body=collected.encode(), media_type=PROTOBUF, as_json=sample_json)
 
     async def _weights_of(self, asked: wire.SampleRequest) -> Checkpoint | None:
         if asked.sampling_session_id is None:

@@ -17,9 +17,10 @@ from starlette.requests import Request
 from metaclaw.errors import InvalidRequestError
 from metaclaw.training.api import wire
 from metaclaw.training.api.checkpoints import CheckpointStore, SaveOptions
-from metaclaw.training.api.codec import decode_forward_backward, encode_forward_backward, parse_forward_backward
+from metaclaw.training.api.codec import encode_forward_backward
 from metaclaw.training.api.futures import Result
 from metaclaw.training.api.jobs import PROTOBUF, Job, json_result
+from metaclaw.training.api.json_dialect import forward_backward_json, read_pass
 from metaclaw.training.api.models import CREATION, LiveModel, LiveModels
 from metaclaw.training.api.records import (
     Checkpoint,
@@ -56,6 +57,8 @@ class TrainingRoutes:
         router.add_api_route("/create_model", self.create_model, methods=["POST"])
         router.add_api_route("/get_info", self.get_info, methods=["POST"])
         router.add_api_route("/forward_backward", self.forward_backward, methods=["POST"])
+        router.add_api_route("/forward", self.forward, methods=["POST"])
+        router.add_api_route("/unload_model", self.unload_model, methods=["POST"])
         router.add_api_route("/optim_step", self.optim_step, methods=["POST"])
         router.add_api_route("/save_weights", self.save_weights, methods=["POST"])
         router.add_api_route("/save_weights_for_sampler", self.save_for_sampler, methods=["POST"])
@@ -92,16 +95,32 @@ class TrainingRoutes:
         )
 
     async def forward_backward(self, request: Request) -> wire.Submitted:
+        return await self._pass(request, forward_only=False)
+
+    async def forward(self, request: Request) -> wire.Submitted:
+        """A route of its own in SDKs before 0.25; later ones say so in the message."""
+        return await self._pass(request, forward_only=True)
+
+    async def _pass(self, request: Request, *, forward_only: bool) -> wire.Submitted:
         body = await body_of(request)
-        message = await asyncio.to_thread(parse_forward_backward, body)
+        content_type = request.headers.get("content-type", "")
+        asked = await asyncio.to_thread(lambda: read_pass(body, content_type, forward_only=forward_only))
 
         async def run(model: LiveModel) -> Result:
-            command = await asyncio.to_thread(decode_forward_backward, message)
+            command = await asyncio.to_thread(asked.command)
             answer = await self.models.call(model, command)
             encoded = await asyncio.to_thread(encode_forward_backward, answer["logprobs"], answer["metrics"])
-            return Result(body=encoded, media_type=PROTOBUF)
+            return Result(body=encoded, media_type=PROTOBUF, as_json=forward_backward_json)
 
-        return await self._submit(message.model_id, message.seq_id, body, run)
+        return await self._submit(asked.model_id, asked.seq_id, body, run)
+
+    async def unload_model(self, request: Request) -> wire.Submitted:
+        """Of SDKs before 0.38. What waits for the model fails; its checkpoints stay."""
+        asked = wire.parse(wire.GetInfo, await body_of(request))
+        await self.registry.runs.get(asked.model_id)
+        self.models.end_model(asked.model_id, "it was unloaded by its client")
+        done = json_result(wire.ModelMade(model_id=asked.model_id))
+        return wire.Submitted(request_id=self.models.answered(done), model_id=asked.model_id)
 
     async def optim_step(self, request: Request) -> wire.Submitted:
         body = await body_of(request)
