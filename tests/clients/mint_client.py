@@ -76,7 +76,10 @@ def main(base_model: str) -> None:
     info = rest.get_weights_info_by_tinker_path(state).result()
     url = rest.get_checkpoint_archive_url_from_tinker_path(path).result().url
     with urllib.request.urlopen(url) as download:  # no key: the address itself is the permission
-        files = tarfile.open(fileobj=io.BytesIO(download.read()), mode="r:gz").getnames()
+        packed = io.BytesIO(download.read())
+    with tarfile.open(fileobj=packed, mode="r:gz") as archive:
+        files = archive.getnames()
+    saved = rest.list_checkpoints(resumed.get_info().model_id).result().checkpoints
     result = {
         "sdk": tinker.__version__, "tinker": tinker.__tinker_version__, "models": models, "losses": losses,
         "resumed_rank": info.lora_rank, "files": sorted(files), "policy_loss": policy_loss(resumed, ephemeral),
@@ -84,7 +87,7 @@ def main(base_model: str) -> None:
         "prompt_logprobs": len(answer.prompt_logprobs or []),
         "sampled": [len(sequence.tokens) for sequence in answer.sequences],
         "same_tokens": [s.tokens for s in answer.sequences] == [s.tokens for s in again.sequences],
-        "checkpoints": [c.checkpoint_id for c in rest.list_checkpoints(resumed.get_info().model_id).result().checkpoints],
+        "checkpoints": [checkpoint.checkpoint_id for checkpoint in saved],
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from metaclaw.errors import AuthenticationError
 
 TINKER_PREFIX = "tml-"  # the Tinker SDK refuses keys that do not start so
+_MINT_PREFIX = "sk-"  # MinT's keys start so
 
 
 def presented_token(headers: Mapping[str, str]) -> str | None:
@@ -39,6 +40,11 @@ def require_token(headers: Mapping[str, str], expected: str, *, optional_prefix:
     presented = required_token(headers).removeprefix(optional_prefix)
     if not expected or not hmac.compare_digest(digest(presented), digest(expected.removeprefix(optional_prefix))):
         raise refused()
+
+
+def bare_key(token: str) -> str:
+    """A key without what some SDK wants it to begin with: with and without it, it is one key."""
+    return token.removeprefix(TINKER_PREFIX).removeprefix(_MINT_PREFIX)
 
 
 def refused() -> AuthenticationError:

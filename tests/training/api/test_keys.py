@@ -112,7 +112,7 @@ async def test_a_file_of_the_oldest_schema_is_brought_up_and_what_is_in_it_belon
     path = tmp_path / "server.db"
     await asyncio.to_thread(make_schema_1, path)
     async with open_database(path) as database:
-        assert [row["user_version"] for row in await database.all("PRAGMA user_version")] == [2]
+        assert [row["user_version"] for row in await database.all("PRAGMA user_version")] == [3]
         for name in ("sessions", "training_runs", "checkpoints", "sampling_sessions"):
             assert [row["owner"] for row in await database.all(f"SELECT owner FROM {name}")] == [""], name
         assert await database.all("SELECT * FROM keys") == []

@@ -22,11 +22,14 @@ from starlette.responses import JSONResponse, Response
 from metaclaw.errors import InvalidRequestError
 from metaclaw.http.errors import Dialect, error_answer, exception_handlers
 from metaclaw.rendering.renderer import Renderer, load_renderer
+from metaclaw.training.api.access_tokens import AccessTokens
+from metaclaw.training.api.account_routes import AccountRoutes
 from metaclaw.training.api.adapters import Adapters
 from metaclaw.training.api.background import Background, background
 from metaclaw.training.api.checkpoint_routes import CheckpointRoutes
 from metaclaw.training.api.checkpoints import CheckpointStore, sweep_left
 from metaclaw.training.api.database import open_database
+from metaclaw.training.api.download_routes import DownloadRoutes
 from metaclaw.training.api.future_routes import FutureRoutes
 from metaclaw.training.api.futures import Futures
 from metaclaw.training.api.keys import Keyring
@@ -39,6 +42,7 @@ from metaclaw.training.api.requests import authorised
 from metaclaw.training.api.sampling import BaseModel, Sampling
 from metaclaw.training.api.sampling_routes import SamplingRoutes
 from metaclaw.training.api.session_routes import SessionRoutes
+from metaclaw.training.api.signing import Signer
 from metaclaw.training.api.training_routes import TrainingRoutes
 from metaclaw.training.api.wire import Health
 from metaclaw.training.api.workers import Worker, WorkerSpec
@@ -78,8 +82,9 @@ def make_app(deps: ServerDeps) -> FastAPI:
                 tasks.start(worker.run())
             renderer = await asyncio.to_thread(load_renderer, Path(deps.base.directory))  # while the workers load
             parts = _assemble(deps, engine, sampler, registry, futures, tasks, renderer, metrics)
-            keyring = Keyring(deps.api_key, database, time.monotonic)
+            keyring = Keyring(deps.api_key, database, time.monotonic, parts.tokens)
             app.include_router(_metrics_router(metrics), dependencies=[Depends(authorised(keyring, admins_only=True))])
+            app.include_router(parts.downloads().open_router())
             app.mount("/api/v1", _part(keyring, "tinker", [*parts.tinker_routers(), health]))
             app.mount("/v1", _part(keyring, "openai", [parts.openai.router()]))
             tasks.start(parts.sweep())
@@ -115,7 +120,15 @@ class _Parts:
     sampling: Sampling
     tasks: Background
     openai: OpenAIRoutes
+    signer: Signer
     max_rank: int
+
+    @property
+    def tokens(self) -> AccessTokens:
+        return AccessTokens(signer=self.signer, clock=self.clock)
+
+    def downloads(self) -> DownloadRoutes:
+        return DownloadRoutes(checkpoints=self.checkpoints, signer=self.signer, clock=self.clock)
 
     def tinker_routers(self) -> list[APIRouter]:
         base, registry, clock = self.sampling.base, self.registry, self.clock
@@ -129,6 +142,8 @@ class _Parts:
             SamplingRoutes(
                 sampling=self.sampling, registry=registry, futures=self.futures, tasks=self.tasks
             ).router(),
+            AccountRoutes(tokens=self.tokens, registry=registry).router(),
+            self.downloads().router(),
             CheckpointRoutes(checkpoints=self.checkpoints, registry=registry, base=base, clock=clock).router(),
         ]  # fmt: skip
 
@@ -155,15 +170,17 @@ def _assemble(
 ) -> _Parts:
     models = LiveModels(engine, registry, futures, tasks)
     checkpoints = CheckpointStore(
-        root=deps.data_dir / _CHECKPOINTS, registry=registry, models=models, engine=engine, clock=deps.clock
-    )
+        root=deps.data_dir / _CHECKPOINTS, registry=registry, models=models, engine=engine, clock=deps.clock,
+        base_name=deps.base.public_name,
+    )  # fmt: skip
+
     adapters = Adapters(sampler, tasks)
     metrics.add_gauge("metaclaw_adapters_loaded", "Adapters that the sampler holds.", lambda: adapters.num_loaded)
     sampling = Sampling(sampler, adapters, checkpoints, deps.base, max_open=deps.max_open_samples)
     openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
     return _Parts(
         clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,
-        sampling=sampling, tasks=tasks, openai=openai, max_rank=deps.max_rank,
+        sampling=sampling, tasks=tasks, openai=openai, signer=Signer(deps.api_key), max_rank=deps.max_rank,
     )  # fmt: skip
 
 

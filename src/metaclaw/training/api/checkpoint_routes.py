@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
 
 from metaclaw.training.api import wire
 from metaclaw.training.api.checkpoints import CheckpointStore
-from metaclaw.training.api.records import Checkpoint, TrainingRun, parse_path
+from metaclaw.training.api.records import Checkpoint, Kind, TrainingRun, parse_path
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.requests import body_of
 from metaclaw.training.api.sampling import BaseModel
@@ -23,6 +24,11 @@ from metaclaw.training.api.sampling import BaseModel
 _RUN = "/training_runs/{model_id}"
 _CHECKPOINT = "/training_runs/{model_id}/checkpoints/{kind}/{name}"
 _MAX_PAGE = 1000
+_TYPES: dict[Kind, Literal["training", "sampler", "external"]] = {
+    "weights": "training",
+    "sampler_weights": "sampler",
+    "external_weights": "external",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +124,7 @@ def _info(checkpoint: Checkpoint) -> wire.CheckpointInfo:
     path = checkpoint.path
     return wire.CheckpointInfo(
         checkpoint_id=f"{path.kind}/{path.name}",
-        checkpoint_type="training" if path.kind == "weights" else "sampler",
+        checkpoint_type=_TYPES[path.kind],
         time=_time(checkpoint.created_at),
         tinker_path=str(path),
         size_bytes=checkpoint.size_bytes,

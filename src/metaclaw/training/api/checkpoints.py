@@ -43,6 +43,7 @@ class CheckpointStore:
     models: LiveModels
     engine: Worker
     clock: Callable[[], float]
+    base_name: str  # how programs elsewhere call the base model
 
     async def save(self, model: LiveModel, path: CheckpointPath, options: SaveOptions) -> Checkpoint:
         """Write a new checkpoint of ``model``. Raises ``InvalidRequestError`` when the name was used before."""
@@ -52,8 +53,7 @@ class CheckpointStore:
             )
         directory = self._directory(path)
         await asyncio.to_thread(_clear, directory)
-        kind = SaveState if path.kind == "weights" else SaveSampler
-        answer = await self.models.call(model, kind(model_id=model.model_id, directory=str(directory)))
+        answer = await self.models.call(model, self._command(model.model_id, path, str(directory)))
         run = await self.registry.runs.get(model.model_id)
         base = await self.engine.ready()
         checkpoint = Checkpoint(
@@ -86,6 +86,15 @@ class CheckpointStore:
     async def delete_expired(self) -> None:
         for checkpoint in await self.registry.checkpoints.expired(self.clock()):
             await self.delete(checkpoint)
+
+    def _command(self, model_id: str, path: CheckpointPath, directory: str) -> SaveState | SaveSampler:
+        match path.kind:
+            case "weights":
+                return SaveState(model_id=model_id, directory=directory)
+            case "sampler_weights":
+                return SaveSampler(model_id=model_id, directory=directory)
+            case "external_weights":
+                return SaveSampler(model_id=model_id, directory=directory, kind="external", base_name=self.base_name)
 
     def _directory(self, path: CheckpointPath) -> Path:
         return self.root / _folder(path.model_id) / path.kind / path.name

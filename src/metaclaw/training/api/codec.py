@@ -27,6 +27,10 @@ _DTYPES = {
     pb.DTYPE_INT32: np.dtype("<i4"),
     pb.DTYPE_BFLOAT16: np.dtype("<u2"),  # the upper half of a float32
 }
+_UNSERVED_LOSSES = {
+    "stable_reinforce": "its formula is not published; pass loss_fn='importance_sampling', 'ppo' or 'cispo'",
+    "custom": "this server computes no graphs; forward_backward_custom runs the loss in your program",
+}
 _MAX_SPARSE_CELLS = 64 * 1024 * 1024
 
 
@@ -74,6 +78,8 @@ def parse_forward_backward(body: bytes) -> pb.ForwardBackwardRequest:
 
 def decode_forward_backward(message: pb.ForwardBackwardRequest) -> ForwardBackward:
     """The engine's command for ``message``. Raises ``InvalidRequestError`` that names the datum and the array."""
+    if message.loss_fn in _UNSERVED_LOSSES:
+        raise InvalidRequestError(f"loss {message.loss_fn!r} is not served: {_UNSERVED_LOSSES[message.loss_fn]}")
     return ForwardBackward(
         model_id=message.model_id,
         data=tuple(_datum(datum, f"data[{index}]") for index, datum in enumerate(message.data)),

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Values = tuple[Any, ...]
 
 # What takes a file from one schema to the next; the number of steps is the schema that we know.
-_STEPS = ("registry.sql", "tenants.sql")
+_STEPS = ("registry.sql", "tenants.sql", "external.sql")
 
 
 class Database:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from metaclaw.errors import ConflictError, InvalidRequestError, NotFoundError
-from metaclaw.http.auth import TINKER_PREFIX, digest, refused
+from metaclaw.http.auth import TINKER_PREFIX, bare_key, digest, refused
+from metaclaw.training.api.access_tokens import BEGINNING, AccessTokens
 from metaclaw.training.api.database import Database
 from metaclaw.training.api.tenants import ADMIN, Quotas, Tenant
 
@@ -73,10 +74,13 @@ class KeyTable:
 class Keyring:
     """Who a presented key is, for the running server."""
 
-    def __init__(self, admin_key: str, database: Database, clock: Callable[[], float]) -> None:
-        self._admin = digest(admin_key.removeprefix(TINKER_PREFIX))
+    def __init__(
+        self, admin_key: str, database: Database, clock: Callable[[], float], tokens: AccessTokens | None = None
+    ) -> None:
+        self._admin = digest(bare_key(admin_key))
         self._has_admin = bool(admin_key)
         self._database = database
+        self._tokens = tokens
         self._clock = clock
         self._fresh: dict[bytes, tuple[float, Tenant]] = {}
 
@@ -86,7 +90,9 @@ class Keyring:
         A key that was found is remembered for ``FRESH_S``, so that a busy client costs one look-up a second; unknown
         ones are not, so that a new key works at once.
         """
-        wanted = digest(presented.removeprefix(TINKER_PREFIX))
+        if presented.startswith(BEGINNING):
+            return await self._of_token(presented)
+        wanted = digest(bare_key(presented))
         if hmac.compare_digest(wanted, self._admin) and self._has_admin:
             return ADMIN
         now = self._clock()
@@ -103,6 +109,17 @@ class Keyring:
         tenant = _key(rows[0]).tenant
         self._fresh[wanted] = (now, tenant)
         return tenant
+
+    async def _of_token(self, presented: str) -> Tenant:
+        key_id = None if self._tokens is None else self._tokens.key_id(presented)
+        if key_id is None:
+            raise refused()
+        if key_id == ADMIN.key_id:
+            return ADMIN
+        rows = await self._database.all("SELECT * FROM keys WHERE key_id = ? AND revoked_at IS NULL", (key_id,))
+        if not rows:
+            raise refused()
+        return _key(rows[0]).tenant
 
 
 def _key(row: sqlite3.Row) -> Key:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from metaclaw.errors import InvalidRequestError
 
-Kind = Literal["weights", "sampler_weights"]
+Kind = Literal["weights", "sampler_weights", "external_weights"]
 
 _NAME = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9._@-]{0,127}")
 _SCHEME = "tinker://"
-_KINDS: dict[str, Kind] = {"weights": "weights", "sampler_weights": "sampler_weights"}
+_KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,6 @@ def parse_path(value: str) -> CheckpointPath:
     parts = value.removeprefix(_SCHEME).split("/")
     if not value.startswith(_SCHEME) or len(parts) != 3 or parts[1] not in _KINDS:
         raise InvalidRequestError(
-            f"{value[:200]!r} is not a checkpoint path; it reads tinker://<model_id>/<weights|sampler_weights>/<name>"
+            f"{value[:200]!r} is not a checkpoint path; it reads tinker://<model_id>/<{'|'.join(_KINDS)}>/<name>"
         )
     return CheckpointPath(model_id=parts[0], kind=_KINDS[parts[1]], name=checkpoint_name(parts[2]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -43,6 +44,14 @@ def tenant_of(request: Request) -> Tenant:
     tenant = request.state.tenant
     assert isinstance(tenant, Tenant)
     return tenant
+
+
+def is_near(request: Request) -> bool:
+    """Whether the caller is a program on this machine, which can open the folders that we name."""
+    try:
+        return request.client is not None and ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
 
 
 async def body_of(request: Request) -> bytes:

@@ -6,9 +6,11 @@ dialects. Invariant: no more requests wait than were allowed, and leaving the st
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +23,8 @@ from metaclaw.training.api.records import Checkpoint, parse_path
 from metaclaw.training.api.workers import Worker
 from metaclaw.training.commands import Generate, WorkerReady
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
 StopReason = Literal["stop", "length"]
 
 
@@ -31,6 +35,11 @@ class BaseModel:
     name: str
     aliases: frozenset[str]
     directory: str
+
+    @property
+    def public_name(self) -> str:
+        """What it is called beyond this machine: its hub id, or the name of its folder."""
+        return self.name if _HUB_ID.fullmatch(self.name) else Path(self.directory).name
 
     def check(self, name: str) -> None:
         """Raise ``InvalidRequestError`` unless ``name`` means this model."""

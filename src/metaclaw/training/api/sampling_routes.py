@@ -24,11 +24,15 @@ from metaclaw.training.api.jobs import PROTOBUF, run_job
 from metaclaw.training.api.json_dialect import sample_json
 from metaclaw.training.api.records import Checkpoint, SamplingSession, parse_path
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of, digest_of, off_loop
+from metaclaw.training.api.requests import body_of, digest_of, is_near, off_loop
 from metaclaw.training.api.sampling import Finished, PromptScored, Sampling, Tokens
 from metaclaw.training.commands import Generate
 
-_UNSUPPORTED = ("target_prompt_logprobs", "prompt_alt_tokens_k", "prompt_logprobs_last_n", "record_stability_info")
+_UNSUPPORTED = {
+    "target_prompt_logprobs": "score the tokens with forward and loss_fn='cross_entropy', which takes K targets",
+    "prompt_alt_tokens_k": "ask for topk_prompt_logprobs, which are not drawn but the likeliest",
+    "record_stability_info": "it is for the loss 'stable_reinforce', whose formula is not published",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +63,12 @@ class SamplingRoutes:
         await self.registry.sampling_sessions.add(session)
         return wire.SamplingSessionMade(sampling_session_id=session.sampling_session_id)
 
-    async def sampler(self, sampler_id: str) -> wire.SamplerInfo:
+    async def sampler(self, sampler_id: str, request: Request) -> wire.SamplerInfo:
         session = await self.registry.sampling_sessions.get(sampler_id)
         path = None if session.path is None else str(session.path)
-        return wire.SamplerInfo(sampler_id=sampler_id, base_model=self.sampling.base.name, model_path=path)
+        base = self.sampling.base
+        base_model = base.name if is_near(request) else base.public_name  # the SDK reads its tokenizer by this name
+        return wire.SamplerInfo(sampler_id=sampler_id, base_model=base_model, model_path=path)
 
     async def asample(self, request: Request) -> wire.SampleSubmitted:
         body = await body_of(request)
@@ -72,21 +78,22 @@ class SamplingRoutes:
         identity = f"seq_id {asked.seq_id} of sampling session {asked.sampling_session_id}"
         if asked.sampling_session_id is None:
             identity = f"sample {uuid.uuid4()}"  # nothing tells a retry from a second request
-        request_id = self.futures.find(identity, digest) or self._start(identity, digest, checkpoint, command)
+        job = _SampleJob(checkpoint=checkpoint, command=command, num_unscored=_num_unscored(asked, command))
+        request_id = self.futures.find(identity, digest) or self._start(identity, digest, job)
         ids = [f"{request_id}:{index}" for index in range(asked.num_samples)]
         return wire.SampleSubmitted(request_id=request_id, sample_sequence_ids=ids)
 
-    def _start(self, identity: str, digest: bytes, checkpoint: Checkpoint | None, command: Generate) -> str:
+    def _start(self, identity: str, digest: bytes, job: _SampleJob) -> str:
         self.sampling.admit()
         request_id = self.futures.open(identity, digest)
-        task = self.tasks.start(run_job(self.futures, request_id, lambda: self._sample(checkpoint, command)))
+        task = self.tasks.start(run_job(self.futures, request_id, lambda: self._sample(job)))
         task.add_done_callback(lambda _: self.sampling.release())
         self.futures.attach(request_id, task)
         return request_id
 
-    async def _sample(self, checkpoint: Checkpoint | None, command: Generate) -> Result:
-        collected = _Collected([_Sample() for _ in range(command.num_samples)])
-        async with aclosing(self.sampling.stream(checkpoint, command)) as events:
+    async def _sample(self, job: _SampleJob) -> Result:
+        collected = _Collected([_Sample() for _ in range(job.command.num_samples)], job.num_unscored)
+        async with aclosing(self.sampling.stream(job.checkpoint, job.command)) as events:
             async for event in events:
                 collected.add(event)
         return Result(body=collected.encode(), media_type=PROTOBUF, as_json=sample_json)
@@ -110,6 +117,25 @@ class SamplingRoutes:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SampleJob:
+    checkpoint: Checkpoint | None
+    command: Generate
+    num_unscored: int  # log-probs of so many tokens at the prompt's beginning are not wanted
+
+
+def _num_unscored(asked: wire.SampleRequest, command: Generate) -> int:
+    last_n = asked.prompt_logprobs_last_n
+    if last_n is None:
+        return 0
+    if not asked.prompt_logprobs or not 1 <= last_n <= len(command.prompt):
+        raise InvalidRequestError(
+            f"prompt_logprobs_last_n is {last_n}: it takes prompt_logprobs, and 1 to {len(command.prompt)} tokens here",
+            param="prompt_logprobs_last_n",
+        )
+    return len(command.prompt) - last_n
+
+
 def _parse_sample(body: bytes) -> tuple[wire.SampleRequest, Generate]:
     asked = wire.parse(wire.SampleRequest, body)
     return asked, sample_command(asked)
@@ -117,9 +143,9 @@ def _parse_sample(body: bytes) -> tuple[wire.SampleRequest, Generate]:
 
 def sample_command(asked: wire.SampleRequest) -> Generate:
     """The sampler's command for ``asked``. Raises ``InvalidRequestError`` for what is not served."""
-    for name in _UNSUPPORTED:
+    for name, reason in _UNSUPPORTED.items():
         if getattr(asked, name):
-            raise InvalidRequestError(f"{name} is not supported by this server", param=name)
+            raise InvalidRequestError(f"{name} is not supported by this server: {reason}", param=name)
     for chunk in asked.prompt.chunks:
         if chunk.type != "encoded_text":
             raise InvalidRequestError(
@@ -191,6 +217,7 @@ class _Sample:
 @dataclass(slots=True)
 class _Collected:
     samples: list[_Sample]
+    num_unscored: int
     prompt: PromptScored = field(default_factory=lambda: PromptScored(logprobs=None, topk=None))
 
     def add(self, event: PromptScored | Tokens | Finished) -> None:
@@ -207,7 +234,10 @@ class _Collected:
                     sample.topk.append(event.topk)
 
     def encode(self) -> bytes:
-        return encode_samples([sample.sequence() for sample in self.samples], self.prompt.logprobs, self.prompt.topk)
+        logprobs = self.prompt.logprobs
+        if logprobs is not None and self.num_unscored:
+            logprobs = np.where(np.arange(len(logprobs)) < self.num_unscored, np.float32("nan"), logprobs)
+        return encode_samples([sample.sequence() for sample in self.samples], logprobs, self.prompt.topk)
 
 
 def _joined(parts: list[TopK]) -> TopK | None:

@@ -24,6 +24,7 @@ from metaclaw.training.api.requests import body_of
 from metaclaw.training.api.sampling import Sampling
 
 _READY_S = 30.0
+_FIRST_WITHOUT_TOKENS = [0, 25]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +49,15 @@ class SessionRoutes:
         router.add_api_route("/sessions", self.sessions, methods=["GET"])
         return router
 
-    async def client_config(self, response: Response) -> wire.ClientConfig:
+    async def client_config(self, request: Request, response: Response) -> wire.ClientConfig:
+        body = await body_of(request)
+        asked = wire.parse(wire.ClientConfigRequest, body) if body else wire.ClientConfigRequest()
         # The SDK makes a connection pool for this one call and never closes it.
         response.headers["connection"] = "close"
-        return wire.ClientConfig(sample_max_concurrent_requests=self.sampling.max_open)
+        return wire.ClientConfig(
+            pjwt_auth_enabled=_needs_token(asked.sdk_version),
+            sample_max_concurrent_requests=self.sampling.max_open,
+        )
 
     async def dynamic_config(self) -> wire.DynamicConfig:
         return wire.DynamicConfig()
@@ -103,3 +109,9 @@ class SessionRoutes:
     async def sessions(self, limit: int = 20, offset: int = 0) -> wire.SessionIds:
         sessions = await self.registry.sessions.latest(limit, offset)
         return wire.SessionIds(sessions=[session.session_id for session in sessions])
+
+
+def _needs_token(sdk_version: str) -> bool:
+    # MinT's SDK is built on 0.22, which takes a key that begins with "sk-" only where keys are exchanged for tokens.
+    numbers = [int(part) for part in sdk_version.split(".")[:2] if part.isdecimal()]
+    return len(numbers) == 2 and numbers < _FIRST_WITHOUT_TOKENS

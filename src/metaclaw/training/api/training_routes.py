@@ -33,7 +33,7 @@ from metaclaw.training.api.records import (
     parse_path,
 )
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of, digest_of
+from metaclaw.training.api.requests import body_of, digest_of, is_near
 from metaclaw.training.api.sampling import BaseModel
 from metaclaw.training.commands import CreateModel, LoadModel, OptimStep
 
@@ -62,6 +62,7 @@ class TrainingRoutes:
         router.add_api_route("/optim_step", self.optim_step, methods=["POST"])
         router.add_api_route("/save_weights", self.save_weights, methods=["POST"])
         router.add_api_route("/save_weights_for_sampler", self.save_for_sampler, methods=["POST"])
+        router.add_api_route("/save_weights_external", self.save_external, methods=["POST"])
         router.add_api_route("/load_weights", self.load_weights, methods=["POST"])
         return router
 
@@ -89,7 +90,8 @@ class TrainingRoutes:
     async def get_info(self, request: Request) -> wire.ModelInfo:
         asked = wire.parse(wire.GetInfo, await body_of(request))
         run = await self.registry.runs.get(asked.model_id)
-        data = wire.ModelData(model_name=self.base.name, tokenizer_id=self.base.directory)
+        tokenizer_id = self.base.directory if is_near(request) else self.base.public_name
+        data = wire.ModelData(model_name=self.base.name, tokenizer_id=tokenizer_id)
         return wire.ModelInfo(
             model_id=run.model_id, model_data=data, model_name=self.base.name, lora_rank=run.lora.rank
         )
@@ -144,6 +146,24 @@ class TrainingRoutes:
             parsed = wire.parse_fields(wire.SaveWeights, body)
             name = parsed.path if parsed.path is not None else f"step-{asked.seq_id}"
             checkpoint = await self._save(model, "weights", name, parsed)
+            return json_result(wire.Saved(path=str(checkpoint.path)))
+
+        return await self._submit(asked.model_id, asked.seq_id, body, save)
+
+    async def save_external(self, request: Request) -> wire.Submitted:
+        """For programs elsewhere: PEFT's format, to be downloaded."""
+        body = await body_of(request)
+        asked = wire.parse_fields(wire.Sequenced, body)
+
+        async def save(model: LiveModel) -> Result:
+            parsed = wire.parse_fields(wire.SaveExternal, body)
+            if parsed.age_encryption_recipients:
+                raise InvalidRequestError(
+                    "age_encryption_recipients is not supported by this server; files are kept as they are"
+                )
+            if parsed.path is None:
+                raise InvalidRequestError("path is missing: give the external weights a name")
+            checkpoint = await self._save(model, "external_weights", parsed.path, parsed)
             return json_result(wire.Saved(path=str(checkpoint.path)))
 
         return await self._submit(asked.model_id, asked.seq_id, body, save)
@@ -257,7 +277,9 @@ class TrainingRoutes:
             _check_optimizer(asked.optimizer_config)
         path = parse_path(asked.path)
         if path.kind != "weights":
-            raise InvalidRequestError(f"{path} holds sampler weights; training goes on from a path of kind 'weights'")
+            raise InvalidRequestError(
+                f"{path} holds an adapter without its optimiser; training goes on from a path of kind 'weights'"
+            )
         return await self.checkpoints.get(path)
 
 

@@ -62,7 +62,12 @@ class Nothing(Wire):
     """``{}``."""
 
 
+class ClientConfigRequest(Wire):
+    sdk_version: str = ""
+
+
 class ClientConfig(Wire):
+    pjwt_auth_enabled: bool = False
     parallel_fwdbwd_chunks: bool = True
     proto_compress_fwdbwd: bool = True
     sample_max_concurrent_requests: int
@@ -92,6 +97,40 @@ class SessionInfo(Wire):
 
 class SessionIds(Wire):
     sessions: list[str]
+
+
+class AccessToken(Wire):
+    jwt: str
+
+
+class SearchCursor(Wire):
+    last_created_at: datetime
+    last_session_id: str
+
+
+class SearchSessions(Wire):
+    session_id: str | None = None
+    project_ids: list[str] | None = None
+    user_metadata: dict[str, str] = Field(default_factory=dict[str, str])
+    display_name: str | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: SearchCursor | None = None
+
+
+class SessionSummary(Wire):
+    session_id: str
+    created_at: datetime
+    owner: str = "local"
+    project_id: str = ""
+    checkpoints_count: int
+    checkpoint_storage_bytes: int
+    display_name: str | None
+    user_metadata: dict[str, str]
+
+
+class FoundSessions(Wire):
+    sessions: list[SessionSummary]
+    next_cursor: SearchCursor | None
 
 
 # ---- futures ----
@@ -201,6 +240,10 @@ class SaveWeights(Wire):
     user_metadata: dict[str, str] | None = None
 
 
+class SaveExternal(SaveWeights):
+    age_encryption_recipients: list[str] | None = None
+
+
 class SaveForSampler(SaveWeights):
     sampling_session_seq_id: int | None = None
     kind: str = "snapshot"
@@ -282,7 +325,7 @@ class SampleRequest(Wire):
 
 class CheckpointInfo(Wire):
     checkpoint_id: str
-    checkpoint_type: Literal["training", "sampler"]
+    checkpoint_type: Literal["training", "sampler", "external"]
     time: datetime
     tinker_path: str
     size_bytes: int
@@ -331,6 +374,11 @@ class WeightsInfo(Wire):
     train_unembed: bool
     train_mlp: bool
     train_attn: bool
+
+
+class DownloadUrls(Wire):
+    urls: dict[str, str]
+    expires: datetime
 
 
 class SetTtl(Wire):
