@@ -244,6 +244,14 @@ class TrainServerSettings(Section):
     max_concurrent: int = Field(default=32, ge=1, description="Sequences that the sampler decodes at once.")
     max_queued: int = Field(default=512, ge=1, description="Sampling requests that may wait before new ones get 429.")
     max_lora_rank: int = Field(default=64, ge=1, le=512, description="Largest adapter rank.")
+    max_batch_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Tokens trained on at once; 0 is 256 on a CPU, 8192 on a GPU; fewer need less.",
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Compute activations twice instead of keeping them; auto is on for GPUs."
+    )
 
     @model_validator(mode="after")
     def _others_need_a_key(self) -> TrainServerSettings:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import tinker
+from tinker.lib.retryable_exception import RetryableException  # what it raises for a promise of a server before
 
 from tests.fakes.training_server import API_KEY
 
@@ -62,7 +63,7 @@ class Trainer:
             while not self.stop.is_set():
                 try:
                     self._live(self.epoch)
-                except (tinker.TinkerError, AbandonedError):
+                except (tinker.TinkerError, RetryableException, AbandonedError):
                     self.num_resumed += 1
                     time.sleep(_POLL_S)
         except BaseException as error:

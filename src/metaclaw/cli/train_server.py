@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from metaclaw.config import Settings
+
+
+_OF_THIS_RUN = ("plan", "json_output", "memory_gb")  # flags that are no settings
 
 
 def train_server(
@@ -29,9 +35,16 @@ def train_server(
     max_concurrent: Annotated[int | None, typer.Option(help="Sequences decoded at once.")] = None,
     max_queued: Annotated[int | None, typer.Option(help="Sampling requests that may wait.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Largest adapter rank.")] = None,
+    max_batch_tokens: Annotated[int | None, typer.Option(help="Tokens trained on at once.")] = None,
+    gradient_checkpointing: Annotated[str | None, typer.Option(help="auto, on or off.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what fits the devices' memory, and start nothing.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="With --plan: for programs.")] = False,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="With --plan: for another machine, a GPU of so many GB.", min=0.1)
+    ] = None,
 ) -> None:
     """Run the training server until Ctrl-C. It speaks the Tinker API, and OpenAI's for chat."""
-    given = {f"train_server.{name}": value for name, value in locals().items()}
+    given = {f"train_server.{name}": value for name, value in locals().items() if name not in _OF_THIS_RUN}
     if data_dir is not None:  # typed in a shell, it is seen from there; in the file, from the home
         given["train_server.data_dir"] = data_dir.expanduser().absolute()
 
@@ -42,6 +55,9 @@ def train_server(
     from metaclaw.training.server_key import stored_key
 
     settings = load_settings(overrides=given)
+    if plan:
+        _show_plan(settings, as_json=json_output, memory_gb=memory_gb)
+        return
     server = load_backend("metaclaw.training.api.server", extra="rl")
     if not settings.train_server.api_key.get_secret_value():
         key, is_new = stored_key(settings.train_server_dir)
@@ -50,3 +66,20 @@ def train_server(
         typer.echo(f"key of this server, shown once and kept in {where}: {key}" if is_new else f"key: as in {where}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server.serve(settings)
+
+
+def _show_plan(settings: Settings, *, as_json: bool, memory_gb: float | None) -> None:
+    """Exit code 0 when it fits, 1 when it does not."""
+    import json
+
+    from metaclaw.training import planner_report
+    from metaclaw.training.devices import assign_devices
+    from metaclaw.training.model_shape import shape_of
+
+    server = settings.train_server
+    devices = assign_devices(server)
+    shape = shape_of(server.base_model or settings.rl.model)
+    plan = planner_report.make_plan(shape, server, devices, memory_gb=memory_gb)
+    typer.echo(json.dumps(planner_report.as_json(plan), indent=2) if as_json else planner_report.as_text(plan))
+    if not plan.fits:
+        raise typer.Exit(1)

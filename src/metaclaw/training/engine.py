@@ -43,11 +43,14 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How the engine uses its device. ``max_batch_tokens`` 0 is the device's own default."""
+    """How the engine uses its device. ``max_batch_tokens`` 0 is the device's own default.
+
+    ``gradient_checkpointing`` ``None`` is on where memory is short and computing is cheap: not on a CPU.
+    """
 
     max_lora_rank: int = 64
     max_batch_tokens: int = 0
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,8 @@ class Engine:
         self._limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context)
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
         self._adapters = Adapters(base, max_rank=options.max_lora_rank)
-        if options.gradient_checkpointing:
+        checkpointing = options.gradient_checkpointing
+        if checkpointing or (checkpointing is None and base.device.type != "cpu"):
             _checkpoint_activations(base)
         self.models: dict[str, TrainedModel] = {}
         self._handlers: dict[type, Callable[[Any], Answer]] = {

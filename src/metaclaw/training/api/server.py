@@ -27,6 +27,8 @@ _BACKLOG = 2048
 _GRACE_S = 5  # for answers under way when the server is told to stop
 _KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that it is never we who close under a request
 
+_CHECKPOINTING = {"auto": None, "on": True, "off": False}
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,7 +85,13 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
         base=BaseModel(name=name, aliases=aliases, directory=str(directory)),
         engine=WorkerSpec(
             name="engine",
-            start={**start, "device": devices.training.torch_name, "threads": server.engine_threads},
+            start={
+                **start,
+                "device": devices.training.torch_name,
+                "threads": server.engine_threads,
+                "max_batch_tokens": server.max_batch_tokens,
+                "gradient_checkpointing": _CHECKPOINTING[server.gradient_checkpointing],
+            },
             environment={**_threads(server.engine_threads), **devices.training.environment},
         ),
         sampler=WorkerSpec(
