@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MINT := .venv-mint/.installed
+COOKBOOK := .venv-cookbook/.installed
 # Machines without an NVIDIA GPU need not download CUDA:
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
@@ -13,11 +15,11 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test lint format types imports ci chaos bench constraints docs clean
+.PHONY: help install demo test clients lint format types imports ci chaos bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
-	@echo "make test          the tests"
+	@echo "make test          the tests   (make clients: other people's clients, which it needs)"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make bench         what is measured, side by side"
@@ -39,8 +41,26 @@ demo: $(STAMP)
 	$(BIN)/python -m metaclaw.cli.main models prepare smollm2
 	$(BIN)/python -m demo $(if $(QUICK),--quick)
 
-test: $(STAMP)
+test: $(STAMP) clients
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Training clients that we did not write, each with what it pins: the tests drive them against our server.
+clients: $(MINT) $(COOKBOOK)
+
+$(MINT): tests/clients/mint.txt $(STAMP)
+	@echo "making .venv-mint"
+	@$(BIN)/python -m venv --clear .venv-mint
+	@.venv-mint/bin/python -m pip install --quiet --no-deps -r tests/clients/mint.txt
+	@touch $(MINT)
+
+# Its packages on top of ours, so that torch is not installed twice.
+$(COOKBOOK): tests/clients/cookbook.txt $(STAMP)
+	@echo "making .venv-cookbook"
+	@$(BIN)/python -m venv --clear .venv-cookbook
+	@.venv-cookbook/bin/python -m pip install --quiet --no-deps -r tests/clients/cookbook.txt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-cookbook/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	@touch $(COOKBOOK)
 
 chaos: $(STAMP)
 	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/system
@@ -75,4 +95,4 @@ constraints:
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-mint .venv-cookbook dist build .pytest_cache .ruff_cache .hypothesis

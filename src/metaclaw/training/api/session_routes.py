@@ -24,7 +24,7 @@ from metaclaw.training.api.requests import body_of
 from metaclaw.training.api.sampling import Sampling
 
 _READY_S = 30.0
-_FIRST_WITHOUT_TOKENS = [0, 25]
+_FIRST_OF_NOW = [0, 25]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,12 @@ class SessionRoutes:
         asked = wire.parse(wire.ClientConfigRequest, body) if body else wire.ClientConfigRequest()
         # The SDK makes a connection pool for this one call and never closes it.
         response.headers["connection"] = "close"
+        is_old = _is_old(asked.sdk_version)
         return wire.ClientConfig(
-            pjwt_auth_enabled=_needs_token(asked.sdk_version),
+            # MinT's SDK is built on 0.22, which takes its keys ("sk-...") only where they are exchanged for tokens.
+            pjwt_auth_enabled=is_old,
+            # There it follows the redirect of a download by itself, and the SDK never sees the address it asked for.
+            use_pyqwest_transport=not is_old,
             sample_max_concurrent_requests=self.sampling.max_open,
         )
 
@@ -111,7 +115,6 @@ class SessionRoutes:
         return wire.SessionIds(sessions=[session.session_id for session in sessions])
 
 
-def _needs_token(sdk_version: str) -> bool:
-    # MinT's SDK is built on 0.22, which takes a key that begins with "sk-" only where keys are exchanged for tokens.
+def _is_old(sdk_version: str) -> bool:
     numbers = [int(part) for part in sdk_version.split(".")[:2] if part.isdecimal()]
-    return len(numbers) == 2 and numbers < _FIRST_WITHOUT_TOKENS
+    return len(numbers) == 2 and numbers < _FIRST_OF_NOW

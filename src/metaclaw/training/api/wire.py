@@ -67,7 +67,8 @@ class ClientConfigRequest(Wire):
 
 
 class ClientConfig(Wire):
-    pjwt_auth_enabled: bool = False
+    pjwt_auth_enabled: bool
+    use_pyqwest_transport: bool
     parallel_fwdbwd_chunks: bool = True
     proto_compress_fwdbwd: bool = True
     sample_max_concurrent_requests: int
