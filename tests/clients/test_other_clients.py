@@ -61,9 +61,9 @@ def test_the_loops_of_the_cookbook_train_by_examples_and_by_reward(server, tmp_p
     )  # fmt: skip
     assert seen["sdk"].startswith("0.38.")
     nll = seen["nll"]
-    assert nll[-1] < 0.5 * nll[0]
+    assert nll[-1] < 0.7 * nll[0]
     assert [row["name"] for row in seen["sft_checkpoints"]] == ["000002", "final"]
     assert max(map(abs, seen["kl"])) < 1e-3  # what was sampled is what was trained on
-    assert max(seen["reward"][-3:]) > seen["reward"][0]
+    assert sum(seen["reward"][-3:]) / 3 > seen["reward"][0] + 0.1
     assert seen["rl_checkpoints"][-1]["name"] == "final"
     assert seen["rl_checkpoints"][-1]["sampler_path"].startswith("tinker://")
