@@ -123,7 +123,7 @@ def test_a_prompt_is_scored_from_its_second_token_on(tied: Family, loop: LocalLo
 
 def test_prompts_longer_than_a_chunk_never_hold_up_running_answers(loop: LocalLoop) -> None:
     """One token a step for those that run, while a prompt of many chunks is read."""
-    running = loop.post(generate("short", max_tokens=40))
+    running = loop.post(generate("short", max_tokens=400))
     loop.turn()
     reading = loop.post(generate("x" * 1500, max_tokens=1))
     while loop.answers.by_id[reading].end is None:

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from metaclaw.training.base_model import load_base
-from metaclaw.training.samplers.decoder import Budget, Decoder
+from metaclaw.training.samplers.attention import Segment
+from metaclaw.training.samplers.decoder import Decoder
 from metaclaw.training.samplers.forward import ForwardPass
-from metaclaw.training.samplers.kv_cache import RowCache
+from metaclaw.training.samplers.pace import ChunkLimits
 from metaclaw.training.samplers.requests import Limits, Request, RequestReader
+from metaclaw.training.samplers.rows import RowLimits
 from metaclaw.training.samplers.slots import LoraSlots
 from tests.training.samplers.conftest import Family
 from tests.training.samplers.loops import Answers, generate
@@ -25,12 +27,12 @@ class FailingForward(ForwardPass):
 
     longest = 10_000
 
-    def run(self, tokens_RQ: torch.Tensor, slots: Sequence[int], cache: RowCache, keep: Sequence[int]) -> torch.Tensor:
-        if (tokens_RQ == POISON).any() and tokens_RQ.shape[1] > 1:
+    def run(self, segments: Sequence[Segment], keep: Sequence[int]) -> torch.Tensor:
+        if any(POISON in segment.tokens for segment in segments if len(segment.tokens) > 1):
             raise RuntimeError("poisoned")
-        if max(cache.lengths) > self.longest:
+        if max(segment.row.length for segment in segments) > self.longest:
             torch.empty(2**46, dtype=torch.uint8)  # more than the address space of a process: torch's own failure
-        return super().run(tokens_RQ, slots, cache, keep)
+        return super().run(segments, keep)
 
 
 class Driver:
@@ -41,8 +43,9 @@ class Driver:
         slots = LoraSlots(base.model, CPU)
         self.forward = FailingForward(base.model, slots, CPU)
         self.ended: list[int] = []
-        budget = Budget(max_rows=4, max_places=4 * 600, prefill_tokens=64, prefill_tokens_idle=256)
-        self.decoder = Decoder(self.forward, budget, on_end=lambda request: self.ended.append(request.frame_id))
+        limits = RowLimits(max_rows=4, max_places=2200, kept_places=1000, max_context=2048)
+        chunks = ChunkLimits(least=8, most=64, idle=256)
+        self.decoder = Decoder(self.forward, limits, chunks, on_end=lambda request: self.ended.append(request.frame_id))
         self.reader = RequestReader(
             Limits(vocab_size=263, max_context=2048, end_tokens=()), decode=lambda _: "", entropy=lambda: 0
         )
@@ -94,7 +97,7 @@ def test_when_memory_runs_out_the_longest_answer_ends_and_the_others_go_on(drive
 def test_a_request_waits_until_the_cache_has_room_for_it(driver: Driver) -> None:
     """SkyRL #1873: unlimited batching of queued work ran out of memory."""
     driver.add(1, [1] * 100, max_tokens=400)
-    driver.add(2, [2] * 900, max_tokens=300)  # together they could need 2 x 1200 places; 2400 is the limit
+    driver.add(2, [2] * 1400, max_tokens=300)  # together 2,200 places, which is the limit
     driver.add(3, [3] * 10, max_tokens=10)
     seen: list[int] = []
     while driver.decoder.is_busy:

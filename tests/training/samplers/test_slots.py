@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -12,6 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from metaclaw.errors import CheckpointError
 from metaclaw.training.samplers.adapter_files import read_adapter
+from metaclaw.training.samplers.attention import Segment
+from metaclaw.training.samplers.forward import ForwardPass
+from metaclaw.training.samplers.kv_rows import KvRow
 from metaclaw.training.samplers.slots import LoraSlots
 from tests.training.samplers.adapters import files_of, peft_model, plain_model, write_adapter
 from tests.training.samplers.conftest import Family
@@ -36,12 +40,18 @@ def test_each_row_of_a_mixed_batch_is_what_peft_computes_for_it_alone(
         for name, directory in family.adapters.items()
     }
     names = list(family.adapters)
+    forward = ForwardPass(model, slots, CPU)
     tokens = torch.randint(0, 256, (2 * len(names) + 1, 9), generator=torch.Generator().manual_seed(3))
     rows = [None, *names, *reversed(names)]
     for chosen in (rows, [names[0]] * len(rows), [None] * len(rows), [None, names[-1]] + [None] * (len(rows) - 2)):
+        segments = [
+            Segment(row=KvRow(9), tokens=line.tolist(), slot=numbers[name] if name else 0)
+            for line, name in zip(tokens, chosen, strict=True)
+        ]
         with torch.inference_mode():
-            slots.selection.choose([numbers[name] if name else 0 for name in chosen])
-            logits = model(tokens).logits
+            logits = forward.run(segments, range(tokens.numel())).unflatten(0, tokens.shape)
+            last = forward.run([replace(one, row=KvRow(9)) for one in segments], range(8, tokens.numel(), 9))
+        torch.testing.assert_close(last, logits[:, -1], atol=1e-5, rtol=1e-5)
         for row, name in enumerate(chosen):
             expected = oracle(family, name, tokens[row : row + 1])[0]
             torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-5)
@@ -63,7 +73,7 @@ def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:
     assert second != first
     tokens = torch.arange(8)[None]
     with torch.inference_mode():
-        slots.selection.choose([second])
+        slots.selection.choose([second] * 8)
         torch.testing.assert_close(model(tokens).logits, oracle(tied, "b", tokens), atol=1e-5, rtol=1e-5)
 
 

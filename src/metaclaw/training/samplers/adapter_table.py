@@ -9,6 +9,7 @@ against its manifest before it is served, and a slot is freed when its last requ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,11 @@ class _Held:
 class AdapterTable:
     """Adapters by name. ``None`` is the base model, which is always there."""
 
-    def __init__(self, slots: LoraSlots, *, base_digest: str, max_rank: int) -> None:
+    def __init__(
+        self, slots: LoraSlots, *, base_digest: str, max_rank: int, on_free: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._slots = slots
+        self._on_free = on_free
         self._base_digest = base_digest
         self._max_rank = max_rank
         self._held: dict[str, _Held] = {}
@@ -84,3 +88,4 @@ class AdapterTable:
         if held.is_retired and held.num_requests == 0:
             del self._held[adapter_id]
             self._slots.remove(held.slot)
+            self._on_free(held.slot)

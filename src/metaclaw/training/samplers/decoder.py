@@ -1,9 +1,9 @@
 """Continuous batching: requests join and leave the running batch between steps.
 
-Owns the order of work (waiting, prefill, ready, running) and the frames that answer requests; refuses to know
-processes, adapters' names and how a command arrived. Invariants: a request is answered exactly once, by ``ok`` or
-``error``; requests begin in the order of arrival; at most one chunk of prompts is read between two decode steps;
-one request's failure ends that request alone.
+Owns the order of work (waiting, reading, ready, running); refuses to know processes, adapters' names and how a
+command arrived. Invariants: a step is one pass over the next token of every running answer and, beside them, as much
+of waiting prompts as does not hold the answers up; requests of one share begin in the order of arrival; one
+request's failure ends that request alone.
 """
 
 # pyright: basic
@@ -11,333 +11,265 @@ one request's failure ends that request alone.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from metaclaw.errors import EngineError
-from metaclaw.training.failures import error_body
-from metaclaw.training.samplers.draw import Draws, draw, topk_logprobs
+from metaclaw.training.samplers.answers import Answers, Frame, is_out_of_memory
+from metaclaw.training.samplers.attention import Segment
+from metaclaw.training.samplers.fair_queue import FairQueue
 from metaclaw.training.samplers.forward import ForwardPass
-from metaclaw.training.samplers.kv_cache import RowCache
-from metaclaw.training.samplers.prefill import Prefill
+from metaclaw.training.samplers.kv_rows import KvRow
+from metaclaw.training.samplers.pace import ChunkLimits, Pace
+from metaclaw.training.samplers.prefill import Reading
 from metaclaw.training.samplers.requests import Request, Sample
-
-Frame = dict[str, Any]
+from metaclaw.training.samplers.rows import RowLimits, Rows
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """How much is done at once. A place is one token's keys and values."""
+@dataclass(slots=True, kw_only=True)
+class _Prompt:
+    """A prompt that has been read, and how many samples have yet to go on from it."""
 
-    max_rows: int
-    max_places: int  # rows times the longest row, as if every answer reached its limit
-    prefill_tokens: int  # of one chunk while answers are running: it delays them
-    prefill_tokens_idle: int
+    row: KvRow
+    num_waiting: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ready:
-    """A sample with its first token, waiting for a row; its prompt lies in ``prefill``'s cache."""
+    """A sample with its first token, waiting for a row of its own."""
 
     sample: Sample
-    prefill: Prefill
-    row: int
+    prompt: _Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    sample: Sample
+    row: KvRow
+
+
+_Chunk = tuple[Reading, int]  # and how many tokens of it
 
 
 class Decoder:
     """Runs many requests at once. Not thread-safe: one thread owns the model."""
 
-    def __init__(self, forward: ForwardPass, budget: Budget, *, on_end: Callable[[Request], None]) -> None:
+    def __init__(
+        self, forward: ForwardPass, limits: RowLimits, chunks: ChunkLimits, *, on_end: Callable[[Request], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
         self._forward = forward
-        self._budget = budget
-        self._on_end = on_end
-        self._open: dict[int, Request] = {}
-        self._waiting: deque[Request] = deque()
-        self._prefill: Prefill | None = None
+        self._max_rows = limits.max_rows
+        self._clock = clock
+        self._answers = Answers(on_end)
+        self._rows = Rows(limits, forward.device)
+        self._pace = Pace(chunks)
+        self._waiting = FairQueue()
+        self._reading: list[Reading] = []
         self._ready: deque[_Ready] = deque()
-        self._running: list[Sample] = []  # sample i has row i of the cache
-        self._cache = RowCache(forward.device)
-        self._frames: list[Frame] = []
+        self._running: list[_Running] = []
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._open)
+        """Whether a step would do anything."""
+        return self._answers.is_any_open
 
     def add(self, request: Request) -> None:
         """Queue a request."""
-        self._open[request.frame_id] = request
+        self._answers.open(request)
         if request.max_tokens == 0 and not request.wants_prompt:
-            self._end_all_samples(request)
+            self._answers.end_all_samples(request)
         else:
-            self._waiting.append(request)
+            self._waiting.add(request)
 
     def cancel(self, frame_id: int) -> None:
         """End a request now; one that has ended already is left alone."""
-        request = self._open.get(frame_id)
+        request = self._answers.find(frame_id)
         if request is not None:
-            self._end(request, {"ok": {"cancelled": True}})
+            self._answers.end(request, {"ok": {"cancelled": True}})
             self._forget_ended()
 
+    def forget_slot(self, slot: int) -> None:
+        """Nothing more will be asked of the adapter in ``slot``."""
+        self._rows.forget_slot(slot)
+
     def step(self) -> None:
-        """One chunk of prompts, if any, and one token for every running sample."""
-        self._advance_prefill()
+        """One token for every running sample, and the next chunk of prompts, if any."""
+        self._begin_waiting()
         self._admit()
-        if self._running:
-            self._decode()
-        self._forget_ended()
+        self._advance()
+        if self._answers.has_ended:
+            self._forget_ended()
 
     def collect(self) -> list[Frame]:
         """The frames made since the last call."""
-        frames, self._frames = self._frames, []
-        return frames
+        return self._answers.collect()
 
-    # Prefill
+    # Waiting to reading
 
-    def _advance_prefill(self) -> None:
-        if self._prefill is None:
-            group = self._next_group()
-            if not group:
+    def _begin_waiting(self) -> None:
+        while len(self._waiting) and len(self._held()) + len(self._reading) < self._max_rows:
+            in_use = [*self._held(), *(sample for one in self._reading for sample in one.request.samples)]
+            request = self._waiting.next(sample.request.share for sample in in_use)
+            assert request is not None
+            reserved = sum(sample.request.final_length for sample in in_use)
+            if not self._rows.make_room(reserved, request):
                 return
-            self._prefill = Prefill(group, self._forward)
-        prefill = self._prefill
-        try:
-            prefill.advance(self._prefill_tokens)
-        except Exception as error:  # noqa: BLE001 - the job boundary: a prompt that fails must not end the others
-            self._prefill = None
-            self._prefill_failed(prefill.requests, error)
-            return
-        if prefill.is_done:
-            self._prefill = None
-            self._start_samples(prefill)
-
-    @property
-    def _prefill_tokens(self) -> int:
-        return self._budget.prefill_tokens if self._running else self._budget.prefill_tokens_idle
-
-    def _next_group(self) -> list[Request]:
-        """The next waiting requests that fit into one chunk together, half of it at least being no padding."""
-        free = self._budget.max_rows - len(self._running) - len(self._ready)
-        group: list[Request] = []
-        longest = total = 0
-        while self._waiting and len(group) < free:
-            request = self._waiting[0]
-            length = len(request.prompt)
-            padded = (len(group) + 1) * max(longest, length)
-            if group and (padded > self._prefill_tokens or padded > 2 * (total + length)):
-                break
-            if (group and (request.runs_alone or group[0].runs_alone)) or not self._has_room([*group, request]):
-                break
-            group.append(self._waiting.popleft())
-            longest, total = max(longest, length), total + length
-        return group
-
-    def _has_room(self, requests: Sequence[Request]) -> bool:
-        held = [*self._running, *(ready.sample for ready in self._ready)]
-        if not held and len(requests) == 1:
-            return True
-        num_rows = len(held) + sum(request.num_open for request in requests)
-        longest = max(request.final_length for request in (*requests, *(sample.request for sample in held)))
-        return min(num_rows, self._budget.max_rows) * longest <= self._budget.max_places
-
-    def _prefill_failed(self, requests: Sequence[Request], error: Exception) -> None:
-        alive = [request for request in requests if not request.is_over]
-        if len(requests) == 1:
-            for request in alive:
-                self._fail(request, error)
-            return
-        for request in reversed(alive):  # find out who it was
-            request.runs_alone = True
-            self._waiting.appendleft(request)
-
-    def _start_samples(self, prefill: Prefill) -> None:
-        started: list[_Ready] = []
-        for row, request in enumerate(prefill.requests):
-            if request.is_over or not self._answer_prompt(prefill, row, request):
+            self._waiting.remove(request)
+            try:
+                row = self._rows.begin(request, self._rows_with(request.slot))
+            except (MemoryError, RuntimeError) as error:
+                self._answers.fail(request, error)
                 continue
-            if request.max_tokens == 0:
-                self._end_all_samples(request)
-            else:
-                started += [_Ready(sample=sample, prefill=prefill, row=row) for sample in request.samples]
-        if started:
-            logits = torch.stack([prefill.last_logits(ready.row) for ready in started])
-            ended = self._take_tokens([ready.sample for ready in started], logits)
-            self._ready.extend(ready for ready, is_ended in zip(started, ended, strict=True) if not is_ended)
+            self._reading.append(Reading(request, row))
 
-    def _answer_prompt(self, prefill: Prefill, row: int, request: Request) -> bool:
-        scores = prefill.scores(row)
-        if scores is None:
-            return True
-        if scores.is_broken:
-            self._fail(request, _broken(request))
-            return False
-        self._frames.append({"id": request.frame_id, **scores.event()})
-        return True
+    def _held(self) -> list[Sample]:
+        return [*(one.sample for one in self._running), *(one.sample for one in self._ready)]
 
-    # Decoding
+    def _rows_with(self, slot: int) -> Iterable[KvRow]:
+        yield from (one.row for one in self._running if one.sample.request.slot == slot)
+        yield from (one.row for one in self._reading if one.request.slot == slot)
+
+    # Ready to running
 
     def _admit(self) -> None:
-        while self._ready and len(self._running) < self._budget.max_rows:
+        began, spare_s = self._clock(), self._pace.spare_s(len(self._running))
+        while self._ready and len(self._running) < self._max_rows:
             ready = self._ready.popleft()
-            if ready.sample.request.is_over:
-                continue
             try:
-                self._cache.append_from(ready.prefill.cache, ready.row, len(ready.sample.request.prompt))
+                self._running.append(_Running(sample=ready.sample, row=self._own_row(ready)))
             except (MemoryError, RuntimeError) as error:
-                self._cache.lengths.pop()
-                self._fail(ready.sample.request, error)
-                continue
-            self._running.append(ready.sample)
+                self._answers.fail(ready.sample.request, error)
+            if self._clock() - began > spare_s:  # copying a prompt for many samples must not hold up the others
+                return
 
-    def _decode(self) -> None:
-        tokens = torch.tensor([[sample.last_token] for sample in self._running])
-        slots = [sample.request.slot for sample in self._running]
+    def _own_row(self, ready: _Ready) -> KvRow:
+        prompt, request = ready.prompt, ready.sample.request
+        prompt.num_waiting -= 1
+        if prompt.num_waiting == 0:
+            return prompt.row
+        return self._rows.copy(prompt.row, len(request.prompt), request)
+
+    # One pass
+
+    def _advance(self) -> None:
+        chunks = self._chunks()
+        alone = [chunk for chunk in chunks if chunk[0].request.runs_alone][:1]
+        if alone:  # read with others, it failed; now it can only fail itself
+            self._run_pass([], alone)
+            chunks = []
+        if self._running or chunks:
+            self._run_pass(self._running, chunks)
+
+    def _chunks(self) -> list[_Chunk]:
+        """What to read in this step: half of it at least of the oldest, then of the others in order."""
+        budget = self._pace.chunk(len(self._running)) if self._reading else 0
+        if budget == 0:
+            return []
+        oldest, *others = self._reading
+        wanted = sum(reading.num_left for reading in others)
+        first = min(oldest.num_left, max(budget // 2, budget - wanted, 1))
+        chunks, budget = [(oldest, first)], budget - first
+        for reading in others:
+            if budget <= 0:
+                break
+            chunks.append((reading, min(reading.num_left, budget)))
+            budget -= chunks[-1][1]
+        return chunks
+
+    def _run_pass(self, running: Sequence[_Running], chunks: Sequence[_Chunk]) -> None:
+        running = list(running)
+        segments = [
+            Segment(row=one.row, tokens=(one.sample.last_token,), slot=one.sample.request.slot) for one in running
+        ]
+        keep, line = list(range(len(running))), len(running)
+        for reading, count in chunks:
+            segments.append(reading.segment(count))
+            keep += [line + place for place in reading.kept(count)]
+            line += count
+        kept = [len(reading.kept(count)) for reading, count in chunks]
+        began = self._clock()
         try:
-            logits = self._forward.run(tokens, slots, self._cache, keep=[0])[:, 0]
+            logits = self._forward.run(segments, keep)
         except Exception as error:  # noqa: BLE001 - the job boundary: the loop serves what comes next
-            self._decode_failed(error)
+            self._pass_failed(running, chunks, error)
             return
-        ended = self._take_tokens(self._running, logits)
-        for row in range(len(ended) - 1, -1, -1):
-            if ended[row]:
-                self._drop_row(row)
+        if running:
+            self._next_tokens(running, logits[: len(running)])
+        self._pace.note(self._clock() - began, len(running), line - len(running))
+        for (reading, count), part in zip(chunks, logits[len(running) :].split(kept), strict=True):
+            self._has_read(reading, count, part)
 
-    def _decode_failed(self, error: Exception) -> None:
-        """Out of memory is blamed on the longest row; nothing else can be blamed on one row."""
-        if _is_out_of_memory(error):
-            longest = max(range(len(self._running)), key=lambda row: self._cache.lengths[row])
-            self._fail(self._running[longest].request, error)
+    def _next_tokens(self, running: Sequence[_Running], logits_BV: Tensor) -> None:
+        ended = self._answers.take_tokens([one.sample for one in running], logits_BV)
+        if any(ended):
+            for one, is_ended in zip(running, ended, strict=True):
+                if is_ended:
+                    self._rows.end(one.sample.request, one.row)
+            self._running = [one for one, is_ended in zip(running, ended, strict=True) if not is_ended]
+
+    def _has_read(self, reading: Reading, count: int, logits_NV: Tensor) -> None:
+        request = reading.request
+        if reading.scores is not None:
+            reading.scores.add(reading.row.length - count, logits_NV)
+        if reading.num_left:
             return
-        _log.exception("a decode step over %d rows failed", len(self._running))
-        for sample in self._running:
-            self._fail(sample.request, error)
+        self._reading.remove(reading)
+        if reading.scores is not None:
+            if reading.scores.is_broken:
+                self._answers.fail_broken(request)
+                return
+            self._answers.tell_prompt(request, reading.scores.event())
+        if request.max_tokens == 0:
+            self._answers.end_all_samples(request)
+            self._rows.end(request, reading.row)
+        else:
+            self._start_samples(reading, logits_NV[-1])
 
-    def _take_tokens(self, samples: Sequence[Sample], logits_BV: Tensor) -> list[bool]:
-        """Draw a token for every sample and send it; returns which samples have ended."""
-        settings = [sample.request.settings for sample in samples]
-        try:
-            draws = draw(logits_BV, settings, [sample.uniform() for sample in samples])
-            tokens = _TokenEvents(draws, logits_BV, samples)
-        except Exception as error:  # noqa: BLE001 - the job boundary: the loop serves what comes next
-            _log.exception("drawing for %d rows failed", len(samples))
-            for sample in samples:
-                self._fail(sample.request, error)
-            return [True] * len(samples)
-        return [self._take_token(sample, tokens, row) for row, sample in enumerate(samples)]
+    def _start_samples(self, reading: Reading, logits_V: Tensor) -> None:
+        alive: list[Sample] = []
+        samples = reading.request.samples
+        for start in range(0, len(samples), self._max_rows):  # of a thousand, not all distributions at once
+            group = samples[start : start + self._max_rows]
+            ended = self._answers.take_tokens(group, logits_V.expand(len(group), -1))
+            alive += [sample for sample, is_ended in zip(group, ended, strict=True) if not is_ended]
+        if not alive:
+            self._rows.end(reading.request, reading.row)
+        prompt = _Prompt(row=reading.row, num_waiting=len(alive))
+        self._ready.extend(_Ready(sample=sample, prompt=prompt) for sample in alive)
 
-    def _take_token(self, sample: Sample, tokens: _TokenEvents, row: int) -> bool:
-        request = sample.request
-        if request.is_over:  # another sample of it has just failed
-            return True
-        if tokens.is_broken(row):
-            self._fail(request, _broken(request))
-            return True
-        try:
-            reason = sample.take(tokens.token(row))
-        except Exception as error:  # noqa: BLE001 - the job boundary: a tokenizer may choke on one answer
-            self._fail(request, error)
-            return True
-        self._frames.append({"id": request.frame_id, **tokens.event(row)})
-        if reason is not None:
-            self._end_sample(sample, reason)
-        return reason is not None
+    # Failures and endings
 
-    def _drop_row(self, row: int) -> None:
-        self._cache.drop(row)
-        last = self._running.pop()
-        if row < len(self._running):
-            self._running[row] = last
-
-    # Endings
-
-    def _end_all_samples(self, request: Request) -> None:
-        for sample in request.samples:
-            self._end_sample(sample, "length")
-
-    def _end_sample(self, sample: Sample, reason: str) -> None:
-        request = sample.request
-        self._frames.append(
-            {"id": request.frame_id, "event": "finished", "sample": sample.index, "stop_reason": reason}
-        )
-        request.num_open -= 1
-        if request.num_open == 0:
-            self._end(request, {"ok": {}})
-
-    def _fail(self, request: Request, error: Exception) -> None:
-        if not request.is_over:
-            _log.warning("generation %d failed: %s: %s", request.frame_id, type(error).__name__, error)
-            self._end(request, {"error": error_body(_told(error))})
-
-    def _end(self, request: Request, answer: Frame) -> None:
-        request.is_over = True
-        del self._open[request.frame_id]
-        self._frames.append({"id": request.frame_id, **answer})
-        self._on_end(request)
+    def _pass_failed(self, running: Sequence[_Running], chunks: Sequence[_Chunk], error: Exception) -> None:
+        """Find out who it was: first without the prompts, which are then read one by one."""
+        if chunks and (running or len(chunks) > 1):
+            for reading, _ in chunks:
+                reading.request.runs_alone = True
+            if running:
+                self._run_pass(running, [])
+        elif chunks:
+            self._answers.fail(chunks[0][0].request, error)
+        elif is_out_of_memory(error):
+            longest = max(running, key=lambda one: one.row.length)
+            self._answers.fail(longest.sample.request, error)
+        else:
+            _log.exception("a decode step over %d rows failed", len(running))
+            for one in running:
+                self._answers.fail(one.sample.request, error)
 
     def _forget_ended(self) -> None:
         """Give back what requests still hold that were cancelled or failed."""
-        for row in range(len(self._running) - 1, -1, -1):
-            if self._running[row].request.is_over:
-                self._drop_row(row)
-        if any(ready.sample.request.is_over for ready in self._ready):
-            self._ready = deque(ready for ready in self._ready if not ready.sample.request.is_over)
-        if any(request.is_over for request in self._waiting):
-            self._waiting = deque(request for request in self._waiting if not request.is_over)
-        if self._prefill is not None and all(request.is_over for request in self._prefill.requests):
-            self._prefill = None
-
-
-class _TokenEvents:
-    """The ``tokens`` events of one step."""
-
-    def __init__(self, draws: Draws, logits_BV: Tensor, samples: Sequence[Sample]) -> None:
-        self._samples = samples
-        self._tokens = draws.tokens_B.cpu().numpy().astype(np.int32)
-        self._logprobs = draws.logprobs_B.cpu().numpy()
-        self._logprobs_full = draws.logprobs_full_B.cpu().numpy()
-        self._broken = draws.broken_B.tolist()
-        k = max(sample.request.topk_sample for sample in samples)
-        self._topk = [part.cpu().numpy() for part in topk_logprobs(logits_BV, k)] if k else []
-
-    def token(self, row: int) -> int:
-        return int(self._tokens[row])
-
-    def is_broken(self, row: int) -> bool:
-        return self._broken[row]
-
-    def event(self, row: int) -> dict[str, Any]:
-        sample, this = self._samples[row], slice(row, row + 1)
-        fields: dict[str, Any] = {
-            "event": "tokens", "sample": sample.index, "tokens": self._tokens[this],
-            "logprobs": self._logprobs[this], "logprobs_full": self._logprobs_full[this],
-        }  # fmt: skip
-        k = sample.request.topk_sample
-        if k:
-            fields["topk_tokens"] = self._topk[0][this, :k].astype(np.int32)
-            fields["topk_logprobs"] = self._topk[1][this, :k]
-        return fields
-
-
-def _broken(request: Request) -> EngineError:
-    who = f"adapter {request.adapter_id!r}" if request.adapter_id else "the base model"
-    return EngineError(f"{who} gave logits that are not numbers; its weights have diverged or overflow")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has no class of its own for a CPU allocation that failed.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-def _told(error: Exception) -> Exception:
-    if not _is_out_of_memory(error):
-        return error
-    return EngineError(
-        "not enough memory for this generation; use a shorter prompt, fewer samples or a smaller max_tokens"
-    )
+        self._answers.has_ended = False
+        for one in self._running:
+            if one.sample.request.is_over:
+                self._rows.end(one.sample.request, one.row)
+        self._running = [one for one in self._running if not one.sample.request.is_over]
+        self._ready = deque(one for one in self._ready if not one.sample.request.is_over)
+        self._reading = [one for one in self._reading if not one.request.is_over]
+        self._waiting.forget_ended()

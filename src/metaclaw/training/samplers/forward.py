@@ -1,9 +1,7 @@
-"""One forward pass of the base model over a row cache.
+"""One forward pass of the base model over the next tokens of many sequences.
 
-Owns how tokens, positions, mask, slots and cache are handed to transformers; refuses to know what the tokens are
-for. Invariant: every pass states the slot of each of its rows.
-
-Shapes: R rows, Q queries, K kept positions, V vocabulary.
+Owns how tokens, positions, slots and rows are handed to transformers; refuses to know what the tokens are for.
+Invariant: every pass states the slot of each of its tokens, and a pass that fails changes no sequence.
 """
 
 # pyright: basic
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from metaclaw.training.samplers.kv_cache import MaskBuilder, RowCache
+from metaclaw.training.samplers.attention import RowAttention, Segment
 from metaclaw.training.samplers.slots import LoraSlots
 
 
@@ -27,20 +25,25 @@ class ForwardPass:
         self.device = device
         self._model = model
         self._selection = slots.selection
-        self._masks = MaskBuilder(model.config.get_text_config(), model.dtype)
+        self._attention = RowAttention(model)
 
-    def run(self, tokens_RQ: Tensor, slots: Sequence[int], cache: RowCache, keep: Sequence[int]) -> Tensor:
-        """Append ``tokens_RQ`` to the rows of ``cache``; returns the float32 logits (R, K, V) of columns ``keep``."""
-        num_queries = tokens_RQ.shape[1]
-        places_RQ = cache.begin(num_queries)
-        self._selection.choose(slots)
+    def run(self, segments: Sequence[Segment], keep: Sequence[int]) -> Tensor:
+        """Append each segment's tokens to its row; returns the float32 logits (len(keep), V).
+
+        ``keep`` are places in the line of all segments' tokens, ascending.
+        """
+        tokens = [token for segment in segments for token in segment.tokens]
+        places = [
+            place for one in segments for place in range(one.row.length, one.row.length + len(one.tokens))
+        ]
+        self._selection.choose([segment.slot for segment in segments for _ in segment.tokens], keep)
+        self._attention.begin(segments)
         output = self._model(
-            input_ids=tokens_RQ.to(self.device),
-            attention_mask=self._masks.build(places_RQ, cache.end),
-            position_ids=places_RQ,
-            past_key_values=cache,
+            input_ids=torch.tensor([tokens], device=self.device),
+            position_ids=torch.tensor([places], device=self.device),
+            past_key_values=self._attention,
             use_cache=True,
             logits_to_keep=torch.tensor(keep, dtype=torch.long, device=self.device),
         )
-        cache.commit(num_queries)
-        return output.logits.float()
+        self._attention.end()
+        return output.logits[0].float()

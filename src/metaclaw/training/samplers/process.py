@@ -24,18 +24,23 @@ from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.commands import Cancel, Generate, LoadAdapter, UnloadAdapter, parse_command
 from metaclaw.training.failures import error_body
 from metaclaw.training.samplers.adapter_table import AdapterTable
-from metaclaw.training.samplers.decoder import Budget, Decoder
+from metaclaw.training.samplers.decoder import Decoder
 from metaclaw.training.samplers.forward import ForwardPass
+from metaclaw.training.samplers.pace import ChunkLimits
 from metaclaw.training.samplers.requests import Limits, Request, RequestReader
+from metaclaw.training.samplers.rows import RowLimits
 from metaclaw.training.samplers.slots import LoraSlots
 
 Frame = dict[str, Any]
 
-# Tokens of one prefill chunk while answers are running, which wait for it: about one decode step of a full batch on
-# a CPU core. Idle, the chunk is as large as is worth the memory of its logits.
-_PREFILL_TOKENS = {"cpu": 128, "cuda": 2048}
-_PREFILL_TOKENS_IDLE = {"cpu": 512, "cuda": 4096}
+# Tokens of prompts in one step. While answers run, how many is measured (``pace``) within these; idle, as many as are
+# worth the memory that they take.
+_CHUNKS = {
+    "cpu": ChunkLimits(least=8, most=256, idle=512),
+    "cuda": ChunkLimits(least=64, most=2048, idle=4096),
+}
 _CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}  # of the machine's memory; of the GPU memory that is free beside the model
+_KEPT_SHARE = 0.25  # of that, for answers that have ended, unless set
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +60,6 @@ class SamplerLoop:
         ready = base.ready
         slots = LoraSlots(base.model, base.device)
         self._channel = channel
-        self._adapters = AdapterTable(slots, base_digest=ready.base_digest, max_rank=config.get("max_lora_rank", 64))
         self._reader = RequestReader(
             Limits(vocab_size=ready.vocab_size, max_context=ready.max_context, end_tokens=ready.end_tokens),
             decode=_Text(base.path).decode,
@@ -63,9 +67,16 @@ class SamplerLoop:
         )
         self._decoder = Decoder(
             ForwardPass(base.model, slots, base.device),
-            _budget(base, max_rows=config.get("max_concurrent", 32)),
+            _row_limits(
+                base, max_rows=config.get("max_concurrent", 32), kept_mb=config.get("prefix_cache_mb", -1)
+            ),
+            _CHUNKS["cpu" if base.device.type == "cpu" else "cuda"],
             on_end=self._request_ended,
         )
+        self._adapters = AdapterTable(
+            slots, base_digest=ready.base_digest, max_rank=config.get("max_lora_rank", 64),
+            on_free=self._decoder.forget_slot,
+        )  # fmt: skip
 
     def run(self) -> None:
         """Serve for ever; blocks on the channel while there is nothing to decode."""
@@ -96,7 +107,7 @@ class SamplerLoop:
     def _obey(self, frame: Frame) -> None:
         match parse_command(frame):
             case Generate() as command:
-                self._generate(frame["id"], command)
+                self._generate(frame["id"], command, frame.get("share", ""))
                 return
             case LoadAdapter(adapter_id=adapter_id, directory=directory):
                 self._adapters.load(adapter_id, Path(directory))
@@ -109,10 +120,10 @@ class SamplerLoop:
                 raise InvalidRequestError(f"{frame['op']!r} is not a command of the sampler")
         self._channel.send({"id": frame["id"], "ok": {}})
 
-    def _generate(self, frame_id: int, command: Generate) -> None:
+    def _generate(self, frame_id: int, command: Generate, share: str) -> None:
         slot = self._adapters.acquire(command.adapter_id)
         try:
-            request = self._reader.read(frame_id, command, slot)
+            request = self._reader.read(frame_id, command, slot, share=share)
         except BaseException:
             self._adapters.release(command.adapter_id)
             raise
@@ -140,7 +151,8 @@ class _Text:
         return AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False, local_files_only=True)
 
 
-def _budget(base: LoadedBase, *, max_rows: int) -> Budget:
+def _row_limits(base: LoadedBase, *, max_rows: int, kept_mb: int) -> RowLimits:
+    """How many rows and places there is memory for. ``kept_mb`` -1: a quarter of the places."""
     kind = "cpu" if base.device.type == "cpu" else "cuda"
     config = base.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -151,9 +163,10 @@ def _budget(base: LoadedBase, *, max_rows: int) -> Budget:
         if kind == "cpu"
         else torch.cuda.mem_get_info(base.device)[0]
     )
-    return Budget(
+    max_places = int(memory * _CACHE_SHARE[kind] / place_bytes)
+    return RowLimits(
         max_rows=max_rows,
-        max_places=int(memory * _CACHE_SHARE[kind] / place_bytes),
-        prefill_tokens=_PREFILL_TOKENS[kind],
-        prefill_tokens_idle=_PREFILL_TOKENS_IDLE[kind],
+        max_places=max_places,
+        kept_places=int(max_places * _KEPT_SHARE) if kept_mb < 0 else kept_mb * 2**20 // place_bytes,
+        max_context=base.ready.max_context,
     )

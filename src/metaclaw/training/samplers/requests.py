@@ -54,6 +54,7 @@ class Request:
     prompt: np.ndarray
     slot: int
     adapter_id: str | None
+    share: str  # whose time it takes
     max_tokens: int
     settings: DrawSettings
     prompt_logprobs: bool
@@ -61,8 +62,10 @@ class Request:
     topk_sample: int
     samples: list[Sample] = field(default_factory=list)
     num_open: int = 0  # samples that have not ended
+    num_cached: int = 0  # tokens of the prompt that need not be read, being known
     is_over: bool = False  # answered, cancelled or failed
-    runs_alone: bool = False  # a prefill together with others failed
+    has_failed: bool = False
+    runs_alone: bool = False  # a pass together with others failed
 
     @property
     def wants_prompt(self) -> bool:
@@ -82,15 +85,16 @@ class RequestReader:
         self._decode = decode
         self._entropy = entropy
 
-    def read(self, frame_id: int, command: Generate, slot: int) -> Request:
+    def read(self, frame_id: int, command: Generate, slot: int, *, share: str = "") -> Request:
         """Check ``command``; raises ``InvalidRequestError`` naming the parameter."""
         limits = self._limits
         prompt = check_command(command, limits)
         request = Request(
             frame_id=frame_id,
-            prompt=prompt,
+            prompt=prompt.astype(np.int32),  # as rows keep theirs
             slot=slot,
             adapter_id=command.adapter_id,
+            share=share,
             max_tokens=min(command.max_tokens, limits.max_context - len(prompt)),
             settings=DrawSettings(temperature=command.temperature, top_k=command.top_k, top_p=command.top_p),
             prompt_logprobs=command.prompt_logprobs,

@@ -1,11 +1,11 @@
-"""Many LoRA adapters on one base model, chosen per row of the batch.
+"""Many LoRA adapters on one base model, chosen per token of a pass.
 
-Owns the layers that replace adapted ``nn.Linear`` modules, and which slot each row uses in the next forward
+Owns the layers that replace adapted ``nn.Linear`` modules, and which slot each token uses in the next forward
 pass; refuses to know files, names and requests. Invariant: slot 0 is the untouched base, a slot number is never
-given twice, and a row's result depends on its own slot alone.
+given twice, and a token's result depends on its own slot alone.
 
-Of a mixed batch, each layer multiplies by the adapters in use laid side by side and zeroes, per row, what is not
-the row's own. Measured against a gather and two ``bmm`` (576 -> 1536, rank 16, 24 rows over 8 adapters, one
+Of a mixed pass, each layer multiplies by the adapters in use laid side by side and zeroes, per token, what is not
+the token's own. Measured against a gather and two ``bmm`` (576 -> 1536, rank 16, 24 rows over 8 adapters, one
 thread, float32): 281 us instead of 584; with 24 different adapters 746 instead of 584; the base layer takes 726.
 """
 
@@ -28,40 +28,46 @@ Owners = tuple[tuple[int, int], ...]  # (slot, rank) of the adapters laid side b
 
 
 class Selection:
-    """The slot of each row of the next forward pass. One per model; set by the thread that runs it."""
+    """The slot of each token of the next forward pass. One per model; set by the thread that runs it."""
 
-    __slots__ = ("_device", "_masks", "_slots", "is_mixed", "used")
+    __slots__ = ("_device", "_kept", "_masks", "_slots", "is_mixed", "used")
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._slots: tuple[int, ...] = ()
-        self._masks: dict[Owners, Tensor] = {}
+        self._kept: tuple[int, ...] = ()
+        self._masks: dict[tuple[Owners, bool], Tensor] = {}
         self.used: tuple[int, ...] = ()  # slots other than the base, each once, ascending
         self.is_mixed = False
 
-    def choose(self, slots: Sequence[int]) -> None:
-        """Row i of the next batches uses ``slots[i]``."""
+    def choose(self, slots: Sequence[int], keep: Sequence[int] | None = None) -> None:
+        """Token i of the next passes uses ``slots[i]``; the output layer sees the tokens ``keep`` (ascending) alone."""
         chosen = tuple(slots)
-        if chosen == self._slots:
+        kept = chosen if keep is None else tuple(chosen[place] for place in keep)
+        if (chosen, kept) == (self._slots, self._kept):
             return
-        self._slots = chosen
+        self._slots, self._kept = chosen, kept
         self._masks.clear()
         distinct = set(chosen)
         self.used = tuple(sorted(distinct - {BASE_SLOT}))
         self.is_mixed = len(distinct) > 1
 
-    def mask(self, owners: Owners) -> Tensor:
-        """(rows, 1, ranks of ``owners``): 1 where the column belongs to the row's slot. Shared by equal layers."""
-        mask = self._masks.get(owners)
+    def mask(self, owners: Owners, num_tokens: int) -> Tensor:
+        """(tokens, ranks of ``owners``): 1 where the column belongs to the token's slot. Shared by equal layers."""
+        is_whole = num_tokens == len(self._slots)
+        mask = self._masks.get((owners, is_whole))
         if mask is None:
+            slots = self._slots if is_whole else self._kept
+            if num_tokens != len(slots):
+                raise EngineError(f"a layer got {num_tokens} tokens instead of {len(self._slots)} or {len(self._kept)}")
             columns = [slot for slot, rank in owners for _ in range(rank)]
-            owned = torch.tensor(self._slots)[:, None] == torch.tensor(columns)
-            mask = self._masks[owners] = owned[:, None].to(self._device, torch.float32)
+            owned = torch.tensor(slots, dtype=torch.long)[:, None] == torch.tensor(columns)
+            mask = self._masks[owners, is_whole] = owned.to(self._device, torch.float32)
         return mask
 
 
 class SlottedLinear(nn.Module):
-    """A linear layer of the base plus, for each row, the adapter in the row's slot."""
+    """A linear layer of the base plus, for each token, the adapter in the token's slot."""
 
     def __init__(self, base: nn.Linear, selection: Selection) -> None:
         super().__init__()
@@ -86,10 +92,7 @@ class SlottedLinear(nn.Module):
             return result
         hidden = linear(x.to(torch.float32), self._down)
         if selection.is_mixed:
-            mask = selection.mask(self._owners)
-            if hidden.dim() != 3 or hidden.shape[0] != mask.shape[0]:
-                raise EngineError(f"a layer got an input of shape {tuple(x.shape)} for {mask.shape[0]} rows")
-            hidden = hidden * mask
+            hidden.mul_(selection.mask(self._owners, hidden.shape[-2]))
         return (result + linear(hidden, self._up)).to(result.dtype)
 
     def put(self, slot: int, pair: LoraPair) -> None:
