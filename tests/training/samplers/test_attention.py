@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3_next import Qwen3NextConfig
 
 from metaclaw.errors import ModelSourceError
@@ -14,6 +14,7 @@ from metaclaw.training.samplers.attention import sliding_windows
 from metaclaw.training.samplers.requests import Limits, RequestReader
 from tests.fakes.tiny_model import byte_tokenizer
 from tests.training.samplers.loops import LocalLoop, generate
+
 
 def sliding_model(kind: str, directory: Path) -> Path:
     """A small model of which some layers, or all, see the last 8 tokens only."""
@@ -39,10 +40,11 @@ def test_models_with_sliding_windows_see_what_they_were_trained_to_see(kind: str
     loop = LocalLoop(sliding_model(kind, tmp_path), max_concurrent=4)
     prompts = [list(range(length)) for length in (30, 3, 12)]
     answers = loop.run(*[loop.post(generate(prompt, max_tokens=12)) for prompt in prompts])
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     for prompt, answer in zip(prompts, answers, strict=True):
         tokens = answer.tokens()
         with torch.inference_mode():
-            logits = loop.base.model(torch.tensor([prompt + tokens[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :]
+            logits = plain(torch.tensor([prompt + tokens[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :]
         assert tokens == logits.argmax(-1).tolist()
 
 

@@ -33,9 +33,7 @@ class ForwardPass:
         ``keep`` are places in the line of all segments' tokens, ascending.
         """
         tokens = [token for segment in segments for token in segment.tokens]
-        places = [
-            place for one in segments for place in range(one.row.length, one.row.length + len(one.tokens))
-        ]
+        places = [place for one in segments for place in range(one.row.length, one.row.length + len(one.tokens))]
         self._selection.choose([segment.slot for segment in segments for _ in segment.tokens], keep)
         self._attention.begin(segments)
         output = self._model(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 _STRETCH = 1.6
 _FRESH = 0.2  # weight of the newest measurement
 _SPIKE = 2.0  # a measurement counts at most this many times what was expected: a stall says nothing of the next step
+_GROWTH = 1.5  # a chunk is at most this many times the last one: a step that was quick by chance proves little
+_MANY = 64  # tokens that make the weights' reading a small part of a pass
 _REFRESH = 12  # steps in a row that may read; then one does not, so that what a plain one costs stays known
 
 
@@ -31,7 +33,9 @@ class Pace:
     def __init__(self, limits: ChunkLimits) -> None:
         self._limits = limits
         self._plain_s: dict[int, float] = {}  # by running rows
-        self._token_s = 0.0
+        self._token_s = 0.0  # what a token read beside answers adds to a step
+        self._least_token_s = 0.0  # what it takes in a large chunk alone, which is never less than that
+        self._last_chunk = 0
         self._num_stretched = 0
 
     def chunk(self, num_rows: int) -> int:
@@ -43,8 +47,9 @@ class Pace:
             return 0
         if self._token_s == 0.0:
             return self._limits.least
-        affordable = int((_STRETCH - 1) * plain_s / self._token_s)
-        return max(self._limits.least, min(affordable, self._limits.most))
+        affordable = int((_STRETCH - 1) * plain_s / max(self._token_s, self._least_token_s))
+        affordable = min(affordable, int(_GROWTH * self._last_chunk), self._limits.most)
+        return max(self._limits.least, affordable)
 
     def spare_s(self, num_rows: int) -> float:
         """How much longer than usual the next step may take."""
@@ -54,11 +59,14 @@ class Pace:
         """A step over ``num_rows`` answers that read ``num_read`` tokens of prompts took ``seconds``."""
         self._num_stretched = self._num_stretched + 1 if num_rows and num_read else 0
         if num_rows == 0:
+            if num_read >= _MANY:
+                self._least_token_s = _averaged(self._least_token_s or None, seconds / num_read)
             return
         expected_s = self._plain_s.get(num_rows)
         if num_read == 0:
             self._plain_s[num_rows] = _averaged(expected_s, seconds)
             return
+        self._last_chunk = num_read
         nearest_s = self._expected_plain(num_rows)
         if nearest_s is not None:
             self._token_s = _averaged(self._token_s or None, max(seconds - nearest_s, 1e-6) / num_read)

@@ -67,9 +67,8 @@ class PrefixCache:
             return
         tokens = np.frombuffer(row.tokens, dtype=np.int32)
         for kept in list(self._kept):
-            if kept.slot == slot and kept.row.length <= row.length:
-                if kept.row.common_length(tokens) == kept.row.length:
-                    self.take(kept.row)
+            if kept.slot == slot and kept.row.common_length(tokens) == kept.row.length:
+                self.take(kept.row)
         self._kept.append(_Kept(slot=slot, row=row))
         self.num_places += row.length
         self.shrink(self._max_places)

@@ -67,9 +67,7 @@ class SamplerLoop:
         )
         self._decoder = Decoder(
             ForwardPass(base.model, slots, base.device),
-            _row_limits(
-                base, max_rows=config.get("max_concurrent", 32), kept_mb=config.get("prefix_cache_mb", -1)
-            ),
+            _row_limits(base, max_rows=config.get("max_concurrent", 32), kept_mb=config.get("prefix_cache_mb", -1)),
             _CHUNKS["cpu" if base.device.type == "cpu" else "cuda"],
             on_end=self._request_ended,
         )
