@@ -242,6 +242,12 @@ class TrainServerSettings(Section):
     sampler_threads: int = Field(default=0, ge=0, description="CPU threads of the sampler; 0 leaves it to torch.")
     max_context: int = Field(default=0, ge=0, description="Longest sequence in tokens; 0 is the model's own limit.")
     max_concurrent: int = Field(default=32, ge=1, description="Sequences that the sampler decodes at once.")
+    prefix_cache_mb: int = Field(
+        default=-1,
+        ge=-1,
+        description="Memory for the keys and values of ended answers, which conversations go on from; 0 keeps none, "
+        "-1 is a sixteenth of the machine's memory, or a fifth of what is free on a GPU.",
+    )
     max_queued: int = Field(default=512, ge=1, description="Sampling requests that may wait before new ones get 429.")
     max_lora_rank: int = Field(default=64, ge=1, le=512, description="Largest adapter rank.")
     max_batch_tokens: int = Field(

@@ -33,6 +33,7 @@ def train_server(
     sampler_threads: Annotated[int | None, typer.Option(help="CPU threads of the sampler.")] = None,
     max_context: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
     max_concurrent: Annotated[int | None, typer.Option(help="Sequences decoded at once.")] = None,
+    prefix_cache_mb: Annotated[int | None, typer.Option(help="MB kept of ended answers; 0 none, -1 measured.")] = None,
     max_queued: Annotated[int | None, typer.Option(help="Sampling requests that may wait.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Largest adapter rank.")] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(help="Tokens trained on at once.")] = None,

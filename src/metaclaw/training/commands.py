@@ -154,7 +154,8 @@ class Generate:
     Events: ``{"event": "prompt", "logprobs": float32 (T,) with NaN first, "topk_tokens"/"topk_logprobs": (T, k)}``
     when asked; ``{"event": "tokens", "sample": i, "tokens": int32 (n,), "logprobs": float32 (n,),
     "logprobs_full": float32 (n,)[, "topk_tokens", "topk_logprobs": (n, k)]}``;
-    ``{"event": "finished", "sample": i, "stop_reason": "stop" | "length"}``. Answer: ``{}``.
+    ``{"event": "finished", "sample": i, "stop_reason": "stop" | "length"[, "cached_tokens": n]}``,
+    ``n`` being how many of the prompt's tokens were known from an earlier request. Answer: ``{}``.
 
     ``logprobs`` are those of the distribution that was drawn from (after temperature, top_k and top_p),
     ``logprobs_full`` and the likeliest tokens those at temperature 1 over the whole vocabulary. ``full_logprobs``

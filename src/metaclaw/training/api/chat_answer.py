@@ -52,6 +52,7 @@ class Choice:
         self._detokenizer = renderer.detokenizer()
         self._cutter = StopCutter(stops)
         self._parts: list[Tokens] = []
+        self.num_cached = 0  # tokens of the prompt that were known from an earlier request
         self._late_logprobs: list[np.ndarray] | None = None  # at temperature 1, where they came with the end
 
     @property
@@ -68,6 +69,7 @@ class Choice:
 
     def finish(self, event: Finished) -> Delta:
         """The end: what was held back is shown, unless a stop string has ended the text."""
+        self.num_cached = event.cached_tokens
         self.finish_reason = "stop" if self._cutter.has_stopped else event.stop_reason
         self._late_logprobs = None if event.logprobs_full is None else [event.logprobs_full]
         text = self._cutter.push(self._detokenizer.finish())
@@ -181,10 +183,15 @@ class Completion:
             return {}
         return {"policy_record": self.choices[0].policy_record(self.model, self.command)}
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         num_prompt = len(self.command.prompt)
         num_answer = sum(len(choice.tokens()) for choice in self.choices)
-        return {"prompt_tokens": num_prompt, "completion_tokens": num_answer, "total_tokens": num_prompt + num_answer}
+        return {
+            "prompt_tokens": num_prompt,
+            "completion_tokens": num_answer,
+            "total_tokens": num_prompt + num_answer,
+            "prompt_tokens_details": {"cached_tokens": max(choice.num_cached for choice in self.choices)},
+        }
 
 
 def _joined(parts: list[np.ndarray], dtype: str) -> np.ndarray:

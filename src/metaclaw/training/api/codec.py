@@ -116,10 +116,11 @@ def encode_forward_backward(logprobs: Sequence[np.ndarray], metrics: Mapping[str
 
 
 def encode_samples(
-    sequences: Sequence[SampledSequence], prompt_logprobs: np.ndarray | None, topk_prompt: TopK | None
-) -> bytes:
-    """The answer to asample."""
-    response = pb.SampleResponse()
+    sequences: Sequence[SampledSequence], prompt_logprobs: np.ndarray | None, topk_prompt: TopK | None,
+    num_cached: int = 0,
+) -> bytes:  # fmt: skip
+    """The answer to asample. ``num_cached`` tokens of the prompt were known from an earlier request."""
+    response = pb.SampleResponse(prompt_cache_hit_tokens=num_cached)
     for sequence in sequences:
         message = response.sequences.add(
             stop_reason=pb.STOP_REASON_STOP if sequence.stop_reason == "stop" else pb.STOP_REASON_LENGTH,

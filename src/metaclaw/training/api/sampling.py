@@ -68,11 +68,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A sample is complete. ``logprobs_full`` are those of all its tokens, where they did not come with the tokens."""
+    """A sample is complete. ``logprobs_full`` are those of all its tokens, where they did not come with the tokens.
+
+    ``cached_tokens`` of the prompt were known from an earlier request.
+    """
 
     sample: int
     stop_reason: StopReason
     logprobs_full: np.ndarray | None = None
+    cached_tokens: int = 0
 
 
 Event = PromptScored | Tokens | Finished
@@ -134,7 +138,10 @@ def _event(frame: dict[str, Any]) -> Event:
         return PromptScored(logprobs=frame.get("logprobs"), topk=_topk(frame))
     if frame["event"] == "finished":
         full = frame.get("logprobs_full")
-        return Finished(sample=frame["sample"], stop_reason=frame["stop_reason"], logprobs_full=full)
+        return Finished(
+            sample=frame["sample"], stop_reason=frame["stop_reason"], logprobs_full=full,
+            cached_tokens=frame.get("cached_tokens", 0),
+        )  # fmt: skip
     return Tokens(
         sample=frame["sample"],
         tokens=frame["tokens"],

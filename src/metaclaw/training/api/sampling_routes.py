@@ -218,6 +218,7 @@ class _Sample:
 class _Collected:
     samples: list[_Sample]
     num_unscored: int
+    num_cached: int = 0
     prompt: PromptScored = field(default_factory=lambda: PromptScored(logprobs=None, topk=None))
 
     def add(self, event: PromptScored | Tokens | Finished) -> None:
@@ -226,6 +227,7 @@ class _Collected:
                 self.prompt = event
             case Finished():
                 self.samples[event.sample].stop_reason = event.stop_reason
+                self.num_cached = event.cached_tokens
             case Tokens():
                 sample = self.samples[event.sample]
                 sample.tokens.append(event.tokens)
@@ -237,7 +239,9 @@ class _Collected:
         logprobs = self.prompt.logprobs
         if logprobs is not None and self.num_unscored:
             logprobs = np.where(np.arange(len(logprobs)) < self.num_unscored, np.float32("nan"), logprobs)
-        return encode_samples([sample.sequence() for sample in self.samples], logprobs, self.prompt.topk)
+        return encode_samples(
+            [sample.sequence() for sample in self.samples], logprobs, self.prompt.topk, self.num_cached
+        )
 
 
 def _joined(parts: list[TopK]) -> TopK | None:

@@ -101,6 +101,7 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
                 "device": devices.inference.torch_name,
                 "threads": server.sampler_threads,
                 "max_concurrent": server.max_concurrent,
+                "prefix_cache_mb": server.prefix_cache_mb,
             },
             environment={**_threads(server.sampler_threads), **devices.inference.environment},
         ),
