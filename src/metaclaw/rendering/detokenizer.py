@@ -38,6 +38,12 @@ class Detokenizer:
         self._context, self._held = [], []
         return text
 
+    def restart(self, token: int) -> str:
+        """``token`` comes, and its text is somebody else's to show; return the rest of what came before it."""
+        text = self.finish()
+        self._context = [token]
+        return text
+
     def _text_of_held(self) -> str:
         before = self._decode(self._context)
         return self._decode(self._context + self._held)[len(before) :]

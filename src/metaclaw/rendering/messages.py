@@ -40,6 +40,8 @@ def _template_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{where}.role is {role!r}; known roles are {known}", param="messages")
     shaped: dict[str, Any] = {"role": _ROLES[role], "content": _text(message.get("content"), where)}
     shaped.update({key: message[key] for key in _KEPT if message.get(key) is not None})
+    if message.get("reasoning") is not None:  # OpenRouter's and newer vLLM's name
+        shaped.setdefault("reasoning_content", message["reasoning"])
     calls = message.get("tool_calls")
     if calls:
         shaped["tool_calls"] = [_tool_call(call, f"{where}.tool_calls") for call in calls]

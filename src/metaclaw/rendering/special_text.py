@@ -10,7 +10,7 @@ every such text. It passes templates like any other character, and being one cha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from metaclaw.errors import InvalidRequestError
@@ -33,11 +33,17 @@ class SpecialTextGuard:
         begins = self._begins
         if begins is None or not any(begins.search(text) for text in strings):
             return value, ""
-        used = set[str]().union(*strings)
-        cut = next((chr(code) for code in _CUTS if chr(code) not in used), None)
-        if cut is None:
-            raise InvalidRequestError("messages hold every private-use character there is", param="messages")
+        cut = next(unused_characters(value))
         return _replaced(value, begins, rf"\1{cut}"), cut
+
+
+def unused_characters(value: Any) -> Iterator[str]:
+    """Private-use characters that occur nowhere in ``value``. Raises ``InvalidRequestError`` when there are no more."""
+    used = set[str]().union(*_strings(value))
+    for code in _CUTS:
+        if chr(code) not in used:
+            yield chr(code)
+    raise InvalidRequestError("messages hold every private-use character there is", param="messages")
 
 
 def _strings(value: Any) -> Iterable[str]:
