@@ -9,7 +9,7 @@ told from any quotation, and what reads the text needs to know nothing of tokens
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from metaclaw.chat.thinking import CLOSES, OPENS
@@ -50,17 +50,6 @@ class AnswerFormat:
     def in_letters(self, text: str) -> str:
         """``text`` as a reader sees it: marks that turned out not to be tags are written out."""
         return text.translate({ord(mark): tag for mark, tag in self.letters.items()}) if self.letters else text
-
-    def marked_stops(self, stops: Sequence[str]) -> tuple[str, ...]:
-        """``stops``, also in the form in which a stop string that holds a tag occurs in marked text."""
-        marked = list(stops)
-        for stop in stops:
-            changed = stop
-            for mark, tag in self.letters.items():
-                changed = changed.replace(tag, mark)
-            if changed != stop:
-                marked.append(changed)
-        return tuple(marked)
 
 
 def answer_format(tokenizer: Tokenizer) -> AnswerFormat:

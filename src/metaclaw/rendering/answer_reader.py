@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 from metaclaw.chat.thinking import Split, ThinkSplitter
 from metaclaw.rendering.answer_format import AnswerFormat
 from metaclaw.rendering.call_splitter import CallSplitter, Found, WholeAnswerSplitter
 from metaclaw.rendering.calls import ToolCall, Tools
 from metaclaw.rendering.detokenizer import Detokenizer
-from metaclaw.rendering.stops import StopCutter
+from metaclaw.rendering.stops import MarkedStopCutter
 from metaclaw.rendering.tokenizer import Tokenizer
 
 SpanKind = Literal["think", "text", "calls", "end"]
@@ -52,7 +52,7 @@ class AnswerReader:
         self._format = answer_format
         self._end_tokens = frozenset(end_tokens)
         self._detokenizer = Detokenizer(tokenizer)
-        self._cutter = StopCutter(answer_format.marked_stops(stops))
+        self._cutter = MarkedStopCutter(stops, answer_format.letters)
         self._thinking = _think_splitter(answer_format, is_inside=starts_thinking)
         self._calls = _call_splitter(answer_format, tools or {}, max_calls)
         self._starts: list[int] = []  # of each token, in characters
@@ -143,14 +143,15 @@ class AnswerReader:
         return Parts(text=self._format.in_letters(found.text), calls=found.calls)
 
 
-def tools_by_name(tools: Sequence[Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
+def tools_by_name(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The parameters' schema of each function in a request's ``tools``."""
-    found: dict[str, Mapping[str, object]] = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for tool in tools:
         function = tool.get("function")
-        if isinstance(function, Mapping):
-            parameters = function.get("parameters")
-            found[str(function.get("name"))] = parameters if isinstance(parameters, Mapping) else {}
+        if isinstance(function, dict):
+            named = cast(dict[str, Any], function)
+            schema = named.get("parameters")
+            found[str(named.get("name"))] = cast(dict[str, Any], schema) if isinstance(schema, dict) else {}
     return found
 
 

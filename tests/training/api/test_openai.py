@@ -11,7 +11,7 @@ import openai
 import pytest
 from tinker import types
 
-from tests.fakes.tiny_model import byte_tokenizer
+from tests.fakes.tiny_model import SPECIAL, byte_tokenizer
 
 HI = [{"role": "user", "content": "hi"}]
 TOKENIZER = byte_tokenizer()
@@ -19,6 +19,12 @@ TOKENIZER = byte_tokenizer()
 
 def decoded(record, name, dtype):
     return np.frombuffer(base64.b64decode(record[name]), dtype)
+
+
+def as_text(tokens):
+    """What a client sees of an answer that neither thinks nor calls: tags that are none are written out."""
+    shown = [token for token in tokens if TOKENIZER.decode([token]) not in SPECIAL[:3]]
+    return TOKENIZER.decode(shown)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def test_the_policy_record_holds_what_was_sampled_and_its_text_is_the_answer(cha
     assert record["model"] == answer.model == adapter[1]
     assert tokens == answer.choices[0].model_extra["token_ids"]
     assert decoded(record, "prompt_tokens", "<i4").tolist() == answer.model_extra["prompt_token_ids"]
-    assert answer.choices[0].message.content == TOKENIZER.decode(tokens, skip_special_tokens=True)
+    assert answer.choices[0].message.content == as_text(tokens)
     assert (record["temperature"], record["top_p"], record["top_k"], record["seed"]) == (0.7, 0.9, 20, 3)
     assert record["stop_reason"] == answer.choices[0].finish_reason
     assert record["spans"][-1][2] == len(tokens) == len(decoded(record, "logprobs", "<f4"))

@@ -178,6 +178,9 @@ def _assemble(
     metrics.add_gauge("metaclaw_adapters_loaded", "Adapters that the sampler holds.", lambda: adapters.num_loaded)
     sampling = Sampling(sampler, adapters, checkpoints, deps.base, max_open=deps.max_open_samples)
     openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
+    splices = openai.splices
+    metrics.add_gauge("metaclaw_spliced", "Messages whose recorded tokens were spliced.", lambda: splices.num_spliced)
+    metrics.add_gauge("metaclaw_splice_misses", "Those that were rendered instead.", lambda: splices.num_misses)
     return _Parts(
         clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,
         sampling=sampling, tasks=tasks, openai=openai, signer=Signer(deps.api_key), max_rank=deps.max_rank,

@@ -1,123 +1,18 @@
-"""From the sampler's events to a chat completion.
+"""From the sampler's events to a chat completion, whole or in chunks.
 
-Owns the text of each choice, its log-probs and the policy record; refuses to know HTTP and streams. Invariant: the
-text is that of the tokens without special tokens and without a stop string, and the policy record holds every
-token that was sampled, exactly as it was.
+Owns the shape of the answer; refuses to know HTTP and how an answer is read. Invariant: the chunks of a stream folded
+by their indexes are the whole answer.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from metaclaw.rendering.renderer import Renderer
-from metaclaw.rendering.stops import StopCutter
-from metaclaw.training.api.codec import TopK
-from metaclaw.training.api.sampling import Finished, Tokens
+from metaclaw.training.api.chat_choice import Choice, Delta, NamedCall
+from metaclaw.training.api.sampling import Event, Finished, PromptScored
 from metaclaw.training.commands import Generate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """What one event adds to a choice."""
-
-    text: str
-    tokens: list[int]
-    logprobs: list[dict[str, Any]]
-
-
-class Choice:
-    """One answer while it is made."""
-
-    def __init__(
-        self,
-        index: int,
-        renderer: Renderer,
-        end_tokens: Sequence[int],
-        *,
-        stops: Sequence[str] = (),
-        wants_logprobs: bool = False,
-    ) -> None:
-        self.index = index
-        self.finish_reason: str | None = None
-        self.text = ""
-        self.logprobs: list[dict[str, Any]] = []
-        self._renderer = renderer
-        self._wants_logprobs = wants_logprobs
-        self._end_tokens = frozenset(end_tokens)
-        self._detokenizer = renderer.detokenizer()
-        self._cutter = StopCutter(stops)
-        self._parts: list[Tokens] = []
-        self.num_cached = 0  # tokens of the prompt that were known from an earlier request
-        self._late_logprobs: list[np.ndarray] | None = None  # at temperature 1, where they came with the end
-
-    @property
-    def has_started(self) -> bool:
-        return bool(self._parts)
-
-    def add(self, event: Tokens) -> Delta:
-        """Take the next tokens."""
-        tokens = event.tokens.tolist()
-        shown = [token for token in tokens if token not in self._end_tokens]
-        self._parts.append(event)
-        text = self._cutter.push(self._detokenizer.push(shown))
-        return self._grown(text, tokens, self._logprobs(event) if self._wants_logprobs else [])
-
-    def finish(self, event: Finished) -> Delta:
-        """The end: what was held back is shown, unless a stop string has ended the text."""
-        self.num_cached = event.cached_tokens
-        self.finish_reason = "stop" if self._cutter.has_stopped else event.stop_reason
-        self._late_logprobs = None if event.logprobs_full is None else [event.logprobs_full]
-        text = self._cutter.push(self._detokenizer.finish())
-        return self._grown(text + self._cutter.finish(), [], [])
-
-    def tokens(self) -> np.ndarray:
-        return _joined([part.tokens for part in self._parts], "<i4")
-
-    def policy_record(self, model: str, command: Generate) -> dict[str, Any]:
-        """The record of this answer (docs/interfaces.md, section 1)."""
-        tokens = self.tokens()
-        return {
-            "model": model,
-            "prompt_tokens": _base64(command.prompt.astype("<i4")),
-            "tokens": _base64(tokens),
-            "logprobs": _base64(_joined([part.logprobs for part in self._parts], "<f4")),
-            "logprobs_full": _base64(_joined(self._late_logprobs or [p.logprobs_full for p in self._parts], "<f4")),
-            "temperature": command.temperature,
-            "top_p": command.top_p,
-            "top_k": command.top_k,
-            "seed": command.seed,
-            "stop_reason": self.finish_reason,
-            "spans": self._renderer.spans(tokens.tolist(), self._end_tokens),
-            "renderer": self._renderer.digest,
-        }
-
-    def _grown(self, text: str, tokens: list[int], logprobs: list[dict[str, Any]]) -> Delta:
-        self.text += text
-        self.logprobs.extend(logprobs)
-        return Delta(text=text, tokens=tokens, logprobs=logprobs)
-
-    def _logprobs(self, event: Tokens) -> list[dict[str, Any]]:
-        """OpenAI's entries, at temperature 1. The token that ends an answer is not part of its content."""
-        entries: list[dict[str, Any]] = []
-        for place, (token, logprob) in enumerate(zip(event.tokens.tolist(), event.logprobs_full.tolist(), strict=True)):
-            if token not in self._end_tokens:
-                entries.append({**self._entry(token, logprob), "top_logprobs": self._top(event.topk, place)})
-        return entries
-
-    def _top(self, topk: TopK | None, place: int) -> list[dict[str, Any]]:
-        if topk is None:
-            return []
-        pairs = zip(topk.tokens[place].tolist(), topk.logprobs[place].tolist(), strict=True)
-        return [self._entry(token, logprob) for token, logprob in pairs]
-
-    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
-        content = self._renderer.token_bytes(token)
-        return {"token": content.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(content)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +29,20 @@ class Completion:
     wants_policy_record: bool = False
     wants_usage: bool = False
 
+    @property
+    def commands(self) -> Sequence[Generate]:
+        """What the sampler is asked."""
+        return (self.command,)
+
+    def take(self, part: int, event: Event) -> list[dict[str, Any]]:
+        """Add ``event`` to its choice; return the stream's chunks for it. There is one ``part`` in a chat."""
+        if isinstance(event, PromptScored):
+            return []
+        choice = self.choices[event.sample]
+        is_first = not choice.has_started
+        delta = choice.finish(event) if isinstance(event, Finished) else choice.add(event)
+        return self._chunks(choice, delta, is_first=is_first)
+
     def whole(self) -> dict[str, Any]:
         """The answer in one piece."""
         return {
@@ -144,18 +53,6 @@ class Completion:
             **self._record(),
         }
 
-    def chunk(self, choice: Choice, delta: Delta, *, is_first: bool) -> dict[str, Any]:
-        """One piece of a stream. The first of a choice carries its role, the last its finish_reason."""
-        content = (
-            {"role": "assistant", "content": delta.text} if is_first else {"content": delta.text} if delta.text else {}
-        )
-        body: dict[str, Any] = {"index": choice.index, "delta": content, "finish_reason": choice.finish_reason}
-        body["logprobs"] = {"content": delta.logprobs} if self.wants_logprobs and delta.logprobs else None
-        if self.wants_token_ids:
-            body["token_ids"] = delta.tokens
-        prompt_ids = self._prompt_ids() if is_first and choice.index == 0 else {}
-        return {**self._head("chat.completion.chunk"), "choices": [body], **prompt_ids}
-
     def last_chunk(self) -> dict[str, Any] | None:
         """What comes after every choice has ended, if the client asked for it."""
         if not (self.wants_usage or self.wants_policy_record):
@@ -163,10 +60,47 @@ class Completion:
         usage = {"usage": self._usage()} if self.wants_usage else {}
         return {**self._head("chat.completion.chunk"), "choices": [], **usage, **self._record()}
 
+    def _chunks(self, choice: Choice, delta: Delta, *, is_first: bool) -> list[dict[str, Any]]:
+        """The first of a choice carries its role, the last its finish_reason; a call's name precedes its arguments."""
+        contents: list[dict[str, Any]] = []
+        shown = {"content": delta.text} if delta.text else {}
+        if delta.thinking:
+            shown["reasoning_content"] = delta.thinking
+        if is_first:
+            shown = {"role": "assistant", "content": "", **shown}
+        if shown or delta.logprobs or (self.wants_token_ids and delta.tokens):
+            contents.append(shown)
+        for call in delta.calls:
+            contents += [{"tool_calls": [_begun(call)]}, {"tool_calls": [_argued(call)]}]
+        if choice.finish_reason and not contents:
+            contents.append({})
+        return [
+            self._chunk(choice, content, delta if place == 0 else Delta(), is_first=is_first and place == 0,
+                        is_last=place == len(contents) - 1)
+            for place, content in enumerate(contents)
+        ]  # fmt: skip
+
+    def _chunk(
+        self, choice: Choice, content: dict[str, Any], delta: Delta, *, is_first: bool, is_last: bool
+    ) -> dict[str, Any]:
+        finish_reason = choice.finish_reason if is_last else None
+        body: dict[str, Any] = {"index": choice.index, "delta": content, "finish_reason": finish_reason}
+        body["logprobs"] = {"content": delta.logprobs} if self.wants_logprobs and delta.logprobs else None
+        if self.wants_token_ids:
+            body["token_ids"] = delta.tokens
+        prompt_ids = self._prompt_ids() if is_first and choice.index == 0 else {}
+        return {**self._head("chat.completion.chunk"), "choices": [body], **prompt_ids}
+
     def _whole_choice(self, choice: Choice) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+        if choice.thinking:
+            message["reasoning_content"] = choice.thinking
+        if choice.calls:
+            message["content"] = choice.text or None
+            message["tool_calls"] = [_whole_call(call) for call in choice.calls]
         body: dict[str, Any] = {
             "index": choice.index,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "message": message,
             "finish_reason": choice.finish_reason,
             "logprobs": {"content": choice.logprobs, "refusal": None} if self.wants_logprobs else None,
         }
@@ -184,19 +118,34 @@ class Completion:
         return {"policy_record": self.choices[0].policy_record(self.model, self.command)}
 
     def _usage(self) -> dict[str, Any]:
-        num_prompt = len(self.command.prompt)
-        num_answer = sum(len(choice.tokens()) for choice in self.choices)
-        return {
-            "prompt_tokens": num_prompt,
-            "completion_tokens": num_answer,
-            "total_tokens": num_prompt + num_answer,
-            "prompt_tokens_details": {"cached_tokens": max(choice.num_cached for choice in self.choices)},
-        }
+        return usage_of(
+            len(self.command.prompt),
+            sum(len(choice.tokens()) for choice in self.choices),
+            num_cached=max(choice.num_cached for choice in self.choices),
+            num_thinking=sum(choice.num_thinking() for choice in self.choices),
+        )
 
 
-def _joined(parts: list[np.ndarray], dtype: str) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
+def usage_of(num_prompt: int, num_answer: int, *, num_cached: int = 0, num_thinking: int = 0) -> dict[str, Any]:
+    """OpenAI's count of tokens; ``num_cached`` of the prompt's were known from an earlier request."""
+    return {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_answer,
+        "total_tokens": num_prompt + num_answer,
+        "prompt_tokens_details": {"cached_tokens": num_cached},
+        "completion_tokens_details": {"reasoning_tokens": num_thinking},
+    }
 
 
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(array.tobytes()).decode("ascii")
+def _whole_call(named: NamedCall) -> dict[str, Any]:
+    function = {"name": named.call.name, "arguments": named.call.arguments}
+    return {"id": named.call_id, "type": "function", "function": function}
+
+
+def _begun(named: NamedCall) -> dict[str, Any]:
+    function = {"name": named.call.name, "arguments": ""}
+    return {"index": named.index, "id": named.call_id, "type": "function", "function": function}
+
+
+def _argued(named: NamedCall) -> dict[str, Any]:
+    return {"index": named.index, "function": {"arguments": named.call.arguments}}

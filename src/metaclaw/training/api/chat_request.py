@@ -36,7 +36,7 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """The body. ``top_k``, ``return_token_ids`` and ``return_policy_record`` are beyond OpenAI's."""
+    """The body. ``top_k``, ``chat_template_kwargs`` and the fields ``return_…`` are beyond OpenAI's."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -56,6 +56,8 @@ class ChatRequest(BaseModel):
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, bool | int | float | str] | None = None
     return_token_ids: bool = False
     return_policy_record: bool = False
 
@@ -70,6 +72,10 @@ class ChatRequest(BaseModel):
     @property
     def shown_tools(self) -> list[dict[str, Any]]:
         return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def max_calls(self) -> int | None:
+        return 1 if self.parallel_tool_calls is False and self.shown_tools else None
 
     @property
     def includes_usage(self) -> bool:
@@ -98,7 +104,9 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     return asked
 
 
-def chat_command(asked: ChatRequest, prompt: list[int], max_context: int) -> Generate:
+def chat_command(
+    asked: ChatRequest, prompt: list[int], max_context: int, stop_tokens: tuple[int, ...] | None = None
+) -> Generate:
     """The sampler's command. ``max_tokens`` beyond the context is cut to what fits: the answer then ends by length."""
     room = max_context - len(prompt)
     if room < 1:
@@ -116,6 +124,7 @@ def chat_command(asked: ChatRequest, prompt: list[int], max_context: int) -> Gen
         top_k=-1 if asked.top_k is None else asked.top_k,
         top_p=1.0 if asked.top_p is None else asked.top_p,
         seed=asked.seed,
+        stop_tokens=stop_tokens,
         stop_strings=asked.stops,
         topk_sample_logprobs=asked.top_logprobs or 0 if asked.logprobs else 0,
         full_logprobs="live" if asked.logprobs else "end" if asked.return_policy_record else "none",

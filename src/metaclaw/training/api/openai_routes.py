@@ -1,39 +1,45 @@
-"""The OpenAI-compatible endpoint: ``/v1/chat/completions`` and ``/v1/models``.
+"""The OpenAI-compatible endpoint: ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``.
 
-Owns the flow of one chat request; refuses to know the sampler's process and the shape of answers (``chat_answer``).
-Invariant: an error that is known before the first token has a status of its own; a later one is an event inside the
-stream; and when the client leaves, the generation stops.
+Owns from a request's body to the sampler's commands; refuses to know the sampler's process (``generation``) and the
+shape of answers. Invariant: whatever depends on the length of a body or of a prompt is done in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive
 
-from metaclaw.errors import MetaClawError
-from metaclaw.http.errors import error_answer
-from metaclaw.http.sse import DONE, ClientLeftError, ForwardingResponse, encode_event, unless_client_leaves
-from metaclaw.rendering.renderer import Renderer
-from metaclaw.training.api.chat_answer import Choice, Completion
+from metaclaw.rendering.renderer import Prompt, Renderer
+from metaclaw.training.api.chat_answer import Completion
+from metaclaw.training.api.chat_choice import Choice
 from metaclaw.training.api.chat_request import ChatRequest, chat_command, parse_chat_request
+from metaclaw.training.api.generation import respond
+from metaclaw.training.api.records import Checkpoint
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.requests import body_of, off_loop
-from metaclaw.training.api.sampling import Event, Finished, PromptScored, Sampling
+from metaclaw.training.api.sampling import Sampling
 from metaclaw.training.commands import Generate, WorkerReady
 
 _READY_S = 30.0  # a restarting sampler is waited for; a client that waits longer is better served elsewhere
 _MAX_LISTED = 1000
-_CLIENT_LEFT = 499  # for the access log; there is nobody who would read it
+
+
+@dataclass(slots=True, kw_only=True)
+class SpliceCounts:
+    """How many messages with recorded tokens there were since the start: for /metrics."""
+
+    num_spliced: int = 0
+    num_misses: int = 0
+
+    def add(self, prompt: Prompt) -> None:
+        self.num_spliced += prompt.num_spliced
+        self.num_misses += prompt.num_splice_misses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +50,12 @@ class OpenAIRoutes:
     registry: Registry
     renderer: Renderer
     clock: Callable[[], float]
+    splices: SpliceCounts = field(default_factory=SpliceCounts)
 
     def router(self) -> APIRouter:
         router = APIRouter()
         router.add_api_route("/models", self.models, methods=["GET"], response_model=None)
+        router.add_api_route("/models/{name:path}", self.model, methods=["GET"], response_model=None)
         router.add_api_route("/chat/completions", self.chat, methods=["POST"], response_model=None)
         return router
 
@@ -55,134 +63,81 @@ class OpenAIRoutes:
         """The base model, then the sampler checkpoints, the latest first."""
         max_context = (await self.sampling.ready(_READY_S)).max_context
         found, _ = await self.registry.checkpoints.latest(kind="sampler_weights", limit=_MAX_LISTED)
-        names = [(self.sampling.base.name, 0), *((str(each.path), int(each.created_at)) for each in found)]
-        data = [
-            {"id": name, "object": "model", "created": created, "owned_by": "metaclaw", "max_context": max_context}
-            for name, created in names
-        ]
+        data = [self._listed(each, max_context) for each in (None, *found)]
         return JSONResponse({"object": "list", "data": data})
+
+    async def model(self, name: str) -> JSONResponse:
+        """One of them, by any name under which it can be sampled."""
+        max_context = (await self.sampling.ready(_READY_S)).max_context
+        return JSONResponse(self._listed(await self.sampling.resolve(name), max_context))
 
     async def chat(self, request: Request) -> Response:
         asked = await off_loop(parse_chat_request, await body_of(request))
         ready = await self.sampling.ready(_READY_S)
         checkpoint = await self.sampling.resolve(asked.model)
-        prompt = await asyncio.to_thread(
-            self.renderer.render, asked.messages, asked.shown_tools, max_tokens=ready.max_context
+        prompt = await asyncio.to_thread(self._prompt, asked, ready)
+        self.splices.add(prompt)
+        command = chat_command(asked, prompt.tokens, ready.max_context, self._stop_tokens(asked, ready))
+        return await respond(
+            request.receive,
+            self.sampling,
+            self._completion(asked, self._name(checkpoint), prompt, command, ready),
+            lambda command: self.sampling.stream(checkpoint, command),
+            is_stream=bool(asked.stream),
+            headers=_splice_headers(prompt),
         )
-        command = chat_command(asked, prompt, ready.max_context)
-        name = self.sampling.base.name if checkpoint is None else str(checkpoint.path)
-        completion = self._completion(asked, name, command, ready)
-        self.sampling.admit()
-        generation = _Generation(self.sampling, self.sampling.stream(checkpoint, command))
-        if not asked.stream:
-            return await _whole(request.receive, generation, completion)
-        return await _streamed(request.receive, generation, completion)
 
-    def _completion(self, asked: ChatRequest, name: str, command: Generate, ready: WorkerReady) -> Completion:
-        choices = [
-            Choice(index, self.renderer, ready.end_tokens, stops=asked.stops, wants_logprobs=bool(asked.logprobs))
-            for index in range(asked.num_choices)
-        ]
+    def _prompt(self, asked: ChatRequest, ready: WorkerReady) -> Prompt:
+        return self.renderer.prompt(
+            asked.messages, asked.shown_tools, options=asked.chat_template_kwargs, max_tokens=ready.max_context
+        )
+
+    def _stop_tokens(self, asked: ChatRequest, ready: WorkerReady) -> tuple[int, ...] | None:
+        """With one call at most, the answer ends where the first one does. ``None``: the model's own end tokens."""
+        closing = self.renderer.answer_format.closing_call_token if asked.max_calls is not None else None
+        return None if closing is None else (*ready.end_tokens, closing)
+
+    def _completion(
+        self, asked: ChatRequest, name: str, prompt: Prompt, command: Generate, ready: WorkerReady
+    ) -> Completion:
         return Completion(
             completion_id=f"chatcmpl-{uuid.uuid4().hex}",
             created=int(self.clock()),
             model=name,
             command=command,
-            choices=choices,
+            choices=[self._choice(index, asked, prompt, ready) for index in range(asked.num_choices)],
             wants_logprobs=bool(asked.logprobs),
             wants_token_ids=asked.return_token_ids,
             wants_policy_record=asked.return_policy_record,
             wants_usage=asked.includes_usage,
         )
 
+    def _choice(self, index: int, asked: ChatRequest, prompt: Prompt, ready: WorkerReady) -> Choice:
+        reader = self.renderer.reader(
+            asked.shown_tools, end_tokens=ready.end_tokens, stops=asked.stops, starts_thinking=prompt.starts_thinking,
+            max_calls=asked.max_calls,
+        )  # fmt: skip
+        return Choice(
+            index, self.renderer, reader, frozenset(ready.end_tokens), _new_call_id, wants_logprobs=bool(asked.logprobs)
+        )
 
-class _Generation:
-    """A generation that was admitted, and must be closed whatever happens."""
+    def _name(self, checkpoint: Checkpoint | None) -> str:
+        return self.sampling.base.name if checkpoint is None else str(checkpoint.path)
 
-    def __init__(self, sampling: Sampling, events: AsyncGenerator[Event]) -> None:
-        self.events = events
-        self._sampling = sampling
-        self._is_open = True
-
-    async def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._sampling.release()
-            await self.events.aclose()
-
-
-class _ClosingChunks:
-    """The chunks of a stream. Closing them ends the generation, also when no chunk was ever asked for."""
-
-    def __init__(self, chunks: AsyncGenerator[bytes], generation: _Generation) -> None:
-        self._chunks = chunks
-        self._generation = generation
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks
-
-    async def aclose(self) -> None:
-        await self._chunks.aclose()
-        await self._generation.close()
+    def _listed(self, checkpoint: Checkpoint | None, max_context: int) -> dict[str, object]:
+        created = 0 if checkpoint is None else int(checkpoint.created_at)
+        return {
+            "id": self._name(checkpoint), "object": "model", "created": created, "owned_by": "metaclaw",
+            "max_context": max_context,
+        }  # fmt: skip
 
 
-async def _whole(receive: Receive, generation: _Generation, completion: Completion) -> Response:
-    try:
-        await unless_client_leaves(receive, _collect(generation.events, completion))
-    except ClientLeftError:
-        return Response(status_code=_CLIENT_LEFT)
-    finally:
-        await generation.close()
-    return JSONResponse(completion.whole())
+def _new_call_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
-async def _collect(events: AsyncGenerator[Event], completion: Completion) -> None:
-    async for event in events:
-        _take(event, completion)
-
-
-async def _streamed(receive: Receive, generation: _Generation, completion: Completion) -> Response:
-    try:
-        # Whatever refuses the request does so before the first token: until then it can be a status.
-        first = await unless_client_leaves(receive, anext(generation.events))
-    except ClientLeftError:
-        await generation.close()
-        return Response(status_code=_CLIENT_LEFT)
-    except BaseException:
-        await generation.close()
-        raise
-    return ForwardingResponse(_ClosingChunks(_chunks(first, generation.events, completion), generation))
-
-
-async def _chunks(first: Event, events: AsyncGenerator[Event], completion: Completion) -> AsyncGenerator[bytes]:
-    try:
-        async with aclosing(_with_first(first, events)) as all_events:
-            async for event in all_events:
-                chunk = _take(event, completion)
-                if chunk is not None:
-                    yield encode_event(json.dumps(chunk))
-        last = completion.last_chunk()
-        if last is not None:
-            yield encode_event(json.dumps(last))
-        yield DONE
-    except MetaClawError as error:
-        yield encode_event(json.dumps(error_answer(error, "openai").body))
-
-
-async def _with_first(first: Event, others: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-    yield first
-    async for event in others:
-        yield event
-
-
-def _take(event: Event, completion: Completion) -> dict[str, Any] | None:
-    """Add ``event`` to its choice; return the stream's chunk for it, if it has anything to say."""
-    if isinstance(event, PromptScored):
-        return None
-    choice = completion.choices[event.sample]
-    is_first = not choice.has_started
-    delta = choice.finish(event) if isinstance(event, Finished) else choice.add(event)
-    says_something = bool(
-        delta.text or is_first or choice.finish_reason or delta.logprobs or completion.wants_token_ids
-    )
-    return completion.chunk(choice, delta, is_first=is_first) if says_something else None
+def _splice_headers(prompt: Prompt) -> dict[str, str]:
+    """Only where a client sent recorded tokens: to others the words would mean nothing."""
+    if not prompt.num_spliced and not prompt.num_splice_misses:
+        return {}
+    return {"X-MetaClaw-Spliced": str(prompt.num_spliced), "X-MetaClaw-Splice-Misses": str(prompt.num_splice_misses)}
