@@ -258,6 +258,20 @@ class TrainServerSettings(Section):
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto", description="Compute activations twice instead of keeping them; auto is on for GPUs."
     )
+    sampler: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="What samples: transformers, on the engine's device; vllm, on its own (`metaclaw vllm prepare`).",
+    )
+    vllm_python: OptionalPath = Field(
+        default=None, description="Python that has vLLM; default the one that `metaclaw vllm prepare` made."
+    )
+    vllm_max_loras: int = Field(
+        default=4, ge=1, description="Adapters in one batch of vLLM; at least rl.update.max_staleness + 2."
+    )
+    vllm_kv_cache_gb: float = Field(
+        default=0.0, ge=0, description="Memory of vLLM's KV cache; 0 is 2 GB on a CPU, what is free on a GPU."
+    )
+    vllm_args: str = Field(default="", description="More arguments of vLLM, as one would type them.")
 
     @model_validator(mode="after")
     def _others_need_a_key(self) -> TrainServerSettings:

@@ -84,7 +84,7 @@ def free_port() -> int:
 
 @contextmanager
 def training_server(
-    model: Path, data_dir: Path, *, port: int | None = None, **settings: object
+    model: Path, data_dir: Path, *, port: int | None = None, start_s: float = _START_S, **settings: object
 ) -> Iterator[TrainingServer]:
     """Start a server, wait until it is ready, and stop it with its children at the end."""
     port = port or free_port()
@@ -97,7 +97,7 @@ def training_server(
         process.stdin.write(line.encode())
         process.stdin.close()
         server = TrainingServer(process=process, port=port, model=model, data_dir=data_dir)
-        server.wait_until_ready()
+        server.wait_until_ready(start_s)
         yield server
     finally:
         process.terminate()

@@ -25,6 +25,7 @@ BOUNDARIES = {
     "training/samplers/answers.py": 2,
     "training/samplers/decoder.py": 1,
     "training/samplers/process.py": 1,
+    "training/samplers/vllm/process.py": 1,
     "training/worker.py": 1,
 }
 # The loaders of optional packages, the judge's entry point, the commands. Elsewhere an import inside a function hides

@@ -12,7 +12,7 @@ import sys
 import typer
 
 from metaclaw import __version__
-from metaclaw.cli import config, models, run, setup, train_server
+from metaclaw.cli import config, models, run, setup, train_server, vllm
 from metaclaw.errors import ConfigError, MetaClawError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("status")(run.status)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
 app.add_typer(models.app, name="models")
 app.command("train-server")(train_server.train_server)
+app.add_typer(vllm.app, name="vllm")
 
 
 @app.command("version")

@@ -43,11 +43,18 @@ def train_server(
     memory_gb: Annotated[
         float | None, typer.Option(help="With --plan: for another machine, a GPU of so many GB.", min=0.1)
     ] = None,
+    sampler: Annotated[str | None, typer.Option(help="transformers, or vllm: see `metaclaw vllm prepare`.")] = None,
+    vllm_python: Annotated[Path | None, typer.Option(help="Python that has vLLM; default the prepared one.")] = None,
+    vllm_max_loras: Annotated[int | None, typer.Option(help="Adapters in one batch of vLLM.")] = None,
+    vllm_kv_cache_gb: Annotated[float | None, typer.Option(help="Memory of vLLM's KV cache.")] = None,
+    vllm_args: Annotated[str | None, typer.Option(help="More arguments of vLLM, in one string.")] = None,
 ) -> None:
     """Run the training server until Ctrl-C. It speaks the Tinker API, and OpenAI's for chat."""
     given = {f"train_server.{name}": value for name, value in locals().items() if name not in _OF_THIS_RUN}
     if data_dir is not None:  # typed in a shell, it is seen from there; in the file, from the home
         given["train_server.data_dir"] = data_dir.expanduser().absolute()
+    if vllm_python is not None:
+        given["train_server.vllm_python"] = vllm_python.expanduser().absolute()
 
     import logging
 

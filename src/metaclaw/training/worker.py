@@ -1,4 +1,4 @@
-"""``python -m metaclaw.training.worker engine|sampler``: one child process of the training server.
+"""``python -m metaclaw.training.worker engine|sampler|vllm``: one child process of the training server.
 
 Owns the start of a worker: the streams, the priority, the base model, the first answer; refuses to know what a
 worker does afterwards. Invariant: the first frame it writes says that the model is ready or why it is not.
@@ -26,6 +26,7 @@ _LOOPS = {
     "engine": ("metaclaw.training.engine_loop", "EngineLoop"),
     "sampler": ("metaclaw.training.samplers.process", "SamplerLoop"),
 }
+_VLLM = "vllm"  # a sampler that leaves the model to another program, and never loads it or torch itself
 _ENGINE_NICE = 15  # decoding goes before training: the sampler's median token gap then stays as it was (90 -> 91 ms)
 
 _log = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ _log = logging.getLogger(__name__)
 
 def main(arguments: list[str]) -> int:
     """Run the worker named by the only argument until its parent goes away."""
-    if len(arguments) != 1 or arguments[0] not in _LOOPS:
-        print("usage: python -m metaclaw.training.worker engine|sampler", file=sys.stderr)  # noqa: T201
+    if len(arguments) != 1 or arguments[0] not in (*_LOOPS, _VLLM):
+        print("usage: python -m metaclaw.training.worker engine|sampler|vllm", file=sys.stderr)  # noqa: T201
         return 2
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we end
@@ -64,6 +65,8 @@ def run_worker(role: str, channel: Channel) -> int:
 
 def _start(role: str, start: Frame, channel: Channel) -> tuple[dict[str, Any], Any]:
     config = {key: value for key, value in start.items() if key not in ("id", "op")}
+    if role == _VLLM:
+        return _load("metaclaw.training.samplers.vllm.process").start_vllm(config, channel)
     base = _load("metaclaw.training.base_model").load_base(
         Path(config["base_model"]), device=config.get("device", "auto"), dtype=config.get("dtype", "auto"),
         threads=config.get("threads", 0), max_context=config.get("max_context", 0),

@@ -19,6 +19,7 @@ from metaclaw.config import Settings, TrainServerSettings
 from metaclaw.errors import ConfigError, ProcessError
 from metaclaw.training.api.app import ServerDeps, make_app
 from metaclaw.training.api.hub import local_folder
+from metaclaw.training.api.sampler_choice import sampler_spec
 from metaclaw.training.api.sampling import BaseModel
 from metaclaw.training.api.workers import WorkerSpec
 from metaclaw.training.devices import assign_devices
@@ -70,8 +71,8 @@ class _Server(uvicorn.Server):
 
 
 def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory: Path, api_key: str) -> ServerDeps:
-    """What the application needs, from settings. Raises ``ConfigError`` for devices that cannot be used."""
-    devices = assign_devices(server)
+    """What the application needs, from settings. Raises ``ConfigError`` or ``ProcessError`` for what cannot work."""
+    devices = assign_devices(server, sampler=server.sampler)
     start: dict[str, Any] = {
         "base_model": str(directory),
         "dtype": server.dtype,
@@ -94,16 +95,8 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
             },
             environment={**_threads(server.engine_threads), **devices.training.environment},
         ),
-        sampler=WorkerSpec(
-            name="sampler",
-            start={
-                **start,
-                "device": devices.inference.torch_name,
-                "threads": server.sampler_threads,
-                "max_concurrent": server.max_concurrent,
-                "prefix_cache_mb": server.prefix_cache_mb,
-            },
-            environment={**_threads(server.sampler_threads), **devices.inference.environment},
+        sampler=sampler_spec(
+            server, start, devices.inference, environment=_threads(server.sampler_threads), data_dir=data_dir
         ),
         max_rank=server.max_lora_rank,
         max_open_samples=server.max_concurrent + server.max_queued,

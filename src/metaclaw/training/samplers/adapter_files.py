@@ -8,7 +8,6 @@ disks, slots and requests. Invariant: what cannot be served exactly as PEFT woul
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,24 +19,11 @@ from safetensors.torch import load
 from torch import Tensor
 
 from metaclaw.errors import CheckpointError
+from metaclaw.training.samplers.adapter_config import read_config
 
 _PREFIX = "base_model.model."
 _DOWN = ".lora_A.weight"
 _UP = ".lora_B.weight"
-
-# Settings of adapter_config.json that change the forward pass, and the only values under which it is plain LoRA.
-_PLAIN: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "use_dora": (False, None),
-    "bias": ("none", None),
-    "lora_bias": (False, None),
-    "fan_in_fan_out": (False, None),
-    "alpha_pattern": ({}, None),
-    "layer_replication": (None,),
-    "modules_to_save": (None, []),
-    "trainable_token_indices": (None, []),
-    "target_parameters": (None, []),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +46,7 @@ def read_adapter(files: Mapping[str, bytes], *, origin: str) -> AdapterWeights:
 
     Raises ``CheckpointError``, whose text begins with ``origin``.
     """
-    config = _read_config(files, origin)
+    config = read_config(files, origin=origin)
     tensors = _read_tensors(files, origin)
     downs = {_layer_name(key, _DOWN): value for key, value in tensors.items() if key.endswith(_DOWN)}
     ups = {_layer_name(key, _UP): value for key, value in tensors.items() if key.endswith(_UP)}
@@ -68,18 +54,6 @@ def read_adapter(files: Mapping[str, bytes], *, origin: str) -> AdapterWeights:
         odd = sorted(key for key in tensors if not key.endswith((_DOWN, _UP))) or sorted(downs.keys() ^ ups.keys())
         raise CheckpointError(f"{origin} is not a plain LoRA adapter: {odd[:3] or 'it has no layers'}")
     return {name: _pair(origin, name, downs[name], ups[name], config) for name in downs}
-
-
-def _read_config(files: Mapping[str, bytes], origin: str) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = dict(json.loads(files["adapter_config.json"]))
-        float(config["lora_alpha"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{origin} has no readable adapter_config.json: {error!r}") from error
-    for key, values in _PLAIN.items():
-        if config.get(key, values[0]) not in values:
-            raise CheckpointError(f"{origin}: {key} = {config[key]!r} is not served; use plain LoRA")
-    return config
 
 
 def _read_tensors(files: Mapping[str, bytes], origin: str) -> dict[str, Tensor]:
