@@ -32,6 +32,8 @@ from metaclaw.training.api.database import open_database
 from metaclaw.training.api.download_routes import DownloadRoutes
 from metaclaw.training.api.future_routes import FutureRoutes
 from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.hub_files import read_hub_files
+from metaclaw.training.api.hub_routes import HubRoutes
 from metaclaw.training.api.keys import Keyring
 from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from metaclaw.training.api.metrics import CountRequests, Metrics
@@ -85,6 +87,8 @@ def make_app(deps: ServerDeps) -> FastAPI:
             keyring = Keyring(deps.api_key, database, time.monotonic, parts.tokens)
             app.include_router(_metrics_router(metrics), dependencies=[Depends(authorised(keyring, admins_only=True))])
             app.include_router(parts.downloads().open_router())
+            hub = HubRoutes(base=deps.base, hub=await asyncio.to_thread(read_hub_files, Path(deps.base.directory)))
+            app.include_router(hub.router(), dependencies=[Depends(authorised(keyring))])
             app.mount("/api/v1", _part(keyring, "tinker", [*parts.tinker_routers(), health]))
             app.mount("/v1", _part(keyring, "openai", [parts.openai.router()]))
             tasks.start(parts.sweep())
