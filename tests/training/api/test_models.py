@@ -15,12 +15,16 @@ from metaclaw.training.api.database import open_database
 from metaclaw.training.api.futures import Futures
 from metaclaw.training.api.jobs import json_result
 from metaclaw.training.api.models import LiveModels
+from metaclaw.training.api.records import Session
 from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.tenants import ADMIN
 from metaclaw.training.api.wire import Nothing
 from metaclaw.training.api.workers import Worker, WorkerSpec
 from metaclaw.training.commands import CreateModel, OptimStep
 
 pytestmark = pytest.mark.anyio
+
+SESSION = Session(session_id="session", created_at=0.0, seen_at=0.0, finished_at=None, display_name=None, metadata={})
 
 
 class Bench:
@@ -43,10 +47,10 @@ class Bench:
 
             return run
 
-        return self.models.submit("m", seq_id, str(seq_id).encode(), 1, job)
+        return self.models.submit(ADMIN, "m", seq_id, str(seq_id).encode(), 1, job)
 
     async def answer(self, request_id):
-        return json.loads((await self.futures.wait(request_id, 60)).body)
+        return json.loads((await self.futures.wait(ADMIN, request_id, 60)).body)
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +68,7 @@ async def bench(base, directory):
 async def test_a_session_that_ends_while_its_model_is_made_leaves_nothing_in_the_engine(server, tmp_path):
     async with bench(server.model, tmp_path) as one:
         await one.engine.ready(90)
-        one.models.open("m", "session")
+        one.models.open("m", SESSION)
         making, later = one.make(), one.step(1)
         while one.engine._last_id == 0:  # noqa: ASYNC110 - until the command is on its way
             await asyncio.sleep(0)
@@ -77,7 +81,7 @@ async def test_a_session_that_ends_while_its_model_is_made_leaves_nothing_in_the
 
 async def test_a_session_that_ended_while_the_engine_was_loading_makes_no_model(server, tmp_path):
     async with bench(server.model, tmp_path) as one:
-        one.models.open("m", "session")
+        one.models.open("m", SESSION)
         making, later = one.make(), one.step(1)
         await asyncio.sleep(0.1)
         one.models.end_session("session", "the client has gone")
@@ -90,9 +94,9 @@ async def test_a_session_that_ended_while_the_engine_was_loading_makes_no_model(
 
 async def test_the_lane_of_an_ended_model_ends_although_another_has_its_name(server, tmp_path):
     async with bench(server.model, tmp_path) as one:
-        one.models.open("m", "session")
+        one.models.open("m", SESSION)
         await asyncio.sleep(0)  # its lane waits for a first job
         one.models.end_session("session", "the client was silent")
-        one.models.open("m", "session")
+        one.models.open("m", SESSION)
         await asyncio.sleep(0.05)
         assert len(one.models._tasks._tasks) == 2  # the engine's and the second lane's

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_only_the_sessions_asked_about_are_looked_at_and_finished_ones_are_never_stale(tmp_path):
     async with open_database(tmp_path / "server.db") as database:
-        sessions = Registry(database).sessions
+        sessions = Registry(database).everything.sessions
         for name, seen_at in (("old", 1.0), ("older", 1.0), ("young", 9.0), ("finished", 1.0)):
             session = Session(
                 session_id=name, created_at=0.0, seen_at=seen_at, finished_at=None, display_name=None, metadata={}
@@ -39,7 +39,7 @@ async def test_what_killed_processes_left_of_checkpoints_is_removed_and_nothing_
     kept = filled(root / "run-1" / "weights" / "step-1")
     deleted = filled(root / "run-1" / "sampler_weights" / "v1")
     async with open_database(tmp_path / "server.db") as database:
-        checkpoints = Registry(database).checkpoints
+        checkpoints = Registry(database).everything.checkpoints
         for path, directory in (("weights/step-1", kept), ("sampler_weights/v1", deleted)):
             checkpoint = Checkpoint(
                 path=parse_path(f"tinker://run/{path}"), directory=directory, lora=LoraShape(rank=2), base_digest="d",

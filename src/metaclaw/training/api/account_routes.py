@@ -17,7 +17,7 @@ from metaclaw.errors import InvalidRequestError
 from metaclaw.training.api import wire
 from metaclaw.training.api.access_tokens import AccessTokens
 from metaclaw.training.api.records import Session
-from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.registry import Registry, View
 from metaclaw.training.api.requests import body_of, tenant_of
 
 # What a client may ask for and does not get; the flags of client/config lead no SDK to these.
@@ -60,9 +60,10 @@ class AccountRoutes:
         asked = wire.parse(wire.SearchSessions, await body_of(request))
         if asked.project_ids:
             raise InvalidRequestError("this server has no projects; leave project_ids out", param="project_ids")
-        found = [session for session in await self._sessions(request) if _matches(session, asked)]
+        mine = self.registry.for_(tenant_of(request))
+        found = [session for session in await mine.sessions.latest(-1, 0) if _matches(session, asked)]
         page = found[: asked.limit]
-        summaries = [await self._summary(session) for session in page]
+        summaries = [await self._summary(mine, session) for session in page]
         following = page[-1] if len(found) > len(page) else None
         return wire.FoundSessions(
             sessions=summaries,
@@ -73,13 +74,10 @@ class AccountRoutes:
             ),
         )
 
-    async def _sessions(self, request: Request) -> list[Session]:
-        return await self.registry.sessions.latest(-1, 0)
-
-    async def _summary(self, session: Session) -> wire.SessionSummary:
+    async def _summary(self, mine: View, session: Session) -> wire.SessionSummary:
         num_checkpoints, size_bytes = 0, 0
-        for run in await self.registry.runs.of_session(session.session_id):
-            saved, _ = await self.registry.checkpoints.latest(model_id=run.model_id)
+        for run in await mine.runs.of_session(session.session_id):
+            saved, _ = await mine.checkpoints.latest(model_id=run.model_id)
             num_checkpoints += len(saved)
             size_bytes += sum(checkpoint.size_bytes for checkpoint in saved)
         return wire.SessionSummary(

@@ -156,7 +156,7 @@ class _Parts:
         while True:
             self.futures.expire()
             seen_before = self.clock() - STALE_SESSION_S
-            for session_id in await self.registry.sessions.stale(self.models.sessions(), seen_before):
+            for session_id in await self.registry.everything.sessions.stale(self.models.sessions(), seen_before):
                 self.models.end_session(session_id, f"its client was not heard of for {STALE_SESSION_S:.0f} s")
             await self.checkpoints.delete_expired()
             await asyncio.sleep(_SWEEP_S)

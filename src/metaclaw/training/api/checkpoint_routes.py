@@ -16,9 +16,9 @@ from starlette.requests import Request
 
 from metaclaw.training.api import wire
 from metaclaw.training.api.checkpoints import CheckpointStore
-from metaclaw.training.api.records import Checkpoint, Kind, TrainingRun, parse_path
-from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of
+from metaclaw.training.api.records import Checkpoint, CheckpointPath, Kind, TrainingRun, parse_path
+from metaclaw.training.api.registry import Registry, View
+from metaclaw.training.api.requests import body_of, tenant_of
 from metaclaw.training.api.sampling import BaseModel
 
 _RUN = "/training_runs/{model_id}"
@@ -55,60 +55,69 @@ class CheckpointRoutes:
 
     async def weights_info(self, request: Request) -> wire.WeightsInfo:
         asked = wire.parse(wire.WeightsInfoRequest, await body_of(request))
-        lora = (await self.checkpoints.get(parse_path(asked.tinker_path))).lora
+        lora = (await self.checkpoints.get(tenant_of(request), parse_path(asked.tinker_path))).lora
         return wire.WeightsInfo(
             base_model=self.base.name, lora_rank=lora.rank, train_unembed=lora.train_unembed,
             train_mlp=lora.train_mlp, train_attn=lora.train_attn,
         )  # fmt: skip
 
-    async def training_runs(self, limit: int = 20, offset: int = 0) -> wire.TrainingRunList:
+    async def training_runs(self, request: Request, limit: int = 20, offset: int = 0) -> wire.TrainingRunList:
         limit, offset = _page(limit, offset)
-        runs, total = await self.registry.runs.latest(limit, offset)
+        mine = self._mine(request)
+        runs, total = await mine.runs.latest(limit, offset)
         return wire.TrainingRunList(
-            training_runs=[await self._run_info(run) for run in runs],
+            training_runs=[await self._run_info(mine, run) for run in runs],
             cursor=wire.Cursor(offset=offset, limit=limit, total_count=total),
         )
 
-    async def training_run(self, model_id: str) -> wire.TrainingRunInfo:
-        return await self._run_info(await self.registry.runs.get(model_id))
+    async def training_run(self, model_id: str, request: Request) -> wire.TrainingRunInfo:
+        mine = self._mine(request)
+        return await self._run_info(mine, await mine.runs.get(model_id))
 
-    async def checkpoints_of_run(self, model_id: str) -> wire.CheckpointList:
-        await self.registry.runs.get(model_id)
-        found, _ = await self.registry.checkpoints.latest(model_id=model_id)
+    async def checkpoints_of_run(self, model_id: str, request: Request) -> wire.CheckpointList:
+        mine = self._mine(request)
+        await mine.runs.get(model_id)
+        found, _ = await mine.checkpoints.latest(model_id=model_id)
         return wire.CheckpointList(checkpoints=[_info(checkpoint) for checkpoint in found])
 
-    async def all_checkpoints(self, limit: int = 100, offset: int = 0) -> wire.CheckpointList:
+    async def all_checkpoints(self, request: Request, limit: int = 100, offset: int = 0) -> wire.CheckpointList:
         limit, offset = _page(limit, offset)
-        found, total = await self.registry.checkpoints.latest(limit=limit, offset=offset)
+        found, total = await self._mine(request).checkpoints.latest(limit=limit, offset=offset)
         return wire.CheckpointList(
             checkpoints=[_info(checkpoint) for checkpoint in found],
             cursor=wire.Cursor(offset=offset, limit=limit, total_count=total),
         )
 
-    async def delete(self, model_id: str, kind: str, name: str) -> wire.Nothing:
-        await self.checkpoints.delete(await self._named(model_id, kind, name))
+    async def delete(self, model_id: str, kind: str, name: str, request: Request) -> wire.Nothing:
+        path = parse_path(f"tinker://{model_id}/{kind}/{name}")
+        await self.checkpoints.delete(await self._mine(request).checkpoints.get(path))
         return wire.Nothing()
 
-    async def publish(self, model_id: str, kind: str, name: str) -> wire.Nothing:
-        await self.registry.checkpoints.set_public((await self._named(model_id, kind, name)).path, True)
-        return wire.Nothing()
+    async def publish(self, model_id: str, kind: str, name: str, request: Request) -> wire.Nothing:
+        return await self._set_public(request, parse_path(f"tinker://{model_id}/{kind}/{name}"), True)
 
-    async def unpublish(self, model_id: str, kind: str, name: str) -> wire.Nothing:
-        await self.registry.checkpoints.set_public((await self._named(model_id, kind, name)).path, False)
-        return wire.Nothing()
+    async def unpublish(self, model_id: str, kind: str, name: str, request: Request) -> wire.Nothing:
+        return await self._set_public(request, parse_path(f"tinker://{model_id}/{kind}/{name}"), False)
 
     async def set_ttl(self, model_id: str, kind: str, name: str, request: Request) -> wire.Nothing:
         asked = wire.parse(wire.SetTtl, await body_of(request))
         expires_at = None if asked.ttl_seconds is None else self.clock() + asked.ttl_seconds
-        await self.registry.checkpoints.set_expiry((await self._named(model_id, kind, name)).path, expires_at)
+        mine = self._mine(request).checkpoints
+        checkpoint = await mine.get(parse_path(f"tinker://{model_id}/{kind}/{name}"))
+        await mine.set_expiry(checkpoint.path, expires_at)
         return wire.Nothing()
 
-    async def _named(self, model_id: str, kind: str, name: str) -> Checkpoint:
-        return await self.registry.checkpoints.get(parse_path(f"tinker://{model_id}/{kind}/{name}"))
+    def _mine(self, request: Request) -> View:
+        return self.registry.for_(tenant_of(request))
 
-    async def _run_info(self, run: TrainingRun) -> wire.TrainingRunInfo:
-        training, _ = await self.registry.checkpoints.latest(model_id=run.model_id, kind="weights", limit=1)
-        sampler, _ = await self.registry.checkpoints.latest(model_id=run.model_id, kind="sampler_weights", limit=1)
+    async def _set_public(self, request: Request, path: CheckpointPath, is_public: bool) -> wire.Nothing:
+        mine = self._mine(request).checkpoints
+        await mine.set_public((await mine.get(path)).path, is_public)
+        return wire.Nothing()
+
+    async def _run_info(self, mine: View, run: TrainingRun) -> wire.TrainingRunInfo:
+        training, _ = await mine.checkpoints.latest(model_id=run.model_id, kind="weights", limit=1)
+        sampler, _ = await mine.checkpoints.latest(model_id=run.model_id, kind="sampler_weights", limit=1)
         return wire.TrainingRunInfo(
             training_run_id=run.model_id,
             base_model=self.base.name,

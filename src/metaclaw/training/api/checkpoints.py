@@ -18,6 +18,7 @@ from metaclaw.errors import InvalidRequestError, NotFoundError
 from metaclaw.training.api.models import LiveModel, LiveModels
 from metaclaw.training.api.records import Checkpoint, CheckpointPath
 from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.api.workers import Worker
 from metaclaw.training.checkpoints import sweep_unfinished
 from metaclaw.training.commands import SaveSampler, SaveState
@@ -47,14 +48,14 @@ class CheckpointStore:
 
     async def save(self, model: LiveModel, path: CheckpointPath, options: SaveOptions) -> Checkpoint:
         """Write a new checkpoint of ``model``. Raises ``InvalidRequestError`` when the name was used before."""
-        if await self.registry.checkpoints.is_name_taken(path):
+        if await self.registry.everything.checkpoints.is_name_taken(path):
             raise InvalidRequestError(
                 f"{path} exists or existed already; checkpoints are never overwritten, choose a new name"
             )
         directory = self._directory(path)
         await asyncio.to_thread(_clear, directory)
         answer = await self.models.call(model, self._command(model.model_id, path, str(directory)))
-        run = await self.registry.runs.get(model.model_id)
+        run = await self.registry.everything.runs.get(model.model_id)
         base = await self.engine.ready()
         checkpoint = Checkpoint(
             path=path,
@@ -68,23 +69,23 @@ class CheckpointStore:
             is_public=False,
             metadata=dict(options.metadata),
         )
-        await self.registry.checkpoints.add(checkpoint)
+        await self.registry.everything.checkpoints.add(checkpoint)
         return checkpoint
 
-    async def get(self, path: CheckpointPath) -> Checkpoint:
-        """A checkpoint that can be used now, or ``NotFoundError``."""
-        checkpoint = await self.registry.checkpoints.get(path)
+    async def get(self, tenant: Tenant, path: CheckpointPath) -> Checkpoint:
+        """A checkpoint that ``tenant`` can sample from or load now, or ``NotFoundError``."""
+        checkpoint = await self.registry.for_(tenant).checkpoints.readable(path)
         if checkpoint.expires_at is not None and checkpoint.expires_at < self.clock():
             raise NotFoundError(f"checkpoint {path} has expired")
         return checkpoint
 
     async def delete(self, checkpoint: Checkpoint) -> None:
         """Forget first, then remove: a crash in between leaves files that nobody can load, not a broken checkpoint."""
-        await self.registry.checkpoints.mark_deleted(checkpoint.path, self.clock())
+        await self.registry.everything.checkpoints.mark_deleted(checkpoint.path, self.clock())
         await asyncio.to_thread(shutil.rmtree, checkpoint.directory, True)
 
     async def delete_expired(self) -> None:
-        for checkpoint in await self.registry.checkpoints.expired(self.clock()):
+        for checkpoint in await self.registry.everything.checkpoints.expired(self.clock()):
             await self.delete(checkpoint)
 
     def _command(self, model_id: str, path: CheckpointPath, directory: str) -> SaveState | SaveSampler:
@@ -102,7 +103,7 @@ class CheckpointStore:
 
 async def sweep_left(root: Path, registry: Registry) -> None:
     """Remove what killed processes left under ``root``: half-written checkpoints, and files of deleted ones."""
-    await asyncio.to_thread(_sweep, root, await registry.checkpoints.deleted())
+    await asyncio.to_thread(_sweep, root, await registry.everything.checkpoints.deleted())
 
 
 def _sweep(root: Path, deleted: list[Path]) -> None:

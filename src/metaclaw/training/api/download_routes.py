@@ -22,7 +22,9 @@ from metaclaw.training.api import wire
 from metaclaw.training.api.checkpoints import CheckpointStore
 from metaclaw.training.api.downloads import archive, file_names
 from metaclaw.training.api.records import Checkpoint, parse_path
+from metaclaw.training.api.requests import tenant_of
 from metaclaw.training.api.signing import Signer
+from metaclaw.training.api.tenants import ADMIN, Tenant
 
 LIFETIME_S = 3600
 ARCHIVE = "archive.tar.gz"  # no checkpoint has a file of this name
@@ -54,7 +56,7 @@ class DownloadRoutes:
         """One address a file."""
         if kind != "external_weights":
             raise InvalidRequestError(f"{kind!r} has no files for other programs; save with save_weights_external")
-        checkpoint = await self._checkpoint(model_id, kind, name)
+        checkpoint = await self._checkpoint(tenant_of(request), model_id, kind, name)
         expires_at = self._expiry()
         names = await asyncio.to_thread(file_names, checkpoint.directory)
         urls = {file: self._url(request, checkpoint, file, expires_at) for file in names}
@@ -62,7 +64,7 @@ class DownloadRoutes:
 
     async def archive(self, model_id: str, kind: str, name: str, request: Request) -> Response:
         """What SDKs before 0.38 ask for: a redirect to all files in one."""
-        checkpoint = await self._checkpoint(model_id, kind, name)
+        checkpoint = await self._checkpoint(tenant_of(request), model_id, kind, name)
         expires_at = self._expiry()
         expires = format_datetime(datetime.fromtimestamp(expires_at, UTC), usegmt=True)
         url = self._url(request, checkpoint, ARCHIVE, expires_at)
@@ -73,7 +75,8 @@ class DownloadRoutes:
     ) -> Response:
         if not self.signer.holds(signature, _PURPOSE, expires, model_id, kind, name, file, now=self.clock()):
             raise ForbiddenError("this address is not one of this server's, or its time is over; ask for a new one")
-        checkpoint = await self._checkpoint(model_id, kind, name)
+        # Whoever was given the address could read it then; the signature stands for them.
+        checkpoint = await self._checkpoint(ADMIN, model_id, kind, name)
         names = await asyncio.to_thread(file_names, checkpoint.directory)
         if file == ARCHIVE:
             return StreamingResponse(archive(checkpoint.directory, names), media_type="application/gzip")
@@ -81,8 +84,8 @@ class DownloadRoutes:
             raise NotFoundError(f"{checkpoint.path} has no file {file[:100]!r}")
         return FileResponse(checkpoint.directory / file, media_type="application/octet-stream", filename=file)
 
-    async def _checkpoint(self, model_id: str, kind: str, name: str) -> Checkpoint:
-        return await self.checkpoints.get(parse_path(f"tinker://{model_id}/{kind}/{name}"))
+    async def _checkpoint(self, tenant: Tenant, model_id: str, kind: str, name: str) -> Checkpoint:
+        return await self.checkpoints.get(tenant, parse_path(f"tinker://{model_id}/{kind}/{name}"))
 
     def _expiry(self) -> int:
         return int(self.clock()) + LIFETIME_S

@@ -18,7 +18,7 @@ from metaclaw.errors import NotFoundError
 from metaclaw.training.api import wire
 from metaclaw.training.api.futures import Futures
 from metaclaw.training.api.jobs import PROTOBUF, failure
-from metaclaw.training.api.requests import body_of
+from metaclaw.training.api.requests import body_of, tenant_of
 
 POLL_S = 30.0  # the SDK gives up on a connection after 45
 
@@ -39,7 +39,7 @@ class FutureRoutes:
     async def retrieve_future(self, request: Request) -> Response:
         asked = wire.parse(wire.RetrieveFuture, await body_of(request))
         try:
-            result = await self.futures.wait(asked.request_id, self.poll_s)
+            result = await self.futures.wait(tenant_of(request), asked.request_id, self.poll_s)
         except NotFoundError as error:
             raise HTTPException(410, str(error)) from error  # "promise lost": a sample is then asked for anew
         if result is None:
@@ -51,7 +51,8 @@ class FutureRoutes:
     async def cancel_future(self, request: Request) -> wire.Nothing:
         """Stops a sample. Training jobs run to their end: others may stand behind them."""
         asked = wire.parse(wire.RetrieveFuture, await body_of(request))
-        self.futures.cancel(asked.request_id, failure("the request was cancelled by the client", "user"))
+        cancelled = failure("the request was cancelled by the client", "user")
+        self.futures.cancel(tenant_of(request), asked.request_id, cancelled)
         return wire.Nothing()
 
 

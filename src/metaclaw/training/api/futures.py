@@ -2,7 +2,8 @@
 
 Owns identities (the same request sent again finds its first answer), waiting and expiry; refuses to know what is
 computed. Invariant: an identity has one request id for as long as its future is kept; another body under it is a
-conflict; a result is kept for a while after it was delivered, because a delivered answer can be lost.
+conflict; a result is kept for a while after it was delivered, because a delivered answer can be lost; and a request id
+of another tenant is answered as one that was never issued.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaclaw.errors import ConflictError, NotFoundError
+from metaclaw.training.api.tenants import Tenant
 
 KEEP_DELIVERED_S = 300.0
 KEEP_UNCLAIMED_S = 3600.0
@@ -35,6 +37,7 @@ class Result:
 class _Future:
     identity: str
     digest: bytes
+    owner: str
     result: Result | None = None
     finished_at: float = 0.0
     delivered_at: float | None = None
@@ -54,7 +57,7 @@ class Futures:
         self._max_result_bytes = max_result_bytes
         self._futures: dict[str, _Future] = {}
         self._ids: dict[str, str] = {}
-        self._gone: OrderedDict[str, str] = OrderedDict()
+        self._gone: OrderedDict[str, tuple[str, str]] = OrderedDict()  # owner, reason
         self._closed = False
 
     def find(self, identity: str, digest: bytes) -> str | None:
@@ -64,21 +67,21 @@ class Futures:
             raise ConflictError(f"{identity} was used before with another body; a retry must send the same bytes")
         return request_id
 
-    def open(self, identity: str, digest: bytes) -> str:
+    def open(self, owner: str, identity: str, digest: bytes) -> str:
         """A new request id for an identity that ``find`` does not know."""
         request_id = uuid.uuid4().hex
         self._ids[identity] = request_id
-        self._futures[request_id] = _Future(identity=identity, digest=digest)
+        self._futures[request_id] = _Future(identity=identity, digest=digest, owner=owner)
         return request_id
 
     def attach(self, request_id: str, task: asyncio.Task[None]) -> None:
         """Let ``cancel`` stop ``task``."""
         self._futures[request_id].task = task
 
-    def cancel(self, request_id: str, result: Result) -> None:
+    def cancel(self, tenant: Tenant, request_id: str, result: Result) -> None:
         """Stop the work, if it is of a kind that can be stopped, and answer ``result``; unknown ids are ignored."""
         future = self._futures.get(request_id)
-        if future is not None and future.task is not None:
+        if future is not None and future.task is not None and tenant.may_use(future.owner):
             future.task.cancel()
             self.finish(request_id, result)
 
@@ -90,11 +93,13 @@ class Futures:
         future.result, future.finished_at, future.task = result, self._clock(), None
         future.done.set()
 
-    async def wait(self, request_id: str, timeout_s: float) -> Result | None:
+    async def wait(self, tenant: Tenant, request_id: str, timeout_s: float) -> Result | None:
         """The result, or ``None`` if there is none in time. ``NotFoundError`` says why an id is not known."""
         future = self._futures.get(request_id)
-        if future is None:
-            reason = self._gone.get(request_id, "it was never issued, or by a server that has been restarted since")
+        if future is None or not tenant.may_use(future.owner):
+            owner, reason = self._gone.get(request_id, ("", ""))
+            if not reason or not tenant.may_use(owner):
+                reason = "it was never issued, or by a server that has been restarted since"
             raise NotFoundError(f"request {request_id[:80]!r} is gone: {reason}")
         if not future.done.is_set() and not self._closed:
             try:
@@ -133,6 +138,6 @@ class Futures:
     def _drop(self, request_id: str, reason: str) -> None:
         future = self._futures.pop(request_id)
         del self._ids[future.identity]
-        self._gone[request_id] = reason
+        self._gone[request_id] = (future.owner, reason)
         while len(self._gone) > _MAX_REMEMBERED_GONE:
             self._gone.popitem(last=False)

@@ -2,7 +2,8 @@
 
 Owns which model lives in which generation of the engine, and its lane; refuses to know the protocol's JSON and the
 files of checkpoints. Invariant: the jobs of one model run one at a time in the order of their ``seq_id``; a job for a
-model that is no longer in the engine fails with a sentence that says how to go on, and is never run on another one.
+model that is no longer in the engine fails with a sentence that says how to go on, and is never run on another one; and
+a model takes the time of its owner, whoever asks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from metaclaw.training.api.background import Background
 from metaclaw.training.api.futures import Futures, Result
 from metaclaw.training.api.jobs import Job, failure, run_job
 from metaclaw.training.api.ordering import Lane
+from metaclaw.training.api.records import Session
 from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.api.workers import Worker
 from metaclaw.training.commands import CreateModel, EngineCommand, LoadModel, UnloadModel
 
@@ -34,9 +37,10 @@ class _Submitted:
 class LiveModel:
     """One model of this run of the server."""
 
-    def __init__(self, model_id: str, session_id: str) -> None:
+    def __init__(self, model_id: str, session: Session) -> None:
         self.model_id = model_id
-        self.session_id = session_id
+        self.session_id = session.session_id
+        self.owner = session.owner
         self.generation: int | None = None  # of the engine that holds it; None before creation and after the end
         self.ended = ""  # why it is gone for good
         self.lane = Lane[_Submitted](CREATION)
@@ -53,13 +57,21 @@ class LiveModels:
         self._tasks = tasks
         self._models: dict[str, LiveModel] = {}
 
-    def submit(self, model_id: str, seq_id: int, digest: bytes, num_bytes: int, job: Callable[[LiveModel], Job]) -> str:
+    def submit(
+        self,
+        tenant: Tenant,
+        model_id: str,
+        seq_id: int,
+        digest: bytes,
+        num_bytes: int,
+        job: Callable[[LiveModel], Job],
+    ) -> str:
         """Queue a job and return its request id at once; the same request again returns the same id.
 
         Raises ``NotFoundError``, ``ConflictError`` or ``OverloadedError``.
         """
         model = self._models.get(model_id)
-        if model is None:
+        if model is None or not tenant.may_use(model.owner):
             raise NotFoundError(
                 f"model {model_id[:120]!r} is not in training on this server: it was never made, its session ended, or "
                 "the server was restarted; resume from a checkpoint with create_training_client_from_state"
@@ -68,15 +80,15 @@ class LiveModels:
         request_id = self._futures.find(identity, digest)
         if request_id is None:
             model.lane.admit(seq_id, num_bytes)
-            request_id = self._futures.open(identity, digest)
+            request_id = self._futures.open(model.owner, identity, digest)
             model.lane.put(seq_id, _Submitted(request_id=request_id, job=job(model)), num_bytes)
             model.arrived.set()
         return request_id
 
-    def open(self, model_id: str, session_id: str) -> None:
+    def open(self, model_id: str, session: Session) -> None:
         """Make room for a model that the next submitted job (``CREATION``) will make. Known ones stay as they are."""
         if model_id not in self._models:
-            model = self._models[model_id] = LiveModel(model_id, session_id)
+            model = self._models[model_id] = LiveModel(model_id, session)
             self._tasks.start(self._run_lane(model))
 
     async def make(self, model: LiveModel, command: CreateModel | LoadModel) -> dict[str, Any]:
@@ -85,10 +97,10 @@ class LiveModels:
         if not self._is_open(model):
             raise await self._lost(model, model.ended)
         generation = self._engine.generation
-        answer = await self._engine.call(command, generation=generation)
+        answer = await self._engine.call(command, generation=generation, share=model.owner)
         if not self._is_open(model):
             # Whoever ended the session saw no generation to unload it from.
-            self._tasks.start(self._unload(model.model_id, generation))
+            self._tasks.start(self._unload(model, generation))
             raise await self._lost(model, model.ended)
         model.generation, model.ended = generation, ""
         return answer
@@ -98,7 +110,7 @@ class LiveModels:
         if model.generation is None:
             raise await self._lost(model, model.ended or "it could not be created")
         try:
-            return await self._engine.call(command, generation=model.generation)
+            return await self._engine.call(command, generation=model.generation, share=model.owner)
         except EngineError as error:
             if self._engine.state == "ready" and self._engine.generation == model.generation:
                 raise
@@ -111,18 +123,18 @@ class LiveModels:
             self.end_model(model.model_id, reason)
 
     def end_model(self, model_id: str, reason: str) -> None:
-        """Unload one model, if it is in training. Jobs that wait for it fail."""
+        """Unload one model, if it is in training. Jobs that wait for it fail. Whose it is was asked before."""
         model = self._models.pop(model_id, None)
         if model is None:
             return
         generation, model.generation, model.ended = model.generation, None, reason
         model.arrived.set()
         if generation is not None:
-            self._tasks.start(self._unload(model_id, generation))
+            self._tasks.start(self._unload(model, generation))
 
-    def answered(self, result: Result) -> str:
+    def answered(self, tenant: Tenant, result: Result) -> str:
         """A request id whose result is there already."""
-        request_id = self._futures.open(f"answered {uuid.uuid4()}", b"")
+        request_id = self._futures.open(tenant.key_id, f"answered {uuid.uuid4()}", b"")
         self._futures.finish(request_id, result)
         return request_id
 
@@ -146,16 +158,17 @@ class LiveModels:
         # By identity: a later model of the same id is not this one.
         return self._models.get(model.model_id) is model
 
-    async def _unload(self, model_id: str, generation: int) -> None:
+    async def _unload(self, model: LiveModel, generation: int) -> None:
         try:
-            await self._engine.call(UnloadModel(model_id=model_id), generation=generation)
+            command = UnloadModel(model_id=model.model_id)
+            await self._engine.call(command, generation=generation, share=model.owner)
         except (EngineError, UpstreamError):
             return  # the process has ended, and the model with it
         except InvalidRequestError:
             return  # it was unloaded before
 
     async def _lost(self, model: LiveModel, why: str) -> EngineError:
-        saved, _ = await self._registry.checkpoints.latest(model_id=model.model_id, kind="weights", limit=1)
+        saved, _ = await self._registry.everything.checkpoints.latest(model_id=model.model_id, kind="weights", limit=1)
         advice = (
             f"resume from its last saved state {saved[0].path}"
             if saved

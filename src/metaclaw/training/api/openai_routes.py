@@ -22,7 +22,7 @@ from metaclaw.training.api.chat_request import ChatRequest, chat_command, parse_
 from metaclaw.training.api.generation import respond
 from metaclaw.training.api.records import Checkpoint
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of, off_loop
+from metaclaw.training.api.requests import body_of, off_loop, tenant_of
 from metaclaw.training.api.sampling import Sampling
 from metaclaw.training.commands import Generate, WorkerReady
 
@@ -59,22 +59,24 @@ class OpenAIRoutes:
         router.add_api_route("/chat/completions", self.chat, methods=["POST"], response_model=None)
         return router
 
-    async def models(self) -> JSONResponse:
+    async def models(self, request: Request) -> JSONResponse:
         """The base model, then the sampler checkpoints, the latest first."""
         max_context = (await self.sampling.ready(_READY_S)).max_context
-        found, _ = await self.registry.checkpoints.latest(kind="sampler_weights", limit=_MAX_LISTED)
+        mine = self.registry.for_(tenant_of(request)).checkpoints
+        found, _ = await mine.latest(kind="sampler_weights", limit=_MAX_LISTED, with_published=True)
         data = [self._listed(each, max_context) for each in (None, *found)]
         return JSONResponse({"object": "list", "data": data})
 
-    async def model(self, name: str) -> JSONResponse:
+    async def model(self, name: str, request: Request) -> JSONResponse:
         """One of them, by any name under which it can be sampled."""
         max_context = (await self.sampling.ready(_READY_S)).max_context
-        return JSONResponse(self._listed(await self.sampling.resolve(name), max_context))
+        return JSONResponse(self._listed(await self.sampling.resolve(tenant_of(request), name), max_context))
 
     async def chat(self, request: Request) -> Response:
         asked = await off_loop(parse_chat_request, await body_of(request))
         ready = await self.sampling.ready(_READY_S)
-        checkpoint = await self.sampling.resolve(asked.model)
+        tenant = tenant_of(request)
+        checkpoint = await self.sampling.resolve(tenant, asked.model)
         prompt = await asyncio.to_thread(self._prompt, asked, ready)
         self.splices.add(prompt)
         command = chat_command(asked, prompt.tokens, ready.max_context, self._stop_tokens(asked, ready))
@@ -82,7 +84,7 @@ class OpenAIRoutes:
             request.receive,
             self.sampling,
             self._completion(asked, self._name(checkpoint), prompt, command, ready),
-            lambda command: self.sampling.stream(checkpoint, command),
+            lambda command: self.sampling.stream(tenant, checkpoint, command),
             is_stream=bool(asked.stream),
             headers=_splice_headers(prompt),
         )

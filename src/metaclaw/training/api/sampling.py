@@ -20,6 +20,7 @@ from metaclaw.training.api.adapters import Adapters
 from metaclaw.training.api.checkpoints import CheckpointStore
 from metaclaw.training.api.codec import TopK
 from metaclaw.training.api.records import Checkpoint, parse_path
+from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.api.workers import Worker
 from metaclaw.training.commands import Generate, WorkerReady
 
@@ -95,18 +96,19 @@ class Sampling:
         self.max_open = max_open
         self._num_open = 0
 
-    async def resolve(self, model: str) -> Checkpoint | None:
+    async def resolve(self, tenant: Tenant, model: str) -> Checkpoint | None:
         """The checkpoint that ``model`` names, ``None`` for the base model; ``NotFoundError`` says what exists."""
         if model == self.base.name or model in self.base.aliases:
             return None
         if model.startswith("tinker://"):
             path = parse_path(model)
             if path.kind == "sampler_weights":
-                return await self.checkpoints.get(path)
+                return await self.checkpoints.get(tenant, path)
             raise InvalidRequestError(
                 f"{model} is a training state; sample from a sampler_weights checkpoint", param="model"
             )
-        latest, _ = await self.checkpoints.registry.checkpoints.latest(kind="sampler_weights", limit=3)
+        mine = self.checkpoints.registry.for_(tenant).checkpoints
+        latest, _ = await mine.latest(kind="sampler_weights", limit=3, with_published=True)
         known = ", ".join(repr(name) for name in (self.base.name, *(str(checkpoint.path) for checkpoint in latest)))
         raise NotFoundError(f"model {model[:200]!r} does not exist here; there is {known}")
 
@@ -124,11 +126,13 @@ class Sampling:
         """What the sampler says of the loaded model. Raises ``UpstreamError`` (503) if it is not ready in time."""
         return await self._sampler.ready(timeout_s)
 
-    async def stream(self, checkpoint: Checkpoint | None, command: Generate) -> AsyncGenerator[Event]:
-        """The events of ``command`` on the weights of ``checkpoint``."""
+    async def stream(self, tenant: Tenant, checkpoint: Checkpoint | None, command: Generate) -> AsyncGenerator[Event]:
+        """The events of ``command`` on the weights of ``checkpoint``, in the time of ``tenant``."""
         async with self._adapters.lease(checkpoint) as lease:
             bound = replace(command, adapter_id=lease.adapter_id)
-            async with aclosing(self._sampler.stream(bound, generation=lease.generation)) as frames:
+            async with aclosing(
+                self._sampler.stream(bound, generation=lease.generation, share=tenant.key_id)
+            ) as frames:
                 async for frame in frames:
                     yield _event(frame)
 

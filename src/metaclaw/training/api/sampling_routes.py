@@ -24,8 +24,9 @@ from metaclaw.training.api.jobs import PROTOBUF, run_job
 from metaclaw.training.api.json_dialect import sample_json
 from metaclaw.training.api.records import Checkpoint, SamplingSession, parse_path
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of, digest_of, is_near, off_loop
+from metaclaw.training.api.requests import body_of, digest_of, is_near, off_loop, tenant_of
 from metaclaw.training.api.sampling import Finished, PromptScored, Sampling, Tokens
+from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.commands import Generate
 
 _UNSUPPORTED = {
@@ -53,18 +54,20 @@ class SamplingRoutes:
 
     async def create_sampling_session(self, request: Request) -> wire.SamplingSessionMade:
         asked = wire.parse(wire.CreateSamplingSession, await body_of(request))
-        await self.registry.sessions.get(asked.session_id)
-        checkpoint = await self._weights(asked.model_path, asked.base_model)
+        tenant = tenant_of(request)
+        mine = self.registry.for_(tenant)
+        await mine.sessions.get(asked.session_id)
+        checkpoint = await self._weights(tenant, asked.model_path, asked.base_model)
         session = SamplingSession(
             sampling_session_id=f"{asked.session_id}:sample:{asked.sampling_session_seq_id}",
             session_id=asked.session_id,
             path=None if checkpoint is None else checkpoint.path,
         )
-        await self.registry.sampling_sessions.add(session)
+        await mine.sampling_sessions.add(session)
         return wire.SamplingSessionMade(sampling_session_id=session.sampling_session_id)
 
     async def sampler(self, sampler_id: str, request: Request) -> wire.SamplerInfo:
-        session = await self.registry.sampling_sessions.get(sampler_id)
+        session = await self.registry.for_(tenant_of(request)).sampling_sessions.get(sampler_id)
         path = None if session.path is None else str(session.path)
         base = self.sampling.base
         base_model = base.name if is_near(request) else base.public_name  # the SDK reads its tokenizer by this name
@@ -73,19 +76,22 @@ class SamplingRoutes:
     async def asample(self, request: Request) -> wire.SampleSubmitted:
         body = await body_of(request)
         asked, command = await off_loop(_parse_sample, body)
-        checkpoint = await self._weights_of(asked)
+        tenant = tenant_of(request)
+        checkpoint = await self._weights_of(tenant, asked)
         digest = await digest_of(body)
         identity = f"seq_id {asked.seq_id} of sampling session {asked.sampling_session_id}"
         if asked.sampling_session_id is None:
             identity = f"sample {uuid.uuid4()}"  # nothing tells a retry from a second request
-        job = _SampleJob(checkpoint=checkpoint, command=command, num_unscored=_num_unscored(asked, command))
+        job = _SampleJob(
+            tenant=tenant, checkpoint=checkpoint, command=command, num_unscored=_num_unscored(asked, command)
+        )
         request_id = self.futures.find(identity, digest) or self._start(identity, digest, job)
         ids = [f"{request_id}:{index}" for index in range(asked.num_samples)]
         return wire.SampleSubmitted(request_id=request_id, sample_sequence_ids=ids)
 
     def _start(self, identity: str, digest: bytes, job: _SampleJob) -> str:
         self.sampling.admit()
-        request_id = self.futures.open(identity, digest)
+        request_id = self.futures.open(job.tenant.key_id, identity, digest)
         task = self.tasks.start(run_job(self.futures, request_id, lambda: self._sample(job)))
         task.add_done_callback(lambda _: self.sampling.release())
         self.futures.attach(request_id, task)
@@ -93,25 +99,25 @@ class SamplingRoutes:
 
     async def _sample(self, job: _SampleJob) -> Result:
         collected = _Collected([_Sample() for _ in range(job.command.num_samples)], job.num_unscored)
-        async with aclosing(self.sampling.stream(job.checkpoint, job.command)) as events:
+        async with aclosing(self.sampling.stream(job.tenant, job.checkpoint, job.command)) as events:
             async for event in events:
                 collected.add(event)
         return Result(body=collected.encode(), media_type=PROTOBUF, as_json=sample_json)
 
-    async def _weights_of(self, asked: wire.SampleRequest) -> Checkpoint | None:
+    async def _weights_of(self, tenant: Tenant, asked: wire.SampleRequest) -> Checkpoint | None:
         if asked.sampling_session_id is None:
-            return await self._weights(asked.model_path, asked.base_model)
+            return await self._weights(tenant, asked.model_path, asked.base_model)
         if asked.seq_id is None:
             raise InvalidRequestError("seq_id is needed together with sampling_session_id", param="seq_id")
-        session = await self.registry.sampling_sessions.get(asked.sampling_session_id)
-        return None if session.path is None else await self.sampling.checkpoints.get(session.path)
+        session = await self.registry.for_(tenant).sampling_sessions.get(asked.sampling_session_id)
+        return None if session.path is None else await self.sampling.checkpoints.get(tenant, session.path)
 
-    async def _weights(self, model_path: str | None, base_model: str | None) -> Checkpoint | None:
+    async def _weights(self, tenant: Tenant, model_path: str | None, base_model: str | None) -> Checkpoint | None:
         if base_model is not None:
             self.sampling.base.check(base_model)
         if model_path is not None:
             parse_path(model_path)
-            return await self.sampling.resolve(model_path)
+            return await self.sampling.resolve(tenant, model_path)
         if base_model is None:
             raise InvalidRequestError("send model_path or base_model")
         return None
@@ -119,6 +125,7 @@ class SamplingRoutes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SampleJob:
+    tenant: Tenant
     checkpoint: Checkpoint | None
     command: Generate
     num_unscored: int  # log-probs of so many tokens at the prompt's beginning are not wanted

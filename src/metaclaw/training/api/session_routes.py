@@ -19,8 +19,8 @@ from metaclaw.errors import NotFoundError
 from metaclaw.training.api import wire
 from metaclaw.training.api.models import LiveModels
 from metaclaw.training.api.records import Session
-from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of
+from metaclaw.training.api.registry import Registry, View
+from metaclaw.training.api.requests import body_of, tenant_of
 from metaclaw.training.api.sampling import Sampling
 
 _READY_S = 30.0
@@ -79,30 +79,32 @@ class SessionRoutes:
         now = self.clock()
         session = Session(
             session_id=str(uuid.uuid4()), created_at=now, seen_at=now, finished_at=None,
-            display_name=asked.display_name, metadata=asked.user_metadata or {},
+            display_name=asked.display_name, metadata=asked.user_metadata or {}, owner=tenant_of(request).key_id,
         )  # fmt: skip
-        await self.registry.sessions.add(session)
+        await self._mine(request).sessions.add(session)
         return wire.SessionCreated(session_id=session.session_id)
 
     async def heartbeat(self, request: Request) -> wire.HeartbeatSeen:
         asked = wire.parse(wire.Heartbeat, await body_of(request))
         try:
-            await self.registry.sessions.get(asked.session_id)
+            await self._mine(request).sessions.get(asked.session_id)
         except NotFoundError as error:
             raise HTTPException(410, str(error)) from error  # the status on which the SDK's heart stops
-        await self.registry.sessions.seen(asked.session_id, self.clock())
+        await self._mine(request).sessions.seen(asked.session_id, self.clock())
         return wire.HeartbeatSeen()
 
-    async def finish(self, session_id: str) -> wire.Nothing:
-        await self.registry.sessions.get(session_id)
-        await self.registry.sessions.finish(session_id, self.clock())
+    async def finish(self, session_id: str, request: Request) -> wire.Nothing:
+        sessions = self._mine(request).sessions
+        await sessions.get(session_id)
+        await sessions.finish(session_id, self.clock())
         self.models.end_session(session_id, "its session was finished by the client")
         return wire.Nothing()
 
-    async def session(self, session_id: str) -> wire.SessionInfo:
-        session = await self.registry.sessions.get(session_id)
-        runs = await self.registry.runs.of_session(session_id)
-        samplers = await self.registry.sampling_sessions.of_session(session_id)
+    async def session(self, session_id: str, request: Request) -> wire.SessionInfo:
+        mine = self._mine(request)
+        session = await mine.sessions.get(session_id)
+        runs = await mine.runs.of_session(session_id)
+        samplers = await mine.sampling_sessions.of_session(session_id)
         return wire.SessionInfo(
             training_run_ids=[run.model_id for run in runs],
             sampler_ids=[sampler.sampling_session_id for sampler in samplers],
@@ -110,9 +112,12 @@ class SessionRoutes:
             display_name=session.display_name,
         )
 
-    async def sessions(self, limit: int = 20, offset: int = 0) -> wire.SessionIds:
-        sessions = await self.registry.sessions.latest(limit, offset)
+    async def sessions(self, request: Request, limit: int = 20, offset: int = 0) -> wire.SessionIds:
+        sessions = await self._mine(request).sessions.latest(limit, offset)
         return wire.SessionIds(sessions=[session.session_id for session in sessions])
+
+    def _mine(self, request: Request) -> View:
+        return self.registry.for_(tenant_of(request))
 
 
 def _is_old(sdk_version: str) -> bool:

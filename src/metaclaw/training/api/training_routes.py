@@ -33,8 +33,9 @@ from metaclaw.training.api.records import (
     parse_path,
 )
 from metaclaw.training.api.registry import Registry
-from metaclaw.training.api.requests import body_of, digest_of, is_near
+from metaclaw.training.api.requests import body_of, digest_of, is_near, tenant_of
 from metaclaw.training.api.sampling import BaseModel
+from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.commands import CreateModel, LoadModel, OptimStep
 
 _MIN_TTL_S, _MAX_TTL_S = 3600, 10 * 366 * 86400
@@ -72,7 +73,7 @@ class TrainingRoutes:
         self.base.check(asked.base_model)
         _check_optimizer(asked.optimizer_config)
         lora = self._lora(asked.lora_config or wire.Lora(rank=32))
-        model_id = await self._open(asked.session_id, asked.model_seq_id)
+        model_id = await self._open(request, asked.session_id, asked.model_seq_id)
 
         async def create(model: LiveModel) -> Result:
             await self.models.make(
@@ -85,11 +86,11 @@ class TrainingRoutes:
             await self._record(model, lora, asked.user_metadata)
             return json_result(wire.ModelMade(model_id=model_id))
 
-        return await self._submit(model_id, CREATION, body, create)
+        return await self._submit(request, model_id, CREATION, body, create)
 
     async def get_info(self, request: Request) -> wire.ModelInfo:
         asked = wire.parse(wire.GetInfo, await body_of(request))
-        run = await self.registry.runs.get(asked.model_id)
+        run = await self.registry.for_(tenant_of(request)).runs.get(asked.model_id)
         tokenizer_id = self.base.directory if is_near(request) else self.base.public_name
         data = wire.ModelData(model_name=self.base.name, tokenizer_id=tokenizer_id)
         return wire.ModelInfo(
@@ -114,15 +115,16 @@ class TrainingRoutes:
             encoded = await asyncio.to_thread(encode_forward_backward, answer["logprobs"], answer["metrics"])
             return Result(body=encoded, media_type=PROTOBUF, as_json=forward_backward_json)
 
-        return await self._submit(asked.model_id, asked.seq_id, body, run)
+        return await self._submit(request, asked.model_id, asked.seq_id, body, run)
 
     async def unload_model(self, request: Request) -> wire.Submitted:
         """Of SDKs before 0.38. What waits for the model fails; its checkpoints stay."""
         asked = wire.parse(wire.GetInfo, await body_of(request))
-        await self.registry.runs.get(asked.model_id)
+        tenant = tenant_of(request)
+        await self.registry.for_(tenant).runs.get(asked.model_id)
         self.models.end_model(asked.model_id, "it was unloaded by its client")
         done = json_result(wire.ModelMade(model_id=asked.model_id))
-        return wire.Submitted(request_id=self.models.answered(done), model_id=asked.model_id)
+        return wire.Submitted(request_id=self.models.answered(tenant, done), model_id=asked.model_id)
 
     async def optim_step(self, request: Request) -> wire.Submitted:
         body = await body_of(request)
@@ -136,7 +138,7 @@ class TrainingRoutes:
             answer = await self.models.call(model, OptimStep(model_id=model.model_id, **adam.model_dump()))
             return json_result(wire.OptimStepDone(metrics=answer["metrics"]))
 
-        return await self._submit(asked.model_id, asked.seq_id, body, step)
+        return await self._submit(request, asked.model_id, asked.seq_id, body, step)
 
     async def save_weights(self, request: Request) -> wire.Submitted:
         body = await body_of(request)
@@ -148,7 +150,7 @@ class TrainingRoutes:
             checkpoint = await self._save(model, "weights", name, parsed)
             return json_result(wire.Saved(path=str(checkpoint.path)))
 
-        return await self._submit(asked.model_id, asked.seq_id, body, save)
+        return await self._submit(request, asked.model_id, asked.seq_id, body, save)
 
     async def save_external(self, request: Request) -> wire.Submitted:
         """For programs elsewhere: PEFT's format, to be downloaded."""
@@ -166,7 +168,7 @@ class TrainingRoutes:
             checkpoint = await self._save(model, "external_weights", parsed.path, parsed)
             return json_result(wire.Saved(path=str(checkpoint.path)))
 
-        return await self._submit(asked.model_id, asked.seq_id, body, save)
+        return await self._submit(request, asked.model_id, asked.seq_id, body, save)
 
     async def save_for_sampler(self, request: Request) -> wire.Submitted:
         """With a name: a checkpoint. Without: the weights of one sampling session, which is the answer."""
@@ -182,7 +184,7 @@ class TrainingRoutes:
                 return json_result(wire.Saved(path=str(checkpoint.path)))
             return json_result(await self._save_for_session(model, parsed))
 
-        return await self._submit(asked.model_id, asked.seq_id, body, save)
+        return await self._submit(request, asked.model_id, asked.seq_id, body, save)
 
     async def load_weights(self, request: Request) -> wire.Submitted:
         """Into an existing model (``model_id``, ``seq_id``), or as the first job of a new one."""
@@ -190,12 +192,12 @@ class TrainingRoutes:
         asked = wire.parse(wire.LoadWeights, body)
         model_id, seq_id = asked.model_id, asked.seq_id
         if asked.session_id is not None and asked.model_seq_id is not None:
-            model_id, seq_id = await self._open(asked.session_id, asked.model_seq_id), CREATION
+            model_id, seq_id = await self._open(request, asked.session_id, asked.model_seq_id), CREATION
         if model_id is None or seq_id is None:
             raise InvalidRequestError("send model_id with seq_id, or session_id with model_seq_id")
 
         async def load(model: LiveModel) -> Result:
-            checkpoint = await self._training_checkpoint(asked)
+            checkpoint = await self._training_checkpoint(tenant_of(request), asked)
             directory = str(checkpoint.directory)
             await self.models.make(
                 model, LoadModel(model_id=model.model_id, directory=directory, with_optimizer=asked.optimizer)
@@ -204,27 +206,32 @@ class TrainingRoutes:
                 await self._record(model, checkpoint.lora, asked.user_metadata)
             return json_result(wire.ModelMade(model_id=model.model_id, path=asked.path))
 
-        return await self._submit(model_id, seq_id, body, load)
+        return await self._submit(request, model_id, seq_id, body, load)
 
     async def _submit(
-        self, model_id: str, seq_id: int, body: bytes, run: Callable[[LiveModel], Awaitable[Result]]
+        self,
+        request: Request,
+        model_id: str,
+        seq_id: int,
+        body: bytes,
+        run: Callable[[LiveModel], Awaitable[Result]],
     ) -> wire.Submitted:
-        digest = await digest_of(body)
+        tenant, digest = tenant_of(request), await digest_of(body)
 
         def job(model: LiveModel) -> Job:
             return lambda: run(model)
 
-        request_id = self.models.submit(model_id, seq_id, digest, len(body), job)
-        await self.registry.runs.used(model_id, self.clock())
+        request_id = self.models.submit(tenant, model_id, seq_id, digest, len(body), job)
+        await self.registry.for_(tenant).runs.used(model_id, self.clock())
         return wire.Submitted(request_id=request_id, model_id=model_id)
 
-    async def _open(self, session_id: str, model_seq_id: int) -> str:
-        session = await self.registry.sessions.get(session_id)
+    async def _open(self, request: Request, session_id: str, model_seq_id: int) -> str:
+        session = await self.registry.for_(tenant_of(request)).sessions.get(session_id)
         if session.finished_at is not None:
             raise InvalidRequestError(f"session {session_id} was finished by its client; make a new one")
         # The SDK computes this id itself when it makes a model by loading one.
         model_id = f"{session_id}:train:{model_seq_id}"
-        self.models.open(model_id, session_id)
+        self.models.open(model_id, session)
         return model_id
 
     def _lora(self, asked: wire.Lora) -> LoraShape:
@@ -244,7 +251,7 @@ class TrainingRoutes:
             model_id=model.model_id, session_id=model.session_id, lora=lora, metadata=metadata or {}, created_at=now,
             last_request_at=now,
         )  # fmt: skip
-        await self.registry.runs.add(run)
+        await self.registry.everything.runs.add(run)
 
     async def _save(self, model: LiveModel, kind: Kind, name: str, asked: wire.SaveWeights) -> Checkpoint:
         ttl_s = asked.ttl_seconds
@@ -265,12 +272,12 @@ class TrainingRoutes:
         )
         options = SaveOptions(expires_at=self.clock() + _EPHEMERAL_TTL_S, metadata={}, is_ephemeral=True)
         await self.checkpoints.save(model, path, options)
-        await self.registry.sampling_sessions.add(
+        await self.registry.everything.sampling_sessions.add(
             SamplingSession(sampling_session_id=sampling_id, session_id=model.session_id, path=path)
         )
         return wire.SamplingSessionMade(sampling_session_id=sampling_id)
 
-    async def _training_checkpoint(self, asked: wire.LoadWeights) -> Checkpoint:
+    async def _training_checkpoint(self, tenant: Tenant, asked: wire.LoadWeights) -> Checkpoint:
         if asked.base_model is not None:
             self.base.check(asked.base_model)
         if asked.optimizer_config is not None:
@@ -280,7 +287,7 @@ class TrainingRoutes:
             raise InvalidRequestError(
                 f"{path} holds an adapter without its optimiser; training goes on from a path of kind 'weights'"
             )
-        return await self.checkpoints.get(path)
+        return await self.checkpoints.get(tenant, path)
 
 
 def _check_optimizer(asked: wire.Optimizer) -> None:
