@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metaclaw.errors import InvalidRequestError, RequestTooLargeError
 from metaclaw.training.commands import Datum
-from metaclaw.training.losses import HIGH, LOW, LossSettings
+from metaclaw.training.losses import HIGH, LOW, RATIO_MASK, LossSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class Example:
     targets_TK: Tensor
     inputs: dict[str, Tensor]  # float32 (T, K) by name
     graded_T: Tensor  # bool: positions whose loss has a gradient
+    needed_T: Tensor  # bool: these, and those whose log-prob the loss reads or the caller wants
     shape: tuple[int, ...]  # of target_tokens as it came, and of the log-probs that go back
 
     @property
@@ -67,10 +68,19 @@ def _read_example(where: str, datum: Datum, settings: LossSettings, limits: Limi
     }
     if settings.loss.clip is not None:
         _complete_bounds(where, inputs, settings, len(tokens))
+    graded_T = settings.loss.counts(inputs).any(dim=1)
+    if RATIO_MASK in inputs and graded_T.any() and not inputs[RATIO_MASK].any():
+        raise _refused(f"{where}.{RATIO_MASK}", "marks no position, so the sequence has no ratio")
     return Example(
-        tokens_T=tokens, targets_TK=targets.reshape(len(tokens), -1), inputs=inputs,
-        graded_T=(inputs[settings.loss.gate] != 0).any(dim=1), shape=tuple(targets.shape),
+        tokens_T=tokens, targets_TK=targets.reshape(len(tokens), -1), inputs=inputs, graded_T=graded_T,
+        needed_T=_needed(inputs, graded_T, settings), shape=tuple(targets.shape),
     )  # fmt: skip
+
+
+def _needed(inputs: dict[str, Tensor], graded_T: Tensor, settings: LossSettings) -> Tensor:
+    if settings.all_logprobs:
+        return torch.ones_like(graded_T)
+    return graded_T if settings.loss.reads is None else graded_T | settings.loss.reads(inputs).any(dim=1)
 
 
 def _check_names(where: str, datum: Datum, settings: LossSettings) -> None:

@@ -33,6 +33,7 @@ from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
 from metaclaw.training.losses import loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
+from metaclaw.training.sharing import sharing_bounds
 
 # A CPU gains nothing from larger micro-batches: 20 layers of width 576 ran 1,632 tokens in 10.3 s at 256, 9.9 s at 512
 # and more than 20 s at 2,048, with peaks of 1.3, 1.8 and 3.5 GB (benchmarks/engine.py, one thread, a busy machine).
@@ -66,6 +67,7 @@ class Engine:
 
     def __init__(self, base: LoadedBase, options: EngineOptions) -> None:
         check_head(base.model)
+        self.sharing = sharing_bounds(base.model)
         self.base = base
         self._limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context)
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
@@ -129,7 +131,14 @@ class Engine:
         self._adapters.activate(model.adapter)
         with model.optimizer.accumulating() if learns else nullcontext():
             result = _finish(
-                run_passes(self.base.model, examples, settings, max_tokens=self._batch_tokens, backward=learns)
+                run_passes(
+                    self.base.model,
+                    examples,
+                    settings,
+                    bounds=self.sharing,
+                    max_tokens=self._batch_tokens,
+                    backward=learns,
+                )
             )
         return {"logprobs": result.logprobs, "metrics": result.metrics}
 

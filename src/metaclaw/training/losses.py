@@ -5,7 +5,7 @@ Invariant: a loss is a plain sum over tokens, never divided by tokens, weights o
 
 Shapes: N positions, K targets a position (1 but for cross-entropy). ``lp`` is the learner's log-prob with its
 gradient, ``q`` the sampler's (``logprobs``), ``A`` ``advantages``, ``w`` ``weights``, ``r = exp(lp - q)``. A clipped
-loss finds its bounds among the inputs too, one pair a token.
+loss finds its bounds among the inputs too, one pair a token. ``docs/losses.md`` has the table for users.
 """
 
 # pyright: basic
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from metaclaw.errors import InvalidRequestError
 
 LOW, HIGH = "clip_low_threshold", "clip_high_threshold"  # bounds of the ratio itself, not distances from 1
+RATIO_MASK = "sequence_ratio_mask"
 
 # exp(80) is about 5e34 in float32. A larger ratio is infinite, and the gradient of the branch that ``ppo`` does not
 # take would be 0 * inf, which is NaN.
@@ -31,13 +32,27 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
-    """One row of the table. ``gate`` names the input whose zeros have neither a loss nor a gradient."""
+class Terms:
+    """What a loss needs beside log-probs. ``owner_N`` says which datum a position belongs to."""
 
-    per_token: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
-    gate: str
+    inputs: Mapping[str, Tensor]
+    owner_N: Tensor
+    settings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """One row of the table.
+
+    ``counts``: the targets that have a loss and a gradient. ``reads``: those beyond them whose log-prob the loss reads.
+    """
+
+    per_token: Callable[[Tensor, Terms], Tensor]
+    counts: Callable[[Mapping[str, Tensor]], Tensor]
     required: tuple[str, ...]
+    reads: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     clip: tuple[float, float] | None = None  # default bounds; ``None``: the loss is not clipped
+    settings: Mapping[str, float] = field(default_factory=dict)  # its own, with their defaults
     many_targets: bool = False
 
     @property
@@ -47,59 +62,108 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSettings:
-    """A loss with its configuration. Log-probs are those of ``logits / temperature``."""
+    """A loss with its configuration. Log-probs are those of ``logits / temperature``.
+
+    ``all_logprobs``: the log-prob of every target goes back, not only of those that the loss needs.
+    """
 
     name: str
     loss: Loss
     temperature: float
+    all_logprobs: bool
     low: float
     high: float
+    own: Mapping[str, float]
 
 
-def _cross_entropy(lp: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    return -lp * inputs["weights"]
+def _cross_entropy(lp: Tensor, terms: Terms) -> Tensor:
+    return -lp * terms.inputs["weights"]
 
 
-def _importance_sampling(lp: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    return -torch.exp(lp - inputs["logprobs"]) * inputs["advantages"]
+def _importance_sampling(lp: Tensor, terms: Terms) -> Tensor:
+    return -torch.exp(lp - terms.inputs["logprobs"]) * terms.inputs["advantages"]
 
 
-def _ppo(lp: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    ratio = torch.exp((lp - inputs["logprobs"]).clamp(max=_MAX_LOG_RATIO))
-    advantages = inputs["advantages"]
-    return -torch.minimum(ratio * advantages, _clip(ratio, inputs) * advantages)
+def _ppo(lp: Tensor, terms: Terms) -> Tensor:
+    ratio = torch.exp((lp - terms.inputs["logprobs"]).clamp(max=_MAX_LOG_RATIO))
+    return _pessimistic(ratio, terms)
 
 
-def _cispo(lp: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+def _cispo(lp: Tensor, terms: Terms) -> Tensor:
     # The clipped ratio is a constant. With its gradient, tokens below a probability of 0.37 would be pushed the
     # wrong way.
-    ratio = torch.exp(lp.detach() - inputs["logprobs"])
-    return -_clip(ratio, inputs) * lp * inputs["advantages"]
+    ratio = torch.exp(lp.detach() - terms.inputs["logprobs"])
+    return -_clip(ratio, terms) * lp * terms.inputs["advantages"]
 
 
-def _clip(ratio: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    return torch.clamp(ratio, inputs[LOW], inputs[HIGH])
+def _dro(lp: Tensor, terms: Terms) -> Tensor:
+    gap = lp - terms.inputs["logprobs"]
+    return -(lp * terms.inputs["advantages"] - 0.5 * terms.settings["beta"] * gap.square())
 
 
-# Default bounds as in the Tinker cookbook, tutorials/202_loss_functions.py (August 2026): ppo 0.8 and 1.2, cispo one
-# sided, 0 and 4.
+def _gspo(lp: Tensor, terms: Terms) -> Tensor:
+    """GSPO-token: each token has its sequence's ratio as the value, and its own log-prob's gradient."""
+    held = lp.detach()
+    marked = (terms.inputs[RATIO_MASK] != 0).to(lp.dtype)
+    num_owners = int(terms.owner_N.max()) + 1
+    sums = torch.zeros(2, num_owners, dtype=lp.dtype, device=lp.device)
+    gap = torch.where(marked != 0, held - terms.inputs["logprobs"], 0.0)
+    sums[0].index_add_(0, terms.owner_N, gap[:, 0])
+    sums[1].index_add_(0, terms.owner_N, marked[:, 0])
+    log_ratio = (sums[0] / sums[1].clamp(min=1))[terms.owner_N][:, None]
+    return _pessimistic(torch.exp(log_ratio.clamp(max=_MAX_LOG_RATIO) + lp - held), terms)
+
+
+def _pessimistic(ratio: Tensor, terms: Terms) -> Tensor:
+    advantages = terms.inputs["advantages"]
+    return -torch.minimum(ratio * advantages, _clip(ratio, terms) * advantages)
+
+
+def _clip(ratio: Tensor, terms: Terms) -> Tensor:
+    return torch.clamp(ratio, terms.inputs[LOW], terms.inputs[HIGH])
+
+
+def _weighs(name: str) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    return lambda inputs: inputs[name] != 0
+
+
+def _is_sampled(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Prompts carry zeros for both; the penalty would pull each of their tokens to a probability of 1."""
+    return (inputs["advantages"] != 0) | (inputs["logprobs"] != 0)
+
+
+# Where the defaults come from: docs/losses.md.
 _POLICY_INPUTS = ("target_tokens", "logprobs", "advantages")
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(
-        per_token=_cross_entropy, gate="weights", required=("target_tokens", "weights"), many_targets=True
+        per_token=_cross_entropy, counts=_weighs("weights"), required=("target_tokens", "weights"), many_targets=True
     ),
-    "importance_sampling": Loss(per_token=_importance_sampling, gate="advantages", required=_POLICY_INPUTS),
-    "ppo": Loss(per_token=_ppo, gate="advantages", required=_POLICY_INPUTS, clip=(0.8, 1.2)),
-    "cispo": Loss(per_token=_cispo, gate="advantages", required=_POLICY_INPUTS, clip=(0.0, 4.0)),
+    "importance_sampling": Loss(
+        per_token=_importance_sampling, counts=_weighs("advantages"), required=_POLICY_INPUTS
+    ),
+    "ppo": Loss(per_token=_ppo, counts=_weighs("advantages"), required=_POLICY_INPUTS, clip=(0.8, 1.2)),
+    "cispo": Loss(per_token=_cispo, counts=_weighs("advantages"), required=_POLICY_INPUTS, clip=(0.0, 4.0)),
+    "dro": Loss(per_token=_dro, counts=_is_sampled, required=_POLICY_INPUTS, settings={"beta": 0.05}),
+    "gspo": Loss(
+        per_token=_gspo, counts=_weighs("advantages"), required=(*_POLICY_INPUTS, RATIO_MASK),
+        reads=_weighs(RATIO_MASK), clip=(1 - 3e-4, 1 + 4e-4),
+    ),
+}  # fmt: skip
+# Names that clients know and this server does not compute, and what to do instead.
+_INSTEAD = {
+    "stable_reinforce": "its formula is not published; use 'cispo' or 'importance_sampling'",
+    "custom": "use the SDK's forward_backward_custom, which computes the loss on the client",
+    "grpo": "compute the group's advantages on the client and use 'ppo' or 'importance_sampling'",
 }
 
 
 def loss_settings(name: str, config: Mapping[str, float]) -> LossSettings:
     """Look up a loss and read its configuration; raises ``InvalidRequestError`` with what is known."""
     if name not in LOSSES:
-        raise InvalidRequestError(f"unknown loss {name!r}; known are {', '.join(LOSSES)}", param="loss_fn")
+        instead = f" ({_INSTEAD[name]})" if name in _INSTEAD else ""
+        raise InvalidRequestError(f"unknown loss {name!r}{instead}; known are {', '.join(LOSSES)}", param="loss_fn")
     loss = LOSSES[name]
-    known = ("temperature", *loss.optional)
+    known = ("temperature", "logprobs", *loss.optional, *loss.settings)
     for key, value in config.items():
         if key not in known:
             raise InvalidRequestError(
@@ -110,26 +174,35 @@ def loss_settings(name: str, config: Mapping[str, float]) -> LossSettings:
     default_low, default_high = loss.clip or (0.0, math.inf)
     settings = LossSettings(
         name=name, loss=loss, temperature=float(config.get("temperature", 1.0)),
+        all_logprobs=config.get("logprobs", 1) != 0,
         low=float(config.get(LOW, default_low)), high=float(config.get(HIGH, default_high)),
+        own={key: float(config.get(key, default)) for key, default in loss.settings.items()},
     )  # fmt: skip
-    _check(settings)
+    _check(settings, config)
     return settings
 
 
-def _check(settings: LossSettings) -> None:
+def _check(settings: LossSettings, config: Mapping[str, float]) -> None:
     if settings.temperature <= 0:
         raise InvalidRequestError(f"temperature must be above 0, not {settings.temperature!r}", param="temperature")
+    if config.get("logprobs", 1) not in (0, 1):
+        raise InvalidRequestError(
+            f"logprobs must be 1 (every target) or 0 (those that the loss needs), not {config['logprobs']!r}",
+            param="logprobs",
+        )
     if not 0 <= settings.low <= settings.high:
         raise InvalidRequestError(
             f"the ratio's bounds must satisfy 0 <= {LOW} <= {HIGH}, not {settings.low!r} and {settings.high!r}",
             param=LOW,
         )
+    if settings.own.get("beta", 0.0) < 0:
+        raise InvalidRequestError(f"beta must be at least 0, not {settings.own['beta']!r}", param="beta")
 
 
 @torch.no_grad()
 def measure(settings: LossSettings, lp_NK: Tensor, loss_NK: Tensor, inputs: Mapping[str, Tensor]) -> Metrics:
     """Metrics of the targets that count. Only sums, minima and maxima: those merge truthfully over any split."""
-    counts = inputs[settings.loss.gate] != 0
+    counts = settings.loss.counts(inputs)
     metrics = {"loss:sum": loss_NK.double().sum().item(), "tokens:sum": float(counts.sum())}
     if "logprobs" not in inputs or not counts.any():
         return metrics

@@ -39,11 +39,16 @@ class Oracle:
         logprobs: list[list[float]] = []
         for datum in data:
             logits = self._logits(datum) / config.get("temperature", 1.0)
-            logprobs.append([])
+            lps: list[list[torch.Tensor]] = []
             for position, targets in enumerate(datum.inputs["target_tokens"].reshape(len(datum.tokens), -1)):
-                for column, target in enumerate(targets):
-                    lp = torch.log(torch.exp(logits[position][int(target)]) / torch.exp(logits[position]).sum())
-                    logprobs[-1].append(lp.item())
+                ps = [torch.exp(logits[position][int(t)]) / torch.exp(logits[position]).sum() for t in targets]
+                lps.append([torch.log(p) for p in ps])
+            logprobs.append([lp.item() for row in lps for lp in row])
+            if loss == "gspo":
+                total = total + _gspo(lps, datum, config)
+                continue
+            for position, row in enumerate(lps):
+                for column, lp in enumerate(row):
                     total = total + _token_loss(lp, datum, position, column, loss, config)
         total.backward()
         return logprobs, total.item()
@@ -63,6 +68,10 @@ def _token_loss(lp: torch.Tensor, datum: Datum, position: int, column: int, loss
     if loss == "cross_entropy":
         return -lp * float(datum.inputs["weights"].reshape(len(datum.tokens), -1)[position, column])
     q, advantage = float(datum.inputs["logprobs"][position]), float(datum.inputs["advantages"][position])
+    if loss == "dro":
+        if q == 0 and advantage == 0:
+            return torch.zeros((), dtype=torch.float64)
+        return -(lp * advantage - 0.5 * config.get("beta", 0.05) * (lp - q) ** 2)
     ratio = torch.exp(lp - q)
     if loss == "importance_sampling":
         return -ratio * advantage
@@ -70,6 +79,23 @@ def _token_loss(lp: torch.Tensor, datum: Datum, position: int, column: int, loss
     high = _bound(datum, position, "clip_high_threshold", config, {"ppo": 1.2, "cispo": 4.0}[loss])
     if loss == "cispo":
         return -min(max(ratio.item(), low), high) * lp * advantage
+    return _clipped(ratio, advantage, low, high)
+
+
+def _gspo(lps: list[list[torch.Tensor]], datum: Datum, config: dict) -> torch.Tensor:
+    marked = [t for t, mark in enumerate(datum.inputs["sequence_ratio_mask"]) if mark]
+    gaps = [lps[t][0].item() - float(datum.inputs["logprobs"][t]) for t in marked]
+    sequence_ratio = math.exp(sum(gaps) / len(gaps))
+    total = torch.zeros((), dtype=torch.float64)
+    for t, [lp] in enumerate(lps):
+        ratio = sequence_ratio * torch.exp(lp - lp.item())
+        low = _bound(datum, t, "clip_low_threshold", config, 1 - 3e-4)
+        high = _bound(datum, t, "clip_high_threshold", config, 1 + 4e-4)
+        total = total + _clipped(ratio, float(datum.inputs["advantages"][t]), low, high)
+    return total
+
+
+def _clipped(ratio: torch.Tensor, advantage: float, low: float, high: float) -> torch.Tensor:
     if low <= ratio.item() <= high:
         return -ratio * advantage
     clipped = min(max(ratio.item(), low), high) * advantage

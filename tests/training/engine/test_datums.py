@@ -65,6 +65,8 @@ REFUSED = {
     "missing advantages": (_IS, _p(advantages=None), "advantages is missing"),
     "an unknown input": (_PPO, _p(mask=np.ones(4, np.float32)), r"mask is not an input of loss 'ppo'"),
     "bounds without clipping": (_IS, _p(clip_low_threshold=np.ones(4, np.float32)), "threshold is not an input"),
+    "gspo without its mask": ("gspo", _P, r"sequence_ratio_mask is missing"),
+    "gspo with an empty mask": ("gspo", _p(sequence_ratio_mask=np.zeros(4, np.float32)), r"marks no position"),
     "bounds that cross": (_PPO, _p(clip_high_threshold=np.full(4, 0.5, np.float32)), "0 <= clip_low"),
 }  # fmt: skip
 
@@ -80,6 +82,8 @@ def small(make_engine: MakeEngine) -> Engine:
 def test_a_datum_is_refused_by_its_index_and_nothing_is_trained(small: Engine, name: str) -> None:
     loss, datum, message = REFUSED[name]
     good = supervised(4) if loss == "cross_entropy" else policy(4)
+    if loss == "gspo":
+        good = with_inputs(good, sequence_ratio_mask=np.ones(4, np.float32))
     with pytest.raises(InvalidRequestError, match=message) as refusal:
         forward_backward(small, (good, datum), loss)
     assert "data[1]" in str(refusal.value)
@@ -90,9 +94,15 @@ def test_a_datum_is_refused_by_its_index_and_nothing_is_trained(small: Engine, n
 @pytest.mark.parametrize(
     ("loss", "config", "message"),
     [
-        ("grpo", {}, "unknown loss 'grpo'; known are cross_entropy, importance_sampling, ppo, cispo"),
-        ("stable_reinforce", {}, "unknown loss"),
-        ("ppo", {"clip_epsilon": 0.2}, "no setting 'clip_epsilon'; it knows temperature, clip_low_threshold"),
+        ("kto", {}, "unknown loss 'kto'; known are cross_entropy, importance_sampling, ppo, cispo, dro, gspo"),
+        ("grpo", {}, "unknown loss 'grpo'.*use 'ppo' or 'importance_sampling'"),
+        ("stable_reinforce", {}, "unknown loss 'stable_reinforce'.*use 'cispo' or 'importance_sampling'"),
+        ("custom", {}, "forward_backward_custom"),
+        ("ppo", {"clip_epsilon": 0.2}, "no setting 'clip_epsilon'; it knows temperature, logprobs, clip_low_threshold"),
+        ("ppo", {"logprobs": 0.5}, "logprobs must be 1 .* or 0"),
+        ("dro", {"beta": -1.0}, "beta must be at least 0"),
+        ("dro", {"clip_low_threshold": 0.5}, "it knows temperature, logprobs, beta"),
+        ("gspo", {"beta": 0.5}, "no setting 'beta'"),
         ("importance_sampling", {"clip_low_threshold": 0.8}, "no setting 'clip_low_threshold'; it knows temperature"),
         ("ppo", {"temperature": 0.0}, "temperature must be above 0"),
         ("ppo", {"temperature": float("nan")}, "'temperature' must be a finite number"),

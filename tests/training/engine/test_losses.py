@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from metaclaw.training.losses import HIGH, LOSSES, LOW, merge
+from metaclaw.training.commands import Datum
+from metaclaw.training.losses import HIGH, LOSSES, LOW, RATIO_MASK, Terms, merge
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import (
     assert_close,
@@ -31,7 +32,17 @@ def _data(loss: str, num_targets: int | None) -> tuple:
         signed = np.linspace(-1.5, 2.0, data[0].inputs["weights"].size, dtype=np.float32)
         signed[1] = 0.0
         return (with_inputs(data[0], weights=signed.reshape(data[0].inputs["weights"].shape)), data[1])
-    return (policy(6), policy(11))
+    data = (policy(6), policy(11))
+    if loss == "gspo":
+        marks = [np.array([0] * 3 + [1] * (n - 3), np.float32) for n in (6, 11)]
+        return tuple(with_inputs(each, **{RATIO_MASK: mark}) for each, mark in zip(data, marks, strict=True))
+    if loss == "dro":  # as a prompt comes: neither drawn nor weighed
+        return tuple(with_inputs(each, logprobs=_prompt_zeros(each)) for each in data)
+    return data
+
+
+def _prompt_zeros(datum: Datum) -> np.ndarray:
+    return np.where(datum.inputs["advantages"] == 0, np.float32(0), datum.inputs["logprobs"])
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,10 @@ def _data(loss: str, num_targets: int | None) -> tuple:
         ("ppo", {"temperature": 0.7, LOW: 0.5, HIGH: 1.28}, None),
         ("cispo", {}, None),
         ("cispo", {"temperature": 1.3, LOW: 0.8, HIGH: 1.2}, None),
+        ("dro", {}, None),
+        ("dro", {"beta": 0.4, "temperature": 0.7}, None),
+        ("gspo", {}, None),
+        ("gspo", {LOW: 0.2, HIGH: 5.0, "temperature": 0.7}, None),
     ],
 )
 @pytest.mark.parametrize("kind", ["tied", "untied"])
@@ -94,7 +109,8 @@ def test_cispo_pushes_an_unlikely_token_with_a_positive_advantage_up(log_prob: f
         "logprobs": torch.tensor([[log_prob]]), "advantages": torch.ones(1, 1),
         LOW: torch.zeros(1, 1), HIGH: torch.full((1, 1), 4.0),
     }  # fmt: skip
-    LOSSES["cispo"].per_token(lp, inputs).sum().backward()
+    terms = Terms(inputs=inputs, owner_N=torch.zeros(1, dtype=torch.int64), settings={})
+    LOSSES["cispo"].per_token(lp, terms).sum().backward()
     assert lp.grad is not None
     assert lp.grad.item() == pytest.approx(expected)
 
@@ -106,12 +122,15 @@ def test_twice_the_data_is_twice_the_gradient(loss: str, make_engine: MakeEngine
     create(engine)
     train(engine)
     data = (supervised(8), supervised(5)) if loss == "cross_entropy" else (policy(8), policy(5))
-    forward_backward(engine, data, loss)
+    if loss == "gspo":
+        data = tuple(with_inputs(each, **{RATIO_MASK: np.ones(len(each.tokens), np.float32)}) for each in data)
+    config = {LOW: 0.01, HIGH: 100.0} if loss == "gspo" else {}
+    forward_backward(engine, data, loss, **config)
     once = gradients(engine)
-    forward_backward(engine, data, loss)
+    forward_backward(engine, data, loss, **config)
     assert norm(gradients(engine)) == pytest.approx(2 * norm(once), rel=1e-6)
     engine.models["m"].optimizer.drop_gradients()
-    forward_backward(engine, data + data, loss)
+    forward_backward(engine, data + data, loss, **config)
     assert norm(gradients(engine)) == pytest.approx(2 * norm(once), rel=1e-5)
 
 
