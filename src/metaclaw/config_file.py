@@ -30,7 +30,7 @@ from metaclaw.config_keys import ENV_ALIASES, Given, build_settings, require_key
 from metaclaw.errors import ConfigError
 from metaclaw.locks import LockedError, exclusive_lock
 
-_OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE"}
+_OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE", "METACLAW_LOG"}
 
 _log = logging.getLogger("metaclaw.config")
 

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM
 from metaclaw.config import TrainServerSettings
 from metaclaw.errors import ModelSourceError
 from metaclaw.training import engine, logprobs, planner
+from metaclaw.training.api.hub import described_folder
 from metaclaw.training.devices import Assignment, WorkerDevices
-from metaclaw.training.model_shape import ModelShape, read_shape, shape_of
+from metaclaw.training.model_shape import ModelShape, read_shape
 from metaclaw.training.planner_report import as_json, as_text, make_plan
 from metaclaw.training.samplers import process
 from tests.cli.programs import metaclaw
@@ -133,7 +134,7 @@ def test_the_command_answers_programs_and_starts_nothing(tmp_path: Path):
 def test_a_plan_downloads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelSourceError, match="a plan downloads nothing"):
-        shape_of("nobody/no-such-model")
+        described_folder("nobody/no-such-model")
 
 
 def test_json_holds_no_more_than_json_can(qwen: ModelShape):

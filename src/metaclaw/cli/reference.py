@@ -28,6 +28,7 @@ from standard input, so that a key is in no shell history. Edits keep your comme
 0600; a file with a mistake in it is never rewritten.
 
 `METACLAW_CACHE` names the folder of prepared models (default: the user's cache directory).
+`METACLAW_LOG` is `text` or `json`: how the training server writes its log (default: text on a terminal, else JSON).
 """
 
 

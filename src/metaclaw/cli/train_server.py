@@ -56,12 +56,12 @@ def train_server(
     if vllm_python is not None:
         given["train_server.vllm_python"] = vllm_python.expanduser().absolute()
 
-    import logging
-
     from metaclaw.config_file import load_settings, read_settings
     from metaclaw.extras import load_backend
+    from metaclaw.logs import configure_logs
     from metaclaw.training.server_key import stored_key
 
+    configure_logs("api")
     settings = load_settings(overrides=given)
     if plan:
         _show_plan(settings, as_json=json_output, memory_gb=memory_gb)
@@ -72,7 +72,6 @@ def train_server(
         settings, _ = read_settings(overrides=given | {"train_server.api_key": key})  # the warnings were logged
         where = settings.train_server_dir / "api-key"
         typer.echo(f"key of this server, shown once and kept in {where}: {key}" if is_new else f"key: as in {where}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server.serve(settings)
 
 
@@ -81,12 +80,14 @@ def _show_plan(settings: Settings, *, as_json: bool, memory_gb: float | None) ->
     import json
 
     from metaclaw.training import planner_report
+    from metaclaw.training.api import hub
     from metaclaw.training.devices import assign_devices
-    from metaclaw.training.model_shape import shape_of
+    from metaclaw.training.model_shape import read_shape
 
     server = settings.train_server
     devices = assign_devices(server)
-    shape = shape_of(server.base_model or settings.rl.model)
+    name = server.base_model or settings.rl.model
+    shape = read_shape(hub.described_folder(name), name)
     plan = planner_report.make_plan(shape, server, devices, memory_gb=memory_gb)
     typer.echo(json.dumps(planner_report.as_json(plan), indent=2) if as_json else planner_report.as_text(plan))
     if not plan.fits:

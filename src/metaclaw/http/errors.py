@@ -82,8 +82,10 @@ def exception_handlers(dialect: Dialect) -> Mapping[Any, ExceptionHandler]:
         return _http_answer(request, error, dialect).response()
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        # Starlette raises it again once this is sent; the log line here says which request it was.
-        _log.error("unexpected %s in %s %s", type(error).__name__, request.method, request.url.path, exc_info=error)
+        # Starlette raises it again once this is sent. The log line here says which route it was; the path itself is the
+        # caller's own text.
+        route = getattr(request.scope.get("route"), "path", "an unknown route")
+        _log.error("unexpected %s in %s %s", type(error).__name__, request.method, route, exc_info=error)
         message = "an unexpected error happened on this server; its log has the details"
         return JSONResponse(error_body(dialect, status=500, message=message, code="internal_error"), status_code=500)
 

@@ -7,7 +7,6 @@ preferred to what the configuration implies.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import re
@@ -16,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaclaw.errors import MissingExtraError, ModelSourceError
-from metaclaw.training.model_sources import resolve_model
+from metaclaw.errors import ModelSourceError
 
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
 _NOT_ADAPTED = re.compile(r"(embed|lm_head|norm|\.gate\.weight|\.router\.weight)")  # as the engine has it
@@ -50,24 +48,6 @@ class ModelShape:
     def adapter_parameters(self, rank: int) -> int:
         """Of one LoRA adapter on all linear layers: rank x (inputs + outputs), for A and B."""
         return rank * self.adapted_widths
-
-
-def shape_of(name: str) -> ModelShape:
-    """The shape of a catalogue name, a folder, or a hub id that was downloaded before. Raises ``ModelSourceError``."""
-    resolved = resolve_model(name)
-    if Path(resolved).is_dir():
-        return read_shape(Path(resolved), name)
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("models from the hub need huggingface_hub: pip install 'metaclaw[rl]'") from error
-    found = hub.try_to_load_from_cache(resolved, "config.json")
-    if not isinstance(found, str):
-        raise ModelSourceError(
-            f"{name!r} is not on this machine, and a plan downloads nothing; run "
-            f"`hf download {resolved} config.json`, or give a folder"
-        )
-    return read_shape(Path(found).parent, name)
 
 
 def read_shape(folder: Path, name: str) -> ModelShape:

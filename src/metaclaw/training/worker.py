@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from metaclaw.errors import MetaClawError, MissingExtraError
+from metaclaw.logs import configure_logs
 from metaclaw.training.channel import Channel, Frame, claim_standard_streams
 from metaclaw.training.failures import error_body
 
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in (*_LOOPS, _VLLM):
         print("usage: python -m metaclaw.training.worker engine|sampler|vllm", file=sys.stderr)  # noqa: T201
         return 2
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logs(arguments[0])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we end
     role = arguments[0]
     if role == "engine" and hasattr(os, "nice"):

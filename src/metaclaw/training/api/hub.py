@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 from metaclaw.errors import MissingExtraError, ModelSourceError
 from metaclaw.training.model_sources import resolve_model
@@ -20,10 +21,7 @@ def local_folder(name: str) -> Path:
     resolved = resolve_model(name)
     if Path(resolved).is_dir():
         return Path(resolved)
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("models from the hub need huggingface_hub: pip install 'metaclaw[rl]'") from error
+    hub = _hub()
     try:
         return Path(hub.snapshot_download(resolved, allow_patterns=list(_WANTED)))
     except (OSError, ValueError) as error:  # its own errors are subclasses of these
@@ -31,3 +29,24 @@ def local_folder(name: str) -> Path:
             f"cannot get the model {name!r} from the Hugging Face hub: {error}. Check the id, the network and "
             "HF_TOKEN, or give a folder"
         ) from error
+
+
+def described_folder(name: str) -> Path:
+    """A folder that has the ``config.json`` of ``name`` at least; downloads nothing. Raises ``ModelSourceError``."""
+    resolved = resolve_model(name)
+    if Path(resolved).is_dir():
+        return Path(resolved)
+    found = _hub().try_to_load_from_cache(resolved, "config.json")
+    if not isinstance(found, str):
+        raise ModelSourceError(
+            f"{name!r} is not on this machine, and a plan downloads nothing; run `hf download {resolved} config.json`, "
+            "or give a folder"
+        )
+    return Path(found).parent
+
+
+def _hub() -> Any:
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("models from the hub need huggingface_hub: pip install 'metaclaw[rl]'") from error

@@ -1,0 +1,98 @@
+"""How a program of ours writes its log: to standard error, a line an event.
+
+Owns the two forms (for people, for programs) and what is left out of them; refuses to know who logs what. Invariant: a
+line never holds the message of an exception that may quote its input, so neither prompts nor keys get into a log by way
+of a traceback; where it happened is always there.
+
+``METACLAW_LOG`` is ``text`` or ``json``; without it, text on a terminal and JSON elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TextIO, cast
+
+from metaclaw.errors import ConfigError, MetaClawError
+
+VARIABLE = "METACLAW_LOG"
+# What torch and the system say of themselves. Others (ValueError, KeyError, pydantic's ...) quote what they were given.
+_SPEAKS_OF_ITSELF = (MemoryError, RuntimeError)
+_FORMS = ("json", "text")
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def configure_logs(process: str, *, env: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
+    """Log to ``stream`` (standard error) as ``process``, Python's warnings too. Raises ``ConfigError``."""
+    output: TextIO = sys.stderr if stream is None else stream
+    form = env.get(VARIABLE) or ("text" if output.isatty() else "json")
+    if form not in _FORMS:
+        raise ConfigError(f"{VARIABLE} is {form!r}; use 'json' or 'text'")
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter(process))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+class TextFormatter(logging.Formatter):
+    """One line for people; a traceback on the lines behind it."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).replace("\n", "\\n")  # nobody writes a line of their own
+
+    def formatException(self, ei: ExcInfo) -> str:
+        return "\n".join(_told(ei[1]))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[1]:
+            line["exception"] = "\n".join(_told(record.exc_info[1]))
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _told(error: BaseException | None) -> Iterator[str]:
+    """Where an exception came from and what kind it is, causes first, without what it may quote."""
+    if error is None:
+        return
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _told(before)
+        yield "then"
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
+    yield f"{type(error).__name__}{_message(error)}"
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _told(inner)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f": {error.strerror}" if error.strerror else ""  # without the file's name
+    if isinstance(error, MetaClawError):
+        return f" ({error.code})"  # its text is for the caller, and names what the caller sent
+    return f": {error}" if isinstance(error, _SPEAKS_OF_ITSELF) else ""

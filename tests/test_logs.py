@@ -1,0 +1,104 @@
+"""What a log line says, and what it never says."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from metaclaw.errors import ConfigError, InvalidRequestError
+from metaclaw.logs import configure_logs
+
+CANARY = "canary-of-a-prompt"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def logged(form: str, raises: Exception) -> str:
+    stream = io.StringIO()
+    configure_logs("api", env={"METACLAW_LOG": form}, stream=stream)
+    try:
+        raise raises
+    except Exception:
+        logging.getLogger("metaclaw.test").exception("the job %d failed", 7)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError(CANARY), KeyError(CANARY), InvalidRequestError(CANARY), FileNotFoundError(2, "No such file", CANARY)],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_that_may_quote_its_input_is_placed_and_not_quoted(form: str, error: Exception):
+    text = logged(form, error)
+    assert CANARY not in text
+    assert type(error).__name__ in text
+    assert "test_logs.py" in text
+
+
+def test_what_torch_or_the_system_say_of_themselves_is_told():
+    assert "CUDA error: out of memory" in logged("text", RuntimeError("CUDA error: out of memory"))
+    assert "No space left on device" in logged("json", OSError(28, "No space left on device"))
+
+
+def test_causes_are_told_and_not_quoted_either():
+    stream = io.StringIO()
+    configure_logs("api", env={"METACLAW_LOG": "json"}, stream=stream)
+    try:
+        try:
+            int(CANARY)
+        except ValueError as error:
+            raise RuntimeError("it broke") from error
+    except RuntimeError:
+        logging.getLogger("metaclaw.test").exception("no")
+    line = json.loads(stream.getvalue())
+    assert "ValueError\nthen" in line["exception"]
+    assert line["exception"].endswith("RuntimeError: it broke")
+    assert CANARY not in stream.getvalue()
+
+
+def test_a_json_line_is_one_object_whatever_is_in_it():
+    stream = io.StringIO()
+    configure_logs("engine", env={"METACLAW_LOG": "json"}, stream=stream)
+    logging.getLogger("metaclaw.test").warning("two\nlines and %s", "“quotes”")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("something is old", DeprecationWarning, stacklevel=1)
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["level"], first["process"], first["message"]) == ("warning", "engine", "two\nlines and “quotes”")
+    assert first["time"].endswith("+00:00")
+    assert "something is old" in second["message"]
+
+
+def test_nobody_writes_a_line_of_their_own_into_a_text_log():
+    stream = Terminal()
+    configure_logs("api", env={}, stream=stream)
+    logging.getLogger("metaclaw.test").info("name\n2026-01-01 00:00:00 INFO api metaclaw: all is well")
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_a_terminal_gets_text_and_everything_else_json():
+    for stream, is_json in ((Terminal(), False), (io.StringIO(), True)):
+        configure_logs("api", env={}, stream=stream)
+        logging.getLogger("metaclaw.test").info("hello")
+        assert stream.getvalue().startswith("{") is is_json
+    with pytest.raises(ConfigError, match="use 'json' or 'text'"):
+        configure_logs("api", env={"METACLAW_LOG": "xml"})
