@@ -85,7 +85,7 @@ def _show_plan(settings: Settings, *, as_json: bool, memory_gb: float | None) ->
     from metaclaw.training.model_shape import read_shape
 
     server = settings.train_server
-    devices = assign_devices(server)
+    devices = assign_devices(server, sampler=server.sampler)
     name = server.base_model or settings.rl.model
     shape = read_shape(hub.described_folder(name), name)
     plan = planner_report.make_plan(shape, server, devices, memory_gb=memory_gb)

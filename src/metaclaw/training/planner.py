@@ -24,6 +24,7 @@ BATCH_TOKENS = {"cpu": 256, "cuda": 8192}  # metaclaw.training.engine: tokens of
 LOGITS_CHUNK = 1 << 24  # metaclaw.training.logprobs: logits of one chunk
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}  # metaclaw.training.samplers.process: of one chunk of prompts
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}  # metaclaw.training.samplers.process: rows wait beyond it
+KEPT_SHARE = 0.25  # of that, for answers that have ended
 RUNTIME_BYTES = {"cpu": 350 * MIB, "cuda": 600 * MIB}  # Python with torch, measured; a CUDA context beside it, about
 _FLOAT32 = 4
 # float32 values kept per token and layer for the backward pass: of the widths hidden, all heads, and the MLP's.
@@ -44,6 +45,7 @@ class Workload:
     rows: int = 8  # sequences decoded at once
     checkpointing: bool = False
     batch_tokens: int = 0  # of a micro-batch; 0 is the device's own default
+    kept_mb: int = -1  # train_server.prefix_cache_mb
     memory_bytes: int = 0  # of the sampler's device, 0 is unknown: the sampler takes no more of it than CACHE_SHARE
 
 
@@ -84,7 +86,9 @@ def sampler_items(shape: ModelShape, load: Workload, *, maps_the_engines_weights
     if maps_the_engines_weights:
         base = Item(process="sampler", name=base.name, size_bytes=0, formula="mapped: the engine's own pages")
     served = load.num_served * shape.adapter_parameters(load.rank)
-    wanted = load.rows * load.context * shape.kv_bytes_per_token(load.base_bytes)
+    running = load.rows * load.context * shape.kv_bytes_per_token(load.base_bytes)
+    kept = load.kept_mb * MIB if load.kept_mb >= 0 else int(load.memory_bytes * CACHE_SHARE[load.kind] * KEPT_SHARE)
+    wanted = running + kept
     most = int(load.memory_bytes * CACHE_SHARE[load.kind]) or wanted
     one_row = load.context * shape.kv_bytes_per_token(load.base_bytes)  # a single sequence is never refused
     cap = "" if most >= wanted else f", at most {CACHE_SHARE[load.kind]:.0%} of the memory"
@@ -97,7 +101,8 @@ def sampler_items(shape: ModelShape, load: Workload, *, maps_the_engines_weights
         ),
         Item(
             process="sampler", name="KV cache", size_bytes=max(one_row, min(wanted, most)),
-            formula=f"{load.rows} rows x {load.context} tokens x {shape.kv_bytes_per_token(load.base_bytes)} B{cap}",
+            formula=f"{load.rows} rows x {load.context} tokens x {shape.kv_bytes_per_token(load.base_bytes)} B, "
+            f"{kept // MIB} MiB of ended answers{cap}",
         ),
         Item(
             process="sampler", name="prompt chunk",

@@ -146,6 +146,7 @@ def _workload(shape: ModelShape, server: TrainServerSettings, kind: Kind) -> Wor
         rank=min(32, server.max_lora_rank),
         context=min(server.max_context or _DEFAULT_CONTEXT, shape.max_context),
         rows=server.max_concurrent,
+        kept_mb=server.prefix_cache_mb,
         batch_tokens=server.max_batch_tokens,
         checkpointing={"auto": kind == "cuda", "on": True, "off": False}[server.gradient_checkpointing],
     )
