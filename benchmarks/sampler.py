@@ -22,9 +22,11 @@ from torch import nn
 from metaclaw.training.base_model import LoadedBase, load_base
 from metaclaw.training.commands import Generate
 from metaclaw.training.samplers.adapter_files import LoraPair
-from metaclaw.training.samplers.decoder import Budget, Decoder
+from metaclaw.training.samplers.decoder import Decoder
 from metaclaw.training.samplers.forward import ForwardPass
+from metaclaw.training.samplers.pace import ChunkLimits
 from metaclaw.training.samplers.requests import Limits, RequestReader
+from metaclaw.training.samplers.rows import RowLimits
 from metaclaw.training.samplers.slots import BASE_SLOT, LoraSlots
 from tests.fakes.tiny_model import make_tiny_model
 
@@ -39,17 +41,18 @@ def main() -> None:
         base = load_base(
             options.model or make_tiny_model(Path(scratch)), device=options.device, threads=options.threads
         )
-        prompts = _prompts(base, max(CONCURRENCY), options.prompt)
+        prompts = _prompts(base, max(options.concurrent), options.prompt)
         reference = _generate_rate(base, prompts[:3], options.tokens)
         where = f"{base.ready.device} {base.ready.dtype}, {torch.get_num_threads()} threads"
         print(f"{options.model or 'tiny Qwen3'}, {where}")
         print(f"prompt {options.prompt}, answer {options.tokens} tokens; tokens per second, prefill included\n")
         print(f"generate, one by one: {reference:8.1f}\n")
         print("concurrent  adapters   tok/s  ratio  step ms (median, longest)")
+        base = load_base(options.model or Path(scratch), device=options.device, threads=options.threads)
         slots = LoraSlots(base.model, base.device)
-        numbers = [slots.add(_random_adapter(base.model, seed)) for seed in range(max(ADAPTERS))]
-        for concurrent in CONCURRENCY:
-            for adapters in ADAPTERS:
+        numbers = [slots.add(_random_adapter(base.model, seed)) for seed in range(max(options.adapters))]
+        for concurrent in options.concurrent:
+            for adapters in options.adapters:
                 chosen = numbers[:adapters] or [BASE_SLOT]
                 rate, steps = _sampler_rate(base, slots, prompts[:concurrent], chosen, options.tokens)
                 print(
@@ -66,6 +69,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--concurrent", type=int, nargs="+", default=CONCURRENCY)
+    parser.add_argument("--adapters", type=int, nargs="+", default=ADAPTERS)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
@@ -96,8 +101,9 @@ def _sampler_rate(
     """Tokens per second, first prefill to last token, and the seconds of each step with all rows running."""
     limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context, end_tokens=())
     reader = RequestReader(limits, decode=str, entropy=lambda: 0)
-    budget = Budget(max_rows=len(prompts), max_places=10**9, prefill_tokens=128, prefill_tokens_idle=512)
-    decoder = Decoder(ForwardPass(base.model, slots, base.device), budget, on_end=lambda _: None)
+    rows = RowLimits(max_rows=len(prompts), max_places=10**9, kept_places=0, max_context=base.ready.max_context)
+    chunks = ChunkLimits(least=8, most=256, idle=512)
+    decoder = Decoder(ForwardPass(base.model, slots, base.device), rows, chunks, on_end=lambda _: None)
     for number, prompt in enumerate(prompts):
         command = Generate(adapter_id=None, prompt=prompt, max_tokens=num_tokens, stop_tokens=(), seed=number)
         decoder.add(reader.read(number, command, chosen[number % len(chosen)]))

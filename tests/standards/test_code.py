@@ -22,9 +22,10 @@ BOUNDARIES = {
     "training/api/background.py": 1,
     "training/api/jobs.py": 1,
     "training/engine_loop.py": 1,
+    "training/samplers/adapter_loading.py": 1,
     "training/samplers/answers.py": 2,
     "training/samplers/decoder.py": 1,
-    "training/samplers/process.py": 1,
+    "training/samplers/process.py": 2,
     "training/samplers/vllm/process.py": 1,
     "training/worker.py": 1,
 }

@@ -9,7 +9,7 @@ disks, slots and requests. Invariant: what cannot be served exactly as PEFT woul
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +41,26 @@ class LoraPair:
 AdapterWeights = dict[str, LoraPair]  # by the name of the base model's layer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterFile:
+    """An adapter whose names and settings have been checked, and whose weights have not."""
+
+    origin: str
+    config: dict[str, Any]
+    downs: dict[str, Tensor]  # by the name of the base model's layer
+    ups: dict[str, Tensor]
+
+
 def read_adapter(files: Mapping[str, bytes], *, origin: str) -> AdapterWeights:
     """Decode the content of ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Raises ``CheckpointError``, whose text begins with ``origin``.
     """
+    return dict(read_layers(open_adapter(files, origin=origin)))
+
+
+def open_adapter(files: Mapping[str, bytes], *, origin: str) -> AdapterFile:
+    """The quick part of ``read_adapter``; raises as it does."""
     config = read_config(files, origin=origin)
     tensors = _read_tensors(files, origin)
     downs = {_layer_name(key, _DOWN): value for key, value in tensors.items() if key.endswith(_DOWN)}
@@ -53,7 +68,13 @@ def read_adapter(files: Mapping[str, bytes], *, origin: str) -> AdapterWeights:
     if len(downs) + len(ups) != len(tensors) or downs.keys() != ups.keys() or not downs:
         odd = sorted(key for key in tensors if not key.endswith((_DOWN, _UP))) or sorted(downs.keys() ^ ups.keys())
         raise CheckpointError(f"{origin} is not a plain LoRA adapter: {odd[:3] or 'it has no layers'}")
-    return {name: _pair(origin, name, downs[name], ups[name], config) for name in downs}
+    return AdapterFile(origin=origin, config=config, downs=downs, ups=ups)
+
+
+def read_layers(file: AdapterFile) -> Iterator[tuple[str, LoraPair]]:
+    """The slow part of ``read_adapter``, one layer at a time; raises as it does."""
+    for name in file.downs:
+        yield name, _pair(file.origin, name, file.downs[name], file.ups[name], file.config)
 
 
 def _read_tensors(files: Mapping[str, bytes], origin: str) -> dict[str, Tensor]:

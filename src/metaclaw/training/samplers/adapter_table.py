@@ -1,8 +1,8 @@
 """Which adapters are served, under which names, and by how many requests.
 
-Owns the names and the slots' reference counts; refuses to know batches and commands. Invariants: a name means one
-set of weights for ever (KNOWLEDGE of vLLM: a name used twice serves old keys and values), an adapter is verified
-against its manifest before it is served, and a slot is freed when its last request has ended, never before.
+Owns the names and the slots' reference counts; refuses to know files, batches and commands. Invariants: a name means
+one set of weights for ever (KNOWLEDGE of vLLM: a name used twice serves old keys and values), and a slot is freed when
+its last request has ended, never before.
 """
 
 # pyright: basic
@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from metaclaw.errors import CheckpointError, ConflictError, NotFoundError
-from metaclaw.training import checkpoints
-from metaclaw.training.samplers.adapter_files import read_adapter
+from metaclaw.training.samplers.adapter_files import AdapterWeights
 from metaclaw.training.samplers.slots import BASE_SLOT, LoraSlots
 
 
@@ -39,22 +37,22 @@ class AdapterTable:
         self._held: dict[str, _Held] = {}
         self._used_names: set[str] = set()
 
-    def load(self, adapter_id: str, directory: Path) -> None:
-        """Verify and read ``directory``; raises ``ConflictError`` or ``CheckpointError`` and then changes nothing."""
+    def claim(self, adapter_id: str) -> None:
+        """Take the name for an adapter that is being read; raises ``ConflictError``."""
         if adapter_id in self._used_names:
             raise ConflictError(f"the adapter name {adapter_id!r} was used before; every version needs a new one")
-        try:
-            # What was hashed is what is decoded: nobody can change the files in between.
-            _, files = checkpoints.read_checkpoint(directory, base_digest=self._base_digest)
-            weights = read_adapter(files, origin=str(directory))
-            rank = max(pair.rank for pair in weights.values())
-            if rank > self._max_rank:
-                raise CheckpointError(f"its rank {rank} is above max_lora_rank ({self._max_rank})")
-            slot = self._slots.add(weights)
-        except CheckpointError as error:
-            raise CheckpointError(f"adapter {adapter_id!r} is not served: {error}") from error
         self._used_names.add(adapter_id)
-        self._held[adapter_id] = _Held(slot=slot)
+
+    def put(self, adapter_id: str, weights: AdapterWeights) -> None:
+        """Serve ``weights`` under the name that was claimed; raises ``CheckpointError`` if they do not fit."""
+        rank = max(pair.rank for pair in weights.values())
+        if rank > self._max_rank:
+            raise CheckpointError(f"its rank {rank} is above max_lora_rank ({self._max_rank})")
+        self._held[adapter_id] = _Held(slot=self._slots.add(weights))
+
+    def disclaim(self, adapter_id: str) -> None:
+        """What was claimed could not be served: the name is free, having meant nothing."""
+        self._used_names.discard(adapter_id)
 
     def unload(self, adapter_id: str) -> None:
         """Serve no new request with this adapter; its memory is freed when the running ones have ended."""

@@ -79,6 +79,11 @@ class Decoder:
         """Whether a step would do anything."""
         return self._answers.is_any_open
 
+    @property
+    def spare_s(self) -> float:
+        """How much time between two steps nobody would notice."""
+        return self._pace.spare_s(len(self._running)) / 4
+
     def add(self, request: Request) -> None:
         """Queue a request."""
         self._answers.open(request)

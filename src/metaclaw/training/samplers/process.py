@@ -8,6 +8,7 @@ between decode steps, in order of arrival; every command is answered; nothing th
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -19,10 +20,11 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from metaclaw.errors import InvalidRequestError
+from metaclaw.errors import CheckpointError, InvalidRequestError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.commands import Cancel, Generate, LoadAdapter, UnloadAdapter, parse_command
 from metaclaw.training.failures import error_body
+from metaclaw.training.samplers.adapter_loading import AdapterLoads
 from metaclaw.training.samplers.adapter_table import AdapterTable
 from metaclaw.training.samplers.decoder import Decoder
 from metaclaw.training.samplers.forward import ForwardPass
@@ -60,6 +62,7 @@ class SamplerLoop:
         ready = base.ready
         slots = LoraSlots(base.model, base.device)
         self._channel = channel
+        self._loads = AdapterLoads(ready.base_digest)
         self._reader = RequestReader(
             Limits(vocab_size=ready.vocab_size, max_context=ready.max_context, end_tokens=ready.end_tokens),
             decode=_Text(base.path).decode,
@@ -78,18 +81,21 @@ class SamplerLoop:
 
     def run(self) -> None:
         """Serve for ever; blocks on the channel while there is nothing to decode."""
+        # A full collection over what torch and transformers have made takes as long as a step or two.
+        gc.collect()
+        gc.freeze()
         with torch.inference_mode():
             while True:
                 self.turn()
 
     def turn(self) -> None:
         """Take the commands that have come, then make one step."""
-        frame = self._channel.receive(0 if self._decoder.is_busy else None)
+        is_idle = not self._decoder.is_busy and not self._loads.is_any_open
+        frame = self._channel.receive(None if is_idle else 0)
         while frame is not None:
             self._handle(frame)
-            if frame.get("op") == LoadAdapter.op and self._decoder.is_busy:
-                break  # reading an adapter takes the time of a step; running answers come between two of them
             frame = self._channel.receive(0)
+        self._advance_loads()
         self._decoder.step()
         self._flush()
 
@@ -108,7 +114,9 @@ class SamplerLoop:
                 self._generate(frame["id"], command, frame.get("share", ""))
                 return
             case LoadAdapter(adapter_id=adapter_id, directory=directory):
-                self._adapters.load(adapter_id, Path(directory))
+                self._adapters.claim(adapter_id)
+                self._loads.start(frame["id"], adapter_id, Path(directory))
+                return
             case UnloadAdapter(adapter_id=adapter_id):
                 self._adapters.unload(adapter_id)
             case Cancel(target=target):
@@ -117,6 +125,24 @@ class SamplerLoop:
             case _:
                 raise InvalidRequestError(f"{frame['op']!r} is not a command of the sampler")
         self._channel.send({"id": frame["id"], "ok": {}})
+
+    def _advance_loads(self) -> None:
+        load = self._loads.advance(self._decoder.spare_s if self._decoder.is_busy else None)
+        if load is None:
+            return
+        try:
+            if load.error is not None:
+                raise load.error
+            self._adapters.put(load.adapter_id, load.weights)
+            answer = {"ok": {}}
+        except Exception as error:  # noqa: BLE001 - the job boundary: the caller is told, the loop goes on
+            self._adapters.disclaim(load.adapter_id)
+            if isinstance(error, CheckpointError):
+                error = CheckpointError(f"adapter {load.adapter_id!r} is not served: {error}")
+            else:
+                _log.exception("loading adapter %r failed", load.adapter_id)
+            answer = {"error": error_body(error)}
+        self._channel.send({"id": load.frame_id, **answer})
 
     def _generate(self, frame_id: int, command: Generate, share: str) -> None:
         slot = self._adapters.acquire(command.adapter_id)

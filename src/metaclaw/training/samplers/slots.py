@@ -74,11 +74,12 @@ class SlottedLinear(nn.Module):
         self.base = base
         self._selection = selection
         self._pairs: dict[int, LoraPair] = {}
-        self._packed_for: tuple[int, ...] = ()
-        # Plain attributes, not parameters: reading them does not go through nn.Module.__getattr__.
+        # Adapters side by side, for mixed passes. Plain attributes, not parameters: reading those takes longer.
         self._owners: Owners = ()
-        self._down: Tensor | None = None  # (R, in), R the sum of the ranks
-        self._up: Tensor | None = None  # (out, R)
+        self._packed: frozenset[int] = frozenset()
+        self._num_filled = 0
+        self._downs: Tensor | None = None  # (capacity, in)
+        self._ups: Tensor | None = None  # (capacity, out)
 
     def forward(self, x: Tensor) -> Tensor:
         result = self.base(x)
@@ -86,14 +87,16 @@ class SlottedLinear(nn.Module):
         used = selection.used
         if not used:
             return result
-        if used != self._packed_for:
+        if not selection.is_mixed:
+            pair = self._pairs.get(used[0])
+            return result if pair is None else self._added(result, linear(x.to(torch.float32), pair.down), pair.up)
+        if not self._packed.issuperset(used):
             self._pack(used)
-        if self._down is None or self._up is None:
+        if self._downs is None or self._ups is None:
             return result
-        hidden = linear(x.to(torch.float32), self._down)
-        if selection.is_mixed:
-            hidden.mul_(selection.mask(self._owners, hidden.shape[-2]))
-        return (result + linear(hidden, self._up)).to(result.dtype)
+        hidden = linear(x.to(torch.float32), self._downs[: self._num_filled])
+        hidden.mul_(selection.mask(self._owners, hidden.shape[-2]))
+        return self._added(result, hidden, self._ups[: self._num_filled].t())
 
     def put(self, slot: int, pair: LoraPair) -> None:
         """Hold ``pair`` in ``slot``."""
@@ -101,22 +104,38 @@ class SlottedLinear(nn.Module):
         self._pairs[slot] = LoraPair(down=pair.down.to(device), up=pair.up.to(device))
 
     def drop(self, slot: int) -> None:
-        """Forget ``slot``."""
+        """Forget ``slot``. Its columns stay until room is needed: the number is never given again."""
         self._pairs.pop(slot, None)
-        if slot in self._packed_for:
-            self._pack(())
+
+    def _added(self, result: Tensor, hidden: Tensor, up: Tensor) -> Tensor:
+        if result.dtype == torch.float32:  # in place: fresh memory for each sum costs as much as the sum
+            result.view(-1, result.shape[-1]).addmm_(hidden.view(-1, hidden.shape[-1]), up.t())
+            return result
+        return (result + linear(hidden, up)).to(result.dtype)
 
     def _pack(self, used: tuple[int, ...]) -> None:
-        present = [(slot, self._pairs[slot]) for slot in used if slot in self._pairs]
-        self._packed_for = used
-        self._owners = tuple((slot, pair.rank) for slot, pair in present)
-        if not present:
-            self._down = self._up = None
-        elif len(present) == 1:
-            self._down, self._up = present[0][1].down, present[0][1].up
-        else:
-            self._down = torch.cat([pair.down for _, pair in present])
-            self._up = torch.cat([pair.up for _, pair in present], dim=1)
+        """Lay what is missing of ``used`` beside the others; when that is full, what is not used gives way."""
+        missing = [slot for slot in used if slot not in self._packed and slot in self._pairs]
+        needed = sum(self._pairs[slot].rank for slot in missing)
+        capacity = 0 if self._downs is None else self._downs.shape[0]
+        if self._num_filled + needed > capacity:
+            missing = [slot for slot in used if slot in self._pairs]
+            needed = sum(self._pairs[slot].rank for slot in missing)
+            self._owners, self._packed, self._num_filled = (), frozenset(), 0
+            self._downs = self._ups = None
+            if needed:
+                weight = self.base.weight
+                self._downs = torch.empty(2 * needed, weight.shape[1], device=weight.device)
+                self._ups = torch.empty(2 * needed, weight.shape[0], device=weight.device)
+        for slot in missing:
+            assert self._downs is not None
+            assert self._ups is not None
+            pair, start = self._pairs[slot], self._num_filled
+            self._num_filled += pair.rank
+            self._downs[start : self._num_filled] = pair.down
+            self._ups[start : self._num_filled] = pair.up.t()
+            self._owners = (*self._owners, (slot, pair.rank))
+        self._packed |= frozenset(used)
 
 
 class LoraSlots:
