@@ -31,7 +31,7 @@ CHAT_TEMPLATE = """\
 {% endif %}"""
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def byte_tokenizer(special: tuple[str, ...] = SPECIAL) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer: 256 bytes and the special tokens, no merges, so any text has exact tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
@@ -40,7 +40,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.model_max_length = 2048
     return tokenizer

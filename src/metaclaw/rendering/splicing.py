@@ -22,20 +22,22 @@ Piece = str | tuple[int, ...]  # text to be encoded, or tokens as they are
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentinels:
-    """What stands for one answer while the template runs."""
+    """What stands for one answer while the template runs; ``thinking`` is ``None`` where it has none."""
 
     body: str
-    thinking: str
+    thinking: str | None
 
 
 def place_sentinels(
     messages: list[JsonObject], recorded: Mapping[int, RecordedAnswer], unused: Iterator[str]
 ) -> tuple[list[JsonObject], dict[int, Sentinels]]:
     """``messages`` with sentinels for the answers at the positions in ``recorded``."""
-    sentinels = {index: Sentinels(body=next(unused), thinking=next(unused)) for index in recorded}
+    sentinels = {
+        index: Sentinels(body=next(unused), thinking=None if answer.num_think == 0 else next(unused))
+        for index, answer in recorded.items()
+    }
     return [
-        _replaced(message, recorded[index], sentinels[index]) if index in recorded else message
-        for index, message in enumerate(messages)
+        _replaced(message, sentinels[index]) if index in recorded else message for index, message in enumerate(messages)
     ], sentinels
 
 
@@ -62,10 +64,10 @@ def cut_at_sentinels(
     return pieces, unclear
 
 
-def _replaced(message: JsonObject, answer: RecordedAnswer, sentinels: Sentinels) -> JsonObject:
+def _replaced(message: JsonObject, sentinels: Sentinels) -> JsonObject:
     kept = {key: value for key, value in message.items() if key not in ("tool_calls", "reasoning_content")}
     kept["content"] = sentinels.body
-    if answer.num_think != 0:
+    if sentinels.thinking is not None:
         kept["reasoning_content"] = sentinels.thinking
     return kept
 
@@ -74,10 +76,10 @@ def _place(
     text: str, answer: RecordedAnswer, sentinels: Sentinels, think: ThinkTags | None
 ) -> tuple[int, int, int] | None:
     """Where the answer goes in ``text``, and how many of its tokens the template drops."""
-    if text.count(sentinels.body) != 1 or text.count(sentinels.thinking) > 1:
+    if text.count(sentinels.body) != 1 or (sentinels.thinking and text.count(sentinels.thinking) > 1):
         return None
     body = text.index(sentinels.body)
-    thinking = text.find(sentinels.thinking)
+    thinking = text.find(sentinels.thinking) if sentinels.thinking else -1
     if thinking < 0:
         return None if answer.num_think is None else (body, body + 1, answer.num_think)
     if not answer.opens_itself:
