@@ -256,7 +256,8 @@ class TrainServerSettings(Section):
         description="Tokens trained on at once; 0 is 256 on a CPU, 8192 on a GPU; fewer need less.",
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        default="auto", description="Compute activations twice instead of keeping them; auto is on for GPUs."
+        default="auto",
+        description="Compute activations twice, not keep them; auto: on GPUs, and partly for long sequences on CPUs.",
     )
     sampler: Literal["transformers", "vllm"] = Field(
         default="transformers",

@@ -21,7 +21,6 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from metaclaw.errors import CheckpointError, ConflictError, EngineError, InvalidRequestError, NotFoundError
 from metaclaw.training import commands
@@ -33,6 +32,7 @@ from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
 from metaclaw.training.losses import loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
+from metaclaw.training.recomputation import Recomputation
 from metaclaw.training.sharing import sharing_bounds
 
 # A CPU gains nothing from larger micro-batches: 20 layers of width 576 ran 1,632 tokens in 10.3 s at 256, 9.9 s at 512
@@ -46,7 +46,7 @@ Answer = dict[str, Any]
 class EngineOptions:
     """How the engine uses its device. ``max_batch_tokens`` 0 is the device's own default.
 
-    ``gradient_checkpointing`` ``None`` is on where memory is short and computing is cheap: not on a CPU.
+    ``gradient_checkpointing`` ``None`` is on on a GPU; on a CPU long sequences compute some layers again.
     """
 
     max_lora_rank: int = 64
@@ -72,9 +72,7 @@ class Engine:
         self._limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context)
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
         self._adapters = Adapters(base, max_rank=options.max_lora_rank)
-        checkpointing = options.gradient_checkpointing
-        if checkpointing or (checkpointing is None and base.device.type != "cpu"):
-            _checkpoint_activations(base)
+        self._recomputation = Recomputation(base.model, always=options.gradient_checkpointing)
         self.models: dict[str, TrainedModel] = {}
         self._handlers: dict[type, Callable[[Any], Answer]] = {
             commands.CreateModel: self._create_model,
@@ -136,6 +134,7 @@ class Engine:
                     examples,
                     settings,
                     bounds=self.sharing,
+                    recomputation=self._recomputation,
                     max_tokens=self._batch_tokens,
                     backward=learns,
                 )
@@ -243,17 +242,3 @@ def _spec_of(description: commands.CreateModel | Manifest) -> AdapterSpec:
 def _seed_of(model_id: str) -> int:
     """A seed for callers that name none: differs between models, the same when the commands are replayed."""
     return int.from_bytes(hashlib.sha256(model_id.encode()).digest()[:4], "little")
-
-
-def _checkpoint_activations(base: LoadedBase) -> None:
-    """Keep only each layer's input for the backward pass, and compute the rest again.
-
-    transformers does that only for layers in training mode; only the layers' own flag is set, so that no dropout
-    below them wakes up.
-    """
-    model = base.model
-    newer = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.23 renamed it
-    (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = True

@@ -25,6 +25,7 @@ from metaclaw.training.datums import Example
 from metaclaw.training.logprobs import output_head, target_logprobs
 from metaclaw.training.losses import LossSettings, Metrics, Terms, measure, merge
 from metaclaw.training.prefix_trees import SharingBounds
+from metaclaw.training.recomputation import Recomputation
 from metaclaw.training.sharing import hidden_states
 
 
@@ -45,6 +46,7 @@ def run_passes(
     settings: LossSettings,
     *,
     bounds: SharingBounds,
+    recomputation: Recomputation,
     max_tokens: int,
     backward: bool,
 ) -> Generator[int, None, PassResult]:
@@ -61,6 +63,8 @@ def run_passes(
     metrics: Metrics = {}
     for layouts in plan(examples, bounds, max_tokens=max_tokens):
         batch = collate(layouts, examples, model.device)
+        num_rows = len(layouts) * max(layout.length for layout in layouts)
+        recomputation.prepare(num_rows)
         lp_NK, more = _run_batch(model, batch, settings, backward=backward)
         merge(metrics, more)
         parts = lp_NK.cpu().split([examples[index].length for index in batch.members])
@@ -69,7 +73,7 @@ def run_passes(
             lp = lp_TK[:, : example.targets_TK.shape[1]].reshape(example.shape).numpy()
             _refuse_broken(f"data[{index}]", lp)
             logprobs[index] = lp
-        yield len(layouts) * max(layout.length for layout in layouts)
+        yield num_rows
     return PassResult(logprobs=[lp for lp in logprobs if lp is not None], metrics=metrics)
 
 

@@ -37,7 +37,7 @@ def target_logprobs(
     pieces: list[Tensor] = []
     for hidden, targets in zip(hidden_NH.split(rows), targets_NK.split(rows), strict=True):
         if not keeps_graph:
-            piece = _chunk_logprobs(hidden, head, targets, temperature)
+            piece, _ = _logprobs_in_place(head(hidden).float(), targets, temperature)
         elif targets.shape[1] == 1 and isinstance(head, nn.Linear) and not _is_trained(head):
             piece = _FrozenHead.apply(hidden, head, targets, temperature)
         else:
@@ -54,6 +54,17 @@ def _chunk_logprobs(hidden_NH: Tensor, head: nn.Module, targets_NK: Tensor, temp
     return logits_NV.gather(-1, targets_NK) - logits_NV.logsumexp(-1, keepdim=True)
 
 
+def _logprobs_in_place(logits_NV: Tensor, targets_NK: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The targets' log-probs, and all probabilities in the memory of the logits: a chunk is held once."""
+    if temperature != 1.0:
+        logits_NV /= temperature
+    logits_NV -= logits_NV.amax(-1, keepdim=True)
+    chosen_NK = logits_NV.gather(-1, targets_NK)
+    sums_N1 = logits_NV.exp_().sum(-1, keepdim=True)
+    logits_NV /= sums_N1
+    return chosen_NK - sums_N1.log(), logits_NV
+
+
 class _FrozenHead(torch.autograd.Function):
     """``_chunk_logprobs`` of one target a row, with two matrix products instead of three.
 
@@ -62,13 +73,8 @@ class _FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, head: nn.Linear, targets_N1: Tensor, temperature: float) -> Tensor:
-        logits_NV = head(hidden_NH).float()
-        if temperature != 1.0:
-            logits_NV = logits_NV.div_(temperature)
-        logits_NV -= logits_NV.logsumexp(-1, keepdim=True)
-        lp_N1 = logits_NV.gather(-1, targets_N1)
-        slope_NV = logits_NV.exp_().neg_()
-        slope_NV.scatter_add_(-1, targets_N1, torch.ones_like(lp_N1))
+        lp_N1, probs_NV = _logprobs_in_place(head(hidden_NH).float(), targets_N1, temperature)
+        slope_NV = probs_NV.neg_().scatter_add_(-1, targets_N1, torch.ones_like(lp_N1))
         ctx.save_for_backward((slope_NV.to(head.weight.dtype) @ head.weight) / temperature)
         return lp_N1
 

@@ -209,3 +209,25 @@ def test_models_come_and_go(engine: Engine) -> None:
 def test_a_command_of_the_sampler_is_refused(engine: Engine) -> None:
     with pytest.raises(InvalidRequestError, match="cancel"):
         engine.execute(Cancel(target=1))
+
+
+def test_on_a_cpu_only_what_is_too_long_to_keep_is_computed_again(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the layers of a micro-batch twice as long as what is kept, none of a short one."""
+    monkeypatch.setattr("metaclaw.training.recomputation._KEPT_ROWS", {"cpu": 16})
+    engine, keeping = make_engine(), make_engine(gradient_checkpointing=False)
+    for each in (engine, keeping):
+        create(each)
+        train(each)
+    runs: list[str] = []
+    for index, layer in enumerate(engine.base.model.base_model.layers):
+        layer.mlp.register_forward_pre_hook(lambda *_, index=index: runs.append(str(index)))
+    forward_backward(engine, (supervised(16),))
+    assert runs == ["0", "1"]
+    runs.clear()
+    forward_backward(engine, (supervised(32),))
+    assert sorted(runs) == ["0", "1", "1"]
+    for length in (16, 32):
+        forward_backward(keeping, (supervised(length),))
+    assert_close(gradients(engine), gradients(keeping), 1e-6)
