@@ -140,7 +140,8 @@ def _bytes(values: list[int], dtype: str, where: str) -> bytes:
 
 def _array(values: Any, dtype: str, where: str) -> np.ndarray:
     try:
-        return np.asarray(values, dtype=dtype)
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as that where it matters
+            return np.asarray(values, dtype=dtype)
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidRequestError(f"{where} does not hold numbers of one shape: {error}") from error
 

@@ -15,7 +15,7 @@ from metaclaw.errors import InvalidRequestError
 
 Kind = Literal["weights", "sampler_weights", "external_weights"]
 
-_NAME = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9._@-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9._@-]{0,127}")
 _SCHEME = "tinker://"
 _KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 
@@ -97,7 +97,7 @@ def checkpoint_name(value: str) -> str:
     if not _NAME.fullmatch(value) or ".." in value:
         raise InvalidRequestError(
             f"checkpoint name {value[:140]!r} is not valid: use 1-128 letters, digits, '.', '_', '@' or '-', "
-            "without '/' or '..' and not starting with '.'"
+            "without '/' or '..' and not starting with '.' or '-'"
         )
     return value
 
