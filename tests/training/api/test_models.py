@@ -10,6 +10,7 @@ import time
 import pytest
 
 from metaclaw.errors import NotFoundError
+from metaclaw.training.api.admission import Admission, Load
 from metaclaw.training.api.background import background
 from metaclaw.training.api.database import open_database
 from metaclaw.training.api.futures import Futures
@@ -59,7 +60,7 @@ async def bench(base, directory):
     engine = Worker(WorkerSpec(name="engine", start=start, environment={"OMP_NUM_THREADS": "1"}))
     futures = Futures(time.monotonic)
     async with open_database(directory / "server.db") as database, background() as tasks:
-        models = LiveModels(engine, Registry(database), futures, tasks)
+        models = LiveModels(engine, Registry(database), futures, tasks, Admission(limits={"training": Load()}))
         running = tasks.start(engine.run())
         yield Bench(engine, models, futures)
         running.cancel()
@@ -68,7 +69,7 @@ async def bench(base, directory):
 async def test_a_session_that_ends_while_its_model_is_made_leaves_nothing_in_the_engine(server, tmp_path):
     async with bench(server.model, tmp_path) as one:
         await one.engine.ready(90)
-        one.models.open("m", SESSION)
+        one.models.open(ADMIN, "m", SESSION)
         making, later = one.make(), one.step(1)
         while one.engine._last_id == 0:  # noqa: ASYNC110 - until the command is on its way
             await asyncio.sleep(0)
@@ -81,7 +82,7 @@ async def test_a_session_that_ends_while_its_model_is_made_leaves_nothing_in_the
 
 async def test_a_session_that_ended_while_the_engine_was_loading_makes_no_model(server, tmp_path):
     async with bench(server.model, tmp_path) as one:
-        one.models.open("m", SESSION)
+        one.models.open(ADMIN, "m", SESSION)
         making, later = one.make(), one.step(1)
         await asyncio.sleep(0.1)
         one.models.end_session("session", "the client has gone")
@@ -94,9 +95,9 @@ async def test_a_session_that_ended_while_the_engine_was_loading_makes_no_model(
 
 async def test_the_lane_of_an_ended_model_ends_although_another_has_its_name(server, tmp_path):
     async with bench(server.model, tmp_path) as one:
-        one.models.open("m", SESSION)
+        one.models.open(ADMIN, "m", SESSION)
         await asyncio.sleep(0)  # its lane waits for a first job
         one.models.end_session("session", "the client was silent")
-        one.models.open("m", SESSION)
+        one.models.open(ADMIN, "m", SESSION)
         await asyncio.sleep(0.05)
         assert len(one.models._tasks._tasks) == 2  # the engine's and the second lane's

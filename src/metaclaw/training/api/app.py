@@ -25,6 +25,7 @@ from metaclaw.rendering.renderer import Renderer, load_renderer
 from metaclaw.training.api.access_tokens import AccessTokens
 from metaclaw.training.api.account_routes import AccountRoutes
 from metaclaw.training.api.adapters import Adapters
+from metaclaw.training.api.admission import Admission, Kind, Load
 from metaclaw.training.api.background import Background, background
 from metaclaw.training.api.checkpoint_routes import CheckpointRoutes
 from metaclaw.training.api.checkpoints import CheckpointStore, sweep_left
@@ -64,7 +65,7 @@ class ServerDeps:
     engine: WorkerSpec
     sampler: WorkerSpec
     max_rank: int
-    max_open_samples: int
+    limits: dict[Kind, Load]
     clock: Callable[[], float] = time.time
 
 
@@ -172,7 +173,8 @@ def _assemble(
     renderer: Renderer,
     metrics: Metrics,
 ) -> _Parts:
-    models = LiveModels(engine, registry, futures, tasks)
+    admission = Admission(limits=deps.limits)
+    models = LiveModels(engine, registry, futures, tasks, admission)
     checkpoints = CheckpointStore(
         root=deps.data_dir / _CHECKPOINTS, registry=registry, models=models, engine=engine, clock=deps.clock,
         base_name=deps.base.public_name,
@@ -180,7 +182,7 @@ def _assemble(
 
     adapters = Adapters(sampler, tasks)
     metrics.add_gauge("metaclaw_adapters_loaded", "Adapters that the sampler holds.", lambda: adapters.num_loaded)
-    sampling = Sampling(sampler, adapters, checkpoints, deps.base, max_open=deps.max_open_samples)
+    sampling = Sampling(sampler, adapters, checkpoints, deps.base, admission)
     openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
     splices = openai.splices
     metrics.add_gauge("metaclaw_spliced", "Messages whose recorded tokens were spliced.", lambda: splices.num_spliced)

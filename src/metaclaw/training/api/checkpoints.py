@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.errors import InvalidRequestError, NotFoundError
+from metaclaw.errors import InvalidRequestError, NotFoundError, QuotaError
 from metaclaw.training.api.models import LiveModel, LiveModels
 from metaclaw.training.api.records import Checkpoint, CheckpointPath
 from metaclaw.training.api.registry import Registry
@@ -46,12 +46,15 @@ class CheckpointStore:
     clock: Callable[[], float]
     base_name: str  # how programs elsewhere call the base model
 
-    async def save(self, model: LiveModel, path: CheckpointPath, options: SaveOptions) -> Checkpoint:
-        """Write a new checkpoint of ``model``. Raises ``InvalidRequestError`` when the name was used before."""
+    async def save(self, tenant: Tenant, model: LiveModel, path: CheckpointPath, options: SaveOptions) -> Checkpoint:
+        """Write a new checkpoint of ``model``. Raises ``InvalidRequestError`` when the name was used before,
+        ``QuotaError`` when what is stored is more than the key may have. (How much a checkpoint takes is known when it
+        is there; so the last one may go over.)"""
         if await self.registry.everything.checkpoints.is_name_taken(path):
             raise InvalidRequestError(
                 f"{path} exists or existed already; checkpoints are never overwritten, choose a new name"
             )
+        await self._check_quota(tenant, model)
         directory = self._directory(path)
         await asyncio.to_thread(_clear, directory)
         answer = await self.models.call(model, self._command(model.model_id, path, str(directory)))
@@ -87,6 +90,17 @@ class CheckpointStore:
     async def delete_expired(self) -> None:
         for checkpoint in await self.registry.everything.checkpoints.expired(self.clock()):
             await self.delete(checkpoint)
+
+    async def _check_quota(self, tenant: Tenant, model: LiveModel) -> None:
+        quota = tenant.quotas.max_bytes
+        if quota is None:
+            return
+        stored = await self.registry.everything.checkpoints.num_bytes(model.owner)
+        if stored >= quota:
+            raise QuotaError(
+                f"the checkpoints of key {tenant.name!r} take {stored} bytes and its quota is {quota}: delete some, "
+                "give them a ttl, or have the quota raised"
+            )
 
     def _command(self, model_id: str, path: CheckpointPath, directory: str) -> SaveState | SaveSampler:
         match path.kind:

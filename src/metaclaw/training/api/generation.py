@@ -19,6 +19,7 @@ from starlette.types import Receive
 from metaclaw.errors import MetaClawError
 from metaclaw.http.errors import error_answer
 from metaclaw.http.sse import DONE, ClientLeftError, ForwardingResponse, encode_event, unless_client_leaves
+from metaclaw.training.api.admission import Ticket
 from metaclaw.training.api.sampling import Event
 from metaclaw.training.commands import Generate
 
@@ -42,17 +43,9 @@ class Answer(Protocol):
     def last_chunk(self) -> dict[str, Any] | None: ...
 
 
-class Admission(Protocol):
-    """Counts open requests."""
-
-    def admit(self) -> None: ...
-
-    def release(self) -> None: ...
-
-
 async def respond(
     receive: Receive,
-    admission: Admission,
+    admit: Callable[[Generate], Ticket],
     answer: Answer,
     stream: Callable[[Generate], AsyncGenerator[Event]],
     *,
@@ -60,7 +53,7 @@ async def respond(
     headers: Mapping[str, str],
 ) -> Response:
     """Generate what ``answer`` asks for, and send it."""
-    generation = _Generation(admission, [stream(command) for command in answer.commands])
+    generation = _Generation(_admitted(answer.commands, admit), [stream(command) for command in answer.commands])
     if is_stream:
         return await _streamed(receive, generation, answer, headers)
     return await _whole(receive, generation, answer, headers)
@@ -69,29 +62,29 @@ async def respond(
 class _Generation:
     """The generations of one request. Admitted at once; closed whatever happens."""
 
-    def __init__(self, admission: Admission, streams: Sequence[AsyncGenerator[Event]]) -> None:
-        self._admission = admission
+    def __init__(self, tickets: Sequence[Ticket], streams: Sequence[AsyncGenerator[Event]]) -> None:
+        self._tickets = tickets
         self._streams = streams
-        self._num_admitted = 0
-        try:
-            for _ in streams:
-                admission.admit()
-                self._num_admitted += 1
-        except MetaClawError:
-            self._release()
-            raise
         self.events = streams_merged(streams)
 
     async def close(self) -> None:
         await self.events.aclose()
         for stream in self._streams:
             await stream.aclose()
-        self._release()
+        for ticket in self._tickets:
+            ticket.release()
 
-    def _release(self) -> None:
-        for _ in range(self._num_admitted):
-            self._admission.release()
-        self._num_admitted = 0
+
+def _admitted(commands: Sequence[Generate], admit: Callable[[Generate], Ticket]) -> list[Ticket]:
+    tickets: list[Ticket] = []
+    try:
+        for command in commands:
+            tickets.append(admit(command))
+    except MetaClawError:
+        for ticket in tickets:
+            ticket.release()
+        raise
+    return tickets
 
 
 async def streams_merged(streams: Sequence[AsyncGenerator[Event]]) -> AsyncGenerator[NumberedEvent]:

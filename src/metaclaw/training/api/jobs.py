@@ -20,6 +20,7 @@ from metaclaw.errors import (
     MetaClawError,
     NotFoundError,
     OverloadedError,
+    QuotaError,
 )
 from metaclaw.training.api.futures import Futures, Result
 
@@ -27,7 +28,7 @@ Job = Callable[[], Awaitable[Result]]
 Category = Literal["user", "server"]
 
 PROTOBUF = "application/x-protobuf"
-_CALLER_FAULTS = (InvalidRequestError, NotFoundError, ConflictError, CheckpointError, OverloadedError)
+_CALLER_FAULTS = (InvalidRequestError, NotFoundError, ConflictError, CheckpointError, OverloadedError, QuotaError)
 
 _log = logging.getLogger(__name__)
 

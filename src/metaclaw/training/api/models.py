@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metaclaw.errors import EngineError, InvalidRequestError, NotFoundError, UpstreamError
+from metaclaw.errors import EngineError, InvalidRequestError, NotFoundError, QuotaError, UpstreamError
+from metaclaw.training.api.admission import Admission, Load, Ticket
 from metaclaw.training.api.background import Background
 from metaclaw.training.api.futures import Futures, Result
 from metaclaw.training.api.jobs import Job, failure, run_job
@@ -32,6 +33,7 @@ CREATION = 0  # the seq_id of the job that makes a model; the SDK's own begin wi
 class _Submitted:
     request_id: str
     job: Job
+    ticket: Ticket
 
 
 class LiveModel:
@@ -50,11 +52,14 @@ class LiveModel:
 class LiveModels:
     """All of them. Each has a loop of its own in the background."""
 
-    def __init__(self, engine: Worker, registry: Registry, futures: Futures, tasks: Background) -> None:
+    def __init__(
+        self, engine: Worker, registry: Registry, futures: Futures, tasks: Background, admission: Admission
+    ) -> None:
         self._engine = engine
         self._registry = registry
         self._futures = futures
         self._tasks = tasks
+        self._admission = admission
         self._models: dict[str, LiveModel] = {}
 
     def submit(
@@ -80,14 +85,20 @@ class LiveModels:
         request_id = self._futures.find(identity, digest)
         if request_id is None:
             model.lane.admit(seq_id, num_bytes)
+            load, place = Load(requests=1, size_bytes=num_bytes), model.lane.place(seq_id)
+            ticket = self._admission.take("training", tenant, model.owner, load, place=place)
             request_id = self._futures.open(model.owner, identity, digest)
-            model.lane.put(seq_id, _Submitted(request_id=request_id, job=job(model)), num_bytes)
+            model.lane.put(seq_id, _Submitted(request_id=request_id, job=job(model), ticket=ticket), num_bytes)
             model.arrived.set()
         return request_id
 
-    def open(self, model_id: str, session: Session) -> None:
-        """Make room for a model that the next submitted job (``CREATION``) will make. Known ones stay as they are."""
+    def open(self, tenant: Tenant, model_id: str, session: Session) -> None:
+        """Make room for a model that the next submitted job (``CREATION``) will make. Known ones stay as they are.
+
+        Raises ``QuotaError`` when the key has as many models as it may.
+        """
         if model_id not in self._models:
+            self._check_quota(tenant)
             model = self._models[model_id] = LiveModel(model_id, session)
             self._tasks.start(self._run_lane(model))
 
@@ -150,9 +161,20 @@ class LiveModels:
                 await model.arrived.wait()
             else:
                 await run_job(self._futures, submitted.request_id, submitted.job)
+                submitted.ticket.release()
         for submitted in model.lane.drain():
+            submitted.ticket.release()
             lost = await self._lost(model, model.ended)
             self._futures.finish(submitted.request_id, failure(str(lost), "server"))
+
+    def _check_quota(self, tenant: Tenant) -> None:
+        quota = tenant.quotas.max_models
+        mine = sorted(model.model_id for model in self._models.values() if model.owner == tenant.key_id)
+        if quota is not None and len(mine) >= quota:
+            raise QuotaError(
+                f"key {tenant.name!r} has {len(mine)} models in training and its quota is {quota}: finish the session "
+                f"of one of them ({', '.join(mine[:3])}), or have the quota raised"
+            )
 
     def _is_open(self, model: LiveModel) -> bool:
         # By identity: a later model of the same id is not this one.

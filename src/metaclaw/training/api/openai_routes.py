@@ -82,7 +82,7 @@ class OpenAIRoutes:
         command = chat_command(asked, prompt.tokens, ready.max_context, self._stop_tokens(asked, ready))
         return await respond(
             request.receive,
-            self.sampling,
+            lambda command: self.sampling.admit(tenant, command),
             self._completion(asked, self._name(checkpoint), prompt, command, ready),
             lambda command: self.sampling.stream(tenant, checkpoint, command),
             is_stream=bool(asked.stream),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from metaclaw.errors import ConflictError, OverloadedError
+from metaclaw.training.api.admission import Place
 
 T = TypeVar("T")
 
@@ -51,6 +52,12 @@ class Lane(Generic[T]):
             raise OverloadedError(
                 f"{len(self._waiting)} requests ({self._num_bytes} bytes) of this model wait for seq_id {self._next}"
             )
+
+    def place(self, seq_id: int) -> Place:
+        """Where ``seq_id`` would stand."""
+        if seq_id != self._next:
+            return "later"
+        return "awaited" if self._waiting else "next"
 
     def put(self, seq_id: int, job: T, num_bytes: int) -> None:
         """Take ``job`` in; raises as ``admit`` does."""

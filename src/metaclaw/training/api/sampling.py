@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metaclaw.errors import InvalidRequestError, NotFoundError, OverloadedError
+from metaclaw.errors import InvalidRequestError, NotFoundError
 from metaclaw.training.api.adapters import Adapters
+from metaclaw.training.api.admission import Admission, Load, Ticket
 from metaclaw.training.api.checkpoints import CheckpointStore
 from metaclaw.training.api.codec import TopK
 from metaclaw.training.api.records import Checkpoint, parse_path
@@ -87,14 +88,19 @@ class Sampling:
     """Everything that can be sampled here."""
 
     def __init__(
-        self, sampler: Worker, adapters: Adapters, checkpoints: CheckpointStore, base: BaseModel, *, max_open: int
+        self,
+        sampler: Worker,
+        adapters: Adapters,
+        checkpoints: CheckpointStore,
+        base: BaseModel,
+        admission: Admission,
     ) -> None:
         self.base = base
         self.checkpoints = checkpoints
         self._sampler = sampler
         self._adapters = adapters
-        self.max_open = max_open
-        self._num_open = 0
+        self.max_open = admission.limits["sampling"].requests
+        self._admission = admission
 
     async def resolve(self, tenant: Tenant, model: str) -> Checkpoint | None:
         """The checkpoint that ``model`` names, ``None`` for the base model; ``NotFoundError`` says what exists."""
@@ -112,15 +118,13 @@ class Sampling:
         known = ", ".join(repr(name) for name in (self.base.name, *(str(checkpoint.path) for checkpoint in latest)))
         raise NotFoundError(f"model {model[:200]!r} does not exist here; there is {known}")
 
-    def admit(self) -> None:
-        """Count a request in until ``release``. Raises ``OverloadedError`` when this server bears no more."""
-        if self._num_open >= self.max_open:
-            raise OverloadedError(f"{self._num_open} sampling requests are open; try again later")
-        self._num_open += 1
-
-    def release(self) -> None:
-        """Count a request out that ``admit`` counted in."""
-        self._num_open -= 1
+    def admit(self, tenant: Tenant, command: Generate) -> Ticket:
+        """Count a request in until the ticket is released. Raises ``OverloadedError`` when it is too much now."""
+        longest = max(command.max_tokens, 1)
+        if self._sampler.max_context:  # what runs into the end of the context stops there
+            longest = min(longest, max(self._sampler.max_context - len(command.prompt), 1))
+        load = Load(requests=1, tokens=len(command.prompt) + command.num_samples * longest)
+        return self._admission.take("sampling", tenant, tenant.key_id, load)
 
     async def ready(self, timeout_s: float) -> WorkerReady:
         """What the sampler says of the loaded model. Raises ``UpstreamError`` (503) if it is not ready in time."""

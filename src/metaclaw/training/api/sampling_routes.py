@@ -90,10 +90,10 @@ class SamplingRoutes:
         return wire.SampleSubmitted(request_id=request_id, sample_sequence_ids=ids)
 
     def _start(self, identity: str, digest: bytes, job: _SampleJob) -> str:
-        self.sampling.admit()
+        ticket = self.sampling.admit(job.tenant, job.command)
         request_id = self.futures.open(job.tenant.key_id, identity, digest)
         task = self.tasks.start(run_job(self.futures, request_id, lambda: self._sample(job)))
-        task.add_done_callback(lambda _: self.sampling.release())
+        task.add_done_callback(lambda _: ticket.release())
         self.futures.attach(request_id, task)
         return request_id
 

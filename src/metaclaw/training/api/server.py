@@ -17,6 +17,7 @@ import uvicorn
 
 from metaclaw.config import Settings, TrainServerSettings
 from metaclaw.errors import ConfigError, ProcessError
+from metaclaw.training.api.admission import Load
 from metaclaw.training.api.app import ServerDeps, make_app
 from metaclaw.training.api.hub import local_folder
 from metaclaw.training.api.sampler_choice import sampler_spec
@@ -99,7 +100,10 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
             server, start, devices.inference, environment=_threads(server.sampler_threads), data_dir=data_dir
         ),
         max_rank=server.max_lora_rank,
-        max_open_samples=server.max_concurrent + server.max_queued,
+        limits={
+            "training": Load(size_bytes=server.max_queued_mb * 2**20),
+            "sampling": Load(requests=server.max_concurrent + server.max_queued, tokens=server.max_queued_tokens),
+        },
     )
 
 

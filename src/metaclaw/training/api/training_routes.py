@@ -141,20 +141,20 @@ class TrainingRoutes:
         return await self._submit(request, asked.model_id, asked.seq_id, body, step)
 
     async def save_weights(self, request: Request) -> wire.Submitted:
-        body = await body_of(request)
+        tenant, body = tenant_of(request), await body_of(request)
         asked = wire.parse_fields(wire.Sequenced, body)
 
         async def save(model: LiveModel) -> Result:
             parsed = wire.parse_fields(wire.SaveWeights, body)
             name = parsed.path if parsed.path is not None else f"step-{asked.seq_id}"
-            checkpoint = await self._save(model, "weights", name, parsed)
+            checkpoint = await self._save(tenant, model, "weights", name, parsed)
             return json_result(wire.Saved(path=str(checkpoint.path)))
 
         return await self._submit(request, asked.model_id, asked.seq_id, body, save)
 
     async def save_external(self, request: Request) -> wire.Submitted:
         """For programs elsewhere: PEFT's format, to be downloaded."""
-        body = await body_of(request)
+        tenant, body = tenant_of(request), await body_of(request)
         asked = wire.parse_fields(wire.Sequenced, body)
 
         async def save(model: LiveModel) -> Result:
@@ -165,14 +165,14 @@ class TrainingRoutes:
                 )
             if parsed.path is None:
                 raise InvalidRequestError("path is missing: give the external weights a name")
-            checkpoint = await self._save(model, "external_weights", parsed.path, parsed)
+            checkpoint = await self._save(tenant, model, "external_weights", parsed.path, parsed)
             return json_result(wire.Saved(path=str(checkpoint.path)))
 
         return await self._submit(request, asked.model_id, asked.seq_id, body, save)
 
     async def save_for_sampler(self, request: Request) -> wire.Submitted:
         """With a name: a checkpoint. Without: the weights of one sampling session, which is the answer."""
-        body = await body_of(request)
+        tenant, body = tenant_of(request), await body_of(request)
         asked = wire.parse_fields(wire.Sequenced, body)
 
         async def save(model: LiveModel) -> Result:
@@ -180,15 +180,15 @@ class TrainingRoutes:
             if parsed.kind != "snapshot":
                 raise InvalidRequestError(f"kind {parsed.kind!r} is not supported; save a snapshot")
             if parsed.path is not None:
-                checkpoint = await self._save(model, "sampler_weights", parsed.path, parsed)
+                checkpoint = await self._save(tenant, model, "sampler_weights", parsed.path, parsed)
                 return json_result(wire.Saved(path=str(checkpoint.path)))
-            return json_result(await self._save_for_session(model, parsed))
+            return json_result(await self._save_for_session(tenant, model, parsed))
 
         return await self._submit(request, asked.model_id, asked.seq_id, body, save)
 
     async def load_weights(self, request: Request) -> wire.Submitted:
         """Into an existing model (``model_id``, ``seq_id``), or as the first job of a new one."""
-        body = await body_of(request)
+        tenant, body = tenant_of(request), await body_of(request)
         asked = wire.parse(wire.LoadWeights, body)
         model_id, seq_id = asked.model_id, asked.seq_id
         if asked.session_id is not None and asked.model_seq_id is not None:
@@ -197,7 +197,7 @@ class TrainingRoutes:
             raise InvalidRequestError("send model_id with seq_id, or session_id with model_seq_id")
 
         async def load(model: LiveModel) -> Result:
-            checkpoint = await self._training_checkpoint(tenant_of(request), asked)
+            checkpoint = await self._training_checkpoint(tenant, asked)
             directory = str(checkpoint.directory)
             await self.models.make(
                 model, LoadModel(model_id=model.model_id, directory=directory, with_optimizer=asked.optimizer)
@@ -226,12 +226,13 @@ class TrainingRoutes:
         return wire.Submitted(request_id=request_id, model_id=model_id)
 
     async def _open(self, request: Request, session_id: str, model_seq_id: int) -> str:
-        session = await self.registry.for_(tenant_of(request)).sessions.get(session_id)
+        tenant = tenant_of(request)
+        session = await self.registry.for_(tenant).sessions.get(session_id)
         if session.finished_at is not None:
             raise InvalidRequestError(f"session {session_id} was finished by its client; make a new one")
         # The SDK computes this id itself when it makes a model by loading one.
         model_id = f"{session_id}:train:{model_seq_id}"
-        self.models.open(model_id, session)
+        self.models.open(tenant, model_id, session)
         return model_id
 
     def _lora(self, asked: wire.Lora) -> LoraShape:
@@ -253,17 +254,21 @@ class TrainingRoutes:
         )  # fmt: skip
         await self.registry.everything.runs.add(run)
 
-    async def _save(self, model: LiveModel, kind: Kind, name: str, asked: wire.SaveWeights) -> Checkpoint:
+    async def _save(
+        self, tenant: Tenant, model: LiveModel, kind: Kind, name: str, asked: wire.SaveWeights
+    ) -> Checkpoint:
         ttl_s = asked.ttl_seconds
         if ttl_s is not None and not _MIN_TTL_S <= ttl_s <= _MAX_TTL_S:
             raise InvalidRequestError(f"ttl_seconds is {ttl_s}; choose {_MIN_TTL_S} to {_MAX_TTL_S}, or leave it out")
         path = CheckpointPath(model_id=model.model_id, kind=kind, name=checkpoint_name(name))
         expires_at = None if ttl_s is None else self.clock() + ttl_s
         return await self.checkpoints.save(
-            model, path, SaveOptions(expires_at=expires_at, metadata=asked.user_metadata or {})
+            tenant, model, path, SaveOptions(expires_at=expires_at, metadata=asked.user_metadata or {})
         )
 
-    async def _save_for_session(self, model: LiveModel, asked: wire.SaveForSampler) -> wire.SamplingSessionMade:
+    async def _save_for_session(
+        self, tenant: Tenant, model: LiveModel, asked: wire.SaveForSampler
+    ) -> wire.SamplingSessionMade:
         if asked.sampling_session_seq_id is None:
             raise InvalidRequestError("send path, or sampling_session_seq_id for weights without a name")
         sampling_id = f"{model.session_id}:sample:{asked.sampling_session_seq_id}"
@@ -271,7 +276,7 @@ class TrainingRoutes:
             model_id=model.model_id, kind="sampler_weights", name=f"session@{asked.sampling_session_seq_id}"
         )
         options = SaveOptions(expires_at=self.clock() + _EPHEMERAL_TTL_S, metadata={}, is_ephemeral=True)
-        await self.checkpoints.save(model, path, options)
+        await self.checkpoints.save(tenant, model, path, options)
         await self.registry.everything.sampling_sessions.add(
             SamplingSession(sampling_session_id=sampling_id, session_id=model.session_id, path=path)
         )

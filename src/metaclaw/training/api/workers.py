@@ -82,6 +82,11 @@ class Worker:
         self._last_id = 0
 
     @property
+    def max_context(self) -> int:
+        """Of the loaded model; 0 while it was never loaded."""
+        return 0 if self._ready is None else self._ready.max_context
+
+    @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
