@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaclaw.errors import InvalidRequestError
@@ -121,6 +121,7 @@ def test_a_sparse_tensor_in_json_is_the_matrix_that_it_stands_for():
     assert command.data[0].inputs["weights"].tolist() == [[0, 0, 1.5], [2.5, 0, 0]]
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)))
 def test_no_json_makes_the_reader_fail_otherwise_than_by_refusing(value):
     content = body("m", 1)
