@@ -254,6 +254,16 @@ class TrainServerSettings(Section):
     )
     max_queued_mb: int = Field(default=1024, ge=1, description="Training data that may wait before new ones get 429.")
     max_lora_rank: int = Field(default=64, ge=1, le=512, description="Largest adapter rank.")
+    adapter_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="GPU memory for adapters and their optimisers; the idlest move out. 0 is a tenth of the GPU's.",
+    )
+    adapter_host_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="Main memory for them, then they go to disk; on a CPU the only limit. 0 is a quarter of all.",
+    )
     max_batch_tokens: int = Field(
         default=0,
         ge=0,

@@ -38,6 +38,8 @@ def train_server(
     max_queued_tokens: Annotated[int | None, typer.Option(help="Tokens of open sampling requests.")] = None,
     max_queued_mb: Annotated[int | None, typer.Option(help="Training data that may wait.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Largest adapter rank.")] = None,
+    adapter_memory_mb: Annotated[int | None, typer.Option(help="GPU memory for adapters in MiB.")] = None,
+    adapter_host_memory_mb: Annotated[int | None, typer.Option(help="Main memory for adapters in MiB.")] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(help="Tokens trained on at once.")] = None,
     gradient_checkpointing: Annotated[str | None, typer.Option(help="auto, on or off.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what fits the devices' memory, and start nothing.")] = False,

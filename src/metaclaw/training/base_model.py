@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from metaclaw.errors import ModelSourceError
 from metaclaw.training.commands import WorkerReady
-from metaclaw.training.model_identity import base_digest
+from metaclaw.training.model_identity import base_digest, config_sha256, revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,8 @@ class LoadedBase:
     model: PreTrainedModel
     path: Path
     ready: WorkerReady
+    config_sha256: str
+    revision: str
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +60,7 @@ def load_base(
         raise ModelSourceError(f"cannot load the model in {path}: {error}") from error
     model.to(target).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType] - transformers' wrapper of to()
     ready = _describe(model, digest, max_context=max_context, device=target, dtype=weights_dtype)
-    return LoadedBase(model=model, path=path, ready=ready)
+    return LoadedBase(model=model, path=path, ready=ready, config_sha256=config_sha256(path), revision=revision(path))
 
 
 def _resolve_device(device: str) -> torch.device:

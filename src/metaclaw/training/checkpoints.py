@@ -56,6 +56,8 @@ class Manifest:
     target_modules: tuple[str, ...]
     step: int  # optimiser steps taken
     files: dict[str, FileRecord]
+    base_config_sha256: str = ""  # of the base's configuration alone: tells other weights from another architecture
+    base_revision: str = ""  # the hub's commit, where the base's folder is a snapshot of the hub's cache
     format: int = FORMAT
 
     @property
@@ -112,8 +114,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 def verify(directory: Path, *, base_digest: str | None = None) -> Manifest:
     """Check every file of a checkpoint against its manifest, and the base it belongs to; returns the manifest."""
-    manifest = read_manifest(directory)
-    _check_base(directory, manifest, base_digest)
+    manifest = _checked_manifest(directory, base_digest, "")
     for name, record in manifest.files.items():
         digest, size_bytes = hashlib.sha256(), 0
         with _opened(directory / name) as stream:
@@ -124,10 +125,14 @@ def verify(directory: Path, *, base_digest: str | None = None) -> Manifest:
     return manifest
 
 
-def read_checkpoint(directory: Path, *, base_digest: str) -> tuple[Manifest, dict[str, bytes]]:
-    """The manifest and the verified content of every file: what was hashed is what is returned."""
-    manifest = read_manifest(directory)
-    _check_base(directory, manifest, base_digest)
+def read_checkpoint(
+    directory: Path, *, base_digest: str, base_config_sha256: str = ""
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the verified content of every file: what was hashed is what is returned.
+
+    ``base_config_sha256`` makes the refusal of another base say in what it differs.
+    """
+    manifest = _checked_manifest(directory, base_digest, base_config_sha256)
     files: dict[str, bytes] = {}
     for name, record in manifest.files.items():
         with _opened(directory / name) as stream:
@@ -144,12 +149,21 @@ def sweep_unfinished(parent: Path) -> list[Path]:
     return left
 
 
-def _check_base(directory: Path, manifest: Manifest, base_digest: str | None) -> None:
+def _checked_manifest(directory: Path, base_digest: str | None, base_config_sha256: str) -> Manifest:
+    """The manifest, if it is of this base and names all that is there. Other programs would load a stray file."""
+    manifest = read_manifest(directory)
     if base_digest is not None and manifest.base_digest != base_digest:
+        revision = f" of revision {manifest.base_revision}" * bool(manifest.base_revision)
+        same_shape = manifest.base_config_sha256 == base_config_sha256 != ""
         raise CheckpointError(
-            f"{directory} was trained on another base model (digest {manifest.base_digest[:12]}…, "
-            f"this server has {base_digest[:12]}…)"
+            f"{directory} was trained on another base model{revision}"
+            f"{', of the same configuration with other weights' * same_shape} "
+            f"(digest {manifest.base_digest[:12]}…, this server has {base_digest[:12]}…)"
         )
+    for path in sorted(directory.iterdir()):
+        if path.name != MANIFEST and path.name not in manifest.files:
+            raise CheckpointError(f"{path} is not named in {MANIFEST}: it was added later; take it away")
+    return manifest
 
 
 def _check_file(path: Path, record: FileRecord, sha256: str, size_bytes: int) -> None:

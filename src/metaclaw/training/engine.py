@@ -1,10 +1,12 @@
 """The training engine: what each command does to the models.
 
-Owns the models by id and the order of effects; refuses to know frames, processes and HTTP. Invariant: a command that
-fails leaves every model as it was before, but for gradients that an ``OptimStep`` had to throw away; and gradients
-of all models add up until their own ``OptimStep``, whatever other models' commands come in between.
+Owns the models by id and what a command changes; refuses to know the order between commands, frames, processes and
+HTTP. Invariant: a command that fails or is abandoned leaves every model as it was before, but for gradients that an
+``OptimStep`` had to throw away; and gradients of all models add up until their own ``OptimStep``, whatever other
+models' commands come in between.
 
-One thread calls it, and nothing else touches the device.
+One thread calls it, and nothing else touches the device. A command is work in steps: between two of them any other
+model's command may run, but no other command of the same model.
 """
 
 # pyright: basic
@@ -12,58 +14,60 @@ One thread calls it, and nothing else touches the device.
 from __future__ import annotations
 
 import hashlib
+import os
+import traceback
 from collections.abc import Callable, Generator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from metaclaw.errors import CheckpointError, ConflictError, EngineError, InvalidRequestError, NotFoundError
 from metaclaw.training import commands
-from metaclaw.training.adapters import WEIGHTS_FILE, Adapter, Adapters, AdapterSpec, adapter_files, fill_adapter
+from metaclaw.training.adapters import Adapters, adapter_files
 from metaclaw.training.base_model import LoadedBase
-from metaclaw.training.checkpoints import OPTIMIZER_FILE, Kind, Manifest, read_checkpoint, write_checkpoint
+from metaclaw.training.checkpoints import read_checkpoint, write_checkpoint
 from metaclaw.training.datums import Limits, read_examples
 from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
 from metaclaw.training.losses import loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
 from metaclaw.training.recomputation import Recomputation
+from metaclaw.training.residence import Budgets, Residence
 from metaclaw.training.sharing import sharing_bounds
+from metaclaw.training.trained_models import TrainedModel, check_spec, filled, manifest_of, optimizer_files, spec_of
 
 # A CPU gains nothing from larger micro-batches: 20 layers of width 576 ran 1,632 tokens in 10.3 s at 256, 9.9 s at 512
 # and more than 20 s at 2,048, with peaks of 1.3, 1.8 and 3.5 GB (benchmarks/engine.py, one thread, a busy machine).
 _BATCH_TOKENS = {"cpu": 256, "cuda": 8192}
+_MIB = 1 << 20
+# How torch's CPU allocator, C++ below it and its kernels say that there is no memory.
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory")
 
 Answer = dict[str, Any]
+Work = Generator[int, None, Answer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How the engine uses its device. ``max_batch_tokens`` 0 is the device's own default.
+    """How the engine uses its device.
 
-    ``gradient_checkpointing`` ``None`` is on on a GPU; on a CPU long sequences compute some layers again.
+    ``max_batch_tokens`` 0 is the device's own default; ``gradient_checkpointing`` ``None`` is on on a GPU; on a CPU
+    long sequences compute some layers again. The memory of adapters 0 is a tenth of the GPU's and a quarter of the
+    machine's; without ``spill_dir`` idle adapters never go to disk.
     """
 
     max_lora_rank: int = 64
     max_batch_tokens: int = 0
     gradient_checkpointing: bool | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainedModel:
-    """A model: an adapter and its optimiser."""
-
-    adapter: Adapter
-    optimizer: AdapterOptimizer
+    adapter_memory_mb: int = 0
+    adapter_host_memory_mb: int = 0
+    spill_dir: str = ""
 
 
 class Engine:
-    """Executes commands, one at a time."""
+    """Does commands."""
 
     def __init__(self, base: LoadedBase, options: EngineOptions) -> None:
         check_head(base.model)
@@ -73,124 +77,154 @@ class Engine:
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
         self._adapters = Adapters(base, max_rank=options.max_lora_rank)
         self._recomputation = Recomputation(base.model, always=options.gradient_checkpointing)
-        self.models: dict[str, TrainedModel] = {}
+        self.residence = Residence(base.device, _budgets(base.device, options))
+        self._models: dict[str, TrainedModel] = {}
         self._handlers: dict[type, Callable[[Any], Answer]] = {
             commands.CreateModel: self._create_model,
             commands.LoadModel: self._load_model,
-            commands.ForwardBackward: self._forward_backward,
             commands.OptimStep: self._optim_step,
             commands.SaveState: self._save_state,
             commands.SaveSampler: self._save_sampler,
             commands.UnloadModel: self._unload_model,
         }
 
+    @property
+    def model_ids(self) -> frozenset[str]:
+        return frozenset(self._models)
+
+    def model(self, model_id: str) -> TrainedModel:
+        """A model, its tensors on the device."""
+        if model_id not in self._models:
+            raise NotFoundError(f"the engine has no model {model_id!r}")
+        self.residence.use(model_id)
+        return self._models[model_id]
+
     def execute(self, command: commands.Command) -> Answer:
-        """Do one command; raises a ``MetaClawError`` that says whose fault it was."""
-        handler = self._handlers.get(type(command))
-        if handler is None:
-            raise InvalidRequestError(f"the engine has no command {command.op!r}; that is the sampler's", param="op")
+        """Do one command to its end; raises as ``work`` does."""
+        work = self.work(command)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return end.value
+
+    def work(self, command: commands.Command) -> Work:
+        """Do one command in steps: yields the tokens that each took, returns the answer.
+
+        Raises a ``MetaClawError`` that says whose fault it was. To abandon a command, close its work or raise there.
+        """
         try:
+            if isinstance(command, commands.ForwardBackward):
+                return (yield from self._forward_backward(command))
+            handler = self._handlers.get(type(command))
+            if handler is None:
+                raise InvalidRequestError(
+                    f"the engine has no command {command.op!r}; that is the sampler's", param="op"
+                )
             return handler(command)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise self._out_of_memory(command.op, error) from error
+            raise self._out_of_memory(command.op, error) from None
         except RuntimeError as error:
-            if "can't allocate memory" not in str(error):  # how torch's CPU allocator says it
+            if not any(words in str(error) for words in _NO_MEMORY):
                 raise
-            raise self._out_of_memory(command.op, error) from error
+            raise self._out_of_memory(command.op, error) from None
 
     def _create_model(self, command: commands.CreateModel) -> Answer:
-        if command.model_id in self.models:
+        if command.model_id in self._models:
             raise ConflictError(f"the model {command.model_id!r} exists already")
         seed = command.seed if command.seed is not None else _seed_of(command.model_id)
-        adapter = self._adapters.create(_spec_of(command), seed=seed)
-        self.models[command.model_id] = TrainedModel(adapter=adapter, optimizer=AdapterOptimizer(adapter.parameters))
+        adapter = self._adapters.create(spec_of(command), seed=seed)
+        self._keep(command.model_id, TrainedModel(adapter=adapter, optimizer=AdapterOptimizer(adapter.parameters)))
         return {"num_trainable": adapter.num_trainable}
 
     def _load_model(self, command: commands.LoadModel) -> Answer:
-        manifest, files = read_checkpoint(Path(command.directory), base_digest=self.base.ready.base_digest)
+        manifest, files = read_checkpoint(
+            Path(command.directory),
+            base_digest=self.base.ready.base_digest,
+            base_config_sha256=self.base.config_sha256,
+        )
         if manifest.kind != "state":
             raise CheckpointError(
                 f"{command.directory} holds weights for the sampler; only a saved state can be loaded"
             )
-        spec = _spec_of(manifest)
-        existing = self.models.get(command.model_id)
-        if existing is not None and existing.adapter.spec != spec:
-            was = existing.adapter.spec
-            raise CheckpointError(f"{command.directory} does not fit {command.model_id!r}: it has {spec}, not {was}")
-        adapter = existing.adapter if existing is not None else self._adapters.create(spec, seed=0)
-        self.models[command.model_id] = _filled(adapter, manifest, files, command)
+        spec = spec_of(manifest)
+        if command.model_id in self._models:
+            adapter = self.model(command.model_id).adapter
+            check_spec(spec, adapter.spec, origin=command.directory, model_id=command.model_id)
+        else:
+            adapter = self._adapters.create(spec, seed=0)
+        model = filled(adapter, manifest, files, with_optimizer=command.with_optimizer, origin=command.directory)
+        self._keep(command.model_id, model)
         return asdict(spec) | {"num_trainable": adapter.num_trainable}
 
-    def _forward_backward(self, command: commands.ForwardBackward) -> Answer:
-        model = self._model(command.model_id)
+    def _keep(self, model_id: str, model: TrainedModel) -> None:
+        self._models[model_id] = model
+        self.residence.add(model_id, model.optimizer)
+
+    def _forward_backward(self, command: commands.ForwardBackward) -> Work:
+        model = self.model(command.model_id)
         settings = loss_settings(command.loss, command.config)
         examples = read_examples(command.data, settings, self._limits)
         learns = not command.forward_only
-        self._adapters.activate(model.adapter)
-        with model.optimizer.accumulating() if learns else nullcontext():
-            result = _finish(
-                run_passes(
-                    self.base.model,
-                    examples,
-                    settings,
-                    bounds=self.sharing,
-                    recomputation=self._recomputation,
-                    max_tokens=self._batch_tokens,
-                    backward=learns,
-                )
-            )
+        passes = run_passes(
+            self.base.model,
+            examples,
+            settings,
+            bounds=self.sharing,
+            recomputation=self._recomputation,
+            max_tokens=self._batch_tokens,
+            backward=learns,
+        )
+        if learns:
+            model.optimizer.begin_pass()
+        try:
+            result = yield from self._steps(command.model_id, passes)
+            if learns:
+                model.optimizer.end_pass()
+        except BaseException:
+            if learns:
+                self.residence.use(command.model_id)  # others may have run since
+                model.optimizer.abandon_pass()
+            raise
         return {"logprobs": result.logprobs, "metrics": result.metrics}
 
+    def _steps(self, model_id: str, passes: Generator[int, None, PassResult]) -> Generator[int, None, PassResult]:
+        """``passes``, before each of which the model is brought back to the device and made the active one."""
+        while True:
+            self._adapters.activate(self.model(model_id).adapter)
+            try:
+                tokens = next(passes)
+            except StopIteration as end:
+                return end.value
+            yield tokens
+
     def _optim_step(self, command: commands.OptimStep) -> Answer:
-        return {"metrics": self._model(command.model_id).optimizer.step(command)}
+        return {"metrics": self.model(command.model_id).optimizer.step(command)}
 
     def _save_state(self, command: commands.SaveState) -> Answer:
-        optimizer = self._model(command.model_id).optimizer
-        files = {OPTIMIZER_FILE: safetensors.torch.save(optimizer.export())}
-        return self._save(command, "state", files)
+        model = self.model(command.model_id)
+        files = adapter_files(model.adapter, base_name=self._adapters.base_name) | optimizer_files(model)
+        written = write_checkpoint(Path(command.directory), files, manifest_of(model, "state", self.base))
+        return {"size_bytes": written.size_bytes}
 
     def _save_sampler(self, command: commands.SaveSampler) -> Answer:
         if command.kind not in ("sampler", "external"):
             raise InvalidRequestError(f"kind must be 'sampler' or 'external', not {command.kind!r}", param="kind")
-        return self._save(command, command.kind, {}, base_name=command.base_name)
-
-    def _save(
-        self,
-        command: commands.SaveState | commands.SaveSampler,
-        kind: Kind,
-        files: dict[str, bytes],
-        *,
-        base_name: str = "",
-    ) -> Answer:
-        model = self._model(command.model_id)
-        adapter = model.adapter
-        manifest = Manifest(
-            kind=kind,
-            base_digest=self.base.ready.base_digest,
-            target_modules=adapter.target_modules,
-            step=model.optimizer.num_steps,
-            files={},
-            **asdict(adapter.spec),
-        )
-        written = write_checkpoint(
-            Path(command.directory),
-            adapter_files(adapter, base_name=base_name or self._adapters.base_name) | files,
-            manifest,
-        )
+        model = self.model(command.model_id)
+        files = adapter_files(model.adapter, base_name=command.base_name or self._adapters.base_name)
+        written = write_checkpoint(Path(command.directory), files, manifest_of(model, command.kind, self.base))
         return {"size_bytes": written.size_bytes}
 
     def _unload_model(self, command: commands.UnloadModel) -> Answer:
-        self._model(command.model_id)
-        self._adapters.activate(None)
-        del self.models[command.model_id]
+        if command.model_id not in self._models:
+            raise NotFoundError(f"the engine has no model {command.model_id!r}")
+        self.residence.forget(command.model_id)
+        del self._models[command.model_id]
+        self._adapters.activate(None)  # which would keep its weights
         return {}
 
-    def _model(self, model_id: str) -> TrainedModel:
-        if model_id not in self.models:
-            raise NotFoundError(f"the engine has no model {model_id!r}")
-        return self.models[model_id]
-
     def _out_of_memory(self, op: str, error: Exception) -> EngineError:
+        traceback.clear_frames(error.__traceback__)  # whose variables hold what did fit
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
         return EngineError(
@@ -200,42 +234,13 @@ class Engine:
         )
 
 
-def _finish(passes: Generator[int, None, PassResult]) -> PassResult:
-    while True:
-        try:
-            next(passes)
-        except StopIteration as end:
-            return end.value
-
-
-def _filled(adapter: Adapter, manifest: Manifest, files: dict[str, bytes], command: commands.LoadModel) -> TrainedModel:
-    """``adapter`` with the checkpoint's weights, and its optimiser or a fresh one. All is checked before any change."""
-    optimizer = AdapterOptimizer(adapter.parameters)
-    if command.with_optimizer:
-        moments = _tensors(command.directory, files, OPTIMIZER_FILE)
-        optimizer.restore(moments, num_steps=manifest.step, origin=f"{command.directory}/{OPTIMIZER_FILE}")
-    weights = _tensors(command.directory, files, WEIGHTS_FILE)
-    fill_adapter(adapter, weights, origin=f"{command.directory}/{WEIGHTS_FILE}")
-    optimizer.drop_gradients()  # those of the weights before
-    return TrainedModel(adapter=adapter, optimizer=optimizer)
-
-
-def _tensors(directory: str, files: dict[str, bytes], name: str) -> dict[str, torch.Tensor]:
-    if name not in files:
-        raise CheckpointError(f"{directory} has no {name}")
-    try:
-        return safetensors.torch.load(files[name])
-    except SafetensorError as error:
-        raise CheckpointError(f"{directory}/{name} is not a safetensors file: {error}") from error
-
-
-def _spec_of(description: commands.CreateModel | Manifest) -> AdapterSpec:
-    return AdapterSpec(
-        rank=description.rank,
-        alpha=description.alpha,
-        train_mlp=description.train_mlp,
-        train_attn=description.train_attn,
-        train_unembed=description.train_unembed,
+def _budgets(device: torch.device, options: EngineOptions) -> Budgets:
+    total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 16 << 30
+    return Budgets(
+        device=options.adapter_memory_mb * _MIB or total // 10,
+        host=options.adapter_host_memory_mb * _MIB or machine // 4,
+        folder=Path(options.spill_dir) if options.spill_dir else None,
     )
 
 

@@ -1,23 +1,31 @@
-"""The engine as a process: frames in, one command at a time, frames out.
+"""The engine as a process: frames in, steps of commands in fair order, frames out.
 
-Owns the order of commands (that of arrival) and the job boundary; refuses to know what a command does. Invariant:
-every frame is answered exactly once, and no failure of a job ends the process.
+Owns the job boundary and what becomes of abandoned jobs; refuses to know what a command does and whose turn it is.
+Invariant: every frame is answered exactly once, and no failure of a job ends the process.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 from metaclaw.errors import InvalidRequestError, MetaClawError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.channel import Channel, Frame
-from metaclaw.training.commands import Command, parse_command
+from metaclaw.training.commands import Cancel, Command, ForwardBackward, parse_command
 from metaclaw.training.engine import Engine, EngineOptions
 from metaclaw.training.failures import error_body
+from metaclaw.training.fair_queue import FairQueue, Job
+
+_SHORT_COST = 64  # in tokens: about what a step of a rank-16 adapter, or saving it, takes beside a pass on a CPU
 
 _log = logging.getLogger(__name__)
+
+
+class _CancelledError(Exception):
+    """Raised inside the work that is to be abandoned."""
 
 
 class EngineLoop:
@@ -25,24 +33,67 @@ class EngineLoop:
 
     def __init__(self, base: LoadedBase, config: dict[str, Any], channel: Channel) -> None:
         known = {field.name for field in fields(EngineOptions)}
-        self._engine = Engine(base, EngineOptions(**{key: value for key, value in config.items() if key in known}))
+        self.engine = Engine(base, EngineOptions(**{key: value for key, value in config.items() if key in known}))
         self._channel = channel
+        self._queue = FairQueue()
 
     def run(self) -> None:
         """Serve until the process ends, which the channel does when the parent is gone."""
         while True:
-            frame = self._channel.receive()
-            if frame is not None:
-                self._channel.send({"id": frame["id"]} | self._answer(frame))
+            self.advance()
 
-    def _answer(self, frame: Frame) -> dict[str, Any]:
+    def advance(self) -> None:
+        """Take in the frames that came, waiting for one if there is nothing to do; then one step of one job."""
+        frame = self._channel.receive(0 if len(self._queue) else None)
+        while frame is not None:
+            self._accept(frame)
+            frame = self._channel.receive(0)
+        job = self._queue.next()
+        if job is not None:
+            self._step(job, lambda: next(job.work))
+
+    def _accept(self, frame: Frame) -> None:
         try:
-            return {"ok": self._engine.execute(_parse(frame))}
+            command = _parse(frame)
         except MetaClawError as error:
-            return {"error": error_body(error)}
+            self._channel.send({"id": frame["id"], "error": error_body(error)})
+            return
+        if isinstance(command, Cancel):
+            self._cancel(command.target)
+            self._channel.send({"id": frame["id"], "ok": {}})
+            return
+        job = Job(
+            frame_id=frame["id"],
+            share=str(frame.get("share", "")),
+            model_id=str(getattr(command, "model_id", "")),
+            is_short=not isinstance(command, ForwardBackward),
+            op=command.op,
+            work=self.engine.work(command),
+        )
+        self._queue.add(job)
+
+    def _cancel(self, target: int) -> None:
+        """Abandon a pass. Short commands run to their end: they would be done before it is clear that they are not."""
+        job = self._queue.find(target)
+        if job is not None and not job.is_short:
+            self._step(job, lambda: job.work.throw(_CancelledError()))
+
+    def _step(self, job: Job, step: Callable[[], int]) -> None:
+        try:
+            self._queue.charge(job, step())
+            return
+        except StopIteration as end:
+            answer: dict[str, Any] = {"ok": end.value}
+        except _CancelledError:
+            answer = {"ok": {"cancelled": True}}
+        except MetaClawError as error:
+            answer = {"error": error_body(error)}
         except Exception as error:  # noqa: BLE001 - the job boundary: this job fails, the next one runs
-            _log.exception("%s failed", frame.get("op"))
-            return {"error": error_body(error)}
+            _log.exception("%s failed", job.op)
+            answer = {"error": error_body(error)}
+        self._queue.charge(job, _SHORT_COST)
+        self._queue.remove(job)
+        self._channel.send({"id": job.frame_id} | answer)
 
 
 def _parse(frame: Frame) -> Command:

@@ -65,6 +65,16 @@ def base_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def config_sha256(path: Path) -> str:
+    """The configuration's part of the identity: equal for models that differ in their weights alone."""
+    return hashlib.sha256(json.dumps(_stable_config(path), sort_keys=True).encode()).hexdigest()
+
+
+def revision(path: Path) -> str:
+    """The hub's commit, where the folder is a snapshot in the hub's cache; else empty."""
+    return path.name if path.parent.name == "snapshots" else ""
+
+
 def _stable_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))

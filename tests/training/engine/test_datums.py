@@ -134,7 +134,7 @@ def test_no_data_and_no_model_are_refused(small: Engine) -> None:
 def test_a_model_that_cannot_be_made_is_refused(small: Engine, settings: dict, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         create(small, "bad", **settings)
-    assert "bad" not in small.models
+    assert "bad" not in small.model_ids
 
 
 def test_the_longest_sequence_and_the_last_token_are_taken(small: Engine) -> None:

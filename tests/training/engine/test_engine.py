@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from metaclaw.errors import ConflictError, EngineError, InvalidRequestError, NotFoundError
-from metaclaw.training.commands import Cancel, OptimStep, UnloadModel
+from metaclaw.training.commands import OptimStep, UnloadAdapter, UnloadModel
 from metaclaw.training.engine import Engine
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import (
@@ -207,8 +207,8 @@ def test_models_come_and_go(engine: Engine) -> None:
 
 
 def test_a_command_of_the_sampler_is_refused(engine: Engine) -> None:
-    with pytest.raises(InvalidRequestError, match="cancel"):
-        engine.execute(Cancel(target=1))
+    with pytest.raises(InvalidRequestError, match="unload_adapter"):
+        engine.execute(UnloadAdapter(adapter_id="a"))
 
 
 def test_on_a_cpu_only_what_is_too_long_to_keep_is_computed_again(

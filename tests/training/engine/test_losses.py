@@ -129,7 +129,7 @@ def test_twice_the_data_is_twice_the_gradient(loss: str, make_engine: MakeEngine
     once = gradients(engine)
     forward_backward(engine, data, loss, **config)
     assert norm(gradients(engine)) == pytest.approx(2 * norm(once), rel=1e-6)
-    engine.models["m"].optimizer.drop_gradients()
+    engine.model("m").optimizer.drop_gradients()
     forward_backward(engine, data + data, loss, **config)
     assert norm(gradients(engine)) == pytest.approx(2 * norm(once), rel=1e-5)
 

@@ -78,7 +78,7 @@ def test_gradients_that_are_not_finite_are_dropped_and_change_nothing(engine: En
     create(engine)
     train(engine)
     forward_backward(engine, (supervised(5),))
-    broken = next(iter(engine.models["m"].adapter.parameters.values()))
+    broken = next(iter(engine.model("m").adapter.parameters.values()))
     assert broken.grad is not None
     broken.grad[0, 0] = math.nan
     before = weights(engine)
@@ -86,13 +86,13 @@ def test_gradients_that_are_not_finite_are_dropped_and_change_nothing(engine: En
         engine.execute(OptimStep(model_id="m", **_DEFAULTS))
     assert gradients(engine) == {}
     assert all(np.array_equal(before[key], after) for key, after in weights(engine).items())
-    assert engine.models["m"].optimizer.num_steps == 2
+    assert engine.model("m").optimizer.num_steps == 2
 
 
 def test_a_norm_that_overflows_float32_is_still_clipped(engine: Engine) -> None:
     create(engine)
     forward_backward(engine, (supervised(5),))
-    for parameter in engine.models["m"].adapter.parameters.values():
+    for parameter in engine.model("m").adapter.parameters.values():
         parameter.grad = torch.full_like(parameter, 1e25)
     metrics = engine.execute(OptimStep(model_id="m", grad_clip_norm=1.0, **_DEFAULTS))["metrics"]
     assert math.isfinite(metrics["grad_norm"])

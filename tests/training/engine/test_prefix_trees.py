@@ -138,7 +138,7 @@ def test_sharing_changes_no_log_prob_and_no_gradient(
     answers = [forward_backward(engine, data, loss, logprobs=logprobs) for engine in engines]
     ours, theirs = (gradients(engine) for engine in engines)
     for engine in engines:
-        engine.models["m"].optimizer.drop_gradients()
+        engine.model("m").optimizer.drop_gradients()
     for shared, alone in zip(*(answer["logprobs"] for answer in answers), strict=True):
         np.testing.assert_allclose(shared, alone, atol=2e-5)
     assert answers[0]["metrics"] == pytest.approx(answers[1]["metrics"], rel=1e-4, abs=1e-4)
@@ -185,7 +185,7 @@ def test_many_targets_share_prefixes_too(engines: tuple[Engine, Engine]) -> None
     answers = [forward_backward(engine, data)["logprobs"] for engine in engines]
     ours, theirs = (gradients(engine) for engine in engines)
     for engine in engines:
-        engine.models["m"].optimizer.drop_gradients()
+        engine.model("m").optimizer.drop_gradients()
     for shared, alone in zip(*answers, strict=True):
         np.testing.assert_allclose(shared, alone, atol=1e-5)
     assert_close(ours, theirs, 1e-5)
