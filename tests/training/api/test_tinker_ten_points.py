@@ -7,12 +7,14 @@ import time
 import httpx2
 import pytest
 import tinker
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from starlette.requests import Request
 from tinker import types
 from tinker.proto.response_conv import deserialize_forward_backward_output, deserialize_sample_response
 
 from metaclaw.training.api.future_routes import POLL_S, FutureRoutes
 from metaclaw.training.api.futures import Futures
+from metaclaw.training.api.tenants import ADMIN
 from tests.fakes.training_server import API_KEY
 from tests.training.api.test_tinker_training import datum
 from tests.training.api.test_tinker_wire import forward_backward, make_model, post_fb, retrieve, step
@@ -135,8 +137,12 @@ async def test_point_8_a_poll_without_a_result_is_held_and_then_says_try_again()
     """Without a pause of its own the SDK would ask a hundred times a second, and it gives up on one after 45 s."""
     assert 15 < POLL_S < 45
     futures, app = Futures(time.monotonic), FastAPI()
-    request_id = futures.open("a request", b"")
-    app.include_router(FutureRoutes(futures=futures, poll_s=0.5).router())
+    request_id = futures.open(ADMIN.key_id, "a request", b"")
+
+    async def is_admin(request: Request) -> None:
+        request.state.tenant = ADMIN
+
+    app.include_router(FutureRoutes(futures=futures, poll_s=0.5).router(), dependencies=[Depends(is_admin)])
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server") as client:
         started = time.monotonic()
         answer = await client.post("/retrieve_future", json={"request_id": request_id, "allow_metadata_only": True})
