@@ -73,6 +73,25 @@ def test_a_seed_gives_the_same_tokens_in_any_company(loop: LocalLoop) -> None:
     assert loop.ask(generate("a prompt", "a", temperature=1.0, seed=6, max_tokens=12)).tokens() != lonely.tokens(0)
 
 
+def test_greedy_answers_do_not_depend_on_how_many_run_beside_them(tied: Family, tmp_path: Path) -> None:
+    """float32 sums differ in the last bits with the number of rows; only a tie closer than that could turn over."""
+    loop = LocalLoop(tied.base, max_concurrent=32)
+    loop.load("a", tied.adapters["a"], tmp_path)
+    prompts = [np.random.default_rng(seed).integers(0, 256, 5 + seed) for seed in range(32)]
+    alone = [loop.ask(generate(prompt, "a", max_tokens=25)) for prompt in prompts]
+    for count in (2, 7, 32):
+        together = loop.run(*[loop.post(generate(prompt, "a", max_tokens=25)) for prompt in prompts[:count]])
+        for one, other in zip(alone, together, strict=False):
+            assert other.tokens() == one.tokens()
+            np.testing.assert_allclose(other.column("logprobs_full"), one.column("logprobs_full"), atol=1e-4)
+
+
+def test_hundreds_of_samples_are_answered_through_a_few_rows(loop: LocalLoop) -> None:
+    asked = [loop.post(generate([seed % 256, 1, 2], "a", max_tokens=3, num_samples=4)) for seed in range(128)]
+    answers = loop.run(*asked)
+    assert {len(answer.tokens(sample)) for answer in answers for sample in range(4)} == {3}
+
+
 def test_more_samples_than_rows_share_one_prefill_and_all_finish(loop: LocalLoop) -> None:
     answer = loop.ask(generate("many", temperature=1.0, seed=1, max_tokens=6, num_samples=11))
     assert {len(answer.tokens(sample)) for sample in range(11)} == {6}

@@ -26,10 +26,13 @@ class FailingForward(ForwardPass):
     """A real pass that fails when a prompt holds the poison, or once a row is longer than ``longest``."""
 
     longest = 10_000
+    first_layer_bytes = 0  # asked for when a new row gets its first layer
 
     def run(self, segments: Sequence[Segment], keep: Sequence[int]) -> torch.Tensor:
         if any(POISON in segment.tokens for segment in segments if len(segment.tokens) > 1):
             raise RuntimeError("poisoned")
+        if self.first_layer_bytes and any(not segment.row.keys for segment in segments):
+            torch.empty(self.first_layer_bytes, dtype=torch.uint8)
         if max(segment.row.length for segment in segments) > self.longest:
             torch.empty(2**46, dtype=torch.uint8)  # more than the address space of a process: torch's own failure
         return super().run(segments, keep)
@@ -105,3 +108,18 @@ def test_a_request_waits_until_the_cache_has_room_for_it(driver: Driver) -> None
         seen.append(len(driver.decoder._running))
     assert max(seen) == 2
     assert [len(driver.answers.by_id[i].tokens()) for i in (1, 2, 3)] == [400, 300, 10]
+
+
+def test_memory_that_cannot_be_had_for_a_row_fails_that_request_alone(driver: Driver) -> None:
+    """A real allocation that fails: the next request, and the running one, are served."""
+    driver.add(1, [1] * 8, max_tokens=30)
+    driver.run(3)
+    driver.forward.first_layer_bytes = 2**46
+    driver.add(2, [2] * 30, max_tokens=10)
+    driver.run(5)  # first without the prompt, which is then read alone
+    driver.forward.first_layer_bytes = 0
+    driver.run(60)
+    assert "memory" in driver.answers.by_id[2].error["message"]
+    driver.add(3, [2] * 30, max_tokens=10)
+    driver.run()
+    assert [len(driver.answers.by_id[i].tokens()) for i in (1, 3)] == [30, 10]

@@ -42,8 +42,10 @@ class KvRow:
     def write(self, layer: int, keys_NHD: Tensor, values_NHD: Tensor) -> None:
         """Put keys and values behind what is committed; ``commit`` keeps them."""
         if layer == len(self.keys):
-            self.keys.append(keys_NHD.new_empty(self.capacity, *keys_NHD.shape[1:]))
-            self.values.append(values_NHD.new_empty(self.capacity, *values_NHD.shape[1:]))
+            keys = keys_NHD.new_empty(self.capacity, *keys_NHD.shape[1:])
+            values = values_NHD.new_empty(self.capacity, *values_NHD.shape[1:])
+            self.keys.append(keys)  # both or, when there is no memory, neither
+            self.values.append(values)
         start, count = self.length, keys_NHD.shape[0]
         self.keys[layer].narrow(0, start, count).copy_(keys_NHD)
         self.values[layer].narrow(0, start, count).copy_(values_NHD)
