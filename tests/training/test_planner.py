@@ -63,7 +63,7 @@ def test_the_constants_are_those_of_the_engine_and_the_sampler():
     assert planner.BATCH_TOKENS == engine._BATCH_TOKENS  # pyright: ignore[reportPrivateUsage]
     assert planner.LOGITS_CHUNK == logprobs._MAX_LOGITS  # pyright: ignore[reportPrivateUsage]
     chunks = process._CHUNKS  # pyright: ignore[reportPrivateUsage]
-    assert planner.PREFILL_TOKENS == {kind: limits.idle for kind, limits in chunks.items()}
+    assert {kind: limits.idle for kind, limits in chunks.items()} == planner.PREFILL_TOKENS
     assert planner.KEPT_SHARE == process._KEPT_SHARE  # pyright: ignore[reportPrivateUsage]
     assert planner.CACHE_SHARE == process._CACHE_SHARE  # pyright: ignore[reportPrivateUsage]
 
