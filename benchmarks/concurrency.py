@@ -91,7 +91,7 @@ def main() -> None:
         model = make_tiny_model(Path(scratch) / "tiny")
         with training_server(model, Path(scratch) / "data", max_queued=options.samples + options.streams) as server:
             service = tinker.ServiceClient(base_url=server.url, api_key=f"tml-{API_KEY}")
-            sampler = service.create_sampling_client(base_model="tiny")
+            sampler = service.create_sampling_client(base_model="tiny").result()
             session_id = service.holder.get_session_id()
             print(f"the tiny model; prompts of {PROMPT} tokens, answers of {TOKENS}\n")
             with probed(server, session_id, "idle"):
