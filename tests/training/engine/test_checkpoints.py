@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaclaw.errors import CheckpointError, ConflictError, EngineError
-from metaclaw.training.base_model import base_digest
 from metaclaw.training.checkpoints import (
     MANIFEST,
     OPTIMIZER_FILE,
@@ -31,6 +30,7 @@ from metaclaw.training.checkpoints import (
 )
 from metaclaw.training.commands import CreateModel, ForwardBackward, LoadModel, OptimStep, SaveSampler, SaveState
 from metaclaw.training.engine import Engine
+from metaclaw.training.model_identity import base_digest, config_sha256, revision
 from tests.fakes.tiny_model import make_tiny_model
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import (
@@ -82,16 +82,18 @@ def _load(engine: Engine, directory: Path, model_id: str = "loaded", *, with_opt
     return engine.execute(LoadModel(model_id=model_id, directory=str(directory), with_optimizer=with_optimizer))
 
 
-def test_training_resumes_bit_for_bit_in_a_fresh_process(tied_folder: Path, tmp_path: Path) -> None:
-    """k steps, save, load elsewhere, k steps are 2k steps."""
-    data = [(supervised(9, seed=step), supervised(14, seed=step)) for step in range(4)]
+def test_training_resumes_bit_for_bit_after_a_kill(tied_folder: Path, tmp_path: Path) -> None:
+    """k steps, save, kill -9, load, k steps are 2k steps: with decay, clipping and two calls a step."""
+    data = [((supervised(9, seed=step),), (supervised(14, seed=step), supervised(5, seed=step))) for step in range(4)]
 
-    def steps(child, batches) -> list[float]:
-        norms = []
-        for batch in batches:
-            child.call(ForwardBackward(model_id="m", data=batch, loss="cross_entropy"))
-            norms.append(child.call(OptimStep(model_id="m", learning_rate=1e-2, weight_decay=0.1))["ok"]["metrics"])
-        return norms
+    def steps(child, batches) -> list[dict]:
+        metrics = []
+        for calls in batches:
+            for batch in calls:
+                child.call(ForwardBackward(model_id="m", data=batch, loss="cross_entropy"))
+            command = OptimStep(model_id="m", learning_rate=1e-2, weight_decay=0.1, grad_clip_norm=0.5)
+            metrics.append(child.call(command)["ok"]["metrics"])
+        return metrics
 
     with worker(tied_folder) as whole:
         whole.call(CreateModel(model_id="m", rank=4, seed=5))
@@ -99,12 +101,58 @@ def test_training_resumes_bit_for_bit_in_a_fresh_process(tied_folder: Path, tmp_
         whole.call(SaveState(model_id="m", directory=str(tmp_path / "half")))
         expected = steps(whole, data[2:])
         whole.call(SaveState(model_id="m", directory=str(tmp_path / "whole")))
+    with worker(tied_folder) as killed:
+        killed.call(CreateModel(model_id="m", rank=4, seed=5))
+        steps(killed, data[:2])
+        killed.call(ForwardBackward(model_id="m", data=data[3][0], loss="cross_entropy"))  # is not part of the state
+        killed.call(SaveState(model_id="m", directory=str(tmp_path / "saved")))
+        killed.post(ForwardBackward(model_id="m", data=data[2][1], loss="cross_entropy"))
+        killed.process.kill()
+        killed.process.wait(timeout=10)
+    assert read_manifest(tmp_path / "saved") == read_manifest(tmp_path / "half")
     with worker(tied_folder) as resumed:
-        answer = resumed.call(LoadModel(model_id="m", directory=str(tmp_path / "half"), with_optimizer=True))
+        answer = resumed.call(LoadModel(model_id="m", directory=str(tmp_path / "saved"), with_optimizer=True))
         assert answer["ok"]["rank"] == 4
         assert steps(resumed, data[2:]) == expected
+        assert all(metrics["grad_scale"] < 1 for metrics in expected)
         resumed.call(SaveState(model_id="m", directory=str(tmp_path / "resumed")))
     assert read_manifest(tmp_path / "resumed") == read_manifest(tmp_path / "whole")  # of equal hashes
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(saved: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(saved, tmp_path / "copy")
+    (copy / "adapter_model.bin").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(CheckpointError, match=r"adapter_model\.bin is not named in manifest\.json"):
+        verify(copy)
+
+
+def test_an_edited_manifest_is_refused(saved: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(saved, tmp_path / "copy")
+    original = (copy / MANIFEST).read_text()
+    for old, new in (('"step": 2', '"step": 3'), ('"rank": 4', '"rank": 8'), ('"alpha": 32.0', '"alpha": 16.0')):
+        assert old in original
+        (copy / MANIFEST).write_text(original.replace(old, new))
+        with pytest.raises(CheckpointError, match=r"manifest\.json is damaged: its own digest"):
+            verify(copy)
+
+
+def test_a_state_of_another_rank_does_not_go_into_a_model(engine: Engine, saved: Path) -> None:
+    create(engine, "wider", rank=8)
+    before = weights(engine, "wider")
+    with pytest.raises(CheckpointError, match="does not fit 'wider': its rank is 4, not 8"):
+        _load(engine, saved, "wider")
+    create(engine, "fewer", train_mlp=False)
+    with pytest.raises(CheckpointError, match="its train_mlp is True, not False"):
+        _load(engine, saved, "fewer")
+    assert_close(weights(engine, "wider"), before, 0.0)
+
+
+def test_a_manifest_says_which_base_it_is_of(saved: Path, tied_folder: Path) -> None:
+    manifest = read_manifest(saved)
+    assert manifest.base_digest == base_digest(tied_folder)
+    assert manifest.base_config_sha256 == config_sha256(tied_folder)
+    snapshot = Path("/cache/models--acme--base/snapshots/0123abcd")
+    assert (manifest.base_revision, revision(snapshot)) == ("", "0123abcd")
 
 
 def test_a_load_answers_what_the_model_is_and_can_leave_the_optimiser_behind(engine: Engine, saved: Path) -> None:
