@@ -20,6 +20,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import ContextLengthError, InvalidRequestError
 from metaclaw.rendering.answer_format import answer_format
 from metaclaw.rendering.answer_reader import AnswerReader, tools_by_name
+from metaclaw.rendering.detokenizer import Detokenizer
 from metaclaw.rendering.messages import template_messages
 from metaclaw.rendering.recorded import RecordedAnswer, RecordedAnswers, with_tokens
 from metaclaw.rendering.special_text import SpecialTextGuard, unused_characters
@@ -110,6 +111,10 @@ class Renderer:
             self.tokenizer, self.answer_format, tools=tools_by_name(tools), end_tokens=end_tokens, stops=stops,
             starts_thinking=starts_thinking, max_calls=max_calls,
         )  # fmt: skip
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh incremental detokeniser for one answer."""
+        return Detokenizer(self.tokenizer)
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that ``token`` stands for, also when they are a part of a character."""

@@ -7,6 +7,7 @@ agents send many.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "functions": (None, []),
     "audio": (None,),
 }
-_MAX_TOP_LOGPROBS = 20
-_MAX_CHOICES = 128  # OpenAI's own limit
+MAX_TOP_LOGPROBS = 20
+MAX_CHOICES = 128  # OpenAI's own limit
 
 
 class StreamOptions(BaseModel):
@@ -85,23 +86,27 @@ class ChatRequest(BaseModel):
 def parse_chat_request(body: bytes) -> ChatRequest:
     """``body`` as a request. Raises ``InvalidRequestError`` that names the parameter."""
     asked = parse(ChatRequest, body)
-    given = {**(asked.model_extra or {}), "tool_choice": asked.tool_choice}
-    for name, neutral in _NEUTRAL.items():
-        if given.get(name) not in neutral:
-            raise InvalidRequestError(f"{name} {given[name]!r} is not supported by this server", param=name)
+    refuse_unserved({**(asked.model_extra or {}), "tool_choice": asked.tool_choice})
     for name in ("max_tokens", "max_completion_tokens", "n"):
         value = getattr(asked, name)
         if value is not None and value < 1:
             raise InvalidRequestError(f"{name} is {value}; it must be at least 1", param=name)
-    if asked.num_choices > _MAX_CHOICES:
-        raise InvalidRequestError(f"n is {asked.n}; at most {_MAX_CHOICES} are served", param="n")
+    if asked.num_choices > MAX_CHOICES:
+        raise InvalidRequestError(f"n is {asked.n}; at most {MAX_CHOICES} are served", param="n")
     if "" in asked.stops:
         raise InvalidRequestError("stop holds an empty string", param="stop")
-    if not 0 <= (asked.top_logprobs or 0) <= _MAX_TOP_LOGPROBS:
-        raise InvalidRequestError(f"top_logprobs must be 0 to {_MAX_TOP_LOGPROBS}", param="top_logprobs")
+    if not 0 <= (asked.top_logprobs or 0) <= MAX_TOP_LOGPROBS:
+        raise InvalidRequestError(f"top_logprobs must be 0 to {MAX_TOP_LOGPROBS}", param="top_logprobs")
     if asked.return_policy_record and asked.num_choices != 1:
         raise InvalidRequestError("return_policy_record needs n = 1", param="n")
     return asked
+
+
+def refuse_unserved(given: Mapping[str, Any]) -> None:
+    """Raise ``InvalidRequestError`` for a field that would change the answer and is not served."""
+    for name, neutral in _NEUTRAL.items():
+        if given.get(name) not in neutral:
+            raise InvalidRequestError(f"{name} {given[name]!r:.200} is not supported by this server", param=name)
 
 
 def chat_command(

@@ -19,6 +19,8 @@ from metaclaw.rendering.renderer import Prompt, Renderer
 from metaclaw.training.api.chat_answer import Completion
 from metaclaw.training.api.chat_choice import Choice
 from metaclaw.training.api.chat_request import ChatRequest, chat_command, parse_chat_request
+from metaclaw.training.api.completion_answer import TextChoice, TextCompletion
+from metaclaw.training.api.completion_request import completion_command, parse_completion_request, prompts_of
 from metaclaw.training.api.generation import respond
 from metaclaw.training.api.records import Checkpoint
 from metaclaw.training.api.registry import Registry
@@ -57,6 +59,7 @@ class OpenAIRoutes:
         router.add_api_route("/models", self.models, methods=["GET"], response_model=None)
         router.add_api_route("/models/{name:path}", self.model, methods=["GET"], response_model=None)
         router.add_api_route("/chat/completions", self.chat, methods=["POST"], response_model=None)
+        router.add_api_route("/completions", self.complete, methods=["POST"], response_model=None)
         return router
 
     async def models(self, request: Request) -> JSONResponse:
@@ -87,6 +90,34 @@ class OpenAIRoutes:
             lambda command: self.sampling.stream(tenant, checkpoint, command),
             is_stream=bool(asked.stream),
             headers=_splice_headers(prompt),
+        )
+
+    async def complete(self, request: Request) -> Response:
+        asked = await off_loop(parse_completion_request, await body_of(request))
+        ready = await self.sampling.ready(_READY_S)
+        tenant = tenant_of(request)
+        checkpoint = await self.sampling.resolve(tenant, asked.model)
+        prompts = await asyncio.to_thread(prompts_of, asked, self.renderer.tokenizer, ready.vocab_size)
+        end_tokens = frozenset(ready.end_tokens)
+        answer = TextCompletion(
+            completion_id=f"cmpl-{uuid.uuid4().hex}",
+            created=int(self.clock()),
+            model=self._name(checkpoint),
+            asked=asked,
+            renderer=self.renderer,
+            commands=[completion_command(asked, prompt, ready.max_context) for prompt in prompts],
+            choices=[
+                TextChoice(index, self.renderer, end_tokens, asked) for index in range(len(prompts) * asked.num_choices)
+            ],
+            scores={},
+        )
+        return await respond(
+            request.receive,
+            self.sampling,
+            answer,
+            lambda command: self.sampling.stream(tenant, checkpoint, command),
+            is_stream=bool(asked.stream),
+            headers={},
         )
 
     def _prompt(self, asked: ChatRequest, ready: WorkerReady) -> Prompt:

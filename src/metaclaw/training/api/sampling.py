@@ -27,6 +27,8 @@ from metaclaw.training.commands import Generate, WorkerReady
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
+_MAX_NAMED = 1000  # checkpoints that are searched for a name
+
 StopReason = Literal["stop", "length"]
 
 
@@ -103,7 +105,11 @@ class Sampling:
         self._admission = admission
 
     async def resolve(self, tenant: Tenant, model: str) -> Checkpoint | None:
-        """The checkpoint that ``model`` names, ``None`` for the base model; ``NotFoundError`` says what exists."""
+        """The checkpoint that ``model`` names, ``None`` for the base model; ``NotFoundError`` says what exists.
+
+        A name with a version (``agent@7``) is the tenant's only sampler checkpoint of that name: which version an
+        agent is on is not known here.
+        """
         if model == self.base.name or model in self.base.aliases:
             return None
         if model.startswith("tinker://"):
@@ -114,6 +120,16 @@ class Sampling:
                 f"{model} is a training state; sample from a sampler_weights checkpoint", param="model"
             )
         mine = self.checkpoints.registry.for_(tenant).checkpoints
+        if "@" in model:
+            own, _ = await mine.latest(kind="sampler_weights", limit=_MAX_NAMED)
+            named = [checkpoint for checkpoint in own if checkpoint.path.name == model]
+            if len(named) > 1:
+                paths = ", ".join(str(checkpoint.path) for checkpoint in named[:3])
+                raise InvalidRequestError(
+                    f"{model[:200]!r} names several checkpoints: use a path ({paths})", param="model"
+                )
+            if named:
+                return named[0]
         latest, _ = await mine.latest(kind="sampler_weights", limit=3, with_published=True)
         known = ", ".join(repr(name) for name in (self.base.name, *(str(checkpoint.path) for checkpoint in latest)))
         raise NotFoundError(f"model {model[:200]!r} does not exist here; there is {known}")
