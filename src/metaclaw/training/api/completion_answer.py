@@ -84,7 +84,7 @@ class TextCompletion:
         echoed, before = self._echo(choice, part)
         offset = len(choice.text)
         text, scored = choice.finish(event) if isinstance(event, Finished) else choice.add(event)
-        tokens = event.tokens.tolist() if isinstance(event, Tokens) else []
+        tokens: list[int] = event.tokens.tolist() if isinstance(event, Tokens) else []
         if not (echoed or text or scored or choice.finish_reason or (tokens and self.asked.return_token_ids)):
             return []
         return [self._chunk(choice, echoed + text, [*before, *scored], tokens, offset - len(echoed))]

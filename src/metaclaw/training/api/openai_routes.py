@@ -113,7 +113,7 @@ class OpenAIRoutes:
         )
         return await respond(
             request.receive,
-            self.sampling,
+            lambda command: self.sampling.admit(tenant, command),
             answer,
             lambda command: self.sampling.stream(tenant, checkpoint, command),
             is_stream=bool(asked.stream),
