@@ -26,6 +26,11 @@ _UNSERVED = {
     "sample_use_retrieve_futures of client/config is off)",
     ("POST", "/create_custom_loss"): "losses of your own are computed in your program here: forward_backward_custom "
     "does so while the flag custom_loss_server_side of client/config is off",
+    (
+        "POST",
+        "/copy_weights",
+    ): "weights are not copied here: publish a checkpoint to let other keys read it, or "
+    "train on from it with create_training_client_from_state",
     ("POST", "/join_sampling_session"): "sampling sessions are shared without joining here (the flag "
     "sample_join_sampling_session of client/config is off)",
     ("PUT", "/sessions/{session_id}/project"): "this server has no projects; every session belongs to its key",
@@ -68,10 +73,7 @@ class AccountRoutes:
         return wire.FoundSessions(
             sessions=summaries,
             next_cursor=following
-            and wire.SearchCursor(
-                last_created_at=datetime.fromtimestamp(following.created_at, UTC),
-                last_session_id=following.session_id,
-            ),
+            and wire.SearchCursor(last_created_at=_time(following), last_session_id=following.session_id),
         )
 
     async def _summary(self, mine: View, session: Session) -> wire.SessionSummary:
@@ -82,7 +84,7 @@ class AccountRoutes:
             size_bytes += sum(checkpoint.size_bytes for checkpoint in saved)
         return wire.SessionSummary(
             session_id=session.session_id,
-            created_at=datetime.fromtimestamp(session.created_at, UTC),
+            created_at=_time(session),
             checkpoints_count=num_checkpoints,
             checkpoint_storage_bytes=size_bytes,
             display_name=session.display_name,
@@ -90,10 +92,15 @@ class AccountRoutes:
         )
 
 
+def _time(session: Session) -> datetime:
+    # What a cursor carries, so that it is compared with itself: microseconds, not all of a float.
+    return datetime.fromtimestamp(session.created_at, UTC)
+
+
 def _matches(session: Session, asked: wire.SearchSessions) -> bool:
     if asked.cursor is not None:
-        last = (asked.cursor.last_created_at.timestamp(), asked.cursor.last_session_id)
-        if (session.created_at, session.session_id) >= last:
+        last = (asked.cursor.last_created_at, asked.cursor.last_session_id)
+        if (_time(session), session.session_id) >= last:
             return False
     if any(str(session.metadata.get(key)) != value for key, value in asked.user_metadata.items()):
         return False

@@ -383,7 +383,7 @@ class DownloadUrls(Wire):
 
 
 class SetTtl(Wire):
-    ttl_seconds: int | None = None
+    ttl_seconds: Annotated[int, Field(gt=0, le=10 * 366 * 86400)] | None = None
 
 
 def parse(kind: type[M], body: bytes) -> M:
