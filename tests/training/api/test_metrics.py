@@ -63,6 +63,7 @@ def test_what_a_client_does_is_counted(http: httpx2.Client, chat: openai.OpenAI,
     assert grown("metaclaw_requests_total{method=GET,route=unknown,status=404}") == 1
     assert after["metaclaw_sampling_open{}"] == after["metaclaw_sampling_waiting{}"] == 0
     assert after["metaclaw_training_waiting_tokens{}"] == 0
+    assert after["metaclaw_queued_sampling_tokens{}"] == after["metaclaw_queued_training_bytes{}"] == 0
     assert after["metaclaw_worker_ready{worker=engine}"] == after["metaclaw_worker_ready{worker=sampler}"] == 1
     assert after["metaclaw_worker_starts{worker=engine}"] >= 1
     assert after["metaclaw_resident_bytes{process=api}"] > 10_000_000
@@ -118,3 +119,12 @@ def test_tokens_of_a_pass_that_failed_were_not_trained_on(ticking: Metrics):
     assert sampled(ticking, "metaclaw_training_waiting_tokens") == 0
     assert sampled(ticking, "metaclaw_training_tokens_total", op="forward_backward") == 0
     assert sampled(ticking, "metaclaw_jobs_total", op="forward_backward", outcome="user_error") == 1
+
+
+def test_what_a_prompt_had_from_before_is_counted_once_however_many_samples(ticking: Metrics):
+    watch = ticking.watch(Generate(adapter_id=None, prompt=np.arange(9), num_samples=2))
+    for sample in (0, 1):
+        watch.frame({"event": "finished", "sample": sample, "stop_reason": "stop", "cached_tokens": 8})
+    watch.close()
+    assert sampled(ticking, "metaclaw_sampling_tokens_total", kind="cached") == 8
+    assert sampled(ticking, "metaclaw_sampling_tokens_total", kind="prompt") == 9

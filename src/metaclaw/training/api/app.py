@@ -174,6 +174,7 @@ def _assemble(
     metrics: Metrics,
 ) -> _Parts:
     admission = Admission(limits=deps.limits)
+    _show_queues(metrics, admission)
     models = LiveModels(engine, registry, futures, tasks, admission)
     checkpoints = CheckpointStore(
         root=deps.data_dir / _CHECKPOINTS, registry=registry, models=models, engine=engine, clock=deps.clock,
@@ -191,6 +192,12 @@ def _assemble(
         clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,
         sampling=sampling, tasks=tasks, openai=openai, signer=Signer(deps.api_key), max_rank=deps.max_rank,
     )  # fmt: skip
+
+
+def _show_queues(metrics: Metrics, admission: Admission) -> None:
+    text = "of requests that were accepted and not answered yet."
+    metrics.add_gauge("metaclaw_queued_sampling_tokens", f"Tokens {text}", lambda: admission.total("sampling").tokens)
+    metrics.add_gauge("metaclaw_queued_training_bytes", f"Bytes {text}", lambda: admission.total("training").size_bytes)
 
 
 def _metrics_router(metrics: Metrics) -> APIRouter:

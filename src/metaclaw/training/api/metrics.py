@@ -133,12 +133,15 @@ class _GenerationWatch(CommandWatch):
     def __init__(self, metrics: Metrics, command: Generate) -> None:
         super().__init__(metrics, command)
         self._last_at: dict[int, float] = {}  # by sample
+        self._num_cached = 0
         metrics.tokens.labels("prompt").inc(len(command.prompt))
         metrics.sampling_open.inc()
         metrics.sampling_waiting.inc()
 
     def frame(self, frame: dict[str, Any]) -> None:
         super().frame(frame)
+        if frame.get("event") == "finished":
+            self._num_cached = max(self._num_cached, frame.get("cached_tokens", 0))  # each sample tells of one prompt
         if frame.get("event") != "tokens":
             return
         now, sample = self._metrics.clock(), frame["sample"]
@@ -152,6 +155,7 @@ class _GenerationWatch(CommandWatch):
 
     def close(self) -> None:
         super().close()
+        self._metrics.tokens.labels("cached").inc(self._num_cached)
         self._metrics.sampling_open.dec()
         if not self._last_at:
             self._metrics.sampling_waiting.dec()
