@@ -46,7 +46,7 @@ class Contracted:
     def directory_of(self, path: str) -> Path:
         """Where the files of a checkpoint's path lie."""
         run, kind, name = path.removeprefix("tinker://").split("/")
-        (found,) = self.server.data_dir.glob(f"checkpoints/{run.replace(':', '*')}/{kind}/{name}")
+        (found,) = self.server.data_dir.glob(f"checkpoints/{run.replace(':', '_')}-*/{kind}/{name}")
         return found
 
 

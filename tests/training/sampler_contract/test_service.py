@@ -6,14 +6,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
 import psutil
 import pytest
 import tinker
 from tinker import types
 
 from metaclaw.training.api.adapters import MAX_LOADED
-from tests.fakes.training_server import API_KEY
 from tests.training.sampler_contract.conftest import train
 from tests.training.sampler_contract.reference import Reference
 
@@ -128,13 +126,3 @@ def test_after_kill_9_the_sampler_comes_back_with_what_it_served_and_leaves_noth
         assert alive == []
         contracted.wait_until_ready()
         assert answer(client) == before
-
-
-def test_nothing_of_the_sampler_outlives_a_killed_server(contracted):
-    """The last test: it ends the server of all the others."""
-    left = [*contracted.processes(), *psutil.Process(contracted.server.process.pid).children(recursive=True)]
-    contracted.server.process.kill()
-    _, alive = psutil.wait_procs(left, timeout=30)
-    assert alive == []
-    with pytest.raises(httpx2.HTTPError):
-        httpx2.get(f"{contracted.server.url}/readyz", headers={"X-API-Key": API_KEY})
