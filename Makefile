@@ -15,11 +15,12 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test clients lint format types imports ci chaos bench constraints docs clean
+.PHONY: help install demo test test-vllm clients lint format types imports ci chaos bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
 	@echo "make test          the tests   (make clients: other people's clients, which it needs)"
+	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make bench         what is measured, side by side"
@@ -61,6 +62,10 @@ $(COOKBOOK): tests/clients/cookbook.txt $(STAMP)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(.venv-cookbook/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	@touch $(COOKBOOK)
+
+test-vllm: $(STAMP)
+	$(BIN)/python -m metaclaw.cli.main vllm prepare
+	$(BIN)/python -m pytest -m vllm --timeout 600 $(PYTEST_FLAGS) tests/training/sampler_contract tests/training/samplers/vllm
 
 chaos: $(STAMP)
 	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/system

@@ -31,6 +31,7 @@ class ModelFacts:
     end_tokens: tuple[int, ...]
     architecture: str
     tied_embeddings: bool
+    linear_layers: tuple[str, ...]  # last parts of the names that adapters may have, without the output embedding
 
 
 def read_facts(path: Path) -> ModelFacts:
@@ -39,8 +40,8 @@ def read_facts(path: Path) -> ModelFacts:
     text: dict[str, Any] = {**config, **config.get("text_config", {})}
     if not isinstance(text.get("vocab_size"), int):
         raise ModelSourceError(f"{path / 'config.json'} has no vocab_size; is it a language model?")
-    names = [name for file in _weight_files(path) for name in _tensor_samples(file)]
-    has_output = any(name.endswith("lm_head.weight") for name in names)
+    tensors = {name: header for file in _weight_files(path) for name, (header, _) in _tensor_samples(file).items()}
+    has_output = any(name.endswith("lm_head.weight") for name in tensors)
     architectures: list[str] = config.get("architectures") or [str(config.get("model_type", "unknown"))]
     return ModelFacts(
         vocab_size=text["vocab_size"],
@@ -48,6 +49,7 @@ def read_facts(path: Path) -> ModelFacts:
         end_tokens=_end_tokens(path, text),
         architecture=architectures[0],
         tied_embeddings=bool(text.get("tie_word_embeddings", not has_output)),
+        linear_layers=_linear_layers(tensors),
     )
 
 
@@ -108,6 +110,19 @@ def _tensor_samples(file: Path) -> dict[str, tuple[str, bytes]]:
             return samples
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelSourceError(f"{file} is not a safetensors file: {error}") from error
+
+
+def _linear_layers(tensors: dict[str, str]) -> tuple[str, ...]:
+    """Of the matrices called ``….layer.weight``. Experts and their routers carry no adapters, nor do embeddings."""
+    layers = {name.split(".")[-2] for name, header in tensors.items() if _is_linear(name, header)}
+    return tuple(sorted(layers - {"lm_head", "gate", "router"}))
+
+
+def _is_linear(name: str, header: str) -> bool:
+    is_matrix = header.count(",") == 1  # "F32 [64, 64]"
+    return (
+        is_matrix and name.count(".") >= 2 and name.endswith(".weight") and not ("embed" in name or ".experts." in name)
+    )
 
 
 def _end_tokens(path: Path, config: dict[str, Any]) -> tuple[int, ...]:

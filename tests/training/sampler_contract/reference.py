@@ -1,4 +1,4 @@
-"""What any sampler must answer: transformers and PEFT, one sequence at a time, in float32; and what is drawn from it."""
+"""What any sampler must answer: transformers and PEFT, one sequence at a time, float32; and what is drawn from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever samples: weights change under load, come and go, are refused when damaged, and survive the sampler's death."""
+"""Whatever samples: weights change under load, come and go, are refused when damaged, survive the sampler."""
 
 from __future__ import annotations
 

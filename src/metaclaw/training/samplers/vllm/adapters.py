@@ -109,8 +109,19 @@ class VllmAdapters:
         config = read_config(files, origin=str(directory))
         if config.get("rank_pattern"):
             raise CheckpointError(f"{directory}: layers of different ranks are not served by vLLM")
+        if _adapts_output(files):
+            raise CheckpointError(
+                f"{directory}: adapters of the output embedding are not served by vLLM; train with "
+                "train_unembed=False, or set train_server.sampler to 'transformers'"
+            )
         copy.mkdir(parents=True)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             if name not in files:
                 raise CheckpointError(f"{directory} has no {name}")
             (copy / name).write_bytes(files[name])
+
+
+def _adapts_output(files: dict[str, bytes]) -> bool:
+    """Whether a tensor of the adapter belongs to the output embedding, by the header of its safetensors file."""
+    body = files.get("adapter_model.safetensors", b"")
+    return b".lm_head." in body[8 : 8 + int.from_bytes(body[:8], "little")]

@@ -25,7 +25,7 @@ _OURS = frozenset(
         "--logprobs-mode", "--max-logprobs", "--enable-scale-out", "--generation-config", "--max-model-len",
         "--trust-remote-code", "--enable-log-requests", "--enable-log-outputs", "--enable-sleep-mode", "--dtype",
         "--max-loras", "--max-cpu-loras", "--max-lora-rank", "--max-num-seqs", "--seed", "-tp", "-dp",
-        "--tensor-parallel-size", "--data-parallel-size",
+        "--tensor-parallel-size", "--data-parallel-size", "--lora-target-modules",
     }
 )  # fmt: skip
 
@@ -47,6 +47,7 @@ class VllmOptions:
     kv_cache_gb: float  # 0 leaves it to vLLM on a GPU, and is 2 on a CPU
     num_devices: int  # GPUs that one copy of the model is spread over
     seed: int  # of requests that bring none
+    lora_layers: tuple[str, ...]  # where adapters may be; empty is everywhere
     extra_arguments: tuple[str, ...]
 
 
@@ -84,6 +85,10 @@ def arguments(options: VllmOptions, *, port: int) -> list[str]:
         "--seed", str(options.seed),
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
+    if options.lora_layers:
+        # All but the output embedding: with an adapter there, vLLM 0.32 computes prompt log-probs for the wrong rows
+        # and dies of it as soon as two requests run together (CPU).
+        given += ["--lora-target-modules", *options.lora_layers]
     if options.is_cpu:
         given.append("--enforce-eager")  # compiling takes longer than it saves there
     else:

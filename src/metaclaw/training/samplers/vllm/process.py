@@ -102,6 +102,7 @@ def describe(config: dict[str, Any]) -> tuple[VllmOptions, WorkerReady]:
         kv_cache_gb=config["kv_cache_gb"],
         num_devices=config["num_devices"],
         seed=secrets.randbits(31),
+        lora_layers=facts.linear_layers,
         extra_arguments=tuple(config["extra_arguments"]),
     )
     return options, ready
