@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +83,7 @@ def revoke(
 
 
 @contextmanager
-def _table() -> Iterator[KeyTable]:
+def _table() -> Generator[KeyTable]:
     from metaclaw.config_file import load_settings
     from metaclaw.training.api.database import connect
     from metaclaw.training.api.keys import KeyTable

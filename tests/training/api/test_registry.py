@@ -8,7 +8,7 @@ import pytest
 
 from metaclaw.training.api.checkpoints import sweep_left
 from metaclaw.training.api.database import open_database
-from metaclaw.training.api.records import Checkpoint, LoraShape, Session, parse_path
+from metaclaw.training.api.records import Checkpoint, LoraShape, SamplingSession, Session, TrainingRun, parse_path
 from metaclaw.training.api.registry import Registry
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +25,27 @@ async def test_only_the_sessions_asked_about_are_looked_at_and_finished_ones_are
         await sessions.finish("finished", 2.0)
         assert await sessions.stale({"old", "young", "finished", "never"}, 5.0) == ["old"]
         assert await sessions.stale(set(), 5.0) == []
+
+
+async def test_old_sessions_are_forgotten_with_their_samplers_but_never_one_that_made_a_model(tmp_path):
+    async with open_database(tmp_path / "server.db") as database:
+        registry = Registry(database).everything
+        for name, seen_at in (("unused", 1.0), ("trained", 1.0), ("young", 9.0)):
+            session = Session(
+                session_id=name, created_at=0.0, seen_at=seen_at, finished_at=None, display_name=None, metadata={}
+            )
+            await registry.sessions.add(session)
+            sampling = SamplingSession(sampling_session_id=f"{name}:sample:0", session_id=name, path=None)
+            await registry.sampling_sessions.add(sampling)
+        run = TrainingRun(
+            model_id="m", session_id="trained", lora=LoraShape(rank=2), metadata={}, created_at=0.0, last_request_at=0.0
+        )
+        await registry.runs.add(run)
+        await registry.sessions.prune(5.0)
+        left = {each.session_id for each in await registry.sessions.latest(9, 0)}
+        assert left == {"trained", "young"}
+        samplers = [await registry.sampling_sessions.of_session(name) for name in ("unused", "trained", "young")]
+        assert [len(each) for each in samplers] == [0, 0, 1]
 
 
 def filled(directory):

@@ -83,6 +83,7 @@ VERDICTS = {
     ("POST", "/v1/completions"): TEXT,
     ("POST", "/api/v1/auth/token"): {},
     ("POST", "/api/v1/create_custom_loss"): {},
+    ("POST", "/api/v1/copy_weights"): {"source_path": f"tinker://{RUN}/weights/w"},
     ("POST", "/api/v1/join_sampling_session"): {"sampling_session_id": SAMPLER},
     ("POST", "/api/v1/retrieve_futures"): {"target": {"sampling_session_id": SAMPLER}},
     ("PUT", "/api/v1/sessions/{session_id}/project"): {},

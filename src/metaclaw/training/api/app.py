@@ -52,6 +52,7 @@ from metaclaw.training.api.workers import Worker, WorkerSpec
 
 STALE_SESSION_S = 900.0  # the SDK's heart beats every 10 s; a closed laptop may sleep a while
 _SWEEP_S = 30.0
+_FORGOTTEN_S = 30 * 86400.0  # for so long a sampler can be used after its session fell silent
 _CHECKPOINTS = "checkpoints"  # folder in the data directory
 
 
@@ -159,6 +160,7 @@ class _Parts:
             seen_before = self.clock() - STALE_SESSION_S
             for session_id in await self.registry.everything.sessions.stale(self.models.sessions(), seen_before):
                 self.models.end_session(session_id, f"its client was not heard of for {STALE_SESSION_S:.0f} s")
+            await self.registry.everything.sessions.prune(self.clock() - _FORGOTTEN_S)
             await self.checkpoints.delete_expired()
             await asyncio.sleep(_SWEEP_S)
 

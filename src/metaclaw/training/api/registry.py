@@ -83,6 +83,18 @@ class Sessions(_Table):
         rows = await self.db.all(query, (json.dumps(list(among)), seen_before, *self.me))
         return [row["session_id"] for row in rows]
 
+    async def prune(self, seen_before: float) -> None:
+        """Forget samplers of sessions that ended or were silent since, and those sessions that made no models."""
+        gone = f"SELECT session_id FROM sessions WHERE seen_at < ? AND {self.mine}"
+        await self.db.write(f"DELETE FROM sampling_sessions WHERE session_id IN ({gone})", (seen_before, *self.me))
+        unused = (
+            "NOT EXISTS (SELECT 1 FROM training_runs AS run WHERE run.session_id = sessions.session_id) AND"
+            " NOT EXISTS (SELECT 1 FROM sampling_sessions AS one WHERE one.session_id = sessions.session_id)"
+        )
+        await self.db.write(
+            f"DELETE FROM sessions WHERE seen_at < ? AND {self.mine} AND {unused}", (seen_before, *self.me)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRuns(_Table):
