@@ -23,7 +23,7 @@ from metaclaw.training.api.hub import local_folder
 from metaclaw.training.api.sampler_choice import sampler_spec
 from metaclaw.training.api.sampling import BaseModel
 from metaclaw.training.api.workers import WorkerSpec
-from metaclaw.training.devices import assign_devices
+from metaclaw.training.devices import ENGINE_ALLOCATOR, assign_devices
 
 _BACKLOG = 2048
 _GRACE_S = 5  # for answers under way when the server is told to stop
@@ -97,7 +97,7 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
                 "adapter_host_memory_mb": server.adapter_host_memory_mb,
                 "spill_dir": str(data_dir / "idle-adapters"),
             },
-            environment={**_threads(server.engine_threads), **devices.training.environment},
+            environment={**_threads(server.engine_threads), **ENGINE_ALLOCATOR, **devices.training.environment},
         ),
         sampler=sampler_spec(
             server, start, devices.inference, environment=_threads(server.sampler_threads), data_dir=data_dir
