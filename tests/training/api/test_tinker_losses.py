@@ -63,6 +63,21 @@ def test_bounds_for_each_token_mean_what_bounds_for_all_mean(trainer, loss):
     assert other != pytest.approx(by_config, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("loss", "config"), [("dro", {"beta": 0.5}), ("gspo", {"clip_low_threshold": 0.0, "clip_high_threshold": 100.0})]
+)
+def test_losses_of_whole_answers_are_what_their_formulas_say(trainer, loss, config):
+    logprobs, advantages = [-1.0, -2.0, -3.0], [1.0, 1.0, 1.0]
+    plain = policy_datum([1, 2, 3, 4], logprobs, advantages)
+    mask = {"sequence_ratio_mask": [0.0, 1.0, 1.0]} if loss == "gspo" else {}
+    data = [types.Datum(model_input=plain.model_input, loss_fn_inputs={**plain.loss_fn_inputs, **mask})]
+    result = trainer.forward_backward(data, loss, loss_fn_config=config).result()
+    lp = torch.tensor(result.loss_fn_outputs[0]["logprobs"].data)
+    gap = lp - torch.tensor(logprobs)
+    expected = -(lp - 0.25 * gap**2).sum() if loss == "dro" else -3 * gap[1:].mean().exp()
+    assert result.metrics["loss:sum"] == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_twice_the_data_is_twice_the_gradient(trainer):
     trainer.forward_backward(DATA, "cross_entropy").result()
     once = norm_after(trainer)
