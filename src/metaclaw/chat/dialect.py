@@ -65,6 +65,7 @@ class Dialect(Protocol):
 
     name: str  # as the journal has it, for example ``openai.chat``
     path: str  # below ``/v1``, for example ``/chat/completions``
+    end_marks: tuple[bytes, ...]  # every event that ends a stream holds one of them; others may, in their text
 
     def parse(self, body: JsonObject) -> ClientRequest:
         """Check ``body`` as far as we rely on it. Raises ``InvalidRequestError`` with the name of the parameter."""
