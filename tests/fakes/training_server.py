@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +45,23 @@ class TrainingServer:
     def worker_pid(self, name: str) -> int:
         """The process id of ``engine`` or ``sampler``."""
         for child in psutil.Process(self.process.pid).children():
-            if child.cmdline()[-1:] == [name]:
-                return child.pid
+            with suppress(psutil.NoSuchProcess):  # one that has just ended
+                if child.cmdline()[-1:] == [name]:
+                    return child.pid
         raise LookupError(f"there is no {name} process")
 
     def kill_worker(self, name: str) -> None:
         os.kill(self.worker_pid(name), signal.SIGKILL)
+
+    @contextmanager
+    def suspended(self, name: str) -> Iterator[None]:
+        """Stop ``engine`` or ``sampler`` where it is, and let it go on at the end: what was sent to it stays open."""
+        process = psutil.Process(self.worker_pid(name))
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
 
     def is_ready(self) -> bool:
         """Raises ``RuntimeError`` once the server has given up."""

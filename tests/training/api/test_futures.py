@@ -84,4 +84,4 @@ async def test_closing_sends_waiting_polls_home(futures):
     waiting = asyncio.ensure_future(futures.wait(ADMIN, futures.open("", "a", b""), 60))
     await asyncio.sleep(0)
     futures.close()
-    assert await asyncio.wait_for(waiting, 1) is None
+    assert await asyncio.wait_for(waiting, 30) is None

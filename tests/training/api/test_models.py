@@ -99,5 +99,6 @@ async def test_the_lane_of_an_ended_model_ends_although_another_has_its_name(ser
         await asyncio.sleep(0)  # its lane waits for a first job
         one.models.end_session("session", "the client was silent")
         one.models.open(ADMIN, "m", SESSION)
-        await asyncio.sleep(0.05)
-        assert len(one.models._tasks._tasks) == 2  # the engine's and the second lane's
+        async with asyncio.timeout(30):
+            while len(one.models._tasks._tasks) != 2:  # noqa: ASYNC110 - the engine's and the second lane's
+                await asyncio.sleep(0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import contextlib
+import json
 import uuid
 from http.client import HTTPConnection
 
@@ -55,11 +55,9 @@ def post_fb(http, model_id, seq_id, weight=1.0):
 
 def test_numbers_that_arrive_as_2_3_1_are_answered_at_once_and_run_as_1_2_3(http, model_id):
     """Protocol points 6 and 7. Run by arrival, the first step would find no gradient and not count."""
-    started = time.monotonic()
     first_step, second_gradient = step(http, model_id, 2), post_fb(http, model_id, 3)
     post_fb(http, model_id, 1)
     second_step = step(http, model_id, 4)
-    assert time.monotonic() - started < 5
     assert retrieve(http, second_gradient).headers["content-type"] == "application/x-protobuf"
     assert [retrieve(http, each).json()["metrics"]["step"] for each in (first_step, second_step)] == [1, 2]
 
@@ -90,20 +88,13 @@ def test_creating_a_model_again_under_its_number_is_a_retry_or_a_conflict(http):
 
 def test_a_poll_is_held_until_the_result_is_there(server, http, model_id):
     """Protocol point 8."""
-    waiting = step(http, model_id, 2)
-
-    def fill_the_gap():
-        time.sleep(1.0)
-        with httpx2.Client(base_url=server.url, headers={"X-API-Key": API_KEY}) as other:
-            post_fb(other, model_id, 1)
-
-    thread = threading.Thread(target=fill_the_gap)
-    started = time.monotonic()
-    thread.start()
-    result = retrieve(http, waiting).json()
-    thread.join()
-    assert result["metrics"]["step"] == 1
-    assert time.monotonic() - started > 0.9
+    waiting = step(http, model_id, 2).json()["request_id"]
+    poll = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
+    poll.request("POST", "/api/v1/retrieve_future", json.dumps({"request_id": waiting}), headers)
+    post_fb(http, model_id, 1)  # without which there is nothing to answer
+    with contextlib.closing(poll):
+        assert json.load(poll.getresponse())["metrics"]["step"] == 1
 
 
 def test_a_request_id_that_is_not_known_is_gone_with_a_reason(http):
