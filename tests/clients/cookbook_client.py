@@ -88,7 +88,7 @@ def supervised(model: str, folder: Path) -> None:
 def reinforcement(model: str, folder: Path, start: str) -> None:
     config = rl.Config(
         log_path=str(folder / "rl"), model_name=model, recipe_name="local_rl", renderer_name=RENDERER,
-        dataset_builder=QuestionsBuilder(model=model, num_batches=10), learning_rate=2e-3, max_tokens=8, lora_rank=4,
+        dataset_builder=QuestionsBuilder(model=model, num_batches=16), learning_rate=2e-3, max_tokens=8, lora_rank=4,
         eval_every=0, save_every=2, loss_fn="importance_sampling", load_checkpoint_path=start,
     )  # fmt: skip
     asyncio.run(rl.main(config))

@@ -28,6 +28,12 @@ UPDATE = UpdateSettings(
     max_age_days=1e6,
 )  # fmt: skip
 
+# The share of lower-case letters in 64 answers, measured in 43 runs of 13 updates: .11 to .19 before learning (mean
+# .15, standard deviation .015), where it also stays when nothing is learned; over .45 after 4 to 8 updates (mean 5.8),
+# always; at its highest .61 to .99, because some runs settle on answers of which a part stays wrong. So how high it
+# gets within so many updates is luck; that it gets over .45 is not. No update on the way was refused or halved.
+UNLEARNED, LEARNED, MOST_UPDATES = 0.3, 0.45, 30
+
 
 def settings_for(home: Path, trainer: TrainingServer, **update) -> Settings:
     return Settings(
@@ -53,22 +59,24 @@ def share_of_lower_case(answers: list[str]) -> float:
 
 
 async def test_the_reward_rises_through_the_real_loop(tmp_path, trainer):
-    settings = settings_for(tmp_path, trainer)
+    settings = settings_for(tmp_path, trainer, learning_rate=0.006, max_exchanges=64)
     shares = list[float]()
     with LearningJournal.open(settings.learning_db) as journal:
         async with TurnJournal(settings.turns_db) as turns:
             learner = learner_for(settings, journal)
-            for number in range(7):
+            for number in range(MOST_UPDATES):
                 who = serving(settings.learning_db, trainer)
                 assert who.version == number
-                shares.append(share_of_lower_case(await talk(trainer, turns, who, 32)))
+                shares.append(share_of_lower_case(await talk(trainer, turns, who, 64)))
+                if shares[-1] > LEARNED:
+                    break
                 await learner.judge_due()
                 assert await learner.train_due()
     (status,) = read_status(settings.learning_db)
     assert status.last_update is not None
     assert status.last_update.metrics["sampler_gap_max"] < 1e-3, "sampler and trainer disagree about the same version"
-    assert shares[0] < 0.2
-    assert shares[-1] > 0.7
+    assert shares[0] < UNLEARNED
+    assert shares[-1] > LEARNED, shares
 
 
 async def test_a_step_that_is_absurdly_long_is_refused_and_what_serves_stays(tmp_path, trainer):

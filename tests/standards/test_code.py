@@ -40,6 +40,8 @@ LOADERS = {
     "training/api/hub.py",
     "training/worker.py",
 }
+# The SDK reads its settings there; it is told once, before it is imported.
+CHANGES_ITS_ENVIRONMENT = {"learner/extras.py"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
 
@@ -79,6 +81,26 @@ def test_nothing_is_pickled_and_no_model_brings_code():
                 assert node.value.value is False, name_of(path)
             if isinstance(node, ast.keyword) and node.arg == "shell":
                 raise AssertionError(f"{name_of(path)} runs a shell")
+
+
+def test_nobody_changes_the_environment_of_a_running_process():
+    """KNOWLEDGE 6: devices switched by os.environ at run time, under the feet of every other model."""
+    found = {name_of(path) for path in FILES if any(map(_changes_environment, ast.walk(ast.parse(path.read_text()))))}
+    assert found == CHANGES_ITS_ENVIRONMENT
+
+
+def _changes_environment(node: ast.AST) -> bool:
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        return _is_environ(node.value)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr in ("putenv", "unsetenv"):
+            return True
+        return node.func.attr in ("update", "setdefault", "pop", "popitem", "clear") and _is_environ(node.func.value)
+    return isinstance(node, ast.AugAssign) and _is_environ(node.target)
+
+
+def _is_environ(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute | ast.Name) and _spelled(node) in ("environ", "environb")
 
 
 def _is_blind(node: ast.AST) -> bool:

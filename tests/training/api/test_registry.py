@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from metaclaw.training.api.checkpoints import sweep_left
+from metaclaw.errors import NotFoundError
+from metaclaw.training.api.checkpoints import CheckpointStore, sweep_left
 from metaclaw.training.api.database import open_database
 from metaclaw.training.api.records import Checkpoint, LoraShape, SamplingSession, Session, TrainingRun, parse_path
 from metaclaw.training.api.registry import Registry
+from metaclaw.training.api.tenants import ADMIN
 
 pytestmark = pytest.mark.anyio
 
@@ -71,3 +73,30 @@ async def test_what_killed_processes_left_of_checkpoints_is_removed_and_nothing_
         await sweep_left(root, Registry(database))
         left = await asyncio.to_thread(lambda: [each.exists() for each in (unfinished, kept, deleted)])
     assert left == [False, True, False]
+
+
+async def test_a_checkpoint_whose_time_is_over_is_not_given_out_and_then_deleted(tmp_path):
+    now = [0.0]
+    async with open_database(tmp_path / "server.db") as database:
+        registry = Registry(database)
+        store = CheckpointStore(
+            root=tmp_path, registry=registry, clock=lambda: now[0], base_name="base",
+            models=None, engine=None,  # pyright: ignore[reportArgumentType] - only saving needs them
+        )  # fmt: skip
+        paths = {name: parse_path(f"tinker://run/weights/{name}") for name in ("short", "long", "kept")}
+        for (name, path), expires_at in zip(paths.items(), (10.0, 20.0, None), strict=True):
+            checkpoint = Checkpoint(
+                path=path, directory=filled(tmp_path / name), lora=LoraShape(rank=2), base_digest="d", size_bytes=1,
+                created_at=0.0, expires_at=expires_at, is_ephemeral=False, is_public=False, metadata={},
+            )  # fmt: skip
+            await registry.everything.checkpoints.add(checkpoint)
+        now[0] = 11.0
+        with pytest.raises(NotFoundError, match=r"tinker://run/weights/short has expired"):
+            await store.get(ADMIN, paths["short"])
+        await store.delete_expired()
+        assert [(tmp_path / name).exists() for name in paths] == [False, True, True]
+        await registry.everything.checkpoints.set_expiry(paths["long"], None)
+        now[0] = 1e9
+        await store.delete_expired()
+        assert [(tmp_path / name).exists() for name in paths] == [False, True, True]
+        assert await registry.everything.checkpoints.is_name_taken(paths["short"]), "its name never means other weights"

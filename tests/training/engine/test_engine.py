@@ -10,9 +10,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from metaclaw.errors import ConflictError, EngineError, InvalidRequestError, NotFoundError
+from metaclaw.errors import ConflictError, EngineError, InvalidRequestError, ModelSourceError, NotFoundError
 from metaclaw.training.commands import OptimStep, UnloadAdapter, UnloadModel
 from metaclaw.training.engine import Engine
+from metaclaw.training.recomputation import Recomputation
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import (
     assert_close,
@@ -157,6 +158,38 @@ def test_recomputing_activations_changes_no_gradient(make_engine: MakeEngine) ->
     forward_backward(plain, (supervised(20),))
     assert len(runs) == 2  # forward, and again for the backward
     assert_close(gradients(recomputing), gradients(plain), 1e-6)
+
+
+class WithoutCheckpoints(torch.nn.Module):
+    """A model none of whose layers can compute again."""
+
+    device = torch.device("cpu")
+
+
+def test_recomputing_that_was_asked_for_is_done_or_refused() -> None:
+    """Silently kept activations would be found as an out-of-memory error, days later."""
+    with pytest.raises(ModelSourceError, match=r"WithoutCheckpoints cannot .*train_server\.gradient_checkpointing"):
+        Recomputation(WithoutCheckpoints(), always=True)  # pyright: ignore[reportArgumentType]
+    for always in (None, False):
+        Recomputation(WithoutCheckpoints(), always=always).prepare(10_000)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_no_pass_keeps_a_cache_and_the_models_own_settings_stay(make_engine: MakeEngine, checkpointing: bool) -> None:
+    """A cache in training costs memory; a config that was changed for training would cost the next sampler its own."""
+    engine = make_engine(gradient_checkpointing=checkpointing)
+    settings = engine.base.model.config.to_dict() | {"generation": engine.base.model.generation_config.to_dict()}
+    assert settings["use_cache"] is True
+    create(engine)
+    seen: list[object] = []
+    attention = engine.base.model.base_model.layers[0].self_attn
+    attention.register_forward_pre_hook(lambda *given: seen.append(given[-1]["past_key_values"]), with_kwargs=True)
+    train(engine, steps=1)
+    forward_backward(engine, (policy(6),), "ppo", forward_only=True)
+    assert seen
+    assert set(seen) == {None}
+    model = engine.base.model
+    assert model.config.to_dict() | {"generation": model.generation_config.to_dict()} == settings
 
 
 def test_a_call_that_runs_out_of_memory_leaves_the_gradients_of_earlier_calls(make_engine: MakeEngine) -> None:

@@ -94,7 +94,9 @@ def test_an_adapter_begins_as_pefts_do(tied_folder: Path) -> None:
     """B is zero; A is uniform within 1/sqrt(inputs), as PEFT's is (with other bits for the same seed)."""
     base = load_base(tied_folder, device="cpu")
     config = LoraConfig(r=64, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
-    theirs = dict(get_peft_model(AutoModelForCausalLM.from_pretrained(tied_folder), config).named_parameters())
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        theirs = dict(get_peft_model(AutoModelForCausalLM.from_pretrained(tied_folder), config).named_parameters())
     adapter = Adapters(base, max_rank=64).create(
         AdapterSpec(rank=64, alpha=32.0, train_mlp=True, train_attn=True, train_unembed=False), seed=3
     )
