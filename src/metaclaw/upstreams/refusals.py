@@ -30,9 +30,7 @@ def refusal(
     detail = _error_object(body)
     said = _without_key(_message(detail, headers, body), api_key)
     message = f"{name} answered {status}: {said}" if said else f"{name} answered {status}"
-    return UpstreamError(
-        message, status=status, retry_after_s=retry_after_s(headers.get("Retry-After", "")), detail=detail
-    )
+    return UpstreamError(message, status=status, retry_after_s=_wish_s(headers), detail=detail)
 
 
 def retry_after_s(value: str, now: datetime | None = None) -> float | None:
@@ -44,6 +42,13 @@ def retry_after_s(value: str, now: datetime | None = None) -> float | None:
         return max(0.0, float(text)) if text.replace(".", "", 1).isdecimal() else _seconds_until(text, now)
     except ValueError:
         return None
+
+
+def _wish_s(headers: Mapping[str, str]) -> float | None:
+    milliseconds = headers.get("Retry-After-Ms", "").strip()  # of OpenAI and Azure, finer than the other
+    if milliseconds.replace(".", "", 1).isdecimal():
+        return float(milliseconds) / 1000
+    return retry_after_s(headers.get("Retry-After", ""))
 
 
 def _seconds_until(text: str, now: datetime | None) -> float:
@@ -58,6 +63,8 @@ def _error_object(body: bytes) -> JsonObject:
         value: Any = json.loads(body)
     except ValueError:
         return {}
+    if isinstance(value, list) and value:  # Gemini's OpenAI endpoint puts the error object into a list
+        value = cast(list[Any], value)[0]
     if not isinstance(value, dict):
         return {}
     fields = cast(JsonObject, value)

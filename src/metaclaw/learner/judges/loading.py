@@ -14,7 +14,8 @@ from metaclaw.errors import ConfigError
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.llm import LlmJudge
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
-from metaclaw.upstreams.openai_compatible import OpenAICompatible, Timeouts, Upstream
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 
 def load_judge(settings: JudgeSettings, session: aiohttp.ClientSession) -> Judge | None:
@@ -32,4 +33,4 @@ def load_judge(settings: JudgeSettings, session: aiohttp.ClientSession) -> Judge
         key_setting="rl.judge.api_key",
         timeouts=Timeouts(first_byte_s=settings.timeout_s, gap_s=settings.timeout_s),
     )
-    return LlmJudge(OpenAICompatible(session, upstream), settings, new_fence=lambda: secrets.token_hex(16))
+    return LlmJudge(HttpModel(session, upstream), settings, new_fence=lambda: secrets.token_hex(16))

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 from pydantic import SecretStr
 
 from metaclaw.errors import UpstreamError
-from metaclaw.upstreams.openai_compatible import OpenAICompatible, Timeouts, Upstream
+from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.refusals import refusal, retry_after_s
 from metaclaw.upstreams.session import new_session
+from metaclaw.upstreams.upstream import Timeouts, Upstream
 from tests.fakes.llm import Answer, fake_llm
 
 pytestmark = pytest.mark.anyio
@@ -30,19 +32,21 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def upstream(url: str, key: str = KEY, timeouts: Timeouts | None = None, **more: Any) -> Upstream:
+    return Upstream(
+        name="fake",
+        base_url=url,
+        api_key=SecretStr(key),
+        key_setting="llm.api_key",
+        timeouts=timeouts or Timeouts(),
+        **more,
+    )
+
+
 @asynccontextmanager
-async def client(url: str, key: str = KEY, **timeouts: float) -> AsyncGenerator[OpenAICompatible]:
+async def client(url: str, key: str = KEY, **timeouts: float) -> AsyncGenerator[HttpModel]:
     async with new_session() as session:
-        yield OpenAICompatible(
-            session,
-            Upstream(
-                name="fake",
-                base_url=url,
-                api_key=SecretStr(key),
-                key_setting="llm.api_key",
-                timeouts=Timeouts(**timeouts),
-            ),
-        )
+        yield HttpModel(session, upstream(url, key, Timeouts(**timeouts)))
 
 
 @asynccontextmanager
@@ -64,16 +68,16 @@ async def raw_server(*replies: bytes | None) -> AsyncGenerator[tuple[str, list[b
 
 
 async def test_a_connection_that_fails_before_the_answer_is_tried_once_more() -> None:
-    async with raw_server(None, PLAIN) as (url, seen), client(url) as upstream:
-        reply = await upstream.chat(BODY)
+    async with raw_server(None, PLAIN) as (url, seen), client(url) as model:
+        reply = await model.chat(BODY)
         assert await reply.read() == b"{}"
     assert len(seen) == 2
 
 
 async def test_nothing_is_sent_twice_once_the_answer_has_begun() -> None:
     broken = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: 1"
-    async with raw_server(broken) as (url, seen), client(url) as upstream:
-        reply = await upstream.chat(BODY)
+    async with raw_server(broken) as (url, seen), client(url) as model:
+        reply = await model.chat(BODY)
         with pytest.raises(UpstreamError, match="broke off"):
             await reply.read()
         reply.close()
@@ -83,9 +87,9 @@ async def test_nothing_is_sent_twice_once_the_answer_has_begun() -> None:
 async def test_nobody_there_is_an_error_without_a_status() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    async with client(f"http://127.0.0.1:{port}/v1") as upstream:
+    async with client(f"http://127.0.0.1:{port}/v1") as model:
         with pytest.raises(UpstreamError, match="cannot be reached") as caught:
-            await upstream.chat(BODY)
+            await model.chat(BODY)
     assert caught.value.status is None
     assert caught.value.retryable
 
@@ -96,9 +100,9 @@ async def test_nobody_there_is_an_error_without_a_status() -> None:
     ids=["ssh", "long"],
 )
 async def test_something_that_is_no_http_is_an_error_without_a_status(reply: bytes) -> None:
-    async with raw_server(reply) as (url, seen), client(url) as upstream:
+    async with raw_server(reply) as (url, seen), client(url) as model:
         with pytest.raises(UpstreamError, match="does not answer in HTTP") as caught:
-            await upstream.chat(BODY)
+            await model.chat(BODY)
     assert caught.value.status is None
     assert "xxx" not in str(caught.value)
     assert len(seen) == 1
@@ -107,9 +111,9 @@ async def test_something_that_is_no_http_is_an_error_without_a_status(reply: byt
 async def test_a_url_or_a_key_that_cannot_be_sent_is_an_error_without_a_status() -> None:
     async with raw_server(PLAIN) as (url, seen):
         for asked, key in (("http://127.0.0.1:99999/v1", KEY), (url, f"{KEY}\n")):
-            async with client(asked, key=key) as upstream:
+            async with client(asked, key=key) as model:
                 with pytest.raises(UpstreamError, match=r"cannot be asked.*llm\.api_key") as caught:
-                    await upstream.chat(BODY)
+                    await model.chat(BODY)
             assert caught.value.status is None
             assert KEY not in str(caught.value)
     assert b"".join(seen) == b""
@@ -132,10 +136,10 @@ async def test_the_limit_for_the_first_byte_is_one_for_headers_body_and_retry() 
     is_left = asyncio.Event()
     server = await asyncio.start_server(hang_up_late_then_send_headers_only, "127.0.0.1", 0)
     loop = asyncio.get_running_loop()
-    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", first_byte_s=1.0) as upstream:
+    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", first_byte_s=1.0) as model:
         began = loop.time()
         with pytest.raises(UpstreamError, match="sent nothing for 1 s"):
-            await upstream.chat(BODY)
+            await model.chat(BODY)
         took_s = loop.time() - began
         await is_left.wait()
     server.close()
@@ -144,24 +148,64 @@ async def test_the_limit_for_the_first_byte_is_one_for_headers_body_and_retry() 
 
 
 async def test_silence_before_and_inside_an_answer_has_its_own_limit() -> None:
-    async with fake_llm(lambda _: Answer(hold_after=1)) as llm, client(llm.url, gap_s=0.2) as upstream:
-        reply = await upstream.chat(BODY)
+    async with fake_llm(lambda _: Answer(hold_after=1)) as llm, client(llm.url, gap_s=0.2) as model:
+        reply = await model.chat(BODY)
         with pytest.raises(UpstreamError, match=r"fell silent for 0\.2 s") as caught:
             await reply.read()
         reply.close()
         await llm.was_left.wait()
     assert caught.value.status == 504
-    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url, first_byte_s=0.2) as upstream:
+    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url, first_byte_s=0.2) as model:
         with pytest.raises(UpstreamError, match=r"0\.2 s"):
-            await upstream.chat({**BODY, "stream": False})
+            await model.chat({**BODY, "stream": False})
         await llm.was_left.wait()
         assert len(llm.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("dialect", "path"), [("openai.chat", "/v1/chat/completions"), ("openai.responses", "/v1/responses")]
+)
+async def test_a_bearer_upstream_is_asked_at_the_path_of_the_dialect(dialect: str, path: str) -> None:
+    async with raw_server(PLAIN) as (url, seen), client(url) as model:
+        await (await model.send(dialect, b'{"a": 1}', headers={"OpenAI-Beta": "x=1", "Cookie": "no"})).read()
+    assert seen[0].startswith(f"POST {path} HTTP/1.1".encode())
+    assert seen[0].endswith(b'{"a": 1}')
+    assert b"openai-beta: x=1" in seen[0]
+    assert f"Authorization: Bearer {KEY}".encode() in seen[0]
+    assert b"Cookie" not in seen[0]
+    assert b"anthropic" not in seen[0]
+
+
+async def test_an_anthropic_upstream_gets_its_own_headers_and_the_clients_version() -> None:
+    async with raw_server(PLAIN) as (url, seen), new_session() as session:
+        model = HttpModel(session, upstream(url, dialects=("anthropic.messages",), auth="x-api-key"))
+        await (await model.send("anthropic.messages", b"{}")).read()
+        theirs = {"Anthropic-Version": "2026-10-21", "Anthropic-Beta": "b1", "Authorization": "Bearer the-clients"}
+        await (await model.send("anthropic.messages", b"{}", headers=theirs)).read()
+        with pytest.raises(UpstreamError, match="without a list"):
+            await model.models()
+    assert seen[0].startswith(b"POST /v1/messages HTTP/1.1")
+    assert f"x-api-key: {KEY}".encode() in seen[0]
+    assert b"anthropic-version: 2023-06-01" in seen[0]
+    assert b"anthropic-version: 2026-10-21" in seen[1]
+    assert b"anthropic-beta: b1" in seen[1]
+    assert b"Authorization" not in seen[0] + seen[1]
+    assert b"anthropic-version" in seen[2]
+
+
+async def test_a_dialect_can_be_spoken_elsewhere_and_keys_added_to_a_body_never_replace_the_clients() -> None:
+    async with raw_server(PLAIN) as (url, seen), raw_server(PLAIN) as (other, seen_there), new_session() as session:
+        settings = upstream(url, bases={"anthropic.messages": other}, extra_body={"models": ["b"], "route": "fallback"})
+        model = HttpModel(session, settings)
+        await (await model.send("anthropic.messages", b'{"models":["c"]}')).read()
+    assert not seen
+    assert seen_there[0].endswith(b'{"models":["c"],"route":"fallback"}')
+
+
 async def test_complete_gives_the_text_and_sends_only_what_was_asked() -> None:
-    async with fake_llm() as llm, client(llm.url) as upstream:
-        text = await upstream.complete(BODY["messages"], model="judge", max_tokens=9)
-        assert [model["id"] for model in await upstream.models()] == ["fake-base"]
+    async with fake_llm() as llm, client(llm.url) as model:
+        text = await model.complete(BODY["messages"], model="judge", max_tokens=9)
+        assert [listed["id"] for listed in await model.models()] == ["fake-base"]
     assert text == "Hello from the fake model."
     assert llm.requests == [{"model": "judge", "messages": BODY["messages"], "max_tokens": 9}]
     assert llm.headers[0]["Authorization"] == f"Bearer {KEY}"
@@ -169,22 +213,22 @@ async def test_complete_gives_the_text_and_sends_only_what_was_asked() -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"choices": []}'])
 async def test_complete_never_makes_an_answer_of_something_else(body: bytes) -> None:
-    async with fake_llm(lambda _: Answer(body=body)) as llm, client(llm.url) as upstream:
+    async with fake_llm(lambda _: Answer(body=body)) as llm, client(llm.url) as model:
         with pytest.raises(UpstreamError):
-            await upstream.complete(BODY["messages"], model="judge")
+            await model.complete(BODY["messages"], model="judge")
 
 
 async def test_complete_ends_at_its_limit() -> None:
-    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url) as upstream:
+    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url) as model:
         with pytest.raises(UpstreamError, match="longer than"):
-            await upstream.complete(BODY["messages"], model="judge", timeout_s=0.2)
+            await model.complete(BODY["messages"], model="judge", timeout_s=0.2)
 
 
 async def test_a_redirect_is_not_followed() -> None:
     moved = b"HTTP/1.1 307 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n"
-    async with raw_server(moved) as (url, _), client(url) as upstream:
+    async with raw_server(moved) as (url, _), client(url) as model:
         with pytest.raises(UpstreamError, match="307"):
-            await upstream.chat(BODY)
+            await model.chat(BODY)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +237,7 @@ async def test_a_redirect_is_not_followed() -> None:
         (b'{"error": {"message": "bad", "code": "c"}}', "application/json", "fake answered 400: bad"),
         (b'{"error": "bad"}', "application/json", "fake answered 400: bad"),
         (b'{"detail": "bad"}', "application/json", "fake answered 400: bad"),
+        (b'[{"error": {"code": 400, "message": "bad"}}]', "application/json", "fake answered 400: bad"),
         (b"bad", "text/plain; charset=utf-8", "fake answered 400: bad"),
         (b"<html>bad</html>", "text/html", "fake answered 400"),
         (
@@ -207,6 +252,13 @@ def test_an_error_says_what_the_upstream_said(body: bytes, content_type: str, sa
     headers = {"Content-Type": content_type, "Retry-After": "4"}
     error = refusal("fake", "llm.api_key", SecretStr(KEY), 400, headers, body)
     assert (str(error), error.status, error.retry_after_s) == (says, 400, 4.0)
+
+
+def test_a_wish_in_milliseconds_is_the_finer_one() -> None:
+    headers = {"Retry-After": "4", "retry-after-ms": "1500"}
+    assert refusal("fake", "llm.api_key", SecretStr(KEY), 429, CIMultiDict(headers), b"").retry_after_s == 1.5
+    headers["retry-after-ms"] = "soon"
+    assert refusal("fake", "llm.api_key", SecretStr(KEY), 429, CIMultiDict(headers), b"").retry_after_s == 4.0
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

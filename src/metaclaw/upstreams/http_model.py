@@ -1,0 +1,182 @@
+"""Any model behind an HTTP API, in whatever dialects that API speaks.
+
+Owns calling it: time limits, the one retry of a connection, and its errors; refuses to know what the answer is for.
+Invariant: nothing is sent twice once a byte of the answer has come, and neither our key nor the upstream's headers
+are in an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
+
+import aiohttp
+
+from metaclaw.chat.messages import JsonObject, text_of
+from metaclaw.chat.openai_chat import object_or_none, parse_answer
+from metaclaw.errors import UpstreamError
+from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
+from metaclaw.upstreams.model_client import NO_HEADERS
+from metaclaw.upstreams.refusals import refusal
+from metaclaw.upstreams.upstream import Upstream
+
+_CHAT = "openai.chat"
+_MAX_ERROR_BYTES = 64 * 1024
+_LARGE_BYTES = 256 * 1024
+_MAX_JITTER_S = 0.25
+
+
+class HttpModel:
+    """Calls one upstream over the shared session."""
+
+    def __init__(self, session: aiohttp.ClientSession, upstream: Upstream) -> None:
+        self._session = session
+        self.upstream = upstream
+
+    @property
+    def name(self) -> str:
+        return self.upstream.name
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        return self.upstream.dialects
+
+    @property
+    def model_id(self) -> str:
+        return self.upstream.model_id
+
+    async def send(self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> HttpReply:
+        """Post ``body``; return once the first byte of an accepted answer is here. Raises ``UpstreamError``."""
+        upstream = self.upstream
+        data = _with_defaults(body, upstream.extra_body) if upstream.extra_body else body
+        return await self._begin("POST", upstream.url(dialect), upstream.request_headers(dialect, headers), data)
+
+    async def chat(self, body: JsonObject | bytes) -> HttpReply:
+        """Post a chat request; return once the first byte of an accepted answer is here. Raises ``UpstreamError``."""
+        data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
+        return await self.send(_CHAT, data)
+
+    async def models(self) -> list[JsonObject]:
+        """What ``GET /models`` lists."""
+        url, headers = f"{self.upstream.base_url}/models", self.upstream.request_headers(None, NO_HEADERS)
+        listed = self._object(await _read_and_close(await self._begin("GET", url, headers))).get("data")
+        if not isinstance(listed, list):
+            raise UpstreamError(f"{self.name} answered GET /models without a list", status=502)
+        return [model for model in cast(list[object], listed) if isinstance(model, dict)]
+
+    async def complete(
+        self,
+        messages: Sequence[JsonObject],
+        *,
+        model: str,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """The text of one plain chat answer. Raises ``UpstreamError``; an answer without a message is one."""
+        settings = {"temperature": temperature, "max_tokens": max_tokens}
+        body = {"model": model, "messages": list(messages), **{k: v for k, v in settings.items() if v is not None}}
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = parse_answer(self._object(await _read_and_close(await self.chat(body))))
+        except TimeoutError as error:
+            raise UpstreamError(f"{self.name} took longer than {timeout_s:g} s", status=504) from error
+        if answer.message is None:
+            raise UpstreamError(f"{self.name} answered without a message", status=502)
+        return text_of(answer.message.get("content"))
+
+    async def _begin(self, method: str, url: str, headers: Mapping[str, str], data: bytes | None = None) -> HttpReply:
+        timeouts = self.upstream.timeouts
+        try:
+            async with asyncio.timeout(timeouts.first_byte_s):
+                response = await self._with_one_retry(lambda: self._request(method, url, headers, data))
+                first = await self._first_chunk(response) if response.status == 200 else b""
+        except TimeoutError as error:
+            raise UpstreamError(f"{self.name} sent nothing for {timeouts.first_byte_s:g} s", status=504) from error
+        if response.status == 200:
+            return HttpReply(self.name, response, first, gap_s=timeouts.gap_s)
+        try:
+            raise await self._refusal(response)
+        finally:
+            response.close()
+
+    async def _first_chunk(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await any_chunk(self.name, response)
+        except BaseException:
+            response.close()
+            raise
+
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None
+    ) -> aiohttp.ClientResponse:
+        connect_s = self.upstream.timeouts.connect_s
+        try:
+            return await self._session.request(
+                method,
+                url,
+                data=_payload(data),
+                headers=headers,
+                allow_redirects=False,  # a redirect would take the key and the conversation elsewhere
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
+            )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise UpstreamError(f"{self.name} could not be reached within {connect_s:g} s") from error
+        except aiohttp.ClientConnectionError:
+            raise  # the one kind that may be gone at the next attempt
+        except aiohttp.ClientResponseError as error:  # its text holds what came, headers too
+            raise UpstreamError(f"{self.name} does not answer in HTTP that can be read; check its URL") from error
+        except (aiohttp.ClientError, ValueError) as error:  # our own URL or key, which may be in the text
+            raise UpstreamError(
+                f"{self.name} cannot be asked ({type(error).__name__}); check its URL and {self.upstream.key_setting}"
+            ) from error
+
+    async def _with_one_retry(self, attempt: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            return await attempt()
+        # Often only a kept-alive connection that the other side had closed meanwhile.
+        await asyncio.sleep(random.uniform(0, _MAX_JITTER_S))
+        try:
+            return await attempt()
+        except aiohttp.ClientConnectionError as error:
+            raise UpstreamError(f"{self.name} cannot be reached: {error or type(error).__name__}") from error
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
+        body = b""
+        while len(body) < _MAX_ERROR_BYTES:
+            chunk = await next_chunk(self.name, response, self.upstream.timeouts.gap_s)
+            if not chunk:
+                break
+            body += chunk
+        upstream = self.upstream
+        return refusal(upstream.name, upstream.key_setting, upstream.api_key, response.status, response.headers, body)
+
+    def _object(self, body: bytes) -> JsonObject:
+        try:
+            value = object_or_none(json.loads(body))
+        except ValueError as error:
+            raise UpstreamError(f"{self.name} answered with something that is not JSON", status=502) from error
+        if value is None:
+            raise UpstreamError(f"{self.name} answered with something that is not an object", status=502)
+        return value
+
+
+def _with_defaults(body: bytes, defaults: JsonObject) -> bytes:
+    return json.dumps({**defaults, **json.loads(body)}, separators=(",", ":")).encode()
+
+
+def _payload(data: bytes | None) -> bytes | io.BytesIO | None:
+    # A file is written piece by piece; bytes of this size at once would hold up every other turn.
+    return io.BytesIO(data) if data and len(data) > _LARGE_BYTES else data
+
+
+async def _read_and_close(reply: HttpReply) -> bytes:
+    try:
+        return await reply.read()
+    finally:
+        reply.close()

@@ -1,0 +1,82 @@
+"""The body of an answer that comes over HTTP, as it comes.
+
+Owns reading it, with the limit on silence; refuses to know what was asked. Invariant: what breaks or falls silent is an
+``UpstreamError``, never an answer that looks complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import aiohttp
+
+from metaclaw.errors import UpstreamError
+
+_FINISH_S = 0.5
+
+
+class HttpReply:
+    """An accepted answer whose first byte has come. Close it, read to the end or not."""
+
+    def __init__(self, name: str, response: aiohttp.ClientResponse, first: bytes, *, gap_s: float) -> None:
+        self._name = name
+        self._response = response
+        self._first: bytes | None = first
+        self._gap_s = gap_s
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def content_type(self) -> str:
+        return self._response.headers.get("Content-Type", "application/json")
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The body as it comes; asked again, what has not come yet.
+
+        Raises ``UpstreamError`` when it breaks or falls silent.
+        """
+        chunk, self._first = self._first, None
+        if chunk is None:
+            chunk = await self._next()
+        while chunk:
+            yield chunk
+            chunk = await self._next()
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def finish(self) -> None:
+        """Let the body end, so that its connection can be used again; not for long, for nothing more is wanted."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(_FINISH_S):
+                while await self._response.content.readany():
+                    pass
+
+    def close(self) -> None:
+        """Give the connection back, or cut it when the answer is not complete: that cancels it at the upstream."""
+        self._response.close()
+
+    async def _next(self) -> bytes:
+        return await next_chunk(self._name, self._response, self._gap_s)
+
+
+async def next_chunk(name: str, response: aiohttp.ClientResponse, limit_s: float) -> bytes:
+    """What comes next; empty at the end. Raises ``UpstreamError``."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await any_chunk(name, response)
+    except TimeoutError as error:
+        raise UpstreamError(f"{name} fell silent for {limit_s:g} s", status=504) from error
+
+
+async def any_chunk(name: str, response: aiohttp.ClientResponse) -> bytes:
+    """What comes next, however long it takes; empty at the end. Raises ``UpstreamError``."""
+    try:
+        return await response.content.readany()
+    except aiohttp.ClientError as error:
+        raise UpstreamError(f"{name} broke off its answer", status=502) from error

@@ -1,0 +1,73 @@
+"""Where a model is and how it is asked.
+
+Owns the facts that a user or a preset gives about one upstream, the paths of the dialects and its request headers;
+refuses to know connections. Invariant: of a client's own headers only those of ``PASSED_ON`` reach a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import SecretStr
+
+from metaclaw.chat.messages import JsonObject
+
+Auth = Literal["bearer", "x-api-key"]
+
+# Below a base URL that ends in /v1.
+PATHS: Mapping[str, str] = {
+    "openai.chat": "/chat/completions",
+    "openai.responses": "/responses",
+    "openai.completions": "/completions",
+    "openai.embeddings": "/embeddings",
+    "anthropic.messages": "/messages",
+    "anthropic.count_tokens": "/messages/count_tokens",
+}
+
+PASSED_ON = ("anthropic-version", "anthropic-beta", "openai-beta")
+
+_ANTHROPIC_VERSION = "2023-06-01"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """``first_byte_s`` runs from sending the request, the retry included, to the first byte of the body; ``gap_s``
+    between two chunks."""
+
+    connect_s: float = 10.0
+    first_byte_s: float = 120.0
+    gap_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """Where a model is. ``key_setting`` names the setting that a user mends when the key is refused."""
+
+    name: str
+    base_url: str  # ends in /v1
+    api_key: SecretStr
+    key_setting: str
+    timeouts: Timeouts
+    dialects: tuple[str, ...] = ("openai.chat",)
+    auth: Auth = "bearer"
+    model_id: str = ""
+    bases: Mapping[str, str] = field(default_factory=dict[str, str])  # of dialects that are spoken elsewhere
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    extra_body: JsonObject = field(default_factory=dict[str, object])  # keys that a client's own win over
+
+    def url(self, dialect: str) -> str:
+        """Where to post a request of ``dialect``."""
+        return self.bases.get(dialect, self.base_url) + PATHS[dialect]
+
+    def request_headers(self, dialect: str | None, client: Mapping[str, str]) -> dict[str, str]:
+        """What is sent with a request; ``dialect`` is ``None`` when it is none's, as for the list of models."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.headers}
+        is_anthropic = self.auth == "x-api-key" if dialect is None else dialect.startswith("anthropic.")
+        if is_anthropic:
+            headers["anthropic-version"] = _ANTHROPIC_VERSION
+        headers |= {name.lower(): value for name, value in client.items() if name.lower() in PASSED_ON}
+        if key := self.api_key.get_secret_value():
+            headers |= {"x-api-key": key} if self.auth == "x-api-key" else {"Authorization": f"Bearer {key}"}
+        return headers
