@@ -119,3 +119,18 @@ def test_arguments_that_are_nested_without_end_count_as_their_text(depth: int) -
     assert answer_identity(calling(nested)) == answer_identity(calling(nested))
     assert answer_identity(calling(nested)) != answer_identity(calling("[]"))
     assert answer_identity(calling('{"a":1,"b":2}')) == answer_identity(calling('{ "b": 2, "a": 1 }'))
+
+
+def test_a_reminder_in_a_message_is_not_the_humans_word() -> None:
+    """Claude Code puts them beside what the user typed, and changes them from request to request."""
+    reminder = "<system-reminder>\nToday is Monday.\n</system-reminder>"
+    with_it = user([{"type": "text", "text": reminder}, {"type": "text", "text": f"fix the bug\n{reminder}"}])
+    assert human_text(with_it) == "fix the bug"
+    assert human_identity(with_it) == human_identity(user("fix the bug"))
+    assert not is_human(user(reminder))
+    assert human_text(user("what is <system-reminder>?")) == "what is <system-reminder>?"
+
+
+@pytest.mark.parametrize("prefix", ["", "[Sun 2026-11-22 15:46 UTC] "])
+def test_the_task_of_a_subagent_is_not_a_humans(prefix: str) -> None:
+    assert not is_human(user(f"{prefix}[Subagent Context] You are one. [Subagent Task] count"))

@@ -1,8 +1,8 @@
 """Which user message a human wrote, and what is theirs in it.
 
-Owns the marks that agent programs put around and inside user messages (OpenClaw 2026.9 was observed on the wire);
-refuses to know roles other than ``user``. Invariant: what is called a human's words is a part of what the client
-sent; nothing is rephrased.
+Owns the marks that agent programs put around and inside user messages (OpenClaw 2026.9 was observed on the wire, Claude
+Code's reminders are in its own transcripts); refuses to know roles other than ``user``. Invariant: what is called a
+human's words is a part of what the client sent; nothing is rephrased.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import Any, cast
 
 from metaclaw.chat.messages import JsonObject, canonical_json, text_parts
 
-_INTERNAL_BEGIN = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
-_INTERNAL_END = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
+# What programs put inside a user's message, by how it begins and ends.
+_BLOCKS = (
+    ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"),
+    ("<system-reminder>", "</system-reminder>"),
+)
 
 # Whole messages that OpenClaw writes in the user's name.
 _SYNTHETIC = (
@@ -24,6 +27,7 @@ _SYNTHETIC = (
     "The previous attempt did not produce a user-visible answer",
     "This turn ended before a reply",
     "A background task completed. Use this result",
+    "[Subagent Context]",
 )
 
 # It also writes one line about itself at the end of the first user message, with the model's name in it.
@@ -70,22 +74,25 @@ def _human_parts(content: object) -> list[str | JsonObject]:
 
 
 def _own(text: str) -> list[str | JsonObject]:
-    own = _without_internal_context(text)
+    own = text
+    for begins, ends in _BLOCKS:
+        if begins in own:
+            own = _without(own, begins, ends)
     if "Runtime: " in own:
         own = _RUNTIME_LINE.sub("", own)
     own = own.strip()
-    return [own] if own and not own.startswith(_SYNTHETIC) else []
+    return [own] if own and not _TIMESTAMP.sub("", own, count=1).startswith(_SYNTHETIC) else []
 
 
-def _without_internal_context(text: str) -> str:
+def _without(text: str, begins: str, ends: str) -> str:
     # Searched by hand: a regular expression would be quadratic in a text that opens the mark over and over.
     kept: list[str] = []
     start = 0
-    while (begin := text.find(_INTERNAL_BEGIN, start)) >= 0:
-        end = text.find(_INTERNAL_END, begin)
+    while (begin := text.find(begins, start)) >= 0:
+        end = text.find(ends, begin)
         if end < 0:
             break
         kept.append(text[start:begin])
-        start = end + len(_INTERNAL_END)
+        start = end + len(ends)
     kept.append(text[start:])
     return "".join(kept)

@@ -1,16 +1,11 @@
-"""Who is calling: agent, session, kind of turn, exchange.
+"""Who is calling: agent, session, kind of turn, run.
 
 Owns the order in which sources are asked; refuses to know what identity is used for. Invariant: the same
-conversation keeps its session; a request that ends with the human's message begins an exchange, and every turn of the
-tool loop after it belongs to that exchange.
+conversation keeps its session.
 
 Limits of the fallback session, which is made of the first human message and what precedes it: two conversations that
 begin with the very same words under the same system prompt are one session, and a client whose system prompt
 changes on every request has a session per request. A client that can should send ``X-Session-Id``.
-
-Limits of the exchange: a loop whose answers the client rewrites is told from another one that began with the very same
-words, after the same answer, only by which was last; and a request within a loop that is sent again stays in its
-exchange, whose last answer is then the one that is judged.
 """
 
 from __future__ import annotations
@@ -20,12 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaclaw import identity
-from metaclaw.chat.humans import human_identity, human_indexes, is_human
-from metaclaw.chat.messages import JsonObject, answer_identity, freeze
+from metaclaw.chat.humans import human_identity, is_human
+from metaclaw.chat.messages import JsonObject, freeze
 from metaclaw.errors import InvalidRequestError
 from metaclaw.journal.turns import TurnKind
-
-_OF_A_LOOP = ("assistant", "tool", "function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +34,14 @@ class Evidence:
 class Caller:
     """Whose turn this is.
 
-    ``exchange_key`` says which human message it is about; the journal makes ids of exchanges that begin with it.
-    ``continues`` is the identity of the answer that the turn goes on from, ``None`` when it begins an exchange.
+    ``run`` and ``trace`` are the client's own ids of what it is doing, by which its turns are grouped into exchanges.
     """
 
     agent: str
     session: str
-    exchange_key: str
-    continues: bytes | None
     kind: TurnKind
+    run: str | None = None
+    trace: str | None = None
 
 
 Source = Callable[[Evidence], str | None]
@@ -67,13 +59,9 @@ def identify(evidence: Evidence) -> Caller:
     agent = identity.agent_id(_first(_AGENT_SOURCES, evidence) or identity.DEFAULT_AGENT)
     given = _first(_SESSION_SOURCES, evidence)
     session = identity.session_id(given) if given else _session_of(evidence.messages)
-    humans = human_indexes(evidence.messages)
-    last = humans[-1] if humans else -1
     return Caller(
         agent=agent,
         session=session,
-        exchange_key=_exchange_key(agent, session, evidence.messages, last),
-        continues=_continued_answer(evidence.messages[last + 1 :]),
         kind=_kind(evidence.headers.get("x-turn-type")),
     )
 
@@ -97,23 +85,3 @@ def _session_of(messages: list[JsonObject]) -> str:
             break
         digest.update(freeze(message).hash)
     return f"auto-{digest.hexdigest()[:32]}"
-
-
-def _exchange_key(agent: str, session: str, messages: list[JsonObject], human: int) -> str:
-    # Not by the place in the history: clients with a window drop old messages in the middle of a loop.
-    digest = hashlib.sha256(f"{agent}\n{session}\n".encode())
-    if human >= 0:
-        digest.update(human_identity(messages[human]))
-    if before := _last_answer(messages[: max(human, 0)]):
-        digest.update(answer_identity(before))
-    return f"ex-{digest.hexdigest()[:32]}-"
-
-
-def _continued_answer(after_human: list[JsonObject]) -> bytes | None:
-    if not any(message["role"] in _OF_A_LOOP for message in after_human):
-        return None
-    return answer_identity(_last_answer(after_human) or {})
-
-
-def _last_answer(messages: list[JsonObject]) -> JsonObject | None:
-    return next((message for message in reversed(messages) if message["role"] == "assistant"), None)

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from metaclaw.chat.exchanges import claim_exchange
 from metaclaw.chat.messages import canonical_json, freeze
 from metaclaw.chat.openai_chat import DIALECT, ChatAnswer, ChatRequest
 from metaclaw.gateway.identify import Caller
@@ -66,13 +67,14 @@ class TurnRecord:
         recorder, turn_id = self._recorder, self.turn_id
 
         async def work() -> None:
+            claim = claim_exchange(caller.agent, caller.session, request.messages, run=caller.run, trace=caller.trace)
             await recorder.journal.open_turn(
                 NewTurn(
                     id=turn_id,
                     agent=caller.agent,
                     session=caller.session,
-                    exchange=caller.exchange_key + turn_id.removeprefix("turn-")[:12],
-                    continues=caller.continues,
+                    exchange=claim.first_id(turn_id),
+                    continues=claim.continues,
                     kind=caller.kind,
                     dialect=DIALECT,
                     model=request.model,
