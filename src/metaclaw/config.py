@@ -310,6 +310,11 @@ class Settings(Section):
     mode: Mode = Field(
         default="skills_only", description="skills_only: any model; rl: the policy trained on the training server."
     )
+    max_context_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Longest prompt, in estimated tokens: the oldest exchanges beyond it are left out; 0 is no limit.",
+    )
     llm: LlmSettings = Field(default_factory=LlmSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)

@@ -71,7 +71,7 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "rl.batch_size",
     ),
     "is obsolete: starting MetaClaw never rewires an agent program": ("claw_type", "configure_openclaw"),
-    "is obsolete: the model's own limit holds; requests are never cut": ("context_window", "max_context_tokens"),
+    "is obsolete: max_context_tokens limits what is sent to a model": ("context_window",),
     "is obsolete: skills are chosen for each exchange, at most skills.top_k of them": (
         "skills.retrieval_mode", "skills.task_specific_top_k",
     ),

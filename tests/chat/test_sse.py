@@ -8,7 +8,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaclaw.chat.sse import SseEvent, SseParser
+from metaclaw.chat.chat_stream import ChatSource
+from metaclaw.chat.sse import SseEvent, SseParser, last_boundary
 from metaclaw.chat.stream_assembler import StreamAssembler
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
@@ -53,6 +54,16 @@ def test_one_byte_at_a_time_is_enough(stream: tuple[bytes, list[str | None]]) ->
     assert [event.data for event in events if event.data is not None] == [data for data in datas if data is not None]
 
 
+@given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
+def test_what_ends_at_a_boundary_is_whole_events(stream: tuple[bytes, list[str | None]], cuts: list[int]) -> None:
+    raw, _ = stream
+    for cut in cuts:
+        part = raw[: cut % (len(raw) + 1)]
+        parser = SseParser()
+        parser.feed(part[: last_boundary(part)])
+        assert not parser.rest().strip()
+
+
 def test_half_a_line_end_is_no_blank_line() -> None:
     parser = SseParser()
     assert parser.feed(b"data: a\r") == []
@@ -81,9 +92,10 @@ def test_a_message_is_the_same_wherever_its_stream_is_cut(cuts: list[int]) -> No
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], "usage": {"total_tokens": 3}})
     raw = b"".join(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode() for chunk in chunks)
     events = parsed_in_pieces(raw + b"data: [DONE]\n\n", cuts)
-    assembler = StreamAssembler()
+    source, assembler = ChatSource(), StreamAssembler()
     for event in events:
-        assembler.add_event(event)
+        for chunk in source.add_event(event):
+            assembler.add(chunk)
     answer = assembler.answer()
     assert answer.message == {
         "role": "assistant",
@@ -94,7 +106,7 @@ def test_a_message_is_the_same_wherever_its_stream_is_cut(cuts: list[int]) -> No
             {"type": "function", "id": "b", "function": {"name": "two", "arguments": ""}},
         ],
     }
-    assert (answer.finish_reason, answer.usage, assembler.is_done) == ("tool_calls", {"total_tokens": 3}, True)
+    assert (answer.finish_reason, answer.usage, source.is_done) == ("tool_calls", {"total_tokens": 3}, True)
 
 
 def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:

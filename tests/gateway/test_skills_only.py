@@ -234,7 +234,15 @@ async def test_a_handler_that_is_cancelled_while_its_turn_is_being_opened_leaves
         await asyncio.Event().wait()  # the client stays
         return {}
 
-    incoming = Incoming(turn_id="turn-1", request=request, raw=b"", caller=identify(evidence), receive=receive)
+    incoming = Incoming(
+        turn_id="turn-1",
+        request=request,
+        raw=b"",
+        caller=identify(evidence),
+        headers={},
+        errors="openai",
+        receive=receive,
+    )
     async with open_deps(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", skills={"enabled": False})) as deps:
         other = sqlite3.connect(tmp_path / "turns.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")  # the journal's own writer waits

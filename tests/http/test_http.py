@@ -14,11 +14,12 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from metaclaw import errors
+from metaclaw.chat.sse import encode_event
 from metaclaw.config import ProxySettings, is_loopback
 from metaclaw.http.auth import require_token
 from metaclaw.http.body import parse_json_object, read_body
 from metaclaw.http.errors import error_answer, exception_handlers
-from metaclaw.http.sse import ClientLeftError, ForwardingResponse, encode_event, unless_client_leaves
+from metaclaw.http.sse import ClientLeftError, ForwardingResponse, unless_client_leaves
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaclaw.chat.dialects import CHAT
+from metaclaw.chat.openai_chat import attach
 from metaclaw.journal.turns import TurnJournal
-from metaclaw.recall.blocks import attach, human_messages
-from metaclaw.recall.recaller import Budget, Recalled, Recaller
+from metaclaw.recall.blocks import human_messages
+from metaclaw.recall.recaller import Budget, Recaller
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.skill import estimate_tokens
 
@@ -58,8 +61,18 @@ async def recalling(home: Path, budget: Budget | None = None) -> AsyncGenerator[
         yield Recaller(journal, library, budget or Budget(top_k=2, max_tokens=1200))
 
 
-async def recall(recaller: Recaller, messages: Sequence[Message], session: str = "s") -> Recalled:
-    return await recaller.recall(messages, agent="main", session=session, turn_id="t", now=0.0)
+@dataclass(frozen=True)
+class Sent:
+    """What goes to the model, and what was recalled for it."""
+
+    messages: list[Message]
+    names: tuple[str, ...] = ()
+
+
+async def recall(recaller: Recaller, messages: Sequence[Message], session: str = "s") -> Sent:
+    recalled = await recaller.recall(messages, agent="main", session=session, turn_id="t", now=0.0)
+    body = CHAT.edited(CHAT.parse({"messages": list(messages)}), blocks=recalled.blocks)
+    return Sent(messages=body["messages"], names=recalled.names)
 
 
 # A conversation as a client may drive it: it asks, retries, asks twice at once, edits, forks and loops over tools.
@@ -143,7 +156,7 @@ async def test_a_removed_skill_is_gone_at_once_and_may_come_back(tmp_path: Path)
     async with recalling(tmp_path) as recaller:
         with_skill = await recall(recaller, talk)
         (tmp_path / "skills" / "one" / "SKILL.md").rename(tmp_path / "kept")
-        assert await recall(recaller, talk) == Recalled(messages=talk)
+        assert await recall(recaller, talk) == Sent(messages=talk)
         (tmp_path / "kept").rename(tmp_path / "skills" / "one" / "SKILL.md")
         assert await recall(recaller, talk) == with_skill
 

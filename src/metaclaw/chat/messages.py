@@ -55,6 +55,14 @@ def chain_hashes(messages: Iterable[Message]) -> list[bytes]:
     return hashes
 
 
+def object_or_none(value: object) -> JsonObject | None:
+    return cast(JsonObject, value) if isinstance(value, dict) else None
+
+
+def text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def text_parts(content: object) -> list[str]:
     """The texts in ``content``, which is a string, a list of parts, or nothing."""
     if isinstance(content, str):

@@ -1,39 +1,21 @@
-"""OpenAI's chat completions: requests and plain answers.
+"""OpenAI's chat completions: requests, plain answers, and the dialect itself.
 
-Owns the shape of both as far as we rely on it; refuses to know what a provider adds. Invariant: a key that we do
-not know is passed on as it came.
+Owns their shape as far as we rely on it; refuses to know what a provider adds. Invariant: a key that we do not know
+is passed on as it came. As the form between all dialects, it translates to and from itself by doing nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.chat_stream import ChatSink, ChatSource
+from metaclaw.chat.dialect import ChunkSink, ChunkSource, ClientRequest
+from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.errors import InvalidRequestError
 
-DIALECT = "openai.chat"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """A request whose shape was checked. ``body`` is the client's own object; treat it as read-only."""
-
-    body: JsonObject
-    messages: list[JsonObject]
-    model: str
-    is_stream: bool
-    num_answers: int
-    temperature: float | None
-
-    def with_changes(self, **changes: Any) -> JsonObject:
-        """A copy of the body with these keys set."""
-        return {**self.body, **changes}
-
-    def without_messages(self) -> JsonObject:
-        """The body as the journal keeps it: messages are stored apart."""
-        return {key: value for key, value in self.body.items() if key != "messages"}
+NAME = "openai.chat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +28,10 @@ class ChatAnswer:
     policy_record: JsonObject | None = None
 
 
-def parse_request(body: JsonObject) -> ChatRequest:
+def parse_request(body: JsonObject) -> ClientRequest:
     """Check ``body``; raises ``InvalidRequestError`` with the name of the parameter."""
-    return ChatRequest(
+    return ClientRequest(
+        dialect=NAME,
         body=body,
         messages=_messages(body.get("messages")),
         model=_optional(body, "model", str) or "",
@@ -71,12 +54,51 @@ def parse_answer(body: Mapping[str, Any]) -> ChatAnswer:
     )
 
 
-def object_or_none(value: object) -> JsonObject | None:
-    return cast(JsonObject, value) if isinstance(value, dict) else None
+def attach(message: JsonObject, text: str) -> JsonObject:
+    """A copy of ``message`` with ``text`` after its content, in the form that the content has."""
+    content: object = message.get("content")
+    if isinstance(content, list):
+        return {**message, "content": [*cast(list[object], content), {"type": "text", "text": text}]}
+    return {**message, "content": f"{content}\n\n{text}"}
 
 
-def text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+class OpenAIChat:
+    """The dialect of ``POST /v1/chat/completions``."""
+
+    name = NAME
+    path = "/chat/completions"
+    end_marks: tuple[bytes, ...] = (b"[DONE]",)
+
+    def parse(self, body: JsonObject) -> ClientRequest:
+        return parse_request(body)
+
+    def edited(self, request: ClientRequest, *, blocks: Mapping[int, str], dropped: Collection[int] = ()) -> JsonObject:
+        kept = [index for index in range(len(request.messages)) if index not in dropped]
+        messages = [
+            attach(request.messages[index], blocks[index]) if index in blocks else request.messages[index]
+            for index in kept
+        ]
+        return {**request.body, "messages": messages}
+
+    def to_chat(self, body: JsonObject) -> JsonObject:
+        return body
+
+    def from_chat(self, body: JsonObject) -> JsonObject:
+        return body
+
+    def answer_to_chat(self, body: JsonObject) -> JsonObject:
+        return body
+
+    def answer_from_chat(self, answer: JsonObject, request: JsonObject) -> JsonObject:
+        del request
+        return answer
+
+    def source(self) -> ChunkSource:
+        return ChatSource()
+
+    def sink(self, request: JsonObject) -> ChunkSink:
+        del request
+        return ChatSink()
 
 
 def _messages(value: object) -> list[JsonObject]:

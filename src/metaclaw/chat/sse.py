@@ -1,7 +1,7 @@
-"""Reading server-sent events.
+"""Server-sent events, read and written.
 
-Owns the splitting of a byte stream into events; refuses to know what an event means. Invariant: wherever the
-stream is cut into chunks, the same events come out, and their raw bytes joined are the stream.
+Owns the splitting of a byte stream into events, and the writing of one; refuses to know what an event means.
+Invariant: wherever the stream is cut into chunks, the same events come out, and their raw bytes joined are the stream.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ DONE = "[DONE]"  # the data of the event that ends a stream in OpenAI's dialects
 
 # Atomic, or the engine would give back half of a CRLF and call it two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_BOUNDARIES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
@@ -43,10 +44,28 @@ class SseParser:
         self._searched = max(0, len(self._buffer) - 3)  # a boundary has at most four bytes
         return events
 
+    def rest(self) -> bytes:
+        """Take back the beginning of an event that is not complete."""
+        rest, self._buffer, self._searched = self._buffer, b"", 0
+        return rest
+
     def finish(self) -> list[SseEvent]:
         """The event that a stream left unterminated, if any. Some servers omit the last blank line."""
-        rest, self._buffer, self._searched = self._buffer, b"", 0
+        rest = self.rest()
         return [_parse(rest)] if rest.strip() else []
+
+
+def encode_event(data: str, event: str | None = None) -> bytes:
+    """One server-sent event. Every line of ``data`` becomes a ``data:`` line of its own."""
+    lines = [] if event is None else [f"event: {event}"]
+    lines.extend(f"data: {line}" for line in data.split("\n"))
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def last_boundary(buffer: bytes) -> int:
+    """Where the last complete event in ``buffer`` ends; 0 when none is complete."""
+    ends = [found + len(mark) for mark in _BOUNDARIES if (found := buffer.rfind(mark)) >= 0]
+    return max(ends, default=0)
 
 
 def _parse(raw: bytes) -> SseEvent:

@@ -6,16 +6,14 @@ sends; a chunk that makes no sense adds nothing.
 
 from __future__ import annotations
 
-import json
 from typing import cast
 
-from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.openai_chat import ChatAnswer, object_or_none, text_or_none
-from metaclaw.chat.sse import DONE, SseEvent
+from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
+from metaclaw.chat.openai_chat import ChatAnswer
 
 
 class StreamAssembler:
-    """Add events in order, then ask for the ``answer``. Choices beyond the first are not kept."""
+    """Add chunks in order, then ask for the ``answer``. Choices beyond the first are not kept."""
 
     def __init__(self) -> None:
         self._message: JsonObject = {}
@@ -23,29 +21,11 @@ class StreamAssembler:
         self._finish_reason: str | None = None
         self._usage: JsonObject | None = None
         self._policy_record: JsonObject | None = None
-        self.is_done = False  # ``[DONE]`` or a finish reason came
-        self.error: JsonObject | None = None  # of an error event inside the stream
-
-    def add_event(self, event: SseEvent) -> None:
-        """Fold one server-sent event."""
-        if event.data is None:
-            return
-        if event.data == DONE:
-            self.is_done = True
-            return
-        try:
-            chunk = json.loads(event.data)
-        except ValueError:
-            return
-        if isinstance(chunk, dict):
-            self.add(cast(JsonObject, chunk))
 
     def add(self, chunk: JsonObject) -> None:
         """Fold one chunk."""
         self._usage = object_or_none(chunk.get("usage")) or self._usage
         self._policy_record = object_or_none(chunk.get("policy_record")) or self._policy_record
-        if chunk.get("error") is not None:
-            self.error = object_or_none(chunk["error"]) or {"message": str(chunk["error"])}
         choices: object = chunk.get("choices")
         for choice in cast(list[object], choices) if isinstance(choices, list) else []:
             if isinstance(choice, dict) and cast(JsonObject, choice).get("index", 0) == 0:
@@ -67,8 +47,7 @@ class StreamAssembler:
 
     def _add_choice(self, choice: JsonObject) -> None:
         reason = text_or_none(choice.get("finish_reason"))
-        if reason:
-            self._finish_reason, self.is_done = reason, True
+        self._finish_reason = reason or self._finish_reason
         delta = object_or_none(choice.get("delta")) or {}
         for key, value in delta.items():
             if key == "tool_calls":

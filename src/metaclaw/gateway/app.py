@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from metaclaw.chat.openai_chat import parse_request
+from metaclaw.chat.dialect import Dialect
+from metaclaw.chat.dialects import DIALECTS
 from metaclaw.config import Settings
 from metaclaw.gateway.identify import Evidence, identify
 from metaclaw.gateway.models import list_models
@@ -35,10 +36,13 @@ from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.recaller import Budget, Recaller
 from metaclaw.skills.library import SkillLibrary
-from metaclaw.upstreams.openai_compatible import OpenAICompatible, Timeouts, Upstream
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.pool import UpstreamPool
 from metaclaw.upstreams.session import new_session
+from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _DRAIN_S = 2.0
+_PREFIXES = ("", "/agents/{agent}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +54,7 @@ class Deps:
     proxy: Proxy
     recorder: Recorder
     policy: Policy | None
-    llm: OpenAICompatible | None
-    model_id: str
+    models: UpstreamPool | None
 
 
 @asynccontextmanager
@@ -63,21 +66,24 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
         path = RecordingPath()
         recorder = Recorder(journal, path, clock)
-        llm = OpenAICompatible(session, _llm_upstream(settings)) if settings.llm.api_base else None
+        models = UpstreamPool([HttpModel(session, _llm_upstream(settings))]) if settings.llm.api_base else None
         policy = None
         if settings.mode != "skills_only":
-            upstream = OpenAICompatible(session, _policy_upstream(settings))
+            upstream = HttpModel(session, _policy_upstream(settings))
             policy = Policy(upstream, serving, journal, path, settings.rl)
-        model_id = settings.llm.model_id
-        router = Router(policy=policy, llm=llm, model_id=model_id)
+        proxy = Proxy(
+            router=Router(policy=policy, models=models),
+            recaller=_recaller(settings, journal),
+            recorder=recorder,
+            max_context_tokens=settings.max_context_tokens,
+        )
         yield Deps(
             token=settings.proxy.api_key,
             max_body_bytes=settings.proxy.max_body_bytes,
-            proxy=Proxy(router=router, recaller=_recaller(settings, journal), recorder=recorder),
+            proxy=proxy,
             recorder=recorder,
             policy=policy,
-            llm=llm,
-            model_id=model_id,
+            models=models,
         )
         await recorder.drain(_DRAIN_S)
 
@@ -93,10 +99,8 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
 
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", _chat, methods=["POST"]),
-            Route("/agents/{agent}/v1/chat/completions", _chat, methods=["POST"]),
-            Route("/v1/models", _models, methods=["GET"]),
-            Route("/agents/{agent}/v1/models", _models, methods=["GET"]),
+            *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
+            *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
             Route("/healthz", _healthz, methods=["GET"]),
         ],
         exception_handlers=exception_handlers("openai"),
@@ -104,13 +108,26 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
     )
 
 
-async def _chat(request: Request) -> Response:
+def _turn_routes(dialect: Dialect) -> list[Route]:
+    async def answer(request: Request) -> Response:
+        return await _turn(request, dialect)
+
+    return [Route(f"{prefix}/v1{dialect.path}", answer, methods=["POST"]) for prefix in _PREFIXES]
+
+
+async def _turn(request: Request, dialect: Dialect) -> Response:
     deps = _authorised(request)
     raw = await read_body(request, deps.max_body_bytes)
-    chat = parse_request(parse_json_object(raw))
-    evidence = Evidence(headers=request.headers, path_agent=request.path_params.get("agent"), messages=chat.messages)
+    parsed = dialect.parse(parse_json_object(raw))
+    evidence = Evidence(headers=request.headers, path_agent=request.path_params.get("agent"), messages=parsed.messages)
     incoming = Incoming(
-        turn_id=f"turn-{uuid4().hex}", request=chat, raw=raw, caller=identify(evidence), receive=request.receive
+        turn_id=f"turn-{uuid4().hex}",
+        request=parsed,
+        raw=raw,
+        caller=identify(evidence),
+        headers=request.headers,
+        errors="openai",
+        receive=request.receive,
     )
     return await deps.proxy.respond(incoming)
 
@@ -118,7 +135,7 @@ async def _chat(request: Request) -> Response:
 async def _models(request: Request) -> Response:
     deps = _authorised(request)
     agent = agent_id(request.headers.get("x-agent-id") or request.path_params.get("agent") or DEFAULT_AGENT)
-    return JSONResponse(await list_models(agent, policy=deps.policy, llm=deps.llm, model_id=deps.model_id))
+    return JSONResponse(await list_models(agent, policy=deps.policy, models=deps.models))
 
 
 async def _healthz(request: Request) -> Response:
@@ -144,7 +161,12 @@ def _llm_upstream(settings: Settings) -> Upstream:
     llm = settings.llm
     timeouts = Timeouts(connect_s=llm.connect_timeout_s, first_byte_s=llm.first_byte_timeout_s, gap_s=llm.gap_timeout_s)
     return Upstream(
-        name=llm.provider, base_url=llm.api_base, api_key=llm.api_key, key_setting="llm.api_key", timeouts=timeouts
+        name=llm.provider,
+        base_url=llm.api_base,
+        api_key=llm.api_key,
+        key_setting="llm.api_key",
+        timeouts=timeouts,
+        model_id=llm.model_id,
     )
 
 

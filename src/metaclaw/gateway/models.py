@@ -9,14 +9,17 @@ from __future__ import annotations
 from metaclaw.chat.messages import JsonObject
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import OUR_MODEL
-from metaclaw.upstreams.openai_compatible import OpenAICompatible
+from metaclaw.upstreams.pool import UpstreamPool
 
 
-async def list_models(agent: str, *, policy: Policy | None, llm: OpenAICompatible | None, model_id: str) -> JsonObject:
+async def list_models(agent: str, *, policy: Policy | None, models: UpstreamPool | None) -> JsonObject:
     """The list in OpenAI's shape: the agent's policy, or the models of the upstream behind our own name."""
     ours: JsonObject = {"id": OUR_MODEL, "object": "model", "created": 0, "owned_by": OUR_MODEL}
     if policy is not None:
         version = await policy.serving_version(agent)
         return {"object": "list", "data": [{**ours, "policy": f"{agent}@{version}"}]}
-    theirs = [] if llm is None else await llm.models()
-    return {"object": "list", "data": [ours, *theirs] if model_id else theirs}
+    if models is None:
+        return {"object": "list", "data": []}
+    preferred = models.members[0]
+    theirs = await preferred.models()
+    return {"object": "list", "data": [ours, *theirs] if preferred.model_id else theirs}

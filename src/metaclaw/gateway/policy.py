@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metaclaw.chat.dialect import ClientRequest
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.openai_chat import ChatRequest
 from metaclaw.config import RlSettings
 from metaclaw.errors import UpstreamError
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.serving import BASE_VERSION, ServingReader
 from metaclaw.journal.turns import PolicySample, TurnJournal
-from metaclaw.upstreams.openai_compatible import OpenAICompatible
+from metaclaw.upstreams.http_model import HttpModel
 
 MIN_TRAINABLE_TEMPERATURE = 0.3  # colder, the draws say too little about the alternatives
 _WHOLE_DISTRIBUTION = {"top_p": 1, "top_k": -1}
@@ -45,7 +45,7 @@ class Policy:
 
     def __init__(
         self,
-        upstream: OpenAICompatible,
+        upstream: HttpModel,
         serving: ServingReader,
         journal: TurnJournal,
         recording: RecordingPath,
@@ -58,7 +58,7 @@ class Policy:
         self._settings = settings
         self._base_model: str | None = None
 
-    async def choose(self, caller: Caller, request: ChatRequest, *, now: float) -> PolicyChoice:
+    async def choose(self, caller: Caller, request: ClientRequest, *, now: float) -> PolicyChoice:
         """The version for this turn: its session's own, or the one that serves now. Raises ``UpstreamError``."""
         serving = await self._serving.serving_version(caller.agent)
         idle_s = self._settings.session_idle_s
@@ -70,7 +70,7 @@ class Policy:
         return await self._choice(caller, request, version)
 
     async def choose_again(
-        self, refused: PolicyChoice, caller: Caller, request: ChatRequest, *, now: float
+        self, refused: PolicyChoice, caller: Caller, request: ClientRequest, *, now: float
     ) -> PolicyChoice | None:
         """What to ask instead of a version that the server does not have (any more); ``None`` when nothing is left."""
         self._base_model = None  # the server may have been started anew with another one
@@ -88,11 +88,9 @@ class Policy:
     async def serving_version(self, agent: str) -> int:
         return await self._serving.serving_version(agent)
 
-    def body(
-        self, request: ChatRequest, messages: list[JsonObject], choice: PolicyChoice, caller: Caller
-    ) -> JsonObject:
-        """The request as the training server gets it."""
-        changes: JsonObject = {"messages": messages, "model": choice.model}
+    def body(self, request: ClientRequest, choice: PolicyChoice, caller: Caller) -> JsonObject:
+        """A chat request as the training server gets it."""
+        changes: JsonObject = {"model": choice.model}
         if request.temperature is None:
             changes["temperature"] = self._settings.temperature
         if request.body.get("max_tokens") is None and request.body.get("max_completion_tokens") is None:
@@ -101,9 +99,9 @@ class Policy:
             changes["return_policy_record"] = True
         if caller.kind == "main":
             changes |= _WHOLE_DISTRIBUTION
-        return request.with_changes(**changes)
+        return {**request.body, **changes}
 
-    async def _choice(self, caller: Caller, request: ChatRequest, version: int) -> PolicyChoice:
+    async def _choice(self, caller: Caller, request: ClientRequest, version: int) -> PolicyChoice:
         path = None if version == BASE_VERSION else await self._serving.sampler_path(caller.agent, version)
         return PolicyChoice(
             agent=caller.agent,
@@ -121,7 +119,7 @@ class Policy:
         return self._base_model
 
 
-def sampling_note(request: ChatRequest, caller: Caller) -> str | None:
+def sampling_note(request: ClientRequest, caller: Caller) -> str | None:
     """What to tell a client whose truncation was switched off; ``None`` when nothing differs from its request."""
     top_p, top_k = request.body.get("top_p"), request.body.get("top_k")
     if caller.kind != "main" or (top_p in (None, 1) and top_k in (None, -1, 0)):
@@ -160,7 +158,7 @@ def _stored_int(value: object, name: str) -> int:
     return value
 
 
-def _untrainable(caller: Caller, request: ChatRequest, settings: RlSettings) -> str | None:
+def _untrainable(caller: Caller, request: ClientRequest, settings: RlSettings) -> str | None:
     if caller.kind == "side":
         return "side turn"
     temperature = settings.temperature if request.temperature is None else request.temperature

@@ -7,19 +7,23 @@ are stored. Invariant: every turn that was opened is closed, whoever goes first:
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.responses import Response
 from starlette.types import Receive
 
-from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.openai_chat import ChatRequest, object_or_none, parse_answer
-from metaclaw.errors import UpstreamError
+from metaclaw.chat.dialect import ClientRequest, Dialect
+from metaclaw.chat.dialects import DIALECTS
+from metaclaw.errors import MetaClawError
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
+from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.identify import Caller
+from metaclaw.gateway.passages import passage
+from metaclaw.gateway.plain_answer import EVENTS, plain_answer
 from metaclaw.gateway.recording import Recorder, TurnRecord
 from metaclaw.gateway.routing import Outgoing, Routed, Router
+from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import error_answer
 from metaclaw.http.sse import ClientLeftError, ForwardingResponse, unless_client_leaves
 from metaclaw.recall.recaller import Recalled, Recaller
@@ -29,22 +33,31 @@ _CLIENT_CLOSED_REQUEST = 499  # nobody reads it; logs of proxies before us may
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A checked request and whose it is."""
+    """A checked request and whose it is. ``errors`` is the shape in which its sender knows errors."""
 
     turn_id: str
-    request: ChatRequest
+    request: ClientRequest
     raw: bytes
     caller: Caller
+    headers: Mapping[str, str]
+    errors: ErrorDialect
     receive: Receive
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.request.dialect]
 
 
 class Proxy:
-    """Makes responses of requests."""
+    """Makes responses of requests. ``max_context_tokens`` 0 leaves the limit to the model."""
 
-    def __init__(self, *, router: Router, recaller: Recaller | None, recorder: Recorder) -> None:
+    def __init__(
+        self, *, router: Router, recaller: Recaller | None, recorder: Recorder, max_context_tokens: int
+    ) -> None:
         self._router = router
         self._recaller = recaller
         self._recorder = recorder
+        self._max_context_tokens = max_context_tokens
 
     async def respond(self, incoming: Incoming) -> Response:
         """Answer one request."""
@@ -55,9 +68,9 @@ class Proxy:
             await record.open(
                 incoming.request, incoming.caller, upstream=self._router.upstream_name, recalled=recalled.names
             )
-            return await self._answer(incoming, recalled.messages, record, headers)
-        except UpstreamError as error:
-            answer = error_answer(error, "openai")
+            return await self._answer(incoming, self._outgoing(incoming, recalled, headers), record, headers)
+        except MetaClawError as error:
+            answer = error_answer(error, incoming.errors)
             await record.close("failed", status=answer.status, error=str(error))
             response = answer.response()
             response.headers.update(headers)
@@ -74,9 +87,8 @@ class Proxy:
 
     async def _recall(self, incoming: Incoming) -> Recalled:
         messages, caller, recaller = incoming.request.messages, incoming.caller, self._recaller
-        nothing = Recalled(messages=messages)
         if recaller is None or caller.kind == "side":
-            return nothing
+            return Recalled()
         return await self._recorder.path.attempt(
             "recall",
             lambda: recaller.recall(
@@ -86,47 +98,64 @@ class Proxy:
                 turn_id=incoming.turn_id,
                 now=self._recorder.clock(),
             ),
-            nothing,
+            Recalled(),
+        )
+
+    def _outgoing(self, incoming: Incoming, recalled: Recalled, headers: dict[str, str]) -> Outgoing:
+        request = incoming.request
+        dropped: frozenset[int] = frozenset()
+        if self._max_context_tokens:
+            dropped = dropped_messages(
+                request.messages, recalled.blocks, max_tokens=self._max_context_tokens, num_bytes=len(incoming.raw)
+            )
+        if dropped:
+            headers["X-MetaClaw-Dropped-Messages"] = str(len(dropped))
+        is_edited = bool(recalled.blocks or dropped)
+        return Outgoing(
+            request=request,
+            raw=None if is_edited else incoming.raw,
+            body=incoming.dialect.edited(request, blocks=recalled.blocks, dropped=dropped)
+            if is_edited
+            else request.body,
+            caller=incoming.caller,
+            headers=incoming.headers,
+            now=self._recorder.clock(),
         )
 
     async def _answer(
-        self, incoming: Incoming, messages: list[JsonObject], record: TurnRecord, headers: dict[str, str]
+        self, incoming: Incoming, outgoing: Outgoing, record: TurnRecord, headers: dict[str, str]
     ) -> Response:
-        outgoing = Outgoing(
-            request=incoming.request,
-            raw=incoming.raw,
-            messages=messages,
-            caller=incoming.caller,
-            now=self._recorder.clock(),
-        )
         routed = await unless_client_leaves(incoming.receive, self._router.send(outgoing))
         record.begin_answer(routed.upstream, routed.policy)
         headers |= _policy_headers(routed)
-        content_type = routed.reply.content_type
-        if content_type.startswith("text/event-stream"):
-            stream = AnswerStream(routed.reply, record, is_policy=routed.policy is not None)
-            return ForwardingResponse(stream, content_type=content_type, headers=headers)
+        request, reply = incoming.request, routed.reply
+        content_type = reply.content_type
+        is_own = request.dialect == routed.dialect.name
+        if content_type.startswith("text/event-stream") and (request.is_stream or is_own):
+            way = passage(
+                incoming.dialect,
+                routed.dialect,
+                request.body,
+                content_type,
+                errors=incoming.errors,
+                is_policy=routed.policy is not None,
+            )
+            stream = AnswerStream(reply, way, record, errors=incoming.errors)
+            return ForwardingResponse(stream, content_type=content_type if is_own else EVENTS, headers=headers)
         try:
-            body = await unless_client_leaves(incoming.receive, routed.reply.read())
+            body = await unless_client_leaves(incoming.receive, reply.read())
         finally:
-            routed.reply.close()
-        return Response(
-            await _close_with(record, body, routed), media_type=content_type, headers={**headers}, status_code=200
+            reply.close()
+        plain = plain_answer(
+            body,
+            content_type,
+            request=request,
+            client=incoming.dialect,
+            upstream=routed.dialect,
+            name=routed.upstream,
         )
-
-
-async def _close_with(record: TurnRecord, body: bytes, routed: Routed) -> bytes:
-    """Record a plain answer; return the body as the client gets it."""
-    try:
-        parsed = object_or_none(json.loads(body))
-    except ValueError:
-        parsed = None
-    if parsed is None:
-        raise UpstreamError(f"{routed.upstream} answered with something that is not a JSON object", status=502)
-    await record.close("done", parse_answer(parsed), status=200)
-    if routed.policy is not None and parsed.pop("policy_record", None) is not None:
-        return json.dumps(parsed, separators=(",", ":")).encode()
-    return body
+        await record.close("done", plain.answer, raw=plain.raw, status=200)
+        return Response(plain.body, media_type=plain.content_type, headers=headers, status_code=200)
 
 
 def _policy_headers(routed: Routed) -> dict[str, str]:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
+from metaclaw.chat.dialect import ClientRequest
+from metaclaw.chat.dialects import DIALECTS
 from metaclaw.chat.exchanges import claim_exchange
 from metaclaw.chat.messages import canonical_json, freeze
-from metaclaw.chat.openai_chat import DIALECT, ChatAnswer, ChatRequest
+from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
+from metaclaw.chat.sse import SseParser
+from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import PolicyChoice, read_sample
 from metaclaw.gateway.recording_path import RecordingPath
-from metaclaw.journal.turns import EndState, NewTurn, PolicySample, TurnEnd, TurnJournal
+from metaclaw.journal.turns import EndState, NewTurn, PolicySample, RawAnswer, TurnEnd, TurnJournal
 
 Clock = Callable[[], float]
 
@@ -62,7 +67,7 @@ class TurnRecord:
         self._policy: PolicyChoice | None = None
         self.is_closed = False
 
-    async def open(self, request: ChatRequest, caller: Caller, *, upstream: str, recalled: tuple[str, ...]) -> None:
+    async def open(self, request: ClientRequest, caller: Caller, *, upstream: str, recalled: tuple[str, ...]) -> None:
         """Record that the turn begins."""
         recorder, turn_id = self._recorder, self.turn_id
 
@@ -76,10 +81,10 @@ class TurnRecord:
                     exchange=claim.first_id(turn_id),
                     continues=claim.continues,
                     kind=caller.kind,
-                    dialect=DIALECT,
+                    dialect=request.dialect,
                     model=request.model,
                     upstream=upstream,
-                    request=canonical_json(request.without_messages()),
+                    request=canonical_json(_without_messages(request)),
                     messages=tuple(freeze(message) for message in request.messages),
                     recalled=recalled,
                     opened_at=recorder.clock(),
@@ -94,12 +99,22 @@ class TurnRecord:
         self._upstream, self._policy = upstream, policy
 
     async def close(
-        self, state: EndState, answer: ChatAnswer | None = None, *, status: int | None = None, error: str | None = None
+        self,
+        state: EndState,
+        answer: ChatAnswer | None = None,
+        *,
+        raw: RawAnswer | None = None,
+        status: int | None = None,
+        error: str | None = None,
     ) -> None:
-        """Record how the turn ended, with what was sampled if the policy answered all of it."""
+        """Record how the turn ended, with what was sampled if the policy answered all of it.
+
+        ``raw`` is an answer that nobody has read yet.
+        """
         if self.is_closed:
             return
         self.is_closed = True
+        answer = _read_answer(raw) if raw is not None else answer
         recorder = self._recorder
         sample = None if answer is None or state != "done" else await self._sample(answer)
 
@@ -141,3 +156,18 @@ class TurnRecord:
 
         # Apart from the turn: a policy record that cannot be read must not take the answer with it.
         return await self._recorder.path.attempt(f"read the policy record of {self.turn_id}", work, None)
+
+
+def _without_messages(request: ClientRequest) -> dict[str, object]:
+    return {key: value for key, value in request.body.items() if key not in ("messages", "input", "system")}
+
+
+def _read_answer(raw: RawAnswer) -> ChatAnswer:
+    dialect = DIALECTS[raw.dialect]
+    if not raw.content_type.startswith("text/event-stream"):
+        return parse_answer(dialect.answer_to_chat(json.loads(raw.body)))
+    source, parser, assembler = dialect.source(), SseParser(), StreamAssembler()
+    for event in [*parser.feed(raw.body), *parser.finish()]:
+        for chunk in source.add_event(event):
+            assembler.add(chunk)
+    return assembler.answer()

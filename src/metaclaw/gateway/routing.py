@@ -1,22 +1,26 @@
-"""Where a turn is sent.
+"""Where a turn is sent, and in which dialect.
 
-Owns the choice between the policy and the configured model, and what happens when the policy is not to be had;
-refuses to know how an answer is passed on. Invariant: a turn changes its upstream only before the first byte of an
-answer, and the reason is logged.
+Owns the choice between the policy and the configured models, the body that each of them gets, and what happens when the
+policy is not to be had; refuses to know how an answer is passed on. Invariant: a turn changes its upstream only before
+the first byte of an answer, and the reason is logged.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from metaclaw.chat.dialect import ClientRequest, Dialect
+from metaclaw.chat.dialects import CHAT, DIALECTS
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.openai_chat import ChatRequest
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import Policy, PolicyChoice, sampling_note
 from metaclaw.journal.turns import POLICY
-from metaclaw.upstreams.openai_compatible import OpenAICompatible, UpstreamReply
+from metaclaw.upstreams.model_client import ModelClient, Reply
+from metaclaw.upstreams.pool import Outbound, UpstreamPool
 
 OUR_MODEL = "metaclaw"
 _RETRY_AFTER_S = 5.0
@@ -26,100 +30,116 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A turn that is ready to be sent. ``raw`` is the client's body, ``messages`` what the model is to see."""
+    """A turn that is ready to be sent: ``body`` in the client's dialect, ``raw`` if it is what the client sent."""
 
-    request: ChatRequest
-    raw: bytes
-    messages: list[JsonObject]
+    request: ClientRequest
+    raw: bytes | None
+    body: JsonObject
     caller: Caller
+    headers: Mapping[str, str]
     now: float
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.request.dialect]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """An answer that has begun, and who gives it."""
+    """An answer that has begun, who gives it, and in which dialect."""
 
-    reply: UpstreamReply
+    reply: Reply
     upstream: str
+    dialect: Dialect
     policy: PolicyChoice | None = None
     sampling_note: str | None = None
 
 
 class Router:
-    """Sends turns to the policy if there is one, else to the configured model."""
+    """Sends turns to the policy if there is one, else to the configured models."""
 
-    def __init__(self, *, policy: Policy | None, llm: OpenAICompatible | None, model_id: str) -> None:
+    def __init__(self, *, policy: Policy | None, models: UpstreamPool | None) -> None:
         self._policy = policy
-        self._llm = llm
-        self._model_id = model_id
+        self._models = models
 
     @property
     def upstream_name(self) -> str:
         """Who a turn is opened for."""
         if self._policy is not None:
             return POLICY
-        return self._llm.name if self._llm else "none"
+        return self._models.name if self._models else "none"
 
     async def send(self, turn: Outgoing) -> Routed:
-        """Begin an answer. Raises ``UpstreamError``."""
+        """Begin an answer. Raises ``UpstreamError``, and ``InvalidRequestError`` for what cannot be translated."""
         if self._policy is None:
-            return await self._send_to_llm(turn)
+            return await self._send_to_models(turn)
         try:
             return await self._send_to_policy(self._policy, turn)
         except UpstreamError as error:
             if not _is_down(error):
                 raise
-            if self._llm is None:
+            if self._models is None:
                 message = f"{error}. No other model is configured (llm.api_base), so nobody can answer now."
                 raise UpstreamError(message, status=503, retry_after_s=error.retry_after_s or _RETRY_AFTER_S) from error
-            _log.warning("%s; this turn goes to %s and is not trained on", error, self._llm.name)
-            return await self._send_to_llm(turn)
+            _log.warning("%s; this turn goes to %s and is not trained on", error, self._models.name)
+            return await self._send_to_models(turn)
 
-    async def _send_to_llm(self, turn: Outgoing) -> Routed:
-        if self._llm is None:
+    async def _send_to_models(self, turn: Outgoing) -> Routed:
+        if self._models is None:
             raise UpstreamError("no model is configured: set llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S)
-        return Routed(reply=await self._llm.chat(self._llm_body(turn)), upstream=self._llm.name)
+        sent = await self._models.send(lambda model: self._outbound(turn, model))
+        return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
 
-    def _llm_body(self, turn: Outgoing) -> JsonObject | bytes:
-        request = turn.request
-        model = self._llm_model(request.model)
-        if model == request.model and turn.messages == request.messages:
-            return turn.raw
-        changes: JsonObject = {"messages": turn.messages}
-        return request.with_changes(**changes, **({"model": model} if model else {}))
+    def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound:
+        name = self._model_name(turn.request.model, model)
+        if turn.request.dialect in model.dialects:
+            if turn.raw is not None and name == turn.request.model:
+                return Outbound(dialect=turn.request.dialect, body=turn.raw, headers=turn.headers)
+            body = {**turn.body, "model": name} if name else turn.body
+            return Outbound(dialect=turn.request.dialect, body=_encoded(body), headers=turn.headers)
+        target = DIALECTS[model.dialects[0]]
+        translated = target.from_chat(turn.dialect.to_chat(turn.body))
+        return Outbound(
+            dialect=target.name, body=_encoded({**translated, "model": name} if name else translated), headers={}
+        )
 
-    def _llm_model(self, asked: str) -> str:
+    def _model_name(self, asked: str, model: ModelClient) -> str:
         # A client asks for one of the upstream's own models, or for "metaclaw" and leaves the choice to llm.model_id.
         is_ours = asked in ("", OUR_MODEL) or asked.startswith(f"{OUR_MODEL}/") or self._policy is not None
-        return self._model_id or asked if is_ours else asked
+        return model.model_id or asked if is_ours else asked
 
     async def _send_to_policy(self, policy: Policy, turn: Outgoing) -> Routed:
+        chat = CHAT.parse(turn.dialect.to_chat(turn.body))
         try:
-            choice = await policy.choose(turn.caller, turn.request, now=turn.now)
+            choice = await policy.choose(turn.caller, chat, now=turn.now)
         except JournalError as error:
             raise _unknown_policy(error) from error
         try:
-            return await self._ask(policy, turn, choice)
+            return await self._ask(policy, turn, chat, choice)
         except UpstreamError as error:
             if error.status != 404:
                 raise
             try:
-                other = await policy.choose_again(choice, turn.caller, turn.request, now=turn.now)
+                other = await policy.choose_again(choice, turn.caller, chat, now=turn.now)
             except JournalError as unreadable:
                 raise _unknown_policy(unreadable) from unreadable
             if other is None:
                 raise
             _log.warning("%s is not on the training server; the session goes on with %s", choice.label, other.label)
-            return await self._ask(policy, turn, other)
+            return await self._ask(policy, turn, chat, other)
 
-    async def _ask(self, policy: Policy, turn: Outgoing, choice: PolicyChoice) -> Routed:
-        body = policy.body(turn.request, turn.messages, choice, turn.caller)
+    async def _ask(self, policy: Policy, turn: Outgoing, chat: ClientRequest, choice: PolicyChoice) -> Routed:
         return Routed(
-            reply=await policy.upstream.chat(body),
+            reply=await policy.upstream.chat(policy.body(chat, choice, turn.caller)),
             upstream=POLICY,
+            dialect=CHAT,
             policy=choice,
-            sampling_note=sampling_note(turn.request, turn.caller),
+            sampling_note=sampling_note(chat, turn.caller),
         )
+
+
+def _encoded(body: JsonObject) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _unknown_policy(error: JournalError) -> UpstreamError:

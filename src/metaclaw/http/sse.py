@@ -1,6 +1,6 @@
 """Answers that come in pieces.
 
-Owns the writing of server-sent events and the forwarding of chunks; refuses to know what an event means.
+Owns the forwarding of chunks to a client; refuses to know what is in them.
 Invariant: a chunk is sent when it comes, never held back; and when the client leaves, or the answer ends in any
 other way, the producer of the chunks is closed before the response returns.
 """
@@ -15,23 +15,11 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from metaclaw.chat import sse
-
 T = TypeVar("T")
 
 
 class ClientLeftError(Exception):
     """The client closed its connection before the answer was complete. There is nobody to tell."""
-
-
-def encode_event(data: str, event: str | None = None) -> bytes:
-    """One server-sent event. Every line of ``data`` becomes a ``data:`` line of its own."""
-    lines = [] if event is None else [f"event: {event}"]
-    lines.extend(f"data: {line}" for line in data.split("\n"))
-    return ("\n".join(lines) + "\n\n").encode()
-
-
-DONE = encode_event(sse.DONE)
 
 
 async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T:

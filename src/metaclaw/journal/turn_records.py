@@ -53,6 +53,15 @@ class NewTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawAnswer:
+    """An answer as the model sent it: ``body`` is JSON or server-sent events of ``dialect``."""
+
+    dialect: str
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySample:
     """What the policy's sampler saw and drew in one turn. ``version`` 0 is the base model."""
 

@@ -1,8 +1,7 @@
 """Where recalled text goes in a request.
 
-Owns finding the human's messages in a history and attaching a block to one; refuses to know what is recalled.
-Invariant: no byte that the client sent is changed, a block only follows it; and the key of a message depends on
-nothing that comes after it.
+Owns finding the human's messages in a history, and their keys; refuses to know what is recalled and how a dialect has
+text attached. Invariant: the key of a message depends on nothing that comes after it.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from metaclaw.chat.humans import human_identity, is_human
-from metaclaw.chat.messages import JsonObject, answer_identity
+from metaclaw.chat.messages import answer_identity
 from metaclaw.journal.turns import BlockKey
 
 
@@ -43,11 +42,3 @@ def human_messages(messages: Sequence[Mapping[str, Any]], session: str) -> list[
             found.append(HumanMessage(index=index, key=BlockKey(digest, seen[digest])))
             seen[digest] += 1
     return found
-
-
-def attach(message: JsonObject, text: str) -> JsonObject:
-    """A copy of ``message`` with ``text`` after its content, in the form that the content has."""
-    content: object = message.get("content")
-    if isinstance(content, list):
-        return {**message, "content": [*cast(list[object], content), {"type": "text", "text": text}]}
-    return {**message, "content": f"{content}\n\n{text}"}

@@ -8,12 +8,12 @@ was withdrawn; so each request's prompt begins with the one before, and the prov
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from metaclaw.chat.humans import human_text
 from metaclaw.chat.messages import JsonObject
 from metaclaw.journal.turns import BlockKey, RecallBlock, TurnJournal
-from metaclaw.recall.blocks import HumanMessage, attach, human_messages
+from metaclaw.recall.blocks import HumanMessage, human_messages
 from metaclaw.skills.library import AgentSkills, SkillLibrary
 from metaclaw.skills.skill import Skill, estimate_tokens
 
@@ -32,9 +32,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """The messages to send, and the names of what was recalled for the newest human message."""
+    """Text to attach after messages, by their index, and what was recalled for the newest human message, by name."""
 
-    messages: list[JsonObject]
+    blocks: Mapping[int, str] = field(default_factory=dict[int, str])
     names: tuple[str, ...] = ()
 
 
@@ -49,10 +49,10 @@ class Recaller:
     async def recall(
         self, messages: Sequence[JsonObject], *, agent: str, session: str, turn_id: str, now: float
     ) -> Recalled:
-        """Attach what belongs to each human message. Raises ``JournalError`` when that cannot be recorded."""
+        """What belongs to each human message. Raises ``JournalError`` when that cannot be recorded."""
         humans = human_messages(messages, session)
         if not humans:
-            return Recalled(messages=list(messages))
+            return Recalled()
         skills = await self._library.visible(agent)
         known = await self._journal.known_blocks(agent, [human.key for human in humans])
         blocks = {human.key: block for human, block in zip(humans, known, strict=True) if block is not None}
@@ -60,7 +60,7 @@ class Recaller:
         if proposals:
             claimed = await self._journal.claim_blocks(agent, turn_id, proposals, now=now)
             blocks |= {key: block for (key, _), block in zip(proposals, claimed, strict=True)}
-        return _attached(messages, humans, blocks, skills)
+        return _recalled(humans, blocks, skills)
 
     def _propose(
         self,
@@ -103,20 +103,15 @@ def _section(skill: Skill) -> str:
     return f"\n## {skill.name}: {skill.description}\n{skill.body}\n"
 
 
-def _attached(
-    messages: Sequence[JsonObject],
-    humans: Sequence[HumanMessage],
-    blocks: Mapping[BlockKey, RecallBlock],
-    skills: AgentSkills,
-) -> Recalled:
-    result = list(messages)
+def _recalled(humans: Sequence[HumanMessage], blocks: Mapping[BlockKey, RecallBlock], skills: AgentSkills) -> Recalled:
+    texts: dict[int, str] = {}
     names: tuple[str, ...] = ()
     for human in humans:
         block = blocks[human.key]
         names = block.items if block.text and _is_served(block, skills) else ()
         if names:
-            result[human.index] = attach(messages[human.index], block.text)
-    return Recalled(messages=result, names=names)
+            texts[human.index] = block.text
+    return Recalled(blocks=texts, names=names)
 
 
 def _is_served(block: RecallBlock, skills: AgentSkills) -> bool:

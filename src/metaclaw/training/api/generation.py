@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import Receive
 
+from metaclaw.chat.sse import DONE, encode_event
 from metaclaw.errors import MetaClawError
 from metaclaw.http.errors import error_answer
-from metaclaw.http.sse import DONE, ClientLeftError, ForwardingResponse, encode_event, unless_client_leaves
+from metaclaw.http.sse import ClientLeftError, ForwardingResponse, unless_client_leaves
 from metaclaw.training.api.admission import Ticket
 from metaclaw.training.api.sampling import Event
 from metaclaw.training.commands import Generate
@@ -168,7 +169,7 @@ async def _chunks(first: NumberedEvent, events: AsyncGenerator[NumberedEvent], a
         last = await asyncio.to_thread(_encoded_last, answer)
         if last:
             yield last
-        yield DONE
+        yield encode_event(DONE)
     except MetaClawError as error:
         yield encode_event(json.dumps(error_answer(error, "openai").body))
 

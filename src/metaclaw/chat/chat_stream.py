@@ -1,0 +1,67 @@
+"""OpenAI's chat stream, read and written.
+
+Owns what its events mean and how they end; refuses to know transport and what chunks are folded into. Invariant:
+reading never raises, and what was read is written back with the same content.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from metaclaw.chat.messages import JsonObject, object_or_none
+from metaclaw.chat.sse import DONE, SseEvent, encode_event
+
+_END = encode_event(DONE)
+
+
+class ChatSource:
+    """The chunks of a model that speaks chat."""
+
+    def __init__(self) -> None:
+        self.is_done = False  # ``[DONE]`` or a finish reason came
+        self.error: JsonObject | None = None
+
+    def add_event(self, event: SseEvent) -> list[JsonObject]:
+        if event.data is None:
+            return []
+        if event.data == DONE:
+            self.is_done = True
+            return []
+        chunk = _object(event.data)
+        if chunk is None:
+            return []
+        if chunk.get("error") is not None:
+            self.error = object_or_none(chunk["error"]) or {"message": str(chunk["error"])}
+            return []
+        if any(choice.get("finish_reason") for choice in choices_of(chunk)):
+            self.is_done = True
+        return [chunk]
+
+
+class ChatSink:
+    """Chunks for a client that speaks chat."""
+
+    def add_chunk(self, chunk: JsonObject) -> bytes:
+        return encode_event(json.dumps(chunk, separators=(",", ":")))
+
+    def finish(self) -> bytes:
+        return _END
+
+    def fail(self, error: JsonObject) -> bytes:
+        return encode_event(json.dumps(error))
+
+
+def choices_of(chunk: JsonObject) -> list[JsonObject]:
+    """The choices of a chunk or an answer that are objects."""
+    choices: object = chunk.get("choices")
+    if not isinstance(choices, list):
+        return []
+    return [cast(JsonObject, item) for item in cast(list[object], choices) if isinstance(item, dict)]
+
+
+def _object(data: str) -> JsonObject | None:
+    try:
+        return object_or_none(json.loads(data))
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,97 @@
+"""An answer that comes whole, between dialects.
+
+Owns turning it into what the client asked for, a plain answer or a stream; refuses to know transport and recording.
+Invariant: an answer in the client's own dialect without a think block is passed on byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from metaclaw.chat.chat_stream import choices_of
+from metaclaw.chat.dialect import ClientRequest, Dialect
+from metaclaw.chat.dialects import CHAT
+from metaclaw.chat.messages import JsonObject, object_or_none
+from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
+from metaclaw.chat.sse import SseParser
+from metaclaw.chat.stream_assembler import StreamAssembler
+from metaclaw.chat.think_filter import without_think_block
+from metaclaw.errors import UpstreamError
+from metaclaw.journal.turns import RawAnswer
+
+JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
+_OPENS_THINKING = b"<think>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainAnswer:
+    """What the client gets, and what the journal keeps: one of ``raw`` and ``answer``."""
+
+    body: bytes
+    content_type: str
+    raw: RawAnswer | None = None
+    answer: ChatAnswer | None = None
+
+
+def plain_answer(
+    body: bytes, content_type: str, *, request: ClientRequest, client: Dialect, upstream: Dialect, name: str
+) -> PlainAnswer:
+    """The model's whole answer for the client. Raises ``UpstreamError`` when it is no answer at all."""
+    is_events = content_type.startswith("text/event-stream")
+    parsed = _folded(body, upstream) if is_events else _object(body)
+    if parsed is None:
+        raise UpstreamError(f"{name} answered with something that is not a JSON object", status=502)
+    is_own = client.name == upstream.name and not is_events
+    if is_own and "policy_record" not in parsed and not (upstream is CHAT and _OPENS_THINKING in body):
+        raw = RawAnswer(dialect=upstream.name, content_type=content_type, body=body)
+        return PlainAnswer(body=body, content_type=content_type, raw=raw)
+    chat = without_think_block(parsed if is_events else upstream.answer_to_chat(parsed))
+    answer = parse_answer(chat)
+    shown = {key: value for key, value in chat.items() if key != "policy_record"}
+    if request.is_stream:
+        return PlainAnswer(body=_streamed(shown, client, request.body), content_type=EVENTS, answer=answer)
+    plain = client.answer_from_chat(shown, request.body)
+    return PlainAnswer(body=json.dumps(plain, separators=(",", ":")).encode(), content_type=JSON, answer=answer)
+
+
+def _streamed(answer: JsonObject, client: Dialect, request: JsonObject) -> bytes:
+    """A whole answer for a client that asked for a stream and would not understand anything else."""
+    sink = client.sink(request)
+    head = {key: answer.get(key) for key in ("id", "created", "model")}
+    frame = {**head, "object": "chat.completion.chunk"}
+    out = b""
+    for choice in choices_of(answer):
+        index = choice.get("index", 0)
+        message = dict(object_or_none(choice.get("message")) or {})
+        if isinstance(message.get("tool_calls"), list):
+            message["tool_calls"] = [{**call, "index": number} for number, call in enumerate(message["tool_calls"])]
+        out += sink.add_chunk({**frame, "choices": [{"index": index, "delta": message, "finish_reason": None}]})
+        reason = choice.get("finish_reason") or "stop"
+        out += sink.add_chunk({**frame, "choices": [{"index": index, "delta": {}, "finish_reason": reason}]})
+    if usage := object_or_none(answer.get("usage")):
+        out += sink.add_chunk({**frame, "choices": [], "usage": usage})
+    return out + sink.finish()
+
+
+def _folded(body: bytes, upstream: Dialect) -> JsonObject | None:
+    """A stream that nobody asked for, as the answer that it makes."""
+    source, parser, assembler = upstream.source(), SseParser(), StreamAssembler()
+    frame: JsonObject = {}
+    for event in [*parser.feed(body), *parser.finish()]:
+        for chunk in source.add_event(event):
+            frame = frame or {key: chunk.get(key) for key in ("id", "created", "model")}
+            assembler.add(chunk)
+    if not source.is_done:
+        return None
+    answer = assembler.answer()
+    choice = {"index": 0, "message": answer.message or {}, "finish_reason": answer.finish_reason or "stop"}
+    return {**frame, "object": "chat.completion", "choices": [choice], "usage": answer.usage}
+
+
+def _object(body: bytes) -> JsonObject | None:
+    try:
+        return object_or_none(json.loads(body))
+    except (ValueError, RecursionError):
+        return None
