@@ -341,6 +341,10 @@ class Settings(Section):
         return self.home / "turns.db"
 
     @property
+    def access_db(self) -> Path:
+        return self.home / "access.db"
+
+    @property
     def learning_db(self) -> Path:
         return self.home / "learning.db"
 

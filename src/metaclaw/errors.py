@@ -46,6 +46,12 @@ class RequestTooLargeError(InvalidRequestError):
     code = "request_too_large"
 
 
+class BodyTimeoutError(InvalidRequestError):
+    """The body did not come in time."""
+
+    code = "request_timeout"
+
+
 class ContextLengthError(InvalidRequestError):
     """The prompt leaves no room for an answer in the model's context."""
 
@@ -83,10 +89,26 @@ class ConflictError(MetaClawError, RuntimeError):
 
 
 class OverloadedError(MetaClawError, RuntimeError):
-    """More work is queued than is accepted; try again later."""
+    """More work is queued than is accepted; try again in ``retry_after_s``."""
 
     code = "overloaded"
     retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimitError(OverloadedError):
+    """The caller's token has made as many requests as it may for now."""
+
+    code = "rate_limit_exceeded"
+
+
+class BudgetError(OverloadedError):
+    """The caller's token has used what it may use in this window; the text says until when."""
+
+    code = "insufficient_quota"
 
 
 class UpstreamError(MetaClawError, ConnectionError):

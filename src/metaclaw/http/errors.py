@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[errors.MetaClawError], int], ...] = (
     (errors.AuthenticationError, 401),
     (errors.RequestTooLargeError, 413),
+    (errors.BodyTimeoutError, 408),
     (errors.InvalidRequestError, 400),
     (errors.ForbiddenError, 403),
     (errors.NotFoundError, 404),
@@ -35,7 +36,6 @@ _STATUS: tuple[tuple[type[errors.MetaClawError], int], ...] = (
     (errors.OverloadedError, 429),
 )
 _OPENAI_TYPE = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-_OVERLOADED_RETRY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +108,7 @@ def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:
     if isinstance(error, errors.AuthenticationError):
         return {"WWW-Authenticate": "Bearer"}
     retry_after_s = None
-    if isinstance(error, errors.OverloadedError):
-        retry_after_s = _OVERLOADED_RETRY_AFTER_S
-    elif isinstance(error, errors.UpstreamError) and status in (429, 503):
+    if isinstance(error, errors.OverloadedError) or (isinstance(error, errors.UpstreamError) and status in (429, 503)):
         retry_after_s = error.retry_after_s
     return {} if retry_after_s is None else {"Retry-After": str(max(0, math.ceil(retry_after_s)))}
 

@@ -1,0 +1,111 @@
+"""``metaclaw tokens``: who may use this machine's gateway, as which agent, and how much of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from metaclaw.journal.access_store import AccessStore, AccessToken, Usage
+
+app = typer.Typer(
+    help="Tokens of the gateway beside proxy.api_key: for other people and programs, with limits.", no_args_is_help=True
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Whose token it is.")],
+    agent: Annotated[str | None, typer.Option(help="The one agent that it may be; without it, any.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests in any 60 seconds.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(min=1, help="Tokens of prompts and answers a UTC day.")] = None,
+    usd_per_month: Annotated[float | None, typer.Option(min=0, help="US dollars a UTC month.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Requests running at once.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token and print it, this once. A running gateway knows it at once."""
+    import time
+
+    from metaclaw.gateway.access import new_token
+    from metaclaw.http.auth import digest
+    from metaclaw.identity import agent_id
+    from metaclaw.journal.access_store import Limits
+
+    limits = Limits(
+        requests_per_minute=requests_per_minute,
+        tokens_per_day=tokens_per_day,
+        usd_per_month=usd_per_month,
+        max_concurrent=max_concurrent,
+    )
+    secret = new_token()
+    bound_to = None if agent is None else agent_id(agent)
+    with _store() as store:
+        token = store.create(name, digest=digest(secret), agent=bound_to, limits=limits, now=time.time())
+    if as_json:
+        typer.echo(json.dumps({**_shown(token, None), "token": secret}))
+    else:
+        typer.echo(f"token of {name} ({token.id}), shown once:", err=True)
+        typer.echo(secret)
+
+
+@app.command("list")
+def list_tokens(as_json: AsJson = False) -> None:
+    """The tokens there are, the revoked ones too, and what each has used."""
+    with _store() as store:
+        tokens, usage = store.all(), store.usage()
+    if as_json:
+        typer.echo(json.dumps([_shown(token, usage.get(token.id)) for token in tokens]))
+        return
+    for token in tokens:
+        limits = ", ".join(f"{name} {value:g}" for name, value in asdict(token.limits).items() if value is not None)
+        state = "revoked" if token.revoked_at is not None else f"agent {token.agent or 'any'}"
+        typer.echo(f"{token.id}\t{token.name}\t{state}\t{limits or 'no limits'}\t{_used(usage.get(token.id))}")
+    if not tokens:
+        typer.echo("No tokens yet beside proxy.api_key; make one with `metaclaw tokens create NAME`.", err=True)
+
+
+@app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="As `metaclaw tokens list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let a token in no more. A running gateway knows it within a second; what it answers already is finished."""
+    import time
+
+    with _store() as store:
+        token = store.revoke(name, time.time())
+    typer.echo(json.dumps(_shown(token, None)) if as_json else f"revoked {token.name} ({token.id})")
+
+
+@contextmanager
+def _store() -> Generator[AccessStore]:
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.access_store import AccessStore
+
+    store = AccessStore.open(load_settings().access_db)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _shown(token: AccessToken, used: Usage | None) -> dict[str, Any]:
+    shown = {**asdict(token), "limits": asdict(token.limits)}
+    if used is not None:
+        shown["used"] = {name: value for name, value in asdict(used).items() if name != "admitted"}
+    return shown
+
+
+def _used(used: Usage | None) -> str:
+    if used is None:
+        return "never used"
+    return (
+        f"{used.day}: {used.day_requests} requests, {used.day_tokens} tokens; "
+        f"{used.month}: {used.month_tokens} tokens, {used.month_usd:.2f} USD"
+    )
