@@ -3,10 +3,11 @@
     python -m benchmarks.swap [--model FOLDER] [--streams 3] [--threads 1] [--quick]
 
 A real training server (API, engine, sampler) on one machine. Streams ask the OpenAI endpoint, one answer after the
-other, each with a prompt of its own; a gap is the time between two pieces of one answer as a client sees them. A
-process of its own trains: forward_backward of 24 short sequences and one of 1,500 tokens, optim_step, weights saved for
-the sampler. A swap loads weights never served before and sends every answer that begins after it there. Long prompts
-are of 700 tokens, one every three seconds. The ratio is to the median gap of the streams alone, in the same run.
+other, each with a prompt of its own; a gap is the time between two tokens of one answer as a client sees them. The
+phases: the base model; an adapter that serves (``plain``, to whose median gap the ratios are); long prompts, of 700
+tokens, one every three seconds; training by a process of its own: forward_backward of 24 short sequences and now and
+then one of 1,500 tokens, optim_step, weights saved for the sampler; swaps, every three seconds, each of which loads
+weights never served before and sends every answer that begins after it there; and everything at once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from tests.fakes.training_server import API_KEY, TrainingServer, training_server
 SMOLLM2 = Path("~/.cache/metaclaw/models/SmolLM2-135M-Instruct").expanduser()
 ANSWER_TOKENS = 60
 EVERY_S = 3.0  # a swap, a long prompt
-NUM_PREPARED = 12  # versions to swap to while nothing trains
+NUM_PREPARED = 20  # versions to swap to while nothing trains
+PHASES = ("base", "plain", "prompts", "training", "swaps", "all")
 QUESTIONS = ("Why is the sky blue?", "How is bread made?", "What is a river delta?", "Explain what a compiler does.")
 
 
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="of the engine and of the sampler, each")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--quick", action="store_true", help="phases of 20 seconds")
     parser.add_argument("--trainer", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -68,7 +71,9 @@ async def _measure(server: TrainingServer, options: argparse.Namespace, seconds:
         await streams.run(options.streams, 3.0)  # warm
         async with _trainer(server, options.model, paths):
             pass
-        for phase in ("plain", "prompts", "training", "swaps", "all"):
+        for phase in options.phases:
+            if phase == "plain":
+                await streams.swap(paths.pop())
             async with contextlib.AsyncExitStack() as stack:
                 streams.gaps_s, num_before = [], streams.num_swaps
                 if phase in ("training", "all"):
@@ -80,7 +85,8 @@ async def _measure(server: TrainingServer, options: argparse.Namespace, seconds:
                 await streams.run(options.streams, seconds)
             gaps = sorted(streams.gaps_s)
             median, p99, longest = gaps[len(gaps) // 2], gaps[int(len(gaps) * 0.99)], gaps[-1]
-            usual = usual or median
+            if phase in ("base", "plain"):
+                usual = median
             print(
                 f"{phase:9} {len(gaps):7} {median * 1e3:10.0f} {p99 * 1e3:8.0f} {longest * 1e3:11.0f} "
                 f"{p99 / usual:9.2f}x {longest / usual:13.2f}x {streams.num_swaps - num_before:6}",
@@ -122,11 +128,12 @@ class _Streams:
             answer = await self._client.chat.completions.create(
                 model=self.serving, messages=[{"role": "user", "content": question}], stream=True,
                 max_tokens=ANSWER_TOKENS, temperature=0.7, seed=chance.randrange(10**6),
+                extra_body={"return_token_ids": True},
             )  # fmt: skip
             last = None
             async for chunk in answer:
-                if not chunk.choices or not chunk.choices[0].delta.content:
-                    continue
+                if not chunk.choices or not (chunk.choices[0].model_extra or {}).get("token_ids"):
+                    continue  # the end, which no token comes with
                 now = time.perf_counter()
                 if last is not None:
                     self.gaps_s.append(now - last)

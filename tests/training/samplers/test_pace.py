@@ -5,18 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaclaw.training.samplers.pace import ChunkLimits, Pace
+from metaclaw.training.samplers.pace import ChunkLimits, Pace, Running
 
 LIMITS = ChunkLimits(least=8, most=256, idle=512)
+FOUR = Running(num_rows=4, num_places=400)
 
 
 def settled(pace: Pace, plain_s: float, token_s: float, steps: int = 60) -> list[float]:
     """What the steps took on a machine with these costs, all of them wishing to read."""
     taken = []
     for _ in range(steps):
-        chunk = pace.chunk(4)
+        chunk = pace.chunk(FOUR)
         taken.append(plain_s + chunk * token_s)
-        pace.note(taken[-1], 4, chunk)
+        pace.note(taken[-1], FOUR, chunk)
     return taken
 
 
@@ -35,20 +36,38 @@ def test_prompts_are_never_starved_and_the_usual_step_is_measured_again() -> Non
 def test_a_step_that_was_quick_by_chance_does_not_make_the_next_one_long() -> None:
     pace = Pace(LIMITS)
     settled(pace, 0.1, 0.005)
-    usual = pace.chunk(4)
+    usual = pace.chunk(FOUR)
     for _ in range(3):
-        pace.note(0.05, 4, usual)
-    assert pace.chunk(4) <= 2 * usual
+        pace.note(0.05, FOUR, usual)
+    assert pace.chunk(FOUR) <= 2 * usual
 
 
 def test_the_chunk_shrinks_when_the_machine_gets_slower() -> None:
     pace = Pace(LIMITS)
     settled(pace, 0.1, 0.001)
-    before = pace.chunk(4) or pace.chunk(3)
+    before = pace.chunk(FOUR) or pace.chunk(FOUR._replace(num_rows=3))
     taken = settled(pace, 0.1, 0.004, steps=40)
     assert before > 40
     assert max(taken[-20:]) <= 0.167
 
 
+@given(st.floats(0.001, 1.0), st.floats(1e-6, 0.01), st.floats(1.0, 1.5))
+def test_what_training_makes_steps_longer_is_taken_off_what_reading_may(plain_s, token_s, slower) -> None:
+    pace = Pace(LIMITS)
+    settled(pace, plain_s, token_s)
+    taken = settled(pace, slower * plain_s, slower * token_s, steps=100)
+    least = max(1.15 * slower * plain_s, slower * (plain_s + LIMITS.least * token_s))
+    assert max(taken[40:]) <= max(1.8 * plain_s, least) + 1e-9
+
+
+def test_conversations_that_grow_are_no_disturbance() -> None:
+    """Three times the places take three times as long, and as much of a prompt is read beside them."""
+    pace = Pace(LIMITS)
+    settled(pace, 0.1, 0.001)
+    for _ in range(8):
+        pace.note(0.3, long := Running(num_rows=4, num_places=4000), 0)
+    assert pace.spare_s(long) >= 0.5 * 0.3
+
+
 def test_without_running_answers_the_chunk_is_large() -> None:
-    assert Pace(LIMITS).chunk(0) == LIMITS.idle
+    assert Pace(LIMITS).chunk(Running(num_rows=0, num_places=0)) == LIMITS.idle

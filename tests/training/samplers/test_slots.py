@@ -77,6 +77,28 @@ def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:
         torch.testing.assert_close(model(tokens).logits, oracle(tied, "b", tokens), atol=1e-5, rtol=1e-5)
 
 
+def test_what_was_laid_out_when_it_came_is_not_laid_out_again_in_a_pass(tied: Family) -> None:
+    """The first pass of a new adapter is one that others wait for: their copies are made before it."""
+    model = plain_model(tied.base)
+    slots = LoraSlots(model, CPU)
+    weights = {name: read_adapter(files_of(tied.adapters[name]), origin="damaged") for name in ("a", "b")}
+    first = slots.add(weights["a"])
+    slots.selection.choose([first] * 8)
+    second = slots.add(weights["b"])
+    assert sum(1 for _ in slots.lay_out(second)) == len({*weights["a"], *weights["b"]})
+    for pair in (*weights["a"].values(), *weights["b"].values()):
+        pair.down.zero_()  # what a pass would copy from now on
+    tokens = torch.arange(8)[None]
+    with torch.inference_mode():
+        slots.selection.choose([first] * 4 + [second] * 4)
+        mixed = model(tokens).logits
+        slots.selection.choose([second] * 8)
+        alone = model(tokens).logits
+    torch.testing.assert_close(alone, oracle(tied, None, tokens), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mixed[:, :4], oracle(tied, "a", tokens)[:, :4], atol=1e-5, rtol=1e-5)
+    assert (mixed[:, 4:] - alone[:, 4:]).abs().max() > 0.1
+
+
 def test_an_adapter_of_another_model_is_refused_and_changes_nothing(tied: Family, untied: Family) -> None:
     model = plain_model(tied.base)
     slots = LoraSlots(model, CPU)

@@ -1,8 +1,8 @@
 """Adapters on their way into the sampler while answers run.
 
-Owns who reads, and how long the deciding thread spends on it between two steps; refuses to know what is done with
-an adapter afterwards. Invariant: what takes time outside Python's lock (reading, hashing) happens in a thread of its
-own, what would contend for the lock in small parts between steps, so that neither holds up a token.
+Owns who reads, and how long the deciding thread spends on it between two steps; refuses to know how an adapter is
+put into service. Invariant: what takes time outside Python's lock (reading, hashing) happens in a thread of its own,
+what would contend for the lock or for the model in small parts between steps, so that neither holds up a token.
 """
 
 # pyright: basic
@@ -13,30 +13,32 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from metaclaw.training import checkpoints
-from metaclaw.training.samplers.adapter_files import AdapterFile, AdapterWeights, LoraPair, open_adapter, read_layers
+from metaclaw.training.samplers.adapter_files import AdapterFile, AdapterWeights, open_adapter, read_layers
+
+Serve = Callable[[str, AdapterWeights], Iterator[None]]  # puts a whole adapter into service, in small parts
 
 
 @dataclass(slots=True, kw_only=True)
 class Load:
-    """One adapter. ``weights`` are complete when ``AdapterLoads.advance`` returns it, unless ``error`` is set."""
+    """One adapter. It is served when ``AdapterLoads.advance`` returns it, unless ``error`` is set."""
 
     frame_id: int
     adapter_id: str
     file: Future[AdapterFile]
-    weights: AdapterWeights = field(default_factory=dict)
     error: Exception | None = None
-    layers: Iterator[tuple[str, LoraPair]] | None = None
+    parts: Iterator[None] | None = None
 
 
 class AdapterLoads:
     """Adapters being loaded, in order of arrival."""
 
-    def __init__(self, base_digest: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, base_digest: str, serve: Serve, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._base_digest = base_digest
+        self._serve = serve
         self._clock = clock
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="adapters")
         self._loads: deque[Load] = deque()
@@ -58,15 +60,21 @@ class AdapterLoads:
             return None
         load, began = self._loads[0], self._clock()
         try:
-            if load.layers is None:
-                load.layers = read_layers(load.file.result())
-            for name, pair in load.layers:
-                load.weights[name] = pair
+            if load.parts is None:
+                load.parts = self._parts(load)
+            for _ in load.parts:
                 if spare_s is not None and self._clock() - began > spare_s:
                     return None
         except Exception as error:  # noqa: BLE001 - the job boundary: whoever asked for it is told
             load.error = error
         return self._loads.popleft()
+
+    def _parts(self, load: Load) -> Iterator[None]:
+        weights: AdapterWeights = {}
+        for name, pair in read_layers(load.file.result()):
+            weights[name] = pair
+            yield
+        yield from self._serve(load.adapter_id, weights)
 
     def _read(self, directory: Path) -> AdapterFile:
         # What was hashed is what is decoded: nobody can change the files in between.

@@ -9,7 +9,7 @@ its last request has ended, never before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from metaclaw.errors import CheckpointError, ConflictError, NotFoundError
@@ -43,12 +43,21 @@ class AdapterTable:
             raise ConflictError(f"the adapter name {adapter_id!r} was used before; every version needs a new one")
         self._used_names.add(adapter_id)
 
-    def put(self, adapter_id: str, weights: AdapterWeights) -> None:
-        """Serve ``weights`` under the name that was claimed; raises ``CheckpointError`` if they do not fit."""
+    def put(self, adapter_id: str, weights: AdapterWeights) -> Iterator[None]:
+        """Serve ``weights`` under the name that was claimed, once every part is done.
+
+        Raises ``CheckpointError`` if they do not fit.
+        """
         rank = max(pair.rank for pair in weights.values())
         if rank > self._max_rank:
             raise CheckpointError(f"its rank {rank} is above max_lora_rank ({self._max_rank})")
-        self._held[adapter_id] = _Held(slot=self._slots.add(weights))
+        slot = self._slots.add(weights)
+        try:
+            yield from self._slots.lay_out(slot)
+        except BaseException:
+            self._slots.remove(slot)
+            raise
+        self._held[adapter_id] = _Held(slot=slot)
 
     def disclaim(self, adapter_id: str) -> None:
         """What was claimed could not be served: the name is free, having meant nothing."""

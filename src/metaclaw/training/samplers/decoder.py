@@ -23,7 +23,7 @@ from metaclaw.training.samplers.attention import Segment
 from metaclaw.training.samplers.fair_queue import FairQueue
 from metaclaw.training.samplers.forward import ForwardPass
 from metaclaw.training.samplers.kv_rows import KvRow
-from metaclaw.training.samplers.pace import ChunkLimits, Pace
+from metaclaw.training.samplers.pace import ChunkLimits, Pace, Running
 from metaclaw.training.samplers.prefill import Reading
 from metaclaw.training.samplers.requests import Request, Sample
 from metaclaw.training.samplers.rows import RowLimits, Rows
@@ -82,7 +82,7 @@ class Decoder:
     @property
     def spare_s(self) -> float:
         """How much time between two steps nobody would notice."""
-        return self._pace.spare_s(len(self._running)) / 4
+        return self._pace.spare_s(_counted(self._running)) / 4
 
     def add(self, request: Request) -> None:
         """Queue a request."""
@@ -143,7 +143,7 @@ class Decoder:
     # Ready to running
 
     def _admit(self) -> None:
-        began, spare_s = self._clock(), self._pace.spare_s(len(self._running))
+        began, spare_s = self._clock(), self._pace.spare_s(_counted(self._running))
         while self._ready and len(self._running) < self._max_rows:
             ready = self._ready.popleft()
             try:
@@ -173,7 +173,7 @@ class Decoder:
 
     def _chunks(self) -> list[_Chunk]:
         """What to read in this step: half of it at least of the oldest, then of the others in order."""
-        budget = self._pace.chunk(len(self._running)) if self._reading else 0
+        budget = self._pace.chunk(_counted(self._running)) if self._reading else 0
         if budget == 0:
             return []
         oldest, *others = self._reading
@@ -198,7 +198,7 @@ class Decoder:
             keep += [line + place for place in reading.kept(count)]
             line += count
         kept = [len(reading.kept(count)) for reading, count in chunks]
-        began = self._clock()
+        counted, began = _counted(running), self._clock()
         try:
             logits = self._forward.run(segments, keep)
         except Exception as error:  # noqa: BLE001 - the job boundary: the loop serves what comes next
@@ -206,7 +206,7 @@ class Decoder:
             return
         if running:
             self._next_tokens(running, logits[: len(running)])
-        self._pace.note(self._clock() - began, len(running), line - len(running))
+        self._pace.note(self._clock() - began, counted, line - len(running))
         for (reading, count), part in zip(chunks, logits[len(running) :].split(kept), strict=True):
             self._has_read(reading, count, part)
 
@@ -277,3 +277,7 @@ class Decoder:
         self._ready = deque(one for one in self._ready if not one.sample.request.is_over)
         self._reading = [one for one in self._reading if not one.request.is_over]
         self._waiting.forget_ended()
+
+
+def _counted(running: Sequence[_Running]) -> Running:
+    return Running(num_rows=len(running), num_places=sum(one.row.length for one in running))

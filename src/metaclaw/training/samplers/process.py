@@ -62,7 +62,6 @@ class SamplerLoop:
         ready = base.ready
         slots = LoraSlots(base.model, base.device)
         self._channel = channel
-        self._loads = AdapterLoads(ready.base_digest)
         self._reader = RequestReader(
             Limits(vocab_size=ready.vocab_size, max_context=ready.max_context, end_tokens=ready.end_tokens),
             decode=_Text(base.path).decode,
@@ -78,6 +77,7 @@ class SamplerLoop:
             slots, base_digest=ready.base_digest, max_rank=config.get("max_lora_rank", 64),
             on_free=self._decoder.forget_slot,
         )  # fmt: skip
+        self._loads = AdapterLoads(ready.base_digest, self._adapters.put)
 
     def run(self) -> None:
         """Serve for ever; blocks on the channel while there is nothing to decode."""
@@ -130,19 +130,17 @@ class SamplerLoop:
         load = self._loads.advance(self._decoder.spare_s if self._decoder.is_busy else None)
         if load is None:
             return
-        try:
-            if load.error is not None:
-                raise load.error
-            self._adapters.put(load.adapter_id, load.weights)
-            answer = {"ok": {}}
-        except Exception as error:  # noqa: BLE001 - the job boundary: the caller is told, the loop goes on
-            self._adapters.disclaim(load.adapter_id)
-            if isinstance(error, CheckpointError):
-                error = CheckpointError(f"adapter {load.adapter_id!r} is not served: {error}")
-            else:
-                _log.exception("loading adapter %r failed", load.adapter_id)
-            answer = {"error": error_body(error)}
+        answer: Frame = {"ok": {}}
+        if load.error is not None:
+            answer = {"error": error_body(self._not_served(load.adapter_id, load.error))}
         self._channel.send({"id": load.frame_id, **answer})
+
+    def _not_served(self, adapter_id: str, error: Exception) -> Exception:
+        self._adapters.disclaim(adapter_id)
+        if isinstance(error, CheckpointError):
+            return CheckpointError(f"adapter {adapter_id!r} is not served: {error}")
+        _log.error("loading adapter %r failed", adapter_id, exc_info=error)
+        return error
 
     def _generate(self, frame_id: int, command: Generate, share: str) -> None:
         slot = self._adapters.acquire(command.adapter_id)

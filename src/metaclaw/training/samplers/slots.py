@@ -13,7 +13,7 @@ thread, float32): 281 us instead of 584; with 24 different adapters 746 instead 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +90,7 @@ class SlottedLinear(nn.Module):
         if not selection.is_mixed:
             pair = self._pairs.get(used[0])
             return result if pair is None else self._added(result, linear(x.to(torch.float32), pair.down), pair.up)
-        if not self._packed.issuperset(used):
-            self._pack(used)
+        self.lay_out(used)
         if self._downs is None or self._ups is None:
             return result
         hidden = linear(x.to(torch.float32), self._downs[: self._num_filled])
@@ -103,6 +102,11 @@ class SlottedLinear(nn.Module):
         device = self.base.weight.device
         self._pairs[slot] = LoraPair(down=pair.down.to(device), up=pair.up.to(device))
 
+    def lay_out(self, slots: Iterable[int]) -> None:
+        """Have the adapters of ``slots`` ready for a mixed pass, which would else do it while answers wait."""
+        if not self._packed.issuperset(slots):
+            self._pack(slots)
+
     def drop(self, slot: int) -> None:
         """Forget ``slot``. Its columns stay until room is needed: the number is never given again."""
         self._pairs.pop(slot, None)
@@ -113,7 +117,7 @@ class SlottedLinear(nn.Module):
             return result
         return (result + linear(hidden, up)).to(result.dtype)
 
-    def _pack(self, used: tuple[int, ...]) -> None:
+    def _pack(self, used: Iterable[int]) -> None:
         """Lay what is missing of ``used`` beside the others; when that is full, what is not used gives way."""
         missing = [slot for slot in used if slot not in self._packed and slot in self._pairs]
         needed = sum(self._pairs[slot].rank for slot in missing)
@@ -155,6 +159,16 @@ class LoraSlots:
         for name, pair in weights.items():
             self._slotted(name).put(self._num_given, pair)
         return self._num_given
+
+    def lay_out(self, slot: int) -> Iterator[None]:
+        """Make room for ``slot`` beside the adapters of the last pass, a layer at a time.
+
+        Done in the first pass of a new adapter, it added 13 to 43 ms to a step of 80 (SmolLM2, rank 16).
+        """
+        beside = sorted({*self.selection.used, slot})
+        for layer in list(self._layers.values()):
+            layer.lay_out(beside)
+            yield
 
     def remove(self, slot: int) -> None:
         """Free a slot. No forward pass may select it again."""
