@@ -25,7 +25,7 @@ BOUNDARIES = {
     "training/samplers/adapter_loading.py": 1,
     "training/samplers/answers.py": 2,
     "training/samplers/decoder.py": 1,
-    "training/samplers/process.py": 2,
+    "training/samplers/process.py": 1,
     "training/samplers/vllm/process.py": 1,
     "training/worker.py": 1,
 }

@@ -139,7 +139,7 @@ class SamplerLoop:
         self._adapters.disclaim(adapter_id)
         if isinstance(error, CheckpointError):
             return CheckpointError(f"adapter {adapter_id!r} is not served: {error}")
-        _log.error("loading adapter %r failed", adapter_id, exc_info=error)
+        _log.error("loading an adapter failed", exc_info=error)  # its name may be words of a client
         return error
 
     def _generate(self, frame_id: int, command: Generate, share: str) -> None:
