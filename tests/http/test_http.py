@@ -80,7 +80,7 @@ def test_each_error_has_one_status_in_both_dialects(
 ) -> None:
     openai, tinker = error_answer(error, "openai"), error_answer(error, "tinker")
     assert (openai.status, openai.headers) == (tinker.status, tinker.headers) == (status, headers)
-    assert tinker.body == {"detail": "x", "category": "server" if status >= 500 else "user"}
+    assert tinker.body == {"error": "x", "detail": "x", "category": "server" if status >= 500 else "user"}
     assert set(openai.body["error"]) == {"message", "type", "param", "code"}
     assert openai.body["error"]["code"] == error.code
 
@@ -106,7 +106,8 @@ def test_a_bug_is_500_without_internals_and_unknown_routes_have_the_dialects_sha
     with TestClient(app, raise_server_exceptions=False) as client:
         answer = client.get("/bug")
         assert (answer.status_code, "hunter2" in answer.text) == (500, False)
-        assert client.get("/none").json() == {"detail": "there is no route GET /none", "category": "user"}
+        message = "there is no route GET /none"
+        assert client.get("/none").json() == {"error": message, "detail": message, "category": "user"}
         assert client.get("/echo").status_code == 405
         assert client.post("/echo", content=b'{"a": 1}').json() == {"a": 1}
         assert client.post("/echo", content=b"{" + b" " * 100).status_code == 413

@@ -65,6 +65,9 @@ def test_tools_reach_the_template(renderer):
         ([{"role": "user", "content": 3}], "text or a list"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "'image_url'"),
         ([{"role": "assistant", "tool_calls": [{"function": {}}]}], "tool_calls"),
+        ([{"role": "assistant", "tool_calls": 5}], "tool_calls must be a list"),
+        ([{"role": ["user"], "content": "x"}], "known roles"),
+        ([{"role": "assistant", "content": "x", "reasoning": {"a": 1}}], "reasoning must be text"),
     ],
 )
 def test_messages_that_no_template_could_show_are_refused(renderer, messages, reason):

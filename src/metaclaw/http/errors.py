@@ -65,7 +65,8 @@ def error_body(
 ) -> dict[str, Any]:
     """An error body alone, for example for an event inside a stream that has begun."""
     if dialect == "tinker":
-        return {"detail": message, "category": "server" if status >= 500 else "user"}
+        # ``detail`` is what the SDK's command line reads, ``error`` what a failed job has in its place.
+        return {"error": message, "detail": message, "category": "server" if status >= 500 else "user"}
     default = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": _OPENAI_TYPE.get(status, default), "param": param, "code": code}}
 

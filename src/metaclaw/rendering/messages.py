@@ -21,6 +21,7 @@ _ROLES = {
     "function": "tool",
 }
 _KEPT = ("name", "tool_call_id", "reasoning_content")
+_NEWER_NAMES = {"reasoning": "reasoning_content"}  # OpenRouter's and newer vLLM's name
 
 
 def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -35,17 +36,25 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 def _template_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     role = message.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         known = ", ".join(sorted(_ROLES))
-        raise InvalidRequestError(f"{where}.role is {role!r}; known roles are {known}", param="messages")
+        raise InvalidRequestError(f"{where}.role is {role!r:.200}; known roles are {known}", param="messages")
     shaped: dict[str, Any] = {"role": _ROLES[role], "content": _text(message.get("content"), where)}
-    shaped.update({key: message[key] for key in _KEPT if message.get(key) is not None})
-    if message.get("reasoning") is not None:  # OpenRouter's and newer vLLM's name
-        shaped.setdefault("reasoning_content", message["reasoning"])
+    for key in (*_KEPT, "reasoning"):
+        if message.get(key) is not None:
+            shaped.setdefault(_NEWER_NAMES.get(key, key), _string(message[key], f"{where}.{key}"))
     calls = message.get("tool_calls")
     if calls:
-        shaped["tool_calls"] = [_tool_call(call, f"{where}.tool_calls") for call in calls]
+        if not isinstance(calls, list):
+            raise InvalidRequestError(f"{where}.tool_calls must be a list", param="messages")
+        shaped["tool_calls"] = [_tool_call(call, f"{where}.tool_calls") for call in cast(list[Any], calls)]
     return shaped
+
+
+def _string(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{where} must be text", param="messages")
+    return value
 
 
 def _text(content: Any, where: str) -> str:
@@ -63,7 +72,7 @@ def _part_text(part: Any, where: str) -> str:
     text = cast(dict[str, Any], part).get("text") if kind == "text" else None
     if not isinstance(text, str):
         raise InvalidRequestError(
-            f"{where}.content holds a part of type {kind!r}; this model reads text only", param="messages"
+            f"{where}.content holds a part of type {kind!r:.200}; this model reads text only", param="messages"
         )
     return text
 
@@ -82,6 +91,6 @@ def _arguments(arguments: Any) -> Any:
         return arguments
     try:
         parsed = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments  # a model's malformed call is history: it is shown as it was
     return cast(Any, parsed) if isinstance(parsed, dict) else arguments

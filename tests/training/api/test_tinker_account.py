@@ -77,7 +77,8 @@ def test_sessions_are_listed_and_found_by_name_and_metadata(server, http, rest):
 def test_what_is_not_served_says_why_with_a_status_that_no_sdk_retries(http, method, path, words):
     answer = http.request(method, f"/api/v1/{path}", json=None if method == "GET" else {})
     assert (answer.status_code, answer.json()["category"]) == (400, "user")
-    assert words in answer.json()["detail"]
+    assert words in answer.json()["error"]
+    assert answer.json()["detail"] == answer.json()["error"]
 
 
 @pytest.mark.parametrize(

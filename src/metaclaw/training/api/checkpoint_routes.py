@@ -18,12 +18,11 @@ from metaclaw.training.api import wire
 from metaclaw.training.api.checkpoints import CheckpointStore
 from metaclaw.training.api.records import Checkpoint, CheckpointPath, Kind, TrainingRun, parse_path
 from metaclaw.training.api.registry import Registry, View
-from metaclaw.training.api.requests import body_of, tenant_of
+from metaclaw.training.api.requests import body_of, page_of, tenant_of
 from metaclaw.training.api.sampling import BaseModel
 
 _RUN = "/training_runs/{model_id}"
 _CHECKPOINT = "/training_runs/{model_id}/checkpoints/{kind}/{name}"
-_MAX_PAGE = 1000
 _TYPES: dict[Kind, Literal["training", "sampler", "external"]] = {
     "weights": "training",
     "sampler_weights": "sampler",
@@ -62,7 +61,7 @@ class CheckpointRoutes:
         )  # fmt: skip
 
     async def training_runs(self, request: Request, limit: int = 20, offset: int = 0) -> wire.TrainingRunList:
-        limit, offset = _page(limit, offset)
+        limit, offset = page_of(limit, offset)
         mine = self._mine(request)
         runs, total = await mine.runs.latest(limit, offset)
         return wire.TrainingRunList(
@@ -81,7 +80,7 @@ class CheckpointRoutes:
         return wire.CheckpointList(checkpoints=[_info(checkpoint) for checkpoint in found])
 
     async def all_checkpoints(self, request: Request, limit: int = 100, offset: int = 0) -> wire.CheckpointList:
-        limit, offset = _page(limit, offset)
+        limit, offset = page_of(limit, offset)
         found, total = await self._mine(request).checkpoints.latest(limit=limit, offset=offset)
         return wire.CheckpointList(
             checkpoints=[_info(checkpoint) for checkpoint in found],
@@ -141,10 +140,6 @@ def _info(checkpoint: Checkpoint) -> wire.CheckpointInfo:
         user_metadata=checkpoint.metadata,
         expires_at=None if checkpoint.expires_at is None else _time(checkpoint.expires_at),
     )
-
-
-def _page(limit: int, offset: int) -> tuple[int, int]:
-    return min(max(limit, 1), _MAX_PAGE), max(offset, 0)
 
 
 def _time(seconds: float) -> datetime:

@@ -173,7 +173,7 @@ def _chunk_tokens(chunk: pb.Chunk, where: str) -> np.ndarray:
 
 
 def _from_csr(message: pb.Tensor, shape: tuple[int, ...], where: str) -> np.ndarray:
-    if len(shape) != 2 or math.prod(shape) > _MAX_SPARSE_CELLS:
+    if len(shape) != 2 or math.prod(max(1, size) for size in shape) > _MAX_SPARSE_CELLS:
         raise InvalidRequestError(f"{where} is sparse with shape {shape}; two dimensions of a sensible size are needed")
     num_rows, num_columns = shape
     csr = message.sparse_csr
@@ -197,4 +197,7 @@ def _array(data: bytes, dtype: pb.DType, shape: tuple[int, ...], where: str) -> 
         raise InvalidRequestError(
             f"{where} holds {len(data)} bytes, which is not shape {shape} of {kind.itemsize} bytes each"
         )
-    return np.frombuffer(data, dtype=kind).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype=kind).reshape(shape)
+    except ValueError as error:  # nothing of 2**62 columns, or a hundred dimensions
+        raise InvalidRequestError(f"{where} has a shape that no array has: {error}") from error

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # the SDK splits training data at 5 MB, but one long datum is never split
 _INLINE_BYTES = 64 * 1024
+_MAX_PAGE = 1000
+_MAX_OFFSET = 2**62
 
 
 def authorised(keyring: Keyring, *, admins_only: bool = False) -> Callable[[Request], Awaitable[None]]:
@@ -52,6 +54,11 @@ def is_near(request: Request) -> bool:
         return request.client is not None and ip_address(request.client.host).is_loopback
     except ValueError:
         return False
+
+
+def page_of(limit: int, offset: int) -> tuple[int, int]:
+    """A page of a list within what is served at a time, and within what the database can count."""
+    return min(max(limit, 1), _MAX_PAGE), min(max(offset, 0), _MAX_OFFSET)
 
 
 async def body_of(request: Request) -> bytes:

@@ -20,7 +20,7 @@ from metaclaw.training.api import wire
 from metaclaw.training.api.models import LiveModels
 from metaclaw.training.api.records import Session
 from metaclaw.training.api.registry import Registry, View
-from metaclaw.training.api.requests import body_of, tenant_of
+from metaclaw.training.api.requests import body_of, page_of, tenant_of
 from metaclaw.training.api.sampling import Sampling
 
 _READY_S = 30.0
@@ -113,7 +113,7 @@ class SessionRoutes:
         )
 
     async def sessions(self, request: Request, limit: int = 20, offset: int = 0) -> wire.SessionIds:
-        sessions = await self._mine(request).sessions.latest(limit, offset)
+        sessions = await self._mine(request).sessions.latest(*page_of(limit, offset))
         return wire.SessionIds(sessions=[session.session_id for session in sessions])
 
     def _mine(self, request: Request) -> View:
