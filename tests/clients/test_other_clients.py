@@ -60,7 +60,7 @@ def test_the_loops_of_the_cookbook_train_by_examples_and_by_reward(server, tmp_p
         TINKER_BASE_URL=server.url, TINKER_API_KEY=f"tml-{API_KEY}",
     )  # fmt: skip
     assert seen["sdk"].startswith("0.38.")
-    nll = seen["nll"]
+    nll = seen["nll"]  # in 55 runs the last was .31 to .50 of the first; the reward below rose by .49 to .85 in 30 runs
     assert nll[-1] < 0.7 * nll[0]
     assert [row["name"] for row in seen["sft_checkpoints"]] == ["000002", "final"]
     assert max(map(abs, seen["kl"])) < 1e-3  # what was sampled is what was trained on
