@@ -14,19 +14,22 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from peft import PeftModel
 
 from benchmarks import engine_work
 from benchmarks.engine_rivals import run_naive, run_padded
 from benchmarks.engine_work import Data
 from metaclaw.training.base_model import load_base
-from metaclaw.training.commands import CreateModel, ForwardBackward
+from metaclaw.training.commands import CreateModel, ForwardBackward, SaveSampler
 from metaclaw.training.devices import ENGINE_ALLOCATOR
 from metaclaw.training.engine import Engine, EngineOptions
 
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--prompts", type=int, default=12, help="unrelated prompts of (a)")
     parser.add_argument("--quick", action="store_true", help="about a minute: less and shorter data, one round")
     parser.add_argument("--only", choices=["a", "b", "b2", "c"], help="one of the four")
     parser.add_argument("--memory-of", choices=RIVALS, help=argparse.SUPPRESS)
@@ -58,7 +62,7 @@ def main() -> None:
     print(f"{bench.name}, float32, {arguments.threads} thread(s); load {os.getloadavg()[0]:.1f}")
     quick = arguments.quick
     work = {
-        "a": ("unrelated prompts", engine_work.unrelated(bench.vocab_size, number=3 if quick else 12,
+        "a": ("unrelated prompts", engine_work.unrelated(bench.vocab_size, number=3 if quick else arguments.prompts,
                                                          longest_prompt=500 if quick else 1500)),
         "b": ("sessions of 8 turns", engine_work.sessions(bench.vocab_size, number=1, turns=4 if quick else 8)),
         "b2": ("8 answers to a prompt", engine_work.answers(bench.vocab_size, number=1, prompt=200 if quick else 600,
@@ -84,9 +88,13 @@ class Bench:
         for key, parameter in self._parameters.items():
             if "lora_B" in key:  # zero at first, and then half of the gradients would be zero
                 parameter.data.normal_(0, 0.01, generator=generator)
+        rival = _with_peft(self._engine, folder)
+        self._rival_parameters = {
+            name.replace(".default.", "."): value for name, value in rival.named_parameters() if value.requires_grad
+        }
         self._runners: dict[str, Callable[[Data], list[np.ndarray]]] = {
-            "naive": lambda data: run_naive(base.model, data),
-            "padded": lambda data: run_padded(base.model, data),
+            "naive": lambda data: run_naive(rival, data),
+            "padded": lambda data: run_padded(rival, data),
             "ours": self._run_ours,
         }
 
@@ -101,7 +109,7 @@ class Bench:
                 spent, logprobs = self._timed(name, data)
                 runs[name].append(spent)
                 if number == 0:
-                    results[name] = (logprobs, self._gradient())
+                    results[name] = (logprobs, self._gradient(name))
         for name in RIVALS:
             self._check(name, results[name], results["naive"])
         for name in RIVALS:
@@ -125,13 +133,15 @@ class Bench:
     def _timed(self, name: str, data: Data) -> tuple[Spent, list[np.ndarray]]:
         self._engine.execute(ForwardBackward(model_id="m", data=engine_work.single(self.vocab_size, length=4, answer=2),
                                              loss="cross_entropy", forward_only=True))  # fmt: skip
-        self._engine.model("m").optimizer.drop_gradients()
+        for parameter in (*self._parameters.values(), *self._rival_parameters.values()):
+            parameter.grad = None
         wall, cpu = time.perf_counter(), time.process_time()
         logprobs = self._runners[name](data)
         return Spent(cpu_s=time.process_time() - cpu, wall_s=time.perf_counter() - wall), logprobs
 
-    def _gradient(self) -> np.ndarray:
-        grads = [p.grad for p in self._parameters.values()]
+    def _gradient(self, name: str) -> np.ndarray:
+        parameters = self._parameters if name == "ours" else self._rival_parameters
+        grads = [parameters[key].grad for key in self._parameters]
         return torch.cat([grad.flatten() for grad in grads if grad is not None]).double().numpy()
 
     def _check(self, name: str, ours: tuple[list[np.ndarray], np.ndarray], naive: tuple) -> None:
@@ -141,6 +151,14 @@ class Bench:
             print(f"  {name:7} equals naive: gradients to {distance:.1e}, log-probs to {gap:.1e}")
         if distance > _TOLERANCE:
             sys.exit(f"the gradients of {name!r} are not those of the naive loop: {distance:.1e} > {_TOLERANCE}")
+
+
+def _with_peft(engine: Engine, folder: Path) -> PeftModel:
+    """The engine's adapter over a model of its own, as others train it. The base's pages are shared."""
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(action="ignore", category=FutureWarning):
+        exported = Path(scratch) / "adapter"
+        engine.execute(SaveSampler(model_id="m", directory=str(exported)))
+        return PeftModel.from_pretrained(load_base(folder).model, exported, is_trainable=True)
 
 
 def _compare_memory(folder: Path, threads: int) -> None:

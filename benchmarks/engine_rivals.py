@@ -1,4 +1,4 @@
-"""The two ways that the engine is measured against: plain loops over transformers and PEFT's arithmetic.
+"""The two ways that the engine is measured against: plain loops over transformers and PEFT.
 
 Both compute the log-softmax of every position over the whole vocabulary, as training loops commonly do.
 """
@@ -10,12 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
 
 from metaclaw.training.commands import Datum
 
 
-def run_naive(model: PreTrainedModel, data: Sequence[Datum], *, max_tokens: int = 0) -> list[np.ndarray]:
+def run_naive(model: torch.nn.Module, data: Sequence[Datum], *, max_tokens: int = 0) -> list[np.ndarray]:
     """One datum at a time."""
     logprobs: list[np.ndarray] = []
     for datum in data:
@@ -29,7 +28,7 @@ def run_naive(model: PreTrainedModel, data: Sequence[Datum], *, max_tokens: int 
     return logprobs
 
 
-def run_padded(model: PreTrainedModel, data: Sequence[Datum], *, max_tokens: int = 4096) -> list[np.ndarray]:
+def run_padded(model: torch.nn.Module, data: Sequence[Datum], *, max_tokens: int = 4096) -> list[np.ndarray]:
     """Batches in the order of the data, padded to their longest, of up to ``max_tokens`` tokens with the padding."""
     logprobs: list[np.ndarray] = []
     first = 0
@@ -45,7 +44,7 @@ def run_padded(model: PreTrainedModel, data: Sequence[Datum], *, max_tokens: int
     return logprobs
 
 
-def _padded_batch(model: PreTrainedModel, data: Sequence[Datum], longest: int) -> list[np.ndarray]:
+def _padded_batch(model: torch.nn.Module, data: Sequence[Datum], longest: int) -> list[np.ndarray]:
     lengths = [len(datum.tokens) for datum in data]
 
     def stacked(arrays: list[np.ndarray]) -> torch.Tensor:

@@ -29,6 +29,7 @@ from metaclaw.training.adapters import Adapters, adapter_files
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.checkpoints import read_checkpoint, write_checkpoint
 from metaclaw.training.datums import Limits, read_examples
+from metaclaw.training.gated_mlp import thin_blocks
 from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
 from metaclaw.training.losses import loss_settings
@@ -76,6 +77,7 @@ class Engine:
         self._limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context)
         self._batch_tokens = options.max_batch_tokens or _BATCH_TOKENS.get(base.device.type, _BATCH_TOKENS["cpu"])
         self._adapters = Adapters(base, max_rank=options.max_lora_rank)
+        thin_blocks(base.model)
         self._recomputation = Recomputation(base.model, always=options.gradient_checkpointing)
         self.residence = Residence(base.device, _budgets(base.device, options))
         self._models: dict[str, TrainedModel] = {}

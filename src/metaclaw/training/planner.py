@@ -28,7 +28,7 @@ KEPT_SHARE = 0.25  # of that, for answers that have ended
 RUNTIME_BYTES = {"cpu": 350 * MIB, "cuda": 600 * MIB}  # Python with torch, measured; a CUDA context beside it, about
 _FLOAT32 = 4
 # float32 values kept per token and layer for the backward pass: of the widths hidden, all heads, and the MLP's.
-_KEPT_HIDDEN, _KEPT_HEADS, _KEPT_MLP = 7, 6, 5
+_KEPT_HIDDEN, _KEPT_HEADS, _KEPT_MLP = 7, 6, 2
 _LOGIT_COPIES = 3  # a chunk's logits, their log-softmax, its gradient
 
 
