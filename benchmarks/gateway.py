@@ -1,9 +1,10 @@
 """What the gateway adds to a request: direct, through a bare pass-through, and through the gateway, in one run.
 
-    python benchmarks/gateway.py [--requests 2000] [--concurrency 1 32] [--skills 40]
+    python -m benchmarks.gateway [--requests 2000] [--concurrency 1 8 32 128] [--skills 2000] [--memory 20000]
 
-All three are processes of their own on loopback before one stub model that answers at once; the client is one
-aiohttp session. Rounds are interleaved, so a busy machine slows all of them; quote the ratios, not the milliseconds.
+All programs are processes of their own on loopback before one stub model, whose streams send a token each millisecond.
+Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program alone.
+``--memory N`` sends N more requests through the gateway without recall and reports its resident memory on the way.
 """
 
 from __future__ import annotations
@@ -11,127 +12,157 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import uvicorn
+import psutil
+import uvloop
 
+from benchmarks.http_load import Load, load
 from metaclaw.config import Settings
 from metaclaw.config_file import dump_settings
 
 TOKEN = "benchmark"
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-BODY = {"model": "stub", "messages": [{"role": "system", "content": "Be brief. " * 400},
-                                      {"role": "user", "content": "Draft the weekly report"}]}  # fmt: skip
+PATH = "/v1/chat/completions"
 ROUNDS = 5
+_TOPICS = ["database", "deploy", "python", "cluster", "login", "tables", "mail", "cron", "cache", "billing", "travel",
+           "recipe", "garden", "tax", "contract", "heating"]  # fmt: skip
+_SYSTEM = "You are a careful assistant. " * 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One way to the model."""
+
+    name: str
+    port: int
+    process: psutil.Process
 
 
 def main() -> None:
     arguments = _arguments()
-    with tempfile.TemporaryDirectory() as home:
-        _write_skills(Path(home), arguments.skills)
-        with _programs(Path(home)) as ports:
-            asyncio.run(_measure(ports, arguments))
+    uvloop.install()
+    with tempfile.TemporaryDirectory() as folder, _programs(Path(folder), arguments.skills) as programs:
+        asyncio.run(_measure(programs, arguments))
 
 
-async def _measure(ports: dict[str, int], arguments: argparse.Namespace) -> None:
-    for port in ports.values():
-        await _until_open(port)
-    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        for is_stream in (False, True):
-            for concurrency in arguments.concurrency:
-                results = await _interleaved(http, urls, arguments.requests, concurrency, is_stream)
-                _report(results, concurrency, is_stream)
+async def _measure(programs: list[Program], arguments: argparse.Namespace) -> None:
+    for program in programs:
+        await _until_open(program.port)
+        await load(program.port, PATH, _bodies(is_stream=False), token=TOKEN, num_requests=50, concurrency=4)
+    for is_stream in (False, True):
+        for concurrency in arguments.concurrency:
+            num_requests = max(concurrency * ROUNDS, arguments.requests // (4 if is_stream else 1))
+            await _compare(programs, num_requests, concurrency, is_stream)
+    if arguments.memory:
+        await _watch_memory(next(program for program in programs if program.name == "gateway"), arguments.memory)
 
 
-async def _interleaved(
-    http: aiohttp.ClientSession, urls: dict[str, str], num_requests: int, concurrency: int, is_stream: bool
-) -> dict[str, dict[str, float]]:
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
+async def _compare(programs: list[Program], num_requests: int, concurrency: int, is_stream: bool) -> None:
+    seen = {program.name: Load() for program in programs}
+    cpu_s = dict.fromkeys(seen, 0.0)
+    added: dict[str, list[float]] = {name: [] for name in seen}
     for _ in range(ROUNDS):
-        for name, url in urls.items():
-            rounds[name].append(await _load(http, url, num_requests // ROUNDS, concurrency, is_stream))
-    return {
-        name: {key: statistics.median(result[key] for result in results) for key in results[0]}
-        for name, results in rounds.items()
-    }
+        direct_ms = 0.0
+        for program in programs:
+            before = sum(program.process.cpu_times()[:2])
+            part = await load(
+                program.port,
+                PATH,
+                _bodies(is_stream=is_stream),
+                token=TOKEN,
+                num_requests=num_requests // ROUNDS,
+                concurrency=concurrency,
+            )
+            cpu_s[program.name] += sum(program.process.cpu_times()[:2]) - before
+            if set(part.statuses) != {200}:
+                raise SystemExit(f"{program.name} answered {part.statuses}")
+            seen[program.name].add(part)
+            direct_ms = direct_ms or part.percentile_ms(50)
+            added[program.name].append(part.percentile_ms(50) - direct_ms)
+    _report(seen, cpu_s, added, concurrency, is_stream)
 
 
-async def _load(
-    http: aiohttp.ClientSession, url: str, num_requests: int, concurrency: int, is_stream: bool
-) -> dict[str, float]:
-    todo = iter(range(num_requests))
-    firsts: list[float] = []
-    totals: list[float] = []
-
-    async def talk() -> None:
-        for _ in todo:
-            start = time.perf_counter()
-            async with http.post(
-                f"{url}/v1/chat/completions", json={**BODY, "stream": is_stream}, headers=HEADERS
-            ) as reply:
-                if reply.status != 200:
-                    raise SystemExit(f"{url} answered {reply.status}: {await reply.text()}")
-                await reply.content.readany()
-                firsts.append(time.perf_counter() - start)
-                await reply.read()
-            totals.append(time.perf_counter() - start)
-
-    start = time.perf_counter()
-    await asyncio.gather(*(talk() for _ in range(concurrency)))
-    wall_s = time.perf_counter() - start
-    cuts = statistics.quantiles(totals, n=100)
-    return {
-        "p50_ms": cuts[49] * 1e3,
-        "p99_ms": cuts[98] * 1e3,
-        "first_p50_ms": statistics.median(firsts) * 1e3,
-        "per_s": num_requests / wall_s,
-    }
+def _report(
+    seen: dict[str, Load], cpu_s: dict[str, float], added: dict[str, list[float]], concurrency: int, is_stream: bool
+) -> None:
+    print(f"\n{'stream' if is_stream else 'plain'}, {concurrency} at a time (ms; added against direct, same round)")
+    columns = ("p50", "p95", "p99", "first p50", "per s", "CPU ms", "p50 added", "x bare")
+    print(f"  {'':22}" + "".join(f"{column:>11}" for column in columns))
+    bare = sorted(added["pass-through"])[ROUNDS // 2]
+    for name, result in seen.items():
+        mine = sorted(added[name])[ROUNDS // 2]
+        values = (
+            result.percentile_ms(50), result.percentile_ms(95), result.percentile_ms(99),
+            result.percentile_ms(50, "firsts"), result.per_s, 1e3 * cpu_s[name] / len(result.totals), mine,
+            mine / bare if bare > 0 else float("nan"),
+        )  # fmt: skip
+        print(f"  {name:22}" + "".join(f"{value:11.2f}" for value in values))
 
 
-def _report(results: dict[str, dict[str, float]], concurrency: int, is_stream: bool) -> None:
-    print(f"\n{'stream' if is_stream else 'plain'}, {concurrency} at a time")
-    print(f"  {'':12}{'p50 ms':>10}{'p99 ms':>10}{'first ms':>10}{'per s':>10}{'p50 added':>12}{'rate ratio':>12}")
-    direct = results["direct"]
-    for name, result in results.items():
-        added = result["p50_ms"] - direct["p50_ms"]
-        print(
-            f"  {name:12}{result['p50_ms']:10.2f}{result['p99_ms']:10.2f}{result['first_p50_ms']:10.2f}"
-            f"{result['per_s']:10.0f}{added:12.2f}{direct['per_s'] / result['per_s']:12.2f}"
+async def _watch_memory(program: Program, num_requests: int) -> None:
+    print(f"\nresident MiB of the gateway, recall off, over {num_requests} more requests")
+    steps = 10
+    for step in range(steps + 1):
+        print(f"  after {step * num_requests // steps:6}: {program.process.memory_info().rss / 2**20:6.1f}")
+        if step < steps:
+            await load(
+                program.port,
+                PATH,
+                _bodies(is_stream=False),
+                token=TOKEN,
+                num_requests=num_requests // steps,
+                concurrency=32,
+            )
+
+
+def _bodies(*, is_stream: bool) -> Callable[[int], bytes]:
+    rng = random.Random(7)
+
+    def body(number: int) -> bytes:
+        first, second, third = rng.sample(_TOPICS, 3)
+        text = (
+            f"Question {number}.{rng.randrange(10**9)}: how do {first} and {second} work together when {third} fails?"
         )
+        messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
+        return json.dumps({"model": "stub", "messages": messages, "stream": is_stream}).encode()
+
+    return body
 
 
 @contextmanager
-def _programs(home: Path) -> Generator[dict[str, int]]:
-    stub, bare, gateway = (_free_port() for _ in range(3))
-    settings = Settings.model_validate(
-        {
-            "home": home,
-            "llm": {"api_base": f"http://127.0.0.1:{stub}/v1"},
-            "proxy": {"api_key": TOKEN, "port": gateway},
-        }
-    )
-    me = str(Path(__file__).resolve())
-    children = [
-        subprocess.Popen([sys.executable, me, "--serve", "stub", str(stub)], stdin=subprocess.PIPE),
-        subprocess.Popen([sys.executable, me, "--serve", "bare", str(bare), str(stub)], stdin=subprocess.PIPE),
-        subprocess.Popen([sys.executable, "-m", "metaclaw.gateway"], stdin=subprocess.PIPE),
-    ]
-    assert children[2].stdin is not None
-    children[2].stdin.write(dump_settings(settings).encode() + b"\n")
-    children[2].stdin.flush()
+def _programs(folder: Path, num_skills: int) -> Generator[list[Program]]:
+    stub, bare, plain, full = (_free_port() for _ in range(4))
+    _write_skills(folder / "full", num_skills)
+    commands = {
+        "direct": ([sys.executable, "-m", "benchmarks.stub_model", str(stub), "1"], stub, None),
+        "pass-through": ([sys.executable, "-m", "benchmarks.bare_proxy", str(bare), str(stub)], bare, None),
+        "gateway": ([sys.executable, "-m", "metaclaw.gateway"], plain, _settings(folder / "plain", plain, stub, False)),
+        f"gateway, {num_skills} skills": (
+            [sys.executable, "-m", "metaclaw.gateway"],
+            full,
+            _settings(folder / "full", full, stub, True),
+        ),
+    }
+    children: list[subprocess.Popen[bytes]] = []
+    programs: list[Program] = []
     try:
-        yield {"direct": stub, "pass-through": bare, "gateway": gateway}
+        for name, (command, port, settings) in commands.items():
+            child = subprocess.Popen(command, stdin=subprocess.PIPE)
+            children.append(child)
+            if settings is not None:
+                assert child.stdin is not None
+                child.stdin.write(dump_settings(settings).encode() + b"\n")
+                child.stdin.flush()
+            programs.append(Program(name=name, port=port, process=psutil.Process(child.pid)))
+        yield programs
     finally:
         for child in children:
             child.terminate()
@@ -139,8 +170,19 @@ def _programs(home: Path) -> Generator[dict[str, int]]:
             child.wait(10)
 
 
+def _settings(home: Path, port: int, stub: int, has_recall: bool) -> Settings:
+    return Settings.model_validate(
+        {
+            "home": home,
+            "llm": {"api_base": f"http://127.0.0.1:{stub}/v1"},
+            "proxy": {"api_key": TOKEN, "port": port},
+            "skills": {"enabled": has_recall},
+        }
+    )
+
+
 async def _until_open(port: int) -> None:
-    for _ in range(200):
+    for _ in range(400):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -157,89 +199,23 @@ def _free_port() -> int:
 
 
 def _write_skills(home: Path, num_skills: int) -> None:
+    rng = random.Random(1)
     for number in range(num_skills):
-        folder = home / "skills" / f"report-{number}"
+        folder = home / "skills" / f"skill-{number}"
         folder.mkdir(parents=True)
-        text = f"---\nname: report-{number}\ndescription: Draft report number {number} weekly\n---\n{'Steps. ' * 40}\n"
-        (folder / "SKILL.md").write_text(text)
-
-
-def _serve(kind: str, port: int, stub_port: int | None) -> None:
-    app = _stub if kind == "stub" else _bare_pass_through(f"http://127.0.0.1:{stub_port}")
-    uvicorn.run(
-        app, host="127.0.0.1", port=port, log_level="warning", access_log=False, loop="uvloop", http="httptools"
-    )
-
-
-async def _stub(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
-        await _lifespan(receive, send)
-        return
-    body = await _body(receive)
-    words = [f"word{number} " for number in range(100)]
-    if b'"stream": true' in body or b'"stream":true' in body:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        for word in words:
-            chunk = {
-                "id": "c",
-                "object": "chat.completion.chunk",
-                "choices": [{"index": 0, "delta": {"content": word}}],
-            }
-            event = f"data: {json.dumps(chunk)}\n\n".encode()
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            await asyncio.sleep(0)
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-        return
-    message = {"role": "assistant", "content": "".join(words)}
-    answer = json.dumps({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": answer})
-
-
-def _bare_pass_through(upstream: str) -> Any:
-    sessions: list[aiohttp.ClientSession] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await _lifespan(receive, send)
-            return
-        if not sessions:
-            sessions.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        async with sessions[0].post(upstream + scope["path"], data=await _body(receive)) as reply:
-            kind = reply.headers["Content-Type"].encode()
-            await send({"type": "http.response.start", "status": reply.status, "headers": [(b"content-type", kind)]})
-            async for chunk in reply.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    return app
-
-
-async def _body(receive: Any) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-
-
-async def _lifespan(receive: Any, send: Any) -> None:
-    while (message := await receive())["type"] != "lifespan.shutdown":
-        await send({"type": f"{message['type']}.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
+        first, second = rng.sample(_TOPICS, 2)
+        text = f"---\nname: skill-{number}\ndescription: Mend {first} number {number} after {second}\n---\n"
+        (folder / "SKILL.md").write_text(text + "Steps. " * 40 + "\n")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1000, help="per program and setting")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--skills", type=int, default=40)
+    parser.add_argument("--requests", type=int, default=2000, help="per program and setting")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--skills", type=int, default=2000)
+    parser.add_argument("--memory", type=int, default=20_000)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--serve"]:
-        _serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else None)
-    else:
-        main()
+    main()
