@@ -3,7 +3,7 @@
     python -m benchmarks.gateway [--requests 2000] [--concurrency 1 8 32 128] [--skills 2000] [--memory 20000]
 
 All programs are processes of their own on loopback before one stub model, whose streams send a token each millisecond.
-Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program alone.
+Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program.
 ``--memory N`` sends N more requests through the gateway without recall and reports its resident memory on the way.
 """
 
