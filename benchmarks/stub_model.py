@@ -1,12 +1,15 @@
 """A model that costs nothing: 200 words at once, or as a stream, one event a word.
 
 ``python -m benchmarks.stub_model PORT [GAP_MS]``. Raw ASGI, so that it is far faster than what is measured before it.
+Words in the request make it fail: ``[[500]]`` answers so, ``[[break]]`` cuts a stream after ten words. ``[[say X]]``
+makes X the first word of the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from typing import Any
 
@@ -24,13 +27,17 @@ def _event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 
 _EVENTS = [_event({"role": "assistant", "content": ""}), *(_event({"content": word}) for word in WORDS)]
 _END = _event({}, "stop") + b"data: [DONE]\n\n"
-_MESSAGE = {"role": "assistant", "content": "".join(WORDS)}
-_ANSWER = json.dumps(
-    {
-        "id": "c", "object": "chat.completion", "created": 1, "model": "stub", "usage": _USAGE,
-        "choices": [{"index": 0, "message": _MESSAGE, "finish_reason": "stop"}],
-    }
-).encode()  # fmt: skip
+_SAY = re.compile(rb"\[\[say ([^\]]*)\]\]")
+
+
+def _answer(first: str) -> bytes:
+    message = {"role": "assistant", "content": first + "".join(WORDS)}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "stub", "usage": _USAGE}
+    return json.dumps({**body, "choices": [choice]}).encode()
+
+
+_ANSWER = _answer("")
 
 
 def make_app(gap_s: float) -> Any:
@@ -41,18 +48,33 @@ def make_app(gap_s: float) -> Any:
             await lifespan(receive, send)
             return
         body = await read(receive)
-        if b'"stream":true' not in body.replace(b" ", b""):
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_ANSWER))]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": _ANSWER})
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        for event in _EVENTS:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            await asyncio.sleep(gap_s)
-        await send({"type": "http.response.body", "body": _END})
+        said = _SAY.search(body)
+        first = said[1].decode() + " " if said else ""
+        if b"[[500]]" in body:
+            await _plain(send, b'{"error": {"message": "as asked"}}', 500)
+        elif b'"stream":true' in body.replace(b" ", b""):
+            await _stream(send, first, gap_s, breaks=b"[[break]]" in body)
+        else:
+            await _plain(send, _answer(first) if first else _ANSWER)
 
     return app
+
+
+async def _plain(send: Any, body: bytes, status: int = 200) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _stream(send: Any, first: str, gap_s: float, *, breaks: bool) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    events = [_event({"content": first}), *_EVENTS] if first else _EVENTS
+    for event in events[:10] if breaks else events:
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+        await asyncio.sleep(gap_s)
+    if breaks:
+        raise ConnectionAbortedError("as asked")  # the server closes the connection: the body has no end
+    await send({"type": "http.response.body", "body": _END})
 
 
 async def read(receive: Any) -> bytes:
