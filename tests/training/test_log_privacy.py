@@ -44,6 +44,7 @@ def url(tmp_path: Path, log: Path) -> Iterator[str]:
 
 
 def test_the_log_of_a_session_holds_nothing_of_what_was_said(url: str, log: Path):
+    """PITFALLS S7: prompts, answers and parts of keys were logged."""
     _wait(url)
     with httpx2.Client(base_url=url, headers={"X-API-Key": KEY}, timeout=60) as http:
         _talk(http)

@@ -41,6 +41,7 @@ def external(trainer):
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks for it
 def test_external_weights_are_downloaded_without_a_key_and_peft_opens_them(server, rest, trainer, external, tmp_path):
+    """PITFALLS B8: part of what was trained was not saved."""
     assert external.endswith("/external_weights/for-others")
     answer = rest.get_external_weights_urls(external).result()
     assert sorted(answer.urls) == FILES

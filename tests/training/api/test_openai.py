@@ -45,6 +45,15 @@ def test_models_are_the_base_first_and_then_the_sampler_checkpoints(chat, server
     assert adapter[1] in [name for name, *_ in listed[1:]]
 
 
+def test_an_exact_version_is_chosen_by_its_name_or_its_path_and_the_answer_names_the_path(chat, adapter):
+    answers = [chat.chat.completions.create(model=name, messages=HI, max_tokens=8, temperature=0)
+               for name in ("main@1", adapter[1])]  # fmt: skip
+    assert [answer.model for answer in answers] == [adapter[1]] * 2
+    assert answers[0].choices[0].message.content == answers[1].choices[0].message.content
+    with pytest.raises(openai.NotFoundError, match="main@2"):
+        chat.chat.completions.create(model="main@2", messages=HI, max_tokens=1)
+
+
 def test_a_plain_answer_has_text_usage_and_a_reason(chat):
     answer = chat.chat.completions.create(model="tiny-qwen3", messages=HI, max_tokens=8, seed=1)
     assert answer.choices[0].finish_reason in ("stop", "length")
@@ -55,6 +64,7 @@ def test_a_plain_answer_has_text_usage_and_a_reason(chat):
 
 
 def test_the_policy_record_holds_what_was_sampled_and_its_text_is_the_answer(chat, adapter):
+    """PITFALLS P3: a request's top_p and top_k were ignored."""
     answer = chat.chat.completions.create(
         model=adapter[1], messages=HI, max_tokens=24, seed=3, temperature=0.7, top_p=0.9,
         extra_body={"return_policy_record": True, "return_token_ids": True, "top_k": 20},
@@ -164,6 +174,7 @@ def test_log_probs_have_openais_shape(chat):
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_be_served_is_an_error_before_any_answer(http, change, status, words, stream):
+    """PITFALLS P3: pictures were flattened to text."""
     body = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 4, "stream": stream, **change}
     answer = http.post("/v1/chat/completions", json=body)
     assert answer.status_code == status
@@ -176,6 +187,7 @@ def test_every_seed_of_64_bits_is_served(chat, seed):
 
 
 def test_a_prompt_beyond_the_context_names_both_numbers_and_has_openais_code(chat):
+    """PITFALLS P6: history was cut silently, or not at all."""
     with pytest.raises(openai.BadRequestError) as refused:
         chat.chat.completions.create(model="tiny-qwen3", messages=[{"role": "user", "content": "x" * 3000}])
     assert refused.value.code == "context_length_exceeded"
@@ -184,6 +196,7 @@ def test_a_prompt_beyond_the_context_names_both_numbers_and_has_openais_code(cha
 
 
 def test_text_far_beyond_the_context_is_refused_by_its_characters(chat):
+    """PITFALLS P6: the whole history was tokenised again for each message."""
     with pytest.raises(openai.BadRequestError, match="characters") as refused:
         chat.chat.completions.create(model="tiny-qwen3", messages=[{"role": "user", "content": "x" * 100_000}])
     assert refused.value.code == "context_length_exceeded"

@@ -178,6 +178,7 @@ CHANGES_EACH_TIME = {("POST", "/api/v1/create_session"), ("POST", "/api/v1/auth/
 
 @pytest.mark.parametrize("route", sorted(VERDICTS), ids=" ".join)
 def test_what_is_somebody_elses_is_answered_as_what_never_was(server, new_key, theirs, route):
+    """PITFALLS B8: sessions, scopes and queues were everybody's."""
     never = SimpleNamespace(s=str(uuid.uuid4()), future=uuid.uuid4().hex)
     with new_key().http(server) as http:
         answer, about_nothing = ask(http, route, theirs), ask(http, route, never)

@@ -32,7 +32,7 @@ def sample(sampler, n=1, prompt=PROMPT, **params):
 
 
 def test_each_sample_has_tokens_log_probs_and_an_id_of_its_own(sampler):
-    """Protocol point 3."""
+    """Protocol point 3. PITFALLS B8: num_samples was ignored."""
     sequences = sample(sampler, 3).sequences
     assert [len(each.tokens) for each in sequences] == [6, 6, 6]
     assert [len(each.logprobs) for each in sequences] == [6, 6, 6]
@@ -44,7 +44,10 @@ def test_the_same_seed_gives_the_same_tokens(sampler):
 
 
 def test_every_form_of_stop_means_what_it_says(sampler):
-    """Protocol section 5: a string, strings, tokens, an empty list, nothing."""
+    """Protocol section 5: a string, strings, tokens, an empty list, nothing.
+
+    PITFALLS B8: strings were cut into tokens.
+    """
 
     def stopped(stop):
         sequence = sample(sampler, seed=11, max_tokens=40, stop=stop).sequences[0]

@@ -98,7 +98,10 @@ def test_the_second_form_of_loading_fills_an_existing_model(trainer):
 
 
 def test_a_name_is_never_used_twice_and_never_becomes_a_path(trainer):
-    """PITFALLS S2, and KNOWLEDGE 1.1: an adapter's name used again serves old weights."""
+    """PITFALLS S2, and KNOWLEDGE 1.1: an adapter's name used again serves old weights.
+
+    PITFALLS B8: names and ids led out of the folder.
+    """
     trainer.save_state("once").result()
     for name, reason in (("once", "never overwritten"), ("../out", "not valid"), ("a/b", "not valid")):
         with pytest.raises(tinker.RequestFailedError, match=reason):

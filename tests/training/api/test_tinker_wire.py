@@ -80,6 +80,7 @@ def test_the_same_number_with_another_body_is_a_conflict(http, model_id):
 
 
 def test_creating_a_model_again_under_its_number_is_a_retry_or_a_conflict(http):
+    """PITFALLS B8: the session was ignored, and making a model again leaked the memory of the first."""
     session_id = http.post("/api/v1/create_session", json={}).json()["session_id"]
     assert make_model(http, session_id) == make_model(http, session_id)
     body = {"session_id": session_id, "model_seq_id": 0, "base_model": "tiny-qwen3", "lora_config": {"rank": 4}}
@@ -117,7 +118,7 @@ def test_every_way_to_present_the_key_is_accepted(server, headers):
 @pytest.mark.parametrize("path", ["/api/v1/client/config", "/api/v1/forward_backward", "/v1/chat/completions"])
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}])
 def test_a_wrong_token_is_401_on_every_door(server, path, headers):
-    """PITFALLS S1: an open port relayed whatever came."""
+    """PITFALLS S1: an open port relayed whatever came. PITFALLS B8: a wrong token was answered with 500."""
     assert httpx2.post(server.url + path, json={}, headers=headers).status_code == 401
 
 
@@ -142,6 +143,7 @@ def test_a_malformed_body_is_400_with_a_detail(http, path, body, words):
 
 
 def test_a_body_of_5_mb_is_read_and_one_above_the_limit_is_413(server, http):
+    """PITFALLS S11: there was no limit on bodies."""
     big = http.post("/api/v1/forward_backward", content=bytes(5_000_000))
     assert (big.status_code, "ForwardBackwardRequest" in big.json()["detail"]) == (400, True)
     connection = HTTPConnection("127.0.0.1", server.port)

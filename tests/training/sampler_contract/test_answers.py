@@ -42,6 +42,7 @@ def test_base_and_adapter_answer_differently(base, tuned):
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_log_probs_of_sampled_tokens_are_those_of_the_distribution_drawn_from(weights, draw):
+    """PITFALLS B8: they were taken before top_k and top_p."""
     sequence = sample(weights, max_tokens=40, seed=3, **DRAWS[draw]).sequences[0]
     expected = weights.reference.logprobs(PROMPT + sequence.tokens, **DRAWS[draw])[-40:]
     np.testing.assert_allclose(sequence.logprobs, expected, atol=1e-3)
@@ -137,7 +138,10 @@ def test_requests_without_a_seed_differ(weights):
 
 
 def test_every_form_of_stop_means_what_it_says(weights):
-    """Protocol section 5: a string, strings, tokens, an empty list, nothing."""
+    """Protocol section 5: a string, strings, tokens, an empty list, nothing.
+
+    PITFALLS B8: strings were cut into tokens.
+    """
 
     def stopped(stop):
         sequence = sample(weights, seed=11, max_tokens=60, stop=stop).sequences[0]
