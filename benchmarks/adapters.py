@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.adapters MODEL_FOLDER [--models 8] [--tokens 256] [--rounds 3]`` trains adapters of mixed ranks,
 one micro-batch each in turn, by our layers and by PEFT's with ``set_adapter``, round against round over one pair of
-bases. Times are CPU seconds of this process, since wall clock measures the neighbours; quote the ratios.
+bases; then it answers with them, each row of a step by its own adapter, through the sampler's slots and through PEFT's
+``adapter_names``. Times are CPU seconds of this process, since wall clock measures the neighbours; quote the ratios.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import torch
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
-from metaclaw.training.adapters import Adapter, Adapters, AdapterSpec
+from metaclaw.training.adapters import Adapter, Adapters, AdapterSpec, adapter_files
 from metaclaw.training.base_model import LoadedBase, load_base
 from metaclaw.training.commands import OptimStep
 from metaclaw.training.optimizers import AdapterOptimizer
+from metaclaw.training.samplers.adapter_files import read_adapter
+from metaclaw.training.samplers.slots import LoraSlots
 
 _RANKS = (4, 8, 16, 32)
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -47,6 +50,7 @@ def main() -> None:
         f"largest difference of a gradient, relative to its tensor's largest: {_difference(ours, theirs, tokens):.1e}"
     )
     _compare(ours, theirs, tokens, arguments.rounds)
+    _serve(load_base(arguments.model, threads=arguments.threads), ours, theirs)
     with tempfile.TemporaryDirectory() as folder:
         _move(ours, Path(folder))
 
@@ -138,6 +142,28 @@ def _compare(ours: _Ours, theirs: _Peft, tokens: Tensor, rounds: int) -> None:
         print(f"{name}: switch {median['switch'] * 1e3:.3f} ms, forward and backward {median['pass']:.3f} s (medians)")
     total = {name: sum(map(sum, spent.values())) for name, spent in times.items()}
     print(f"PEFT took {total['PEFT'] / total['our layers']:.2f} times as long, switches included")
+
+
+def _serve(base: LoadedBase, ours: _Ours, theirs: _Peft, *, rows: int = 24, rounds: int = 12) -> None:
+    """One decoding step of ``rows`` answers over all adapters, without a cache, which would be the same for both."""
+    tokens = torch.arange(rows)[:, None]
+    slots = LoraSlots(base.model, base.device)
+    files = [adapter_files(adapter, base_name="base") for adapter in ours.adapters]
+    numbers = [slots.add(read_adapter(each, origin="an adapter")) for each in files]
+    names = [f"a{row % len(numbers)}" for row in range(rows)]
+    steps: dict[str, Callable[[], object]] = {
+        "base alone": lambda: base.model(input_ids=tokens.T, use_cache=False),
+        "slots": lambda: base.model(input_ids=tokens.T, use_cache=False),
+        "PEFT": lambda: theirs.model(input_ids=tokens, use_cache=False, adapter_names=names),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for name, step in steps.items():
+                slots.selection.choose([numbers[row % len(numbers)] if name == "slots" else 0 for row in range(rows)])
+                spent[name].append(_timed(step))
+    shown = ", ".join(f"{name} {statistics.median(values) * 1e3:.0f} ms" for name, values in spent.items())
+    print(f"a step of {rows} answers over {len(numbers)} adapters: {shown} (medians)")
 
 
 def _move(ours: _Ours, folder: Path) -> None:
