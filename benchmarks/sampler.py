@@ -3,8 +3,8 @@
     python -m benchmarks.sampler [--model FOLDER] [--tokens 32] [--prompt 64]
 
 Both in this process, on the same weights, in turns; ratios are what counts on a shared machine. ``generate`` runs
-the base model without adapters, its best case. Processor time of all threads: who else uses the machine counts less.
-The sampler runs 1, 8 and 24 requests over 0, 1 and 8 adapters of rank 16 on every linear layer. The longest step is the
+the same work: where the sampler serves adapters, with one of PEFT's; ``bare`` is the base model alone, its best case
+whatever the sampler serves. Processor time of all threads: who else uses the machine counts less. The sampler runs 1, 8 and 24 requests over 0, 1 and 8 adapters of rank 16 on every linear layer. The longest step is the
 longest in which some request got a token.
 """
 
@@ -15,9 +15,11 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from metaclaw.training.base_model import LoadedBase, load_base
@@ -48,17 +50,24 @@ def main() -> None:
         print(
             f"prompt {options.prompt}, answer {options.tokens} tokens; tokens per processor second, prefill included\n"
         )
-        print("concurrent  adapters  one by one   tok/s  ratio  step ms (median, longest)")
-        naive, base = base, load_base(options.model or Path(scratch), device=options.device, threads=options.threads)
+        print("concurrent  adapters  one by one   tok/s  ratio  ratio to bare  step ms (median, longest)")
+        bare, adapted, base = (base, *(
+            load_base(options.model or Path(scratch), device=options.device, threads=options.threads) for _ in "ab"
+        ))  # fmt: skip
+        lora = LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+        adapted = get_peft_model(adapted.model, lora).eval()
         slots = LoraSlots(base.model, base.device)
         numbers = [slots.add(_random_adapter(base.model, seed)) for seed in range(max(options.adapters))]
         for concurrent in options.concurrent:
             for adapters in options.adapters:
                 chosen = numbers[:adapters] or [BASE_SLOT]
-                reference = _generate_rate(naive, prompts[:2], options.tokens)  # each time: the machine is shared
+                # Each time: the machine is shared.
+                alone = _generate_rate(bare.model, prompts[:2], options.tokens)
+                reference = _generate_rate(adapted, prompts[:2], options.tokens) if adapters else alone
                 rate, steps = _sampler_rate(base, slots, prompts[:concurrent], chosen, options.tokens)
                 print(
                     f"{concurrent:10} {adapters:9} {reference:11.1f} {rate:7.1f} {rate / reference:5.1f}x "
+                    f"{rate / alone:13.1f}x "
                     f"{statistics.median(steps) * 1000:8.1f} {max(steps) * 1000:8.1f}"
                 )
 
@@ -82,11 +91,11 @@ def _prompts(base: LoadedBase, count: int, length: int) -> list[np.ndarray]:
     return [random.integers(0, base.ready.vocab_size, length, dtype=np.int32) for _ in range(count)]
 
 
-def _generate_rate(base: LoadedBase, prompts: list[np.ndarray], num_tokens: int) -> float:
+def _generate_rate(model: Any, prompts: list[np.ndarray], num_tokens: int) -> float:
     def answer(prompt: np.ndarray) -> None:
-        tokens = torch.from_numpy(prompt.astype(np.int64))[None].to(base.device)
-        base.model.generate(
-            tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=num_tokens,
+        tokens = torch.from_numpy(prompt.astype(np.int64))[None].to(model.device)
+        model.generate(
+            input_ids=tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=num_tokens,
             min_new_tokens=num_tokens, pad_token_id=0,
         )  # fmt: skip
 

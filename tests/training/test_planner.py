@@ -87,6 +87,23 @@ def test_on_a_24_gb_card_only_what_this_release_can_do_is_proposed(qwen: ModelSh
     assert not any("quantised" in proposal for proposal in plan.proposals)
 
 
+def test_vllm_is_planned_as_what_it_is_a_copy_of_the_base_on_a_gpu_of_its_own(qwen: ModelShape):
+    settings = TrainServerSettings.model_validate(
+        {"sampler": "vllm", "max_lora_rank": 48, "max_context": 4096, "gradient_checkpointing": "on"}
+    )
+    plan = make_plan(qwen, settings, ON_CPU, memory_gb=48)
+    assert plan.fits
+    engine, sampler = plan.devices
+    sizes = {item.name: item.size_bytes for item in sampler.items}
+    assert engine.name.startswith("engine")
+    assert sizes["base weights"] == qwen.num_parameters * 2
+    assert sizes["adapters"] == 4 * qwen.adapter_parameters(64) * 2  # vLLM knows no rank 48
+    assert sizes["KV cache"] == 4096 * qwen.kv_bytes_per_token(2)
+    small = make_plan(qwen, settings, ON_CPU, memory_gb=12)
+    assert not small.fits
+    assert all("--inference-devices cpu" not in each or "--sampler transformers" in each for each in small.proposals)
+
+
 def test_a_proposal_that_is_followed_fits(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(QWEN3_8B | {"num_hidden_layers": 10}))
     shape = read_shape(tmp_path, "a smaller one")

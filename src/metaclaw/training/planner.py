@@ -26,10 +26,20 @@ PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}  # metaclaw.training.samplers.proces
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}  # metaclaw.training.samplers.process: rows wait beyond it
 KEPT_SHARE = 0.25  # of that, for answers that have ended
 RUNTIME_BYTES = {"cpu": 350 * MIB, "cuda": 600 * MIB}  # Python with torch, measured; a CUDA context beside it, about
+VLLM_RUNTIME_BYTES = {"cpu": 1800 * MIB, "cuda": 2000 * MIB}  # measured; about
 _FLOAT32 = 4
 # float32 values kept per token and layer for the backward pass: of the widths hidden, all heads, and the MLP's.
 _KEPT_HIDDEN, _KEPT_HEADS, _KEPT_MLP = 7, 6, 2
 _LOGIT_COPIES = 3  # a chunk's logits, their log-softmax, its gradient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vllm:
+    """What vLLM is started with."""
+
+    max_rank: int  # for which it makes room, whatever an adapter has
+    max_loras: int  # in one batch
+    kv_cache_bytes: int = 0  # 0 on a GPU: what is free there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,7 @@ class Workload:
     checkpointing: bool = False
     batch_tokens: int = 0  # of a micro-batch; 0 is the device's own default
     kept_mb: int = -1  # train_server.prefix_cache_mb
+    vllm: Vllm | None = None  # the sampler, where it is not ours
     memory_bytes: int = 0  # of the sampler's device, 0 is unknown: the sampler takes no more of it than CACHE_SHARE
 
 
@@ -111,6 +122,30 @@ def sampler_items(shape: ModelShape, load: Workload, *, maps_the_engines_weights
             formula=f"{chunk} tokens x (4 hidden + 3 MLP), and two rows of logits a sequence",
         ),
         _runtime(load, "sampler"),
+    ]  # fmt: skip
+
+
+def vllm_items(shape: ModelShape, load: Workload, vllm: Vllm) -> list[Item]:
+    """What vLLM cannot do without. Its base is a copy of its own, and its KV cache never grows."""
+    slots = vllm.max_loras * shape.adapter_parameters(vllm.max_rank)
+    one_row = load.context * shape.kv_bytes_per_token(load.base_bytes)
+    cache = f"vllm_kv_cache_gb; a sequence of {load.context} tokens takes {one_row // MIB} MiB"
+    least = f"one sequence of {load.context} tokens at least; vLLM takes all that is free"
+    return [
+        _base(shape, load, "sampler"),
+        Item(
+            process="sampler", name="adapters", size_bytes=slots * load.base_bytes,
+            formula=f"room for {vllm.max_loras} x rank {vllm.max_rank} x {shape.adapted_widths} widths "
+            f"x {load.base_bytes} B",
+        ),
+        Item(
+            process="sampler", name="KV cache", size_bytes=max(one_row, vllm.kv_cache_bytes),
+            formula=cache if vllm.kv_cache_bytes else least,
+        ),
+        Item(
+            process="sampler", name="runtime", size_bytes=VLLM_RUNTIME_BYTES[load.kind],
+            formula="vLLM's processes and their packages" if load.kind == "cpu" else "vLLM, CUDA, its graphs; about",
+        ),
     ]  # fmt: skip
 
 

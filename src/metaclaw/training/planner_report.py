@@ -22,12 +22,15 @@ from metaclaw.training.planner import (
     BATCH_TOKENS,
     Item,
     Kind,
+    Vllm,
     Workload,
     engine_items,
     is_mapped,
     sampler_items,
     total_bytes,
+    vllm_items,
 )
+from metaclaw.training.samplers.vllm.options import CPU_CACHE_GB, largest_rank
 
 GIB = 1 << 30
 _USABLE = 0.92  # of a device: fragments and what others hold
@@ -77,7 +80,7 @@ def make_plan(
 ) -> Plan:
     """The plan for ``server``. ``memory_gb`` is the memory of another machine's GPU (or of its CPU)."""
     kinds = _kinds(server, devices, memory_gb)
-    load = _workload(shape, server, kinds[0])
+    load = _workload(shape, server, kinds)
     planned = _place(shape, load, kinds, devices, memory_gb)
     proposals: list[str] = []
     if not all(device.fits for device in planned):
@@ -138,7 +141,8 @@ def _kinds(server: TrainServerSettings, devices: Assignment, memory_gb: float | 
     return ("cuda" if devices.training.indices else "cpu", "cuda" if devices.inference.indices else "cpu")
 
 
-def _workload(shape: ModelShape, server: TrainServerSettings, kind: Kind) -> Workload:
+def _workload(shape: ModelShape, server: TrainServerSettings, kinds: tuple[Kind, Kind]) -> Workload:
+    kind = kinds[0]
     dtype_bytes = {"float32": 4, "bfloat16": 2, "auto": 4 if kind == "cpu" else 2}[server.dtype]
     return Workload(
         kind=kind,
@@ -148,7 +152,17 @@ def _workload(shape: ModelShape, server: TrainServerSettings, kind: Kind) -> Wor
         rows=server.max_concurrent,
         kept_mb=server.prefix_cache_mb,
         batch_tokens=server.max_batch_tokens,
+        vllm=_vllm(server, kinds[1]) if server.sampler == "vllm" else None,
         checkpointing={"auto": kind == "cuda", "on": True, "off": False}[server.gradient_checkpointing],
+    )
+
+
+def _vllm(server: TrainServerSettings, kind: Kind) -> Vllm:
+    wanted_gb = server.vllm_kv_cache_gb or (CPU_CACHE_GB if kind == "cpu" else 0.0)
+    return Vllm(
+        max_rank=largest_rank(server.max_lora_rank),
+        max_loras=server.vllm_max_loras,
+        kv_cache_bytes=int(wanted_gb * 1e9),
     )
 
 
@@ -157,13 +171,17 @@ def _place(
 ) -> list[DevicePlan]:
     trains, samples = kinds
     on_one = trains == samples and (memory_gb is not None or devices.training.indices == devices.inference.indices)
+    on_one = on_one and not (load.vllm and samples == "cuda")  # it takes a GPU for itself
     first = _device(trains, devices.training.indices, memory_gb)
     second = first if on_one else _device(samples, devices.inference.indices, memory_gb, is_main=memory_gb is not None)
     sampling = replace(
         load, kind=samples, base_bytes=load.base_bytes if samples == trains else 4, memory_bytes=second[1]
     )
     engine = engine_items(shape, load)
-    sampler = sampler_items(shape, sampling, maps_the_engines_weights=on_one and is_mapped(shape, load))
+    if load.vllm is None:
+        sampler = sampler_items(shape, sampling, maps_the_engines_weights=on_one and is_mapped(shape, load))
+    else:
+        sampler = vllm_items(shape, sampling, load.vllm)
     if on_one:
         return [DevicePlan(name=first[0], memory_bytes=first[1], items=engine + sampler)]
     return [
@@ -184,10 +202,13 @@ def _proposals(
     if smaller is not None:
         yield f"{_flags(smaller, load)}   (as much as fits)"
     if kinds == ("cuda", "cuda"):
-        elsewhere = next((asked for asked in (load, *_smaller(load)) if fits(asked, ("cuda", "cpu"))), None)
+        ours = replace(load, vllm=None)
+        elsewhere = next((asked for asked in (ours, *_smaller(ours)) if fits(asked, ("cuda", "cpu"))), None)
         if elsewhere is not None:
             flags = f"{_flags(elsewhere, load)} --inference-devices cpu".strip()
+            flags += " --sampler transformers" * (load.vllm is not None)
             yield f"{flags}   (one base on the GPU; answers are slow)"
+    if kinds == ("cuda", "cuda") and load.vllm is None:
         yield "a second GPU for --inference-devices: the base is on each GPU once"
 
 

@@ -34,6 +34,19 @@ def test_greedy_tokens_are_those_of_transformers_generate(weights):
     assert sample(weights, max_tokens=48, temperature=0.0).sequences[0].tokens == expected
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_greedy_tokens_of_openais_endpoint_are_those_of_transformers_generate(chat, weights, stream):
+    extra = {"return_token_ids": True, "return_policy_record": True}
+    answer = chat.chat.completions.create(
+        model=weights.model, messages=HI, max_tokens=32, temperature=0.0, stream=stream, extra_body=extra
+    )
+    record = (list(answer)[-1] if stream else answer).model_extra["policy_record"]
+    prompt, tokens = (decoded(record, name, "<i4").tolist() for name in ("prompt_tokens", "tokens"))
+    tokens = tokens[:-1] if record["stop_reason"] == "stop" else tokens  # the end, which the other never makes
+    assert tokens
+    assert tokens == weights.reference.greedy(prompt, 32)[: len(tokens)]
+
+
 def test_base_and_adapter_answer_differently(base, tuned):
     """Else nothing here would notice an adapter that is not served."""
     first, second = (sample(each, max_tokens=24, temperature=0.0).sequences[0].tokens for each in (base, tuned))

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import psutil
 import pytest
 import tinker
@@ -104,6 +105,27 @@ def test_forty_streams_at_once_all_end_well(contracted, chat):
     with ThreadPoolExecutor(40) as pool:
         together = list(pool.map(text, range(40)))
     assert [together[number] for number in (3, 33)] == [text(3), text(33)]
+
+
+def test_nobody_but_the_server_can_speak_to_a_sampler(contracted):
+    """KNOWLEDGE 1.4: whatever listens does so on loopback, and takes no request without the token of this start."""
+    listening = [
+        (process, connection.laddr)
+        for process in contracted.processes()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for _, address in listening} <= {"127.0.0.1", "::1"}
+    assert bool(listening) == (contracted.sampler == "vllm")
+    for process, address in listening:
+        if "api_server" not in " ".join(process.cmdline()):
+            continue
+        url = f"http://127.0.0.1:{address.port}"
+        body = {"model": "base", "token_ids": [1, 2], "sampling_params": {"max_tokens": 1}}
+        for path in ("/inference/v1/generate", "/v1/completions", "/v1/load_lora_adapter"):
+            assert httpx2.post(f"{url}{path}", json=body).status_code == 401
+        for path in ("/sleep", "/pause", "/collective_rpc", "/update_weights"):
+            assert httpx2.post(f"{url}{path}", json={}).status_code in (401, 404)
 
 
 def test_after_kill_9_the_sampler_comes_back_with_what_it_served_and_leaves_nothing_behind(contracted, service, http):

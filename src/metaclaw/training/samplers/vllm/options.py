@@ -16,6 +16,7 @@ from typing import Any
 from metaclaw.errors import ConfigError
 
 BASE_NAME = "base"
+CPU_CACHE_GB = 2.0  # where nothing is said
 # vLLM takes no other maximal ranks; an adapter may have any rank up to it.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # What we rely on. An extra argument that changes it would be met by wrong answers, not by an error.
@@ -66,7 +67,6 @@ def parse_extra_arguments(text: str) -> tuple[str, ...]:
 
 def arguments(options: VllmOptions, *, port: int) -> list[str]:
     """The command line."""
-    rank = next((rank for rank in _RANKS if rank >= options.max_lora_rank), _RANKS[-1])
     given = [
         str(options.python), "-m", "vllm.entrypoints.openai.api_server",
         "--model", str(options.base_model), "--served-model-name", BASE_NAME,
@@ -75,7 +75,7 @@ def arguments(options: VllmOptions, *, port: int) -> list[str]:
         # One more than is served: to score a full context vLLM must be allowed to sample a token after it.
         "--max-model-len", str(options.max_context + 1),
         "--max-num-seqs", str(options.max_concurrent),
-        "--enable-lora", "--max-lora-rank", str(rank),
+        "--enable-lora", "--max-lora-rank", str(largest_rank(options.max_lora_rank)),
         "--max-loras", str(options.max_loras), "--max-cpu-loras", str(max(options.max_held_loras, options.max_loras)),
         # Log-probs after temperature and truncation, which nothing else could tell us; without either they are the
         # model's own, and where they are not, one scoring request gives those.
@@ -98,6 +98,11 @@ def arguments(options: VllmOptions, *, port: int) -> list[str]:
     return [*given, *options.extra_arguments]
 
 
+def largest_rank(rank: int) -> int:
+    """The rank that vLLM makes room for when adapters have up to ``rank``."""
+    return next((known for known in _RANKS if known >= rank), _RANKS[-1])
+
+
 def environment(options: VllmOptions, *, api_key: str, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the child, on top of ours."""
     own: dict[str, Any] = {
@@ -111,7 +116,7 @@ def environment(options: VllmOptions, *, api_key: str, base: Mapping[str, str] =
         "PATH": f"{options.python.parent}{os.pathsep}{base.get('PATH', os.defpath)}",  # compilers of its venv
     }
     if options.is_cpu:
-        own["VLLM_CPU_KVCACHE_SPACE"] = f"{max(1, round(options.kv_cache_gb or 2))}"
+        own["VLLM_CPU_KVCACHE_SPACE"] = f"{max(1, round(options.kv_cache_gb or CPU_CACHE_GB))}"
         own["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # 'auto' leaves half of the logical cores idle
         own["OMP_NUM_THREADS"] = str(options.threads or num_cores())
         own["OMP_WAIT_POLICY"] = "PASSIVE"

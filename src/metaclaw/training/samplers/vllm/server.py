@@ -64,12 +64,12 @@ class VllmServer:
             raise
         return server
 
-    async def watch(self) -> str:
+    async def watch(self, *, every_s: float = _HEALTH_EVERY_S) -> str:
         """Return why vLLM can serve no longer, once that is so."""
         failed = 0
         while failed < _MAX_FAILED_CHECKS:
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(self._ended(), _HEALTH_EVERY_S)
+                return await asyncio.wait_for(self._ended(), every_s)
             failed = 0 if await self.client.is_healthy() else failed + 1
         return f"vLLM fails its health check; see {self._log}"
 
