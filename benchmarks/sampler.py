@@ -4,8 +4,9 @@
 
 Both in this process, on the same weights, in turns; ratios are what counts on a shared machine. ``generate`` runs
 the same work: where the sampler serves adapters, with one of PEFT's; ``bare`` is the base model alone, its best case
-whatever the sampler serves. Processor time of all threads: who else uses the machine counts less. The sampler runs 1, 8 and 24 requests over 0, 1 and 8 adapters of rank 16 on every linear layer. The longest step is the
-longest in which some request got a token.
+whatever the sampler serves. Processor time of all threads: who else uses the machine counts less. The sampler runs 1,
+8 and 24 requests over 0, 1 and 8 adapters of rank 16 on every linear layer. The longest step is the longest in which
+some request got a token; here that is the one that reads all prompts, before which no answer runs.
 """
 
 from __future__ import annotations
