@@ -18,7 +18,7 @@ from metaclaw.chat.sse import encode_event
 from metaclaw.config import ProxySettings, is_loopback
 from metaclaw.http.auth import require_token
 from metaclaw.http.body import parse_json_object, read_body
-from metaclaw.http.errors import error_answer, exception_handlers
+from metaclaw.http.errors import error_answer, error_body, exception_handlers
 from metaclaw.http.sse import ClientLeftError, ForwardingResponse, unless_client_leaves
 
 
@@ -69,13 +69,14 @@ def test_only_loopback_may_be_bound_without_a_token_of_the_users() -> None:
         (errors.UpstreamError("x", status=422, retry_after_s=3), 422, {}),
         (errors.UpstreamError("x", status=429, retry_after_s=2.1), 429, {"Retry-After": "3"}),
         (errors.UpstreamError("x", status=503, retry_after_s=9), 503, {"Retry-After": "9"}),
+        (errors.UpstreamError("x", status=529, retry_after_s=9), 503, {"Retry-After": "9"}),
         (errors.UpstreamError("x", status=302), 502, {}),
         (errors.UpstreamError("x"), 502, {}),
         (errors.JournalError("x"), 500, {}),
         (errors.MetaClawError("x"), 500, {}),
     ],
 )
-def test_each_error_has_one_status_in_both_dialects(
+def test_each_error_has_one_status_in_every_dialect_but_for_overload(
     error: errors.MetaClawError, status: int, headers: dict[str, str]
 ) -> None:
     openai, tinker = error_answer(error, "openai"), error_answer(error, "tinker")
@@ -83,6 +84,44 @@ def test_each_error_has_one_status_in_both_dialects(
     assert tinker.body == {"error": "x", "detail": "x", "category": "server" if status >= 500 else "user"}
     assert set(openai.body["error"]) == {"message", "type", "param", "code"}
     assert openai.body["error"]["code"] == error.code
+    anthropic = error_answer(error, "anthropic")
+    assert (anthropic.status, anthropic.headers) == (529 if status == 503 else status, headers)
+    assert anthropic.body["type"] == "error"
+    assert anthropic.body["error"]["message"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (402, "billing_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (405, "invalid_request_error"),
+        (413, "request_too_large"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (502, "api_error"),
+        (529, "overloaded_error"),
+    ],
+)
+def test_anthropics_clients_tell_errors_by_type(status: int, kind: str) -> None:
+    assert error_body("anthropic", status=status, message="x", code="y", param="z") == {
+        "type": "error",
+        "error": {"type": kind, "message": "x"},
+    }
+
+
+def test_routes_of_one_application_may_have_errors_of_several_dialects() -> None:
+    app = Starlette(
+        exception_handlers=exception_handlers(
+            lambda request: "anthropic" if request.url.path == "/messages" else "openai"
+        )
+    )
+    with TestClient(app) as client:
+        assert client.get("/messages").json()["error"]["type"] == "not_found_error"
+        assert client.get("/chat").json()["error"]["code"] == "not_found"
 
 
 def test_an_upstreams_own_code_reaches_the_client() -> None:

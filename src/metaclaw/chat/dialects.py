@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metaclaw.chat.anthropic.dialect import DIALECT as ANTHROPIC
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.openai_chat import OpenAIChat
 
 CHAT: Dialect = OpenAIChat()
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CHAT,)}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CHAT, ANTHROPIC)}

@@ -6,6 +6,7 @@ nothing but ``/healthz`` answers without the token, and what was opened at the s
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
@@ -30,6 +31,7 @@ from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.gateway.routing import Router
 from metaclaw.http.auth import require_token
 from metaclaw.http.body import parse_json_object, read_body
+from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import exception_handlers
 from metaclaw.identity import DEFAULT_AGENT, agent_id
 from metaclaw.journal.serving import ServingReader
@@ -43,6 +45,7 @@ from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _DRAIN_S = 2.0
 _PREFIXES = ("", "/agents/{agent}")
+_OF_ANTHROPIC = re.compile(r"(/agents/[^/]+)?/v1/messages(/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
             *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
             Route("/healthz", _healthz, methods=["GET"]),
         ],
-        exception_handlers=exception_handlers("openai"),
+        exception_handlers=exception_handlers(_error_dialect),
         lifespan=lifespan,
     )
 
@@ -126,10 +129,14 @@ async def _turn(request: Request, dialect: Dialect) -> Response:
         raw=raw,
         caller=identify(evidence),
         headers=request.headers,
-        errors="openai",
+        errors=_error_dialect(request),
         receive=request.receive,
     )
     return await deps.proxy.respond(incoming)
+
+
+def _error_dialect(request: Request) -> ErrorDialect:
+    return "anthropic" if _OF_ANTHROPIC.match(request.url.path) else "openai"
 
 
 async def _models(request: Request) -> Response:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from metaclaw import errors
 
-Dialect = Literal["openai", "tinker"]
+Dialect = Literal["openai", "anthropic", "tinker"]
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,14 @@ _STATUS: tuple[tuple[type[errors.MetaClawError], int], ...] = (
     (errors.OverloadedError, 429),
 )
 _OPENAI_TYPE = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_ANTHROPIC_TYPE = {
+    **_OPENAI_TYPE,
+    402: "billing_error",
+    413: "request_too_large",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_ANTHROPIC_OVERLOAD = 529  # what OpenAI's clients know as 503
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +60,7 @@ class ErrorAnswer:
 
 def error_answer(error: errors.MetaClawError, dialect: Dialect) -> ErrorAnswer:
     """The answer for ``error`` in the body shape of ``dialect``."""
-    status = _status(error)
+    status = _status(error, dialect)
     param = error.param if isinstance(error, errors.InvalidRequestError) else None
     body = error_body(dialect, status=status, message=str(error), code=error.code, param=param)
     if dialect == "openai" and isinstance(error, errors.UpstreamError) and error.status == status:
@@ -67,20 +75,29 @@ def error_body(
     if dialect == "tinker":
         # ``detail`` is what the SDK's command line reads, ``error`` what a failed job has in its place.
         return {"error": message, "detail": message, "category": "server" if status >= 500 else "user"}
+    if dialect == "anthropic":
+        default = "api_error" if status >= 500 else "invalid_request_error"
+        return {"type": "error", "error": {"type": _ANTHROPIC_TYPE.get(status, default), "message": message}}
     default = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": _OPENAI_TYPE.get(status, default), "param": param, "code": code}}
 
 
-def exception_handlers(dialect: Dialect) -> Mapping[Any, ExceptionHandler]:
-    """Handlers for ``Starlette(exception_handlers=...)`` or ``FastAPI(exception_handlers=...)``."""
+def exception_handlers(dialect: Dialect | Callable[[Request], Dialect]) -> Mapping[Any, ExceptionHandler]:
+    """Handlers for ``Starlette(exception_handlers=...)`` or ``FastAPI(exception_handlers=...)``.
 
-    async def on_ours(_request: Request, error: Exception) -> Response:
+    An application has one set of them; where its routes have several dialects, ``dialect`` says which a request has.
+    """
+
+    def dialect_of(request: Request) -> Dialect:
+        return dialect(request) if callable(dialect) else dialect
+
+    async def on_ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.MetaClawError)
-        return error_answer(error, dialect).response()
+        return error_answer(error, dialect_of(request)).response()
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _http_answer(request, error, dialect).response()
+        return _http_answer(request, error, dialect_of(request)).response()
 
     async def on_bug(request: Request, error: Exception) -> Response:
         # Starlette raises it again once this is sent. The log line here says which route it was; the path itself is the
@@ -88,20 +105,23 @@ def exception_handlers(dialect: Dialect) -> Mapping[Any, ExceptionHandler]:
         route = getattr(request.scope.get("route"), "path", "an unknown route")
         _log.error("unexpected %s in %s %s", type(error).__name__, request.method, route, exc_info=error)
         message = "an unexpected error happened on this server; its log has the details"
-        return JSONResponse(error_body(dialect, status=500, message=message, code="internal_error"), status_code=500)
+        body = error_body(dialect_of(request), status=500, message=message, code="internal_error")
+        return JSONResponse(body, status_code=500)
 
     return {errors.MetaClawError: on_ours, HTTPException: on_http, Exception: on_bug}
 
 
-def _status(error: errors.MetaClawError) -> int:
+def _status(error: errors.MetaClawError, dialect: Dialect) -> int:
     if isinstance(error, errors.UpstreamError):
-        return _upstream_status(error.status)
+        return _upstream_status(error.status, dialect)
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def _upstream_status(status: int | None) -> int:
+def _upstream_status(status: int | None, dialect: Dialect) -> int:
     if status is None or status in (401, 403) or not 400 <= status <= 599:
         return 502
+    if status in (503, _ANTHROPIC_OVERLOAD):
+        return _ANTHROPIC_OVERLOAD if dialect == "anthropic" else 503
     return status
 
 
@@ -109,7 +129,9 @@ def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:
     if isinstance(error, errors.AuthenticationError):
         return {"WWW-Authenticate": "Bearer"}
     retry_after_s = None
-    if isinstance(error, errors.OverloadedError) or (isinstance(error, errors.UpstreamError) and status in (429, 503)):
+    if isinstance(error, errors.OverloadedError) or (
+        isinstance(error, errors.UpstreamError) and status in (429, 503, _ANTHROPIC_OVERLOAD)
+    ):
         retry_after_s = error.retry_after_s
     return {} if retry_after_s is None else {"Retry-After": str(max(0, math.ceil(retry_after_s)))}
 

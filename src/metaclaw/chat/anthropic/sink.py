@@ -16,6 +16,7 @@ from metaclaw.chat.anthropic.endings import stop_keys, usage_from_chat
 from metaclaw.chat.anthropic.fields import object_in, objects, text_in
 from metaclaw.chat.anthropic.open_blocks import OpenBlocks
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.sse import encode_event
 
 
 class MessageSink:
@@ -106,6 +107,5 @@ class MessageSink:
 
 def _encoded(events: Iterable[JsonObject]) -> bytes:
     return b"".join(
-        f"event: {text_in(event.get('type'))}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
-        for event in events
+        encode_event(json.dumps(event, separators=(",", ":")), text_in(event.get("type"))) for event in events
     )
