@@ -17,6 +17,7 @@ from openai import AsyncOpenAI
 
 from metaclaw.config import Settings
 from metaclaw.gateway.app import make_app, open_deps
+from metaclaw.gateway.recording import Recorder
 from metaclaw.journal.turns import RecordedTurn, TurnReader
 
 TOKEN = "gateway-token"
@@ -36,8 +37,10 @@ class RunningGateway:
     home: Path
     http: aiohttp.ClientSession
     client: AsyncOpenAI
+    recorder: Recorder
 
     async def turns(self) -> list[RecordedTurn]:
+        await self.recorder.flush()
         return await asyncio.to_thread(read_turns, self.home)
 
     def post(self, body: Any, path: str = "/v1/chat/completions", **headers: str) -> Any:
@@ -71,7 +74,8 @@ async def running_gateway(
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             client = AsyncOpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0)
             async with aiohttp.ClientSession() as http, client:
-                yield RunningGateway(url=url, home=settings.home, http=http, client=client)
+                recorder = app.state.deps.recorder
+                yield RunningGateway(url=url, home=settings.home, http=http, client=client, recorder=recorder)
         finally:
             server.should_exit = True
             await serving

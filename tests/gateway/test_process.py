@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import signal
 import socket
 import sys
@@ -10,6 +12,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -84,6 +87,49 @@ async def test_a_gateway_killed_in_mid_stream_leaves_a_cut_turn(tmp_path: Path) 
                 turns = {turn.id: turn for turn in await asyncio.to_thread(read_turns, tmp_path)}
     assert turns[done].state == "done"
     assert turns[stream.headers["X-MetaClaw-Turn"]].state == "cut"
+
+
+async def test_kill_9_under_load_loses_and_doubles_no_turn(tmp_path: Path) -> None:
+    """PITFALLS, run under faults: kill -9 right after the answer kept 1 of 5 sessions."""
+    begun: set[str] = set()
+    seen: dict[str, str] = {}
+    is_enough = asyncio.Event()
+
+    async def talk(http: aiohttp.ClientSession, url: str, name: int) -> None:
+        with contextlib.suppress(aiohttp.ClientError):
+            for number in itertools.count():
+                said = f"{name}/{number}"
+                body = {**STREAM, "messages": [{"role": "user", "content": said}], "stream": name % 2 == 0}
+                async with http.post(f"{url}/v1/chat/completions", json=body, headers=HEADERS) as response:
+                    turn = response.headers["X-MetaClaw-Turn"]
+                    begun.add(turn)
+                    answer = await response.read()
+                if not body["stream"] or b"[DONE]" in answer:
+                    seen[turn] = f"You said {said}."
+                if len(seen) == 60:
+                    is_enough.set()
+
+    def echo(body: dict[str, Any]) -> Answer:
+        return Answer(text=f"You said {body['messages'][-1]['content']}.")
+
+    async with fake_llm(echo) as llm, aiohttp.ClientSession() as http:
+        settings, url = port_settings(tmp_path, llm)
+        async with process(settings) as gateway:
+            await until_ready(http, url)
+            talking = [asyncio.create_task(talk(http, url, name)) for name in range(6)]
+            await is_enough.wait()
+            gateway.kill()
+            await gateway.wait()
+            await asyncio.gather(*talking)
+        async with process(settings):
+            await until_ready(http, url)
+        turns = await asyncio.to_thread(read_turns, tmp_path)
+    found = {turn.id: turn for turn in turns}
+    assert len(found) == len(turns)
+    assert begun <= found.keys()
+    for turn, text in seen.items():
+        assert (found[turn].state, found[turn].answer) == ("done", {"role": "assistant", "content": text})
+    assert {turn.state for turn in turns} <= {"done", "cut"}
 
 
 async def test_an_idle_connection_outlives_what_clients_keep_it_for(tmp_path: Path) -> None:

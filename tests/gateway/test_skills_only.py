@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +225,7 @@ async def test_the_end_of_a_stream_is_seen_whatever_comes_with_it(tmp_path: Path
     assert (turn.state, turn.answer) == ("done", {"role": "assistant", "content": "hi"})
 
 
-async def test_a_handler_that_is_cancelled_while_its_turn_is_being_opened_leaves_no_open_turn(tmp_path: Path) -> None:
+async def test_a_handler_that_is_cancelled_while_it_waits_leaves_no_open_turn(tmp_path: Path) -> None:
     request = parse_request({"messages": HELLO})
     evidence = Evidence(headers={}, path_agent=None, messages=request.messages)
 
@@ -237,21 +236,19 @@ async def test_a_handler_that_is_cancelled_while_its_turn_is_being_opened_leaves
     incoming = Incoming(
         turn_id="turn-1",
         request=request,
-        raw=b"",
+        raw=json.dumps(request.body).encode(),
         caller=identify(evidence),
         headers={},
         errors="openai",
         receive=receive,
     )
-    async with open_deps(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", skills={"enabled": False})) as deps:
-        other = sqlite3.connect(tmp_path / "turns.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")  # the journal's own writer waits
+    async with (
+        fake_llm(lambda _: Answer(hold_after=0)) as llm,
+        open_deps(make_settings(tmp_path, llm_url=llm.url, skills={"enabled": False})) as deps,
+    ):
         responding = asyncio.create_task(deps.proxy.respond(incoming))
-        await asyncio.sleep(0.1)
+        await llm.is_held.wait()
         responding.cancel()
-        await asyncio.sleep(0)
-        other.execute("COMMIT")
-        other.close()
         with pytest.raises(asyncio.CancelledError):
             await responding
     [turn] = await asyncio.to_thread(read_turns, tmp_path)

@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
+from contextlib import closing
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +245,27 @@ async def test_everything_acknowledged_survives_kill_9(tmp_path: Path) -> None:
                 assert turn.state in (("done",) if what == b"closed" else ("done", "cut"))
                 assert reader.messages(turn)
                 assert (reader.sample(turn.id) is not None) == (turn.state == "done")
+
+
+async def test_a_journal_of_the_first_release_is_carried_over(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    first = resources.files("metaclaw.journal").joinpath("migrations/turns_0001.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(first)
+        old.execute(
+            """
+            INSERT INTO turns (id, agent, session, exchange, kind, dialect, model, upstream, request, state, opened_at)
+            VALUES ('t1', 'main', 's', 'e1', 'main', 'openai.chat', 'm', 'fake', '{}', 'open', 1.0)
+            """
+        )
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    with pytest.raises(JournalError, match="older release"):
+        read(path)
+    async with TurnJournal(path) as journal:
+        await journal.open_turn(new_turn("t2", user("x")))
+    with read(path) as reader:
+        assert [(turn.id, turn.state, turn.cost_usd) for turn in reader.turns()] == [
+            ("t1", "cut", None),
+            ("t2", "open", None),
+        ]

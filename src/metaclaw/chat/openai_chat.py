@@ -20,12 +20,14 @@ NAME = "openai.chat"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatAnswer:
-    """What a turn came to, of the first choice."""
+    """What a turn came to, of the first choice. ``others`` are the further ones: messages and finish reasons."""
 
     message: JsonObject | None
     finish_reason: str | None
     usage: JsonObject | None
     policy_record: JsonObject | None = None
+    others: tuple[JsonObject, ...] = ()
+    model: str | None = None  # as the answer names it
 
 
 def parse_request(body: JsonObject) -> ClientRequest:
@@ -43,14 +45,22 @@ def parse_request(body: JsonObject) -> ClientRequest:
 
 def parse_answer(body: Mapping[str, Any]) -> ChatAnswer:
     """What a plain (not streamed) answer says, as far as it can be understood."""
-    choices: object = body.get("choices")
-    first: object = cast(list[object], choices)[0] if isinstance(choices, list) and choices else None
-    choice = cast(JsonObject, first) if isinstance(first, dict) else {}
+    listed: object = body.get("choices")
+    choices = [
+        cast(JsonObject, choice) if isinstance(choice, dict) else {}
+        for choice in (cast(list[object], listed) if isinstance(listed, list) else [])
+    ]
+    first, *others = choices or [{}]
     return ChatAnswer(
-        message=object_or_none(choice.get("message")),
-        finish_reason=text_or_none(choice.get("finish_reason")),
+        message=object_or_none(first.get("message")),
+        finish_reason=text_or_none(first.get("finish_reason")),
         usage=object_or_none(body.get("usage")),
         policy_record=object_or_none(body.get("policy_record")),
+        others=tuple(
+            {"message": object_or_none(other.get("message")), "finish_reason": text_or_none(other.get("finish_reason"))}
+            for other in others
+        ),
+        model=text_or_none(body.get("model")),
     )
 
 

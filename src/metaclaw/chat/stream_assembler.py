@@ -13,41 +13,49 @@ from metaclaw.chat.openai_chat import ChatAnswer
 
 
 class StreamAssembler:
-    """Add chunks in order, then ask for the ``answer``. Choices beyond the first are not kept."""
+    """Add chunks in order, then ask for the ``answer``."""
 
     def __init__(self) -> None:
-        self._message: JsonObject = {}
-        self._calls: dict[int, JsonObject] = {}
-        self._finish_reason: str | None = None
+        self._choices: dict[int, _Choice] = {0: _Choice()}
         self._usage: JsonObject | None = None
         self._policy_record: JsonObject | None = None
+        self._model: str | None = None
 
     def add(self, chunk: JsonObject) -> None:
         """Fold one chunk."""
         self._usage = object_or_none(chunk.get("usage")) or self._usage
         self._policy_record = object_or_none(chunk.get("policy_record")) or self._policy_record
+        self._model = self._model or text_or_none(chunk.get("model"))
         choices: object = chunk.get("choices")
         for choice in cast(list[object], choices) if isinstance(choices, list) else []:
-            if isinstance(choice, dict) and cast(JsonObject, choice).get("index", 0) == 0:
-                self._add_choice(cast(JsonObject, choice))
+            if isinstance(choice, dict):
+                index: object = cast(JsonObject, choice).get("index", 0)
+                if isinstance(index, int):
+                    self._choices.setdefault(index, _Choice()).add(cast(JsonObject, choice))
 
     def answer(self) -> ChatAnswer:
         """What has come so far; its message is ``None`` before the first delta."""
-        message = dict(self._message)
-        if self._calls:
-            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
-        if message:
-            message = {"role": "assistant", "content": None, **message}
+        others = [self._choices[index] for index in sorted(self._choices) if index != 0]
         return ChatAnswer(
-            message=message or None,
-            finish_reason=self._finish_reason,
+            message=self._choices[0].message(),
+            finish_reason=self._choices[0].finish_reason,
             usage=self._usage,
             policy_record=self._policy_record,
+            others=tuple({"message": other.message(), "finish_reason": other.finish_reason} for other in others),
+            model=self._model,
         )
 
-    def _add_choice(self, choice: JsonObject) -> None:
-        reason = text_or_none(choice.get("finish_reason"))
-        self._finish_reason = reason or self._finish_reason
+
+class _Choice:
+    """One of n answers."""
+
+    def __init__(self) -> None:
+        self._message: JsonObject = {}
+        self._calls: dict[int, JsonObject] = {}
+        self.finish_reason: str | None = None
+
+    def add(self, choice: JsonObject) -> None:
+        self.finish_reason = text_or_none(choice.get("finish_reason")) or self.finish_reason
         delta = object_or_none(choice.get("delta")) or {}
         for key, value in delta.items():
             if key == "tool_calls":
@@ -56,6 +64,12 @@ class StreamAssembler:
                 self._message[key] = value or "assistant"
             elif value is not None:
                 self._message[key] = _joined(self._message.get(key), value)
+
+    def message(self) -> JsonObject | None:
+        message = dict(self._message)
+        if self._calls:
+            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+        return {"role": "assistant", "content": None, **message} if message else None
 
     def _add_calls(self, deltas: object) -> None:
         for delta in cast(list[object], deltas) if isinstance(deltas, list) else []:

@@ -46,11 +46,11 @@ class AnswerStream:
             if not outcome.is_done and outcome.error is None:
                 raise UpstreamError("the model's answer ended in the middle", status=502)
         except UpstreamError as error:
-            await self._close("failed", passage.outcome(), str(error))
+            self._close("failed", passage.outcome(), str(error))
             yield passage.fail(error_answer(error, self._errors).body)
             return
         # Recorded first: a client that has seen the end may rely on the turn being there.
-        await self._close_complete(outcome)
+        self._close_complete(outcome)
         yield last
         await self._reply.finish()
 
@@ -67,9 +67,9 @@ class AnswerStream:
             self._reply.close()
             outcome = self._passage.outcome()
             if outcome.is_done:
-                await self._close_complete(outcome)
+                self._close_complete(outcome)
             else:
-                await self._close("cut", outcome, CUT)
+                self._close("cut", outcome, CUT)
 
     async def _read_rest(self) -> None:
         with contextlib.suppress(TimeoutError, UpstreamError):
@@ -80,11 +80,11 @@ class AnswerStream:
                         return
                 self._passage.finish()
 
-    async def _close_complete(self, outcome: Outcome) -> None:
+    def _close_complete(self, outcome: Outcome) -> None:
         if outcome.error is None:
-            await self._record.close("done", outcome.answer, raw=outcome.raw, status=200)
+            self._record.close("done", outcome.answer, raw=outcome.raw, status=200)
         else:
-            await self._close("failed", outcome, str(outcome.error.get("message", outcome.error)))
+            self._close("failed", outcome, str(outcome.error.get("message", outcome.error)))
 
-    async def _close(self, state: EndState, outcome: Outcome, error: str) -> None:
-        await self._record.close(state, outcome.answer, raw=outcome.raw, status=200, error=error)
+    def _close(self, state: EndState, outcome: Outcome, error: str) -> None:
+        self._record.close(state, outcome.answer, raw=outcome.raw, status=200, error=error)

@@ -120,6 +120,7 @@ def _turn_routes(dialect: Dialect) -> list[Route]:
 
 async def _turn(request: Request, dialect: Dialect) -> Response:
     deps = _authorised(request)
+    received_at = deps.recorder.clock()
     raw = await read_body(request, deps.max_body_bytes)
     parsed = dialect.parse(parse_json_object(raw))
     evidence = Evidence(headers=request.headers, path_agent=request.path_params.get("agent"), messages=parsed.messages)
@@ -131,6 +132,7 @@ async def _turn(request: Request, dialect: Dialect) -> Response:
         headers=request.headers,
         errors=_error_dialect(request),
         receive=request.receive,
+        received_at=received_at,
     )
     return await deps.proxy.respond(incoming)
 
@@ -147,7 +149,7 @@ async def _models(request: Request) -> Response:
 
 async def _healthz(request: Request) -> Response:
     deps: Deps = request.app.state.deps
-    return JSONResponse({"status": "ok", "recording_failures": deps.recorder.path.num_failures})
+    return JSONResponse({"status": "ok", "recording_failures": deps.recorder.num_failures})
 
 
 def _authorised(request: Request) -> Deps:

@@ -1,16 +1,12 @@
-"""Which policy answers a turn, how it is sampled, and what came of it.
+"""Which policy answers a turn, and how it is sampled.
 
-Owns the choice of the version, the policy's sampling settings and the policy record; refuses to know HTTP to the
-client. Invariant: a turn names one exact version, its session keeps that version, and a sample is recorded under
-the version that the turn was sent to.
+Owns the choice of the version and the policy's sampling settings; refuses to know HTTP to the
+client. Invariant: a turn names one exact version, and its session keeps that version.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from metaclaw.chat.dialect import ClientRequest
 from metaclaw.chat.messages import JsonObject
@@ -19,7 +15,7 @@ from metaclaw.errors import UpstreamError
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.serving import BASE_VERSION, ServingReader
-from metaclaw.journal.turns import PolicySample, TurnJournal
+from metaclaw.journal.turns import TurnJournal
 from metaclaw.upstreams.http_model import HttpModel
 
 MIN_TRAINABLE_TEMPERATURE = 0.3  # colder, the draws say too little about the alternatives
@@ -125,37 +121,6 @@ def sampling_note(request: ClientRequest, caller: Caller) -> str | None:
     if caller.kind != "main" or (top_p in (None, 1) and top_k in (None, -1, 0)):
         return None
     return "top_p=1,top_k=-1"
-
-
-def read_sample(record: Mapping[str, Any], choice: PolicyChoice) -> PolicySample:
-    """The training server's policy record as the journal keeps it. Raises ``ValueError`` or ``KeyError``."""
-    return PolicySample(
-        agent=choice.agent,
-        version=choice.version,
-        model=choice.model,
-        prompt_tokens=_array(record, "prompt_tokens"),
-        tokens=_array(record, "tokens"),
-        logprobs=_array(record, "logprobs"),
-        logprobs_full=_array(record, "logprobs_full"),
-        temperature=float(record["temperature"]),
-        top_p=float(record["top_p"]),
-        top_k=_stored_int(record["top_k"], "top_k"),
-        seed=None if record.get("seed") is None else _stored_int(record["seed"], "seed"),
-        stop_reason=str(record["stop_reason"]),
-        spans=tuple((str(kind), int(start), int(end)) for kind, start, end in record["spans"]),
-        renderer=str(record["renderer"]),
-        untrainable=choice.untrainable,
-    )
-
-
-def _array(record: Mapping[str, Any], name: str) -> bytes:
-    return base64.b64decode(record[name], validate=True)
-
-
-def _stored_int(value: object, name: str) -> int:
-    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        raise ValueError(f"{name} {value!r:.40} is not a whole number of 64 bits, which is what the journal can keep")
-    return value
 
 
 def _untrainable(caller: Caller, request: ClientRequest, settings: RlSettings) -> str | None:

@@ -42,6 +42,7 @@ class Incoming:
     headers: Mapping[str, str]
     errors: ErrorDialect
     receive: Receive
+    received_at: float | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -61,28 +62,35 @@ class Proxy:
 
     async def respond(self, incoming: Incoming) -> Response:
         """Answer one request."""
+        clock = self._recorder.clock
+        began_at = clock()
         recalled = await self._recall(incoming)
-        record = self._recorder.begin(incoming.turn_id)
+        record = self._recorder.begin(incoming.turn_id, received_at=incoming.received_at)
         headers = {"X-MetaClaw-Turn": incoming.turn_id, "X-MetaClaw-Recalled": str(len(recalled.names))}
         try:
-            await record.open(
-                incoming.request, incoming.caller, upstream=self._router.upstream_name, recalled=recalled.names
+            record.open(
+                incoming.request,
+                incoming.raw,
+                incoming.caller,
+                upstream=self._router.upstream_name,
+                recalled=recalled.names,
+                recall_s=clock() - began_at,
             )
-            return await self._answer(incoming, self._outgoing(incoming, recalled, headers), record, headers)
+            return await self._answer(incoming, self._outgoing(incoming, recalled, record, headers), record, headers)
         except MetaClawError as error:
             answer = error_answer(error, incoming.errors)
-            await record.close("failed", status=answer.status, error=str(error))
+            record.close("failed", status=answer.status, error=str(error))
             response = answer.response()
             response.headers.update(headers)
             return response
         except ClientLeftError:
-            await record.close("cut", status=_CLIENT_CLOSED_REQUEST, error=CUT)
+            record.close("cut", status=_CLIENT_CLOSED_REQUEST, error=CUT)
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
         except asyncio.CancelledError:
-            await record.close("cut", error=CUT)
+            record.close("cut", error=CUT)
             raise
         except BaseException as error:  # a bug of ours, and no fault of the client's
-            await record.close("failed", error=f"{type(error).__name__} in the gateway; its log has the details")
+            record.close("failed", error=f"{type(error).__name__} in the gateway; its log has the details")
             raise
 
     async def _recall(self, incoming: Incoming) -> Recalled:
@@ -101,7 +109,9 @@ class Proxy:
             Recalled(),
         )
 
-    def _outgoing(self, incoming: Incoming, recalled: Recalled, headers: dict[str, str]) -> Outgoing:
+    def _outgoing(
+        self, incoming: Incoming, recalled: Recalled, record: TurnRecord, headers: dict[str, str]
+    ) -> Outgoing:
         request = incoming.request
         dropped: frozenset[int] = frozenset()
         if self._max_context_tokens:
@@ -110,6 +120,7 @@ class Proxy:
             )
         if dropped:
             headers["X-MetaClaw-Dropped-Messages"] = str(len(dropped))
+            record.num_dropped = len(dropped)
         is_edited = bool(recalled.blocks or dropped)
         return Outgoing(
             request=request,
@@ -154,7 +165,7 @@ class Proxy:
             upstream=routed.dialect,
             name=routed.upstream,
         )
-        await record.close("done", plain.answer, raw=plain.raw, status=200)
+        record.close("done", plain.answer, raw=plain.raw, status=200)
         return Response(plain.body, media_type=plain.content_type, headers=headers, status_code=200)
 
 

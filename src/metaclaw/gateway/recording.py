@@ -1,48 +1,47 @@
 """What is recorded of a turn, and when.
 
 Owns filling the journal's records from a request and its answer; refuses to know routes and transport. Invariant: a
-turn is recorded as open before any upstream is called, and closed once.
+turn is recorded as open before any upstream is called, and closed once; recording costs some microseconds, waits for
+nothing and never raises.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from metaclaw.chat.dialect import ClientRequest
-from metaclaw.chat.dialects import DIALECTS
-from metaclaw.chat.exchanges import claim_exchange
-from metaclaw.chat.messages import canonical_json, freeze
-from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
-from metaclaw.chat.sse import SseParser
-from metaclaw.chat.stream_assembler import StreamAssembler
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.gateway.identify import Caller
-from metaclaw.gateway.policy import PolicyChoice, read_sample
+from metaclaw.gateway.policy import PolicyChoice
 from metaclaw.gateway.recording_path import RecordingPath
-from metaclaw.journal.turns import EndState, NewTurn, PolicySample, RawAnswer, TurnEnd, TurnJournal
+from metaclaw.journal.spooled_turns import TurnEnding, TurnOpening, TurnSettled
+from metaclaw.journal.turns import EndState, RawAnswer, TurnJournal
 
 Clock = Callable[[], float]
 
 
 class Recorder:
-    """Opens records, and knows which of them are not closed yet."""
+    """Opens records, and knows which of them are not closed yet. Make it in the event loop."""
 
     def __init__(self, journal: TurnJournal, path: RecordingPath, clock: Clock) -> None:
         self.journal = journal
         self.path = path
         self.clock = clock
+        self.on_settled: list[Callable[[TurnSettled], None]] = []
         self._open_turns: set[str] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+        loop = asyncio.get_running_loop()
+        journal.on_settled(lambda turns: _call_soon(loop, self._tell, turns))
 
-    def begin(self, turn_id: str) -> TurnRecord:
+    def begin(self, turn_id: str, *, received_at: float | None = None) -> TurnRecord:
         """The record of a turn; whoever has it must close it, whatever becomes of ``open``."""
         self._open_turns.add(turn_id)
         self._is_idle.clear()
-        return TurnRecord(self, turn_id)
+        return TurnRecord(self, turn_id, received_at)
 
     def forget(self, turn_id: str) -> None:
         """Note that a turn is closed."""
@@ -55,50 +54,83 @@ class Recorder:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_idle.wait(), limit_s)
 
+    async def flush(self) -> None:
+        """Wait until what was recorded can be read. Raises ``JournalError`` when the journal is behind for long."""
+        await self.journal.flush()
+
+    @property
+    def num_open(self) -> int:
+        return len(self._open_turns)
+
+    @property
+    def num_failures(self) -> int:
+        """How often something could not be recorded at once, or not as it was."""
+        return self.path.num_failures + self.journal.state.num_failures
+
+    def _tell(self, turns: Sequence[TurnSettled]) -> None:
+        for turn in turns:
+            for tell in self.on_settled:
+                tell(turn)
+
 
 class TurnRecord:
     """The row of one turn. Nothing it does raises; only the first ``close`` counts."""
 
-    def __init__(self, recorder: Recorder, turn_id: str) -> None:
+    def __init__(self, recorder: Recorder, turn_id: str, received_at: float | None) -> None:
         self.turn_id = turn_id
+        self.is_closed = False
+        self.attempts: Sequence[JsonObject] = ()  # the upstreams that were tried, as far as it is known
+        self.num_dropped = 0  # messages that were left out for the context limit
         self._recorder = recorder
+        self._received_at = received_at
+        self._opened_at: float | None = None
+        self._queue_s: float | None = None
         self._first_byte_at: float | None = None
         self._upstream: str | None = None
+        self._model: str | None = None
         self._policy: PolicyChoice | None = None
-        self.is_closed = False
 
-    async def open(self, request: ClientRequest, caller: Caller, *, upstream: str, recalled: tuple[str, ...]) -> None:
-        """Record that the turn begins."""
-        recorder, turn_id = self._recorder, self.turn_id
-
-        async def work() -> None:
-            claim = claim_exchange(caller.agent, caller.session, request.messages, run=caller.run, trace=caller.trace)
-            await recorder.journal.open_turn(
-                NewTurn(
-                    id=turn_id,
-                    agent=caller.agent,
-                    session=caller.session,
-                    exchange=claim.first_id(turn_id),
-                    continues=claim.continues,
-                    kind=caller.kind,
-                    dialect=request.dialect,
-                    model=request.model,
-                    upstream=upstream,
-                    request=canonical_json(_without_messages(request)),
-                    messages=tuple(freeze(message) for message in request.messages),
-                    recalled=recalled,
-                    opened_at=recorder.clock(),
-                )
+    def open(
+        self,
+        request: ClientRequest,
+        body: bytes,
+        caller: Caller,
+        *,
+        upstream: str,
+        recalled: tuple[str, ...] = (),
+        recall_s: float | None = None,
+        access_key: str | None = None,
+    ) -> None:
+        """Record that the turn begins. ``body`` is the client's own."""
+        recorder = self._recorder
+        self._opened_at = now = recorder.clock()
+        if self._received_at is not None:
+            self._queue_s = max(0.0, now - self._received_at - (recall_s or 0.0))
+        with recorder.path.guarded(f"record the opening of {self.turn_id}"):
+            opening = TurnOpening(
+                id=self.turn_id,
+                agent=caller.agent,
+                session=caller.session,
+                kind=caller.kind,
+                run=caller.run,
+                trace=caller.trace,
+                request=request,
+                body=body,
+                upstream=upstream,
+                recalled=recalled,
+                access_key=access_key,
+                received_at=self._received_at,
+                recall_s=recall_s,
+                opened_at=now,
             )
+            recorder.journal.append(opening.record())
 
-        await recorder.path.attempt(f"record the opening of {turn_id}", work, None)
-
-    def begin_answer(self, upstream: str, policy: PolicyChoice | None) -> None:
+    def begin_answer(self, upstream: str, policy: PolicyChoice | None, *, model: str | None = None) -> None:
         """Note who answers, at the first byte of the answer."""
         self._first_byte_at = self._recorder.clock()
-        self._upstream, self._policy = upstream, policy
+        self._upstream, self._policy, self._model = upstream, policy, model
 
-    async def close(
+    def close(
         self,
         state: EndState,
         answer: ChatAnswer | None = None,
@@ -114,60 +146,33 @@ class TurnRecord:
         if self.is_closed:
             return
         self.is_closed = True
-        answer = _read_answer(raw) if raw is not None else answer
         recorder = self._recorder
-        sample = None if answer is None or state != "done" else await self._sample(answer)
-
-        def end() -> TurnEnd:
-            return TurnEnd(
+        with recorder.path.guarded(f"record the end of {self.turn_id}"):
+            ending = TurnEnding(
+                id=self.turn_id,
                 state=state,
                 closed_at=recorder.clock(),
-                answer=freeze(answer.message) if answer and answer.message else None,
-                finish_reason=answer.finish_reason if answer else None,
                 status=status,
                 error=error,
-                usage=answer.usage if answer else None,
-                first_byte_at=self._first_byte_at,
                 upstream=self._upstream,
-                sample=sample,
+                model=self._model,
+                first_byte_at=self._first_byte_at,
+                wait_s=self._since_opening(self._first_byte_at),
+                queue_s=self._queue_s,
+                attempts=tuple(self.attempts),
+                num_dropped=self.num_dropped,
+                answer=answer if raw is None else raw,
+                policy=self._policy,
             )
+            recorder.journal.append(ending.record())
+        recorder.forget(self.turn_id)
 
-        try:
-            if not await self._end(end) and sample is not None:
-                # A sample that the journal refuses must not take the answer with it.
-                await self._end(lambda: replace(end(), sample=None))
-        finally:
-            recorder.forget(self.turn_id)
-
-    async def _end(self, end: Callable[[], TurnEnd]) -> bool:
-        async def work() -> bool:
-            await self._recorder.journal.close_turn(self.turn_id, end())
-            return True
-
-        return await self._recorder.path.attempt(f"record the end of {self.turn_id}", work, False)
-
-    async def _sample(self, answer: ChatAnswer) -> PolicySample | None:
-        record, policy = answer.policy_record, self._policy
-        if record is None or policy is None:
-            return None
-
-        async def work() -> PolicySample:
-            return read_sample(record, policy)
-
-        # Apart from the turn: a policy record that cannot be read must not take the answer with it.
-        return await self._recorder.path.attempt(f"read the policy record of {self.turn_id}", work, None)
+    def _since_opening(self, moment: float | None) -> float | None:
+        return None if moment is None or self._opened_at is None else moment - self._opened_at
 
 
-def _without_messages(request: ClientRequest) -> dict[str, object]:
-    return {key: value for key, value in request.body.items() if key not in ("messages", "input", "system")}
-
-
-def _read_answer(raw: RawAnswer) -> ChatAnswer:
-    dialect = DIALECTS[raw.dialect]
-    if not raw.content_type.startswith("text/event-stream"):
-        return parse_answer(dialect.answer_to_chat(json.loads(raw.body)))
-    source, parser, assembler = dialect.source(), SseParser(), StreamAssembler()
-    for event in [*parser.feed(raw.body), *parser.finish()]:
-        for chunk in source.add_event(event):
-            assembler.add(chunk)
-    return assembler.answer()
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, tell: Callable[[Sequence[TurnSettled]], None], turns: Sequence[TurnSettled]
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: whoever would have been told is gone
+        loop.call_soon_threadsafe(tell, turns)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,6 +27,29 @@ class RecordingPath:
         try:
             return await work()
         except Exception:  # noqa: BLE001 - the recording path: counted and logged, never the client's trouble
-            self.num_failures += 1
-            _log.exception("could not %s (%d failures so far)", what, self.num_failures)
+            self.failed(what)
             return otherwise
+
+    def guarded(self, what: str) -> _Guarded:
+        """``with path.guarded("record it"):`` what fails inside is counted and logged."""
+        return _Guarded(self, what)
+
+    def failed(self, what: str) -> None:
+        self.num_failures += 1
+        _log.exception("could not %s (%d failures so far)", what, self.num_failures)
+
+
+class _Guarded:
+    def __init__(self, path: RecordingPath, what: str) -> None:
+        self._path = path
+        self._what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._path.failed(self._what)
+        return True

@@ -16,9 +16,25 @@ from pathlib import Path
 from metaclaw.errors import JournalError
 
 BUSY_TIMEOUT_MS = 10_000
+_OF_THE_MOMENT = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_INTERRUPT,
+)
+_OF_THE_FILE = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+)
 
 
-def open_writer(path: Path, schema: str) -> sqlite3.Connection:
+def open_writer(path: Path, schema: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> sqlite3.Connection:
     """Open ``path`` for its one writing process, creating and migrating it as needed.
 
     ``schema`` names the migration files (``turns`` or ``learning``). Raises ``JournalError`` with the path and
@@ -28,7 +44,7 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL keeps every commit through the death of a process; FULL would also keep the last ones
         # through a power cut, at an fsync per turn.
@@ -60,10 +76,25 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself rolls back when the disk is full
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+
+
+def is_of_the_record(error: sqlite3.Error) -> bool:
+    """Whether ``error`` says that this row cannot be written, rather than that nothing can be written now."""
+    return _code(error) not in (*_OF_THE_MOMENT, *_OF_THE_FILE)
+
+
+def may_pass(error: sqlite3.Error) -> bool:
+    """Whether ``error`` is of the moment (a lock, a full disk) and the file itself may be all right."""
+    return _code(error) in _OF_THE_MOMENT
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what extended codes add
 
 
 def _migrate(connection: sqlite3.Connection, schema: str) -> None:

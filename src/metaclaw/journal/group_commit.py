@@ -1,105 +1,215 @@
-"""One thread that writes, many callers that wait.
+"""One thread that writes: jobs that somebody waits for, and a stream of records that nobody waits for.
 
-Owns the writing connection and its transactions; refuses to know tables. Invariant: a job that was handed in is run
-exactly once, whatever becomes of the task that waits for it, and its result is told only after the commit.
+Owns the writing connection, its transactions, and trying again when the database cannot be written; refuses to know
+tables. Invariant: a job that was handed in is run exactly once, whatever becomes of the task that waits for it, and its
+result is told only after the commit; a job whose time is over is not begun. Jobs go before records, so that a turn
+waits for its own work alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
+import logging
 import sqlite3
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from metaclaw.errors import JournalError
-from metaclaw.journal.database import transaction
+from metaclaw.journal.database import is_of_the_record, may_pass, transaction
 
 T = TypeVar("T")
+Connect = Callable[[], sqlite3.Connection]
+
+PATIENCE_S = 2.0  # how long a turn waits for the journal at most, once; then it goes on without
 _MAX_JOBS = 256  # per transaction, so that the first of many waits for no more than some milliseconds
+_LINGER_S = 0.02  # records wait so long for others to share a transaction with, and for the thread not to be in the way
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+class RecordStream(Protocol):
+    """Records to write when no job waits. ``write`` is called within a transaction, then one of the other two."""
+
+    @property
+    def has_more(self) -> bool: ...
+
+    def write(self, connection: sqlite3.Connection, is_urgent: Callable[[], bool]) -> None: ...
+
+    def committed(self) -> None: ...
+
+    def rolled_back(self) -> None: ...
+
+
+class _NoRecords:
+    has_more = False
+
+    def write(self, connection: sqlite3.Connection, is_urgent: Callable[[], bool]) -> None: ...
+
+    def committed(self) -> None: ...
+
+    def rolled_back(self) -> None: ...
+
+
+@dataclass(slots=True)
 class _Job(Generic[T]):
     work: Callable[[sqlite3.Connection], T]
     future: Future[T]
+    is_abandoned: bool = False
 
 
 class GroupCommitter:
-    """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one."""
+    """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one.
 
-    def __init__(self, connection: sqlite3.Connection, *, name: str) -> None:
-        self._connection = connection
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+    ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken.
+    """
+
+    def __init__(self, connect: Connect, *, name: str, records: RecordStream | None = None) -> None:
+        self.num_failures = 0  # transactions that came to nothing
+        self.trouble: str | None = None  # why the database cannot be written now
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+        self._records: RecordStream = records or _NoRecords()
+        self._jobs: deque[_Job[Any]] = deque()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._is_stopped = False
+        self._wake = threading.Event()  # there is something to do
+        self._hurry = threading.Event()  # somebody waits for it
+        self._is_stopping = False
+        self._busy_since: float | None = None
+        self._retry_at = 0.0
+        self._retry_s = _FIRST_RETRY_S
 
-    def start(self) -> None:
+    def start(self, connection: sqlite3.Connection | None = None) -> None:
+        self._connection = connection
         self._thread.start()
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` in a transaction; return its result once committed. Raises ``JournalError``."""
-        return await asyncio.wrap_future(self.submit(work))
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, patience_s: float = PATIENCE_S) -> T:
+        """Run ``work`` in a transaction; return its result once committed. Raises ``JournalError``.
+
+        Also when that does not happen within ``patience_s``: then the work is not begun any more.
+        """
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > patience_s:
+            raise JournalError(f"the journal has been busy for {time.monotonic() - since:.0f} s")
+        job = self._hand_in(work)
+        try:
+            async with asyncio.timeout(patience_s):
+                return await asyncio.wrap_future(job.future)
+        except TimeoutError:
+            job.is_abandoned = True
+            raise JournalError(f"the journal was busy for more than {patience_s:g} s") from None
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Hand in ``work``. It is done even if nobody waits for the future."""
-        if self._is_stopped:
+        return self._hand_in(work).future
+
+    def notice(self) -> None:
+        """There are records. Costs next to nothing when the thread knows."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def stop(self) -> sqlite3.Connection | None:
+        """Do what was handed in, as far as the database can be written, then end the thread. Return the connection."""
+        self._is_stopping = True
+        self._wake.set()
+        self._hurry.set()
+        self._thread.join()
+        return self._connection
+
+    def _hand_in(self, work: Callable[[sqlite3.Connection], T]) -> _Job[T]:
+        if self._is_stopping:
             raise JournalError("the journal is closed")
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # a waiter that goes away must not take the record with it
-        self._jobs.put(_Job(work, future))
-        return future
-
-    def stop(self) -> None:
-        """Do what was handed in, then end the thread."""
-        self._is_stopped = True
-        self._jobs.put(None)
-        self._thread.join()
+        job = _Job(work, future)
+        self._jobs.append(job)
+        self._hurry.set()
+        self._wake.set()
+        return job
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            batch, is_last = self._batch(job)
-            self._commit(batch)
-            if is_last:
-                return
+        while True:
+            self._pause()
+            jobs = [self._jobs.popleft() for _ in range(min(len(self._jobs), _MAX_JOBS))]
+            if self._is_resting():
+                _fail(jobs, self.trouble or "")  # the records themselves are the next attempt
+            elif jobs or self._records.has_more:
+                self._busy_since = time.monotonic()
+                self._commit(jobs)
+                self._busy_since = None
+            if self._is_stopping and (self.trouble is not None or not (self._jobs or self._records.has_more)):
+                break
+        _fail(list(self._jobs), "the journal is closed")
 
-    def _batch(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
-        batch = [first]
-        while len(batch) < _MAX_JOBS:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return batch, False
-            if job is None:
-                return batch, True
-            batch.append(job)
-        return batch, False
+    def _is_resting(self) -> bool:
+        is_failing = self.trouble is not None and self._records.has_more
+        return is_failing and not self._is_stopping and time.monotonic() < self._retry_at
 
-    def _commit(self, batch: list[_Job[Any]]) -> None:
+    def _pause(self) -> None:
+        if self._is_stopping or self._jobs:
+            pass
+        elif self.trouble is not None and self._records.has_more:
+            self._hurry.wait(max(0.0, self._retry_at - time.monotonic()))
+        elif not self._records.has_more:
+            self._wake.wait()
+            self._hurry.wait(_LINGER_S)
+        self._wake.clear()
+        self._hurry.clear()
+
+    def _commit(self, jobs: list[_Job[Any]]) -> None:
         try:
+            if self._connection is None:
+                self._connection = self._connect()
             with transaction(self._connection):
-                outcomes = [self._attempt(job) for job in batch]
-        except sqlite3.Error as error:
-            for job in batch:
-                job.future.set_exception(_journal_error(error))
+                outcomes = [self._attempt(self._connection, job) for job in jobs]
+                self._records.write(self._connection, self._hurry.is_set)
+        except (sqlite3.Error, JournalError) as error:
+            self._records.rolled_back()
+            self._failed(error)
+            _fail(jobs, str(error))
             return
-        for job, (result, error) in zip(batch, outcomes, strict=True):
+        self._retry_s, self.trouble = _FIRST_RETRY_S, None
+        self._records.committed()
+        for job, (result, error) in zip(jobs, outcomes, strict=True):
             job.future.set_exception(error) if error is not None else job.future.set_result(result)
 
-    def _attempt(self, job: _Job[T]) -> tuple[T | None, BaseException | None]:
-        self._connection.execute("SAVEPOINT job")
+    def _failed(self, error: sqlite3.Error | JournalError) -> None:
+        self.num_failures += 1
+        if self.trouble is None:
+            _log.error("the journal cannot be written; it is tried again: %s", error)
+        self.trouble = str(error)
+        self._retry_at = time.monotonic() + self._retry_s
+        self._retry_s = min(_LONGEST_RETRY_S, 2 * self._retry_s)
+        if self._connection is not None and not (isinstance(error, sqlite3.Error) and may_pass(error)):
+            # The file may have been damaged, or replaced by a good one: it is opened anew.
+            self._connection.close()
+            self._connection = None
+
+    def _attempt(self, connection: sqlite3.Connection, job: _Job[T]) -> tuple[T | None, BaseException | None]:
+        if job.is_abandoned:
+            return None, JournalError("nobody waits for it any more")
+        connection.execute("SAVEPOINT job")
         try:
-            result = job.work(self._connection)
-        except Exception as error:  # noqa: BLE001 - the boundary of a job: its failure is its caller's alone
-            self._connection.execute("ROLLBACK TO job")
-            self._connection.execute("RELEASE job")
-            return None, _journal_error(error) if isinstance(error, sqlite3.Error) else error
-        self._connection.execute("RELEASE job")
+            result = job.work(connection)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not is_of_the_record(error):
+                raise
+            connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+            return None, _journal_error(str(error)) if isinstance(error, sqlite3.Error) else error
+        connection.execute("RELEASE job")
         return result, None
 
 
-def _journal_error(error: sqlite3.Error) -> JournalError:
-    return JournalError(f"the journal could not be written: {error}")
+def _fail(jobs: list[_Job[Any]], why: str) -> None:
+    for job in jobs:
+        job.future.set_exception(_journal_error(why))
+
+
+def _journal_error(why: str) -> JournalError:
+    return JournalError(f"the journal could not be written: {why}")

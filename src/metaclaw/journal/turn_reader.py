@@ -15,13 +15,17 @@ from typing import Any
 
 from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, text_of
+from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.turn_records import PolicySample, RecordedExchange, RecordedTurn, exchange_key
 
+_SCHEMA = 2  # the oldest whose columns are read here
 _TURN = """
     SELECT t.seq, t.id, t.agent, t.session, t.exchange, t.kind, t.dialect, t.model, t.upstream, t.request, t.head,
         t.recalled, t.state, a.body AS answer, t.finish_reason, t.status, t.error, t.usage, t.opened_at,
-        t.first_byte_at, t.closed_at
+        t.first_byte_at, t.closed_at, t.received_at, t.recall_s, t.queue_s, t.wait_s, t.prompt_tokens,
+        t.completion_tokens, t.cached_tokens, t.reasoning_tokens, t.cost_usd, t.price, t.attempts, t.num_dropped,
+        t.other_answers, t.access_key
     FROM turns AS t LEFT JOIN messages AS a ON a.hash = t.answer
 """
 _CHAIN = """
@@ -43,8 +47,12 @@ class TurnReader:
 
     @classmethod
     def open(cls, path: Path) -> TurnReader:
-        """Open ``turns.db``; raises ``JournalError`` when there is none."""
-        return cls(open_reader(path))
+        """Open ``turns.db``; raises ``JournalError`` when there is none, or none of this release yet."""
+        connection = open_reader(path)
+        if connection.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA:
+            connection.close()
+            raise JournalError(f"{path} is of an older release; the gateway brings it up to date when it starts")
+        return cls(connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -151,6 +159,9 @@ def _turn(row: sqlite3.Row) -> RecordedTurn:
     fields["recalled"] = tuple(json.loads(fields["recalled"]))
     fields["answer"] = _optional_json(fields["answer"])
     fields["usage"] = _optional_json(fields["usage"])
+    fields["price"] = _optional_json(fields["price"])
+    fields["attempts"] = tuple(json.loads(fields["attempts"]))
+    fields["other_answers"] = tuple(json.loads(fields["other_answers"]))
     return RecordedTurn(**fields)
 
 

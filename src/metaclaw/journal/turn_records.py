@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metaclaw.chat.messages import JsonObject, Message
+from metaclaw.chat.usage import TokenCounts
 
 TurnKind = Literal["main", "side"]
 EndState = Literal["done", "failed", "cut"]
@@ -49,6 +50,9 @@ class NewTurn:
     messages: tuple[Message, ...]
     recalled: tuple[str, ...] = ()
     continues: bytes | None = None
+    access_key: str | None = None  # the name of the key that it came with
+    received_at: float | None = None
+    recall_s: float | None = None
     opened_at: float
 
 
@@ -83,8 +87,21 @@ class PolicySample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an answer cost, and the price that it was reckoned with."""
+
+    usd: float
+    price: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnEnd:
-    """How a turn ended. ``upstream`` is given when another one answered than the turn was opened for."""
+    """How a turn ended. ``upstream`` is given when another one answered than the turn was opened for.
+
+    ``queue_s`` is what passed between the request and the first call of an upstream, without recall; ``wait_s`` from
+    there to the first byte; ``attempts`` are the upstreams that were tried; ``other_answers`` are those of n beyond
+    the first.
+    """
 
     state: EndState
     closed_at: float
@@ -96,6 +113,13 @@ class TurnEnd:
     first_byte_at: float | None = None
     upstream: str | None = None
     sample: PolicySample | None = None
+    queue_s: float | None = None
+    wait_s: float | None = None
+    tokens: TokenCounts | None = None
+    cost: Cost | None = None
+    attempts: tuple[JsonObject, ...] = ()
+    num_dropped: int = 0  # messages that were left out for the context limit
+    other_answers: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +163,38 @@ class RecordedTurn:
     opened_at: float
     first_byte_at: float | None
     closed_at: float | None
+    received_at: float | None = None
+    recall_s: float | None = None
+    queue_s: float | None = None
+    wait_s: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    price: JsonObject | None = None
+    attempts: tuple[JsonObject, ...] = ()
+    num_dropped: int = 0
+    other_answers: tuple[JsonObject, ...] = ()
+    access_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What a person (or a program, as ``source`` says) thought of a turn, or of a session when ``turn`` is ``None``.
+
+    ``score`` is in [-1, 1]; without one there is a text.
+    """
+
+    id: int
+    agent: str
+    session: str
+    turn: str | None
+    exchange: str | None
+    score: float | None
+    text: str
+    source: str
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

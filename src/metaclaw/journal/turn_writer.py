@@ -1,37 +1,51 @@
 """The single writer of ``turns.db``.
 
-Owns how turns, their messages, recall blocks and session pins are written; refuses to know HTTP and why a turn
-happened. Invariant: what an awaited method returned for survives the death of the process, and a recall block
-is never rewritten.
+Owns its thread, its files and their life, recall blocks and session pins (how turns are written is in ``turn_rows``);
+refuses to know HTTP and why a turn happened. Invariant: what ``append`` or an awaited method returned for survives the
+death of the process, and a recall block is never rewritten.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from metaclaw.chat.messages import Message, chain_hashes
+from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import JournalError
-from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.backlog import Backlog, BacklogState
+from metaclaw.journal.database import may_pass, open_writer
 from metaclaw.journal.group_commit import GroupCommitter
-from metaclaw.journal.turn_exchanges import exchange_of
-from metaclaw.journal.turn_records import BlockKey, NewTurn, PolicySample, RecallBlock, TurnEnd
+from metaclaw.journal.spool import Spool, SpoolRecord
+from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
+from metaclaw.journal.turn_records import BlockKey, Cost, NewTurn, RecallBlock, TurnEnd
+from metaclaw.journal.turn_rows import end_turn, insert_turn
 
 _MAX_CACHED_BLOCKS = 4096
+_BUSY_TIMEOUT_MS = 1000  # what is recorded is tried again anyway, and who waits does not wait long
+_RECOVERY_S = 5.0
+
+_log = logging.getLogger(__name__)
+
 _AgentBlock = tuple[str, BlockKey]
 
 
 class TurnJournal:
     """Use as ``async with TurnJournal(path) as journal``. Every method raises ``JournalError`` when it cannot write."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, pricer: Pricer | None = None) -> None:
         self._path = path
+        self._scribe = TurnScribe(pricer or _no_price)
+        self._backlog = Backlog(Spool(path.with_name("spool")), self._scribe.write)
+        self._committer = GroupCommitter(self._reconnect, name="turn-journal", records=self._backlog)
+        self._last_segment = 0
+        self._is_recovered = False
         # We are the only writer and blocks never change, so what was read or written once stays true.
         self._blocks: OrderedDict[_AgentBlock, RecallBlock] = OrderedDict()
 
@@ -45,28 +59,73 @@ class TurnJournal:
         await asyncio.to_thread(self.close)
 
     def open(self) -> None:
-        """Open the file, refuse to share it with another writer, and close what a dead one left open."""
+        """Open the file, refuse to share it with another writer, and write what a dead one left in the spool.
+
+        A file that is locked or a disk that is full does not keep anybody waiting: it is opened later, and what is
+        recorded until then is in the spool. Raises ``JournalError`` for everything else.
+        """
         self._lock = _lock(self._path)
-        self._connection = open_writer(self._path, "turns")
-        with transaction(self._connection):
-            _cut_open_turns(self._connection)
-        self._committer = GroupCommitter(self._connection, name="turn-journal")
-        self._committer.start()
+        try:
+            connection = self._first_connection()
+            self._backlog.spool.begin_after(0 if connection is None else _last_segment(connection))
+        except (JournalError, OSError) as error:
+            self._lock.close()
+            if isinstance(error, JournalError):
+                raise
+            raise JournalError(f"the spool {self._backlog.spool.folder} cannot be used: {error}") from error
+        self._last_segment = self._backlog.spool.segment
+        if connection is not None:
+            self._recover(connection)
+        self._committer.start(connection)
+        if connection is not None:
+            self._wait_for_what_was_left()
 
     def close(self) -> None:
-        """Write what was handed in, then close the file."""
-        self._committer.stop()
-        self._connection.close()
+        """Write what was handed in, as far as that is possible now, then close the file."""
+        connection = self._committer.stop()
+        self._backlog.close(connection)
+        if connection is not None:
+            connection.close()
         self._lock.close()
+
+    def append(self, record: SpoolRecord) -> None:
+        """Record something of a turn: in the spool when this returns, in the database soon. Never waits for it.
+
+        One thread may call this (the event loop's).
+        """
+        self._backlog.append(record)
+        self._committer.notice()
+
+    async def flush(self, timeout_s: float = 10.0) -> None:
+        """Wait until what was appended so far is in the database. Raises ``JournalError`` when that takes longer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wrap_future(self._backlog.flushed())
+        except TimeoutError:
+            raise JournalError(f"the journal is behind: {self._committer.trouble or 'it is busy'}") from None
+
+    @property
+    def state(self) -> JournalState:
+        """How far the database is behind, and why."""
+        backlog, committer = self._backlog.state, self._committer
+        num_failures = committer.num_failures + backlog.num_spool_failures + backlog.num_stripped + backlog.num_lost
+        return JournalState(
+            backlog=backlog,
+            num_failures=num_failures + self._backlog.num_refused + self._scribe.num_refused_samples,
+            trouble=committer.trouble,
+        )
+
+    def on_settled(self, tell: Callable[[Sequence[TurnSettled]], None]) -> None:
+        """Have ``tell`` called, on the writing thread, with the turns whose ends were written."""
+        self._backlog.on_written = tell
 
     async def open_turn(self, turn: NewTurn) -> None:
         """Record that ``turn`` begins."""
-        chain = chain_hashes(turn.messages)
-        await self._committer.run(lambda connection: _insert_turn(connection, turn, chain))
+        await self._committer.run(lambda connection: insert_turn(connection, turn))
 
     async def close_turn(self, turn_id: str, end: TurnEnd) -> None:
         """Record how a turn ended. Only the first end of a turn counts."""
-        await self._committer.run(lambda connection: _end_turn(connection, turn_id, end))
+        await self._committer.run(lambda connection: end_turn(connection, turn_id, end))
 
     async def known_blocks(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
         """The blocks that were recorded for these messages; ``None`` where there is none yet."""
@@ -110,6 +169,53 @@ class TurnJournal:
         while len(self._blocks) > _MAX_CACHED_BLOCKS:
             self._blocks.popitem(last=False)
 
+    def _first_connection(self) -> sqlite3.Connection | None:
+        try:
+            return self._connect()
+        except JournalError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, sqlite3.Error) and may_pass(cause)):
+                raise
+            _log.error("%s It is tried again, and turns are kept in the spool until then.", error)
+            return None
+
+    def _connect(self) -> sqlite3.Connection:
+        return open_writer(self._path, "turns", busy_timeout_ms=_BUSY_TIMEOUT_MS)
+
+    def _reconnect(self) -> sqlite3.Connection:
+        connection = self._connect()
+        if not self._is_recovered:
+            self._recover(connection)
+        return connection
+
+    def _recover(self, connection: sqlite3.Connection) -> None:
+        self._backlog.recover(connection, self._last_segment, then=CUT)
+        self._is_recovered = True
+
+    def _wait_for_what_was_left(self) -> None:
+        self._committer.notice()
+        try:
+            self._backlog.flushed().result(timeout=_RECOVERY_S)
+        except TimeoutError:
+            _log.warning("an earlier run left much in the spool; it is written while turns are answered")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalState:
+    """``num_failures`` counts since the start whatever could not be recorded at once or as it was."""
+
+    backlog: BacklogState
+    num_failures: int
+    trouble: str | None
+
+
+def _last_segment(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT coalesce(max(segment), 0) FROM spool").fetchone()[0]
+
+
+def _no_price(upstream: str, model: str, tokens: TokenCounts) -> Cost | None:
+    return None
+
 
 def _lock(path: Path) -> sqlite3.Connection:
     # SQLite's own file lock: it works on every system and dies with the process.
@@ -123,95 +229,6 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.close()
         raise JournalError(f"{path} is being written by another MetaClaw gateway; stop it first") from error
     return lock
-
-
-def _cut_open_turns(connection: sqlite3.Connection) -> None:
-    # When it really ended nobody knows; its opening is the last moment that is certain.
-    connection.execute(
-        """
-        UPDATE turns SET state = 'cut', error = 'the gateway ended before the answer did',
-            closed_at = coalesce(first_byte_at, opened_at)
-        WHERE state = 'open'
-        """
-    )
-
-
-def _insert_turn(connection: sqlite3.Connection, turn: NewTurn, chain: list[bytes]) -> None:
-    _insert_history(connection, turn.messages, chain)
-    connection.execute(
-        """
-        INSERT INTO turns (id, agent, session, exchange, kind, dialect, model, upstream, request, head, recalled,
-            state, opened_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?)
-        """,
-        (
-            turn.id, turn.agent, turn.session, exchange_of(connection, turn), turn.kind, turn.dialect,
-            _text(turn.model), turn.upstream, turn.request, chain[-1] if chain else None, json.dumps(turn.recalled),
-            turn.opened_at,
-        ),
-    )  # fmt: skip
-
-
-def _insert_history(connection: sqlite3.Connection, messages: Sequence[Message], chain: Sequence[bytes]) -> None:
-    known = len(chain)
-    while known > 0 and not _has_link(connection, chain[known - 1]):
-        known -= 1
-    for index in range(known, len(chain)):
-        _insert_message(connection, messages[index])
-        connection.execute(
-            "INSERT INTO links VALUES (?, ?, ?)",
-            (chain[index], chain[index - 1] if index else None, messages[index].hash),
-        )
-
-
-def _has_link(connection: sqlite3.Connection, link: bytes) -> bool:
-    return connection.execute("SELECT 1 FROM links WHERE hash = ?", (link,)).fetchone() is not None
-
-
-def _insert_message(connection: sqlite3.Connection, message: Message) -> None:
-    connection.execute(
-        "INSERT OR IGNORE INTO messages VALUES (?, ?, ?)", (message.hash, _text(message.role), message.body)
-    )
-
-
-def _end_turn(connection: sqlite3.Connection, turn_id: str, end: TurnEnd) -> None:
-    if end.answer is not None:
-        _insert_message(connection, end.answer)
-    ended = connection.execute(
-        """
-        UPDATE turns SET state = ?, answer = ?, finish_reason = ?, status = ?, error = ?, usage = ?,
-            first_byte_at = ?, closed_at = ?, upstream = coalesce(?, upstream)
-        WHERE id = ? AND state = 'open'
-        """,
-        (
-            end.state, end.answer and end.answer.hash, _text(end.finish_reason), end.status, _text(end.error),
-            None if end.usage is None else json.dumps(end.usage), end.first_byte_at, end.closed_at, end.upstream,
-            turn_id,
-        ),
-    ).rowcount  # fmt: skip
-    if not ended:
-        _require_turn(connection, turn_id)
-    elif end.sample is not None:
-        _insert_sample(connection, turn_id, end.sample)
-
-
-def _require_turn(connection: sqlite3.Connection, turn_id: str) -> None:
-    if connection.execute("SELECT 1 FROM turns WHERE id = ?", (turn_id,)).fetchone() is None:
-        raise JournalError(f"the opening of {turn_id} was not recorded, so its end cannot be")
-
-
-def _insert_sample(connection: sqlite3.Connection, turn_id: str, sample: PolicySample) -> None:
-    values = {name: _text(value) if isinstance(value, str) else value for name, value in asdict(sample).items()}
-    row = {**values, "turn": turn_id, "spans": json.dumps(sample.spans)}
-    connection.execute(
-        f"INSERT INTO samples ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})",
-        row,
-    )
-
-
-def _text(value: str | None) -> str | None:
-    # Lone surrogates, which JSON can carry and UTF-8 cannot, are kept as their escapes.
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
 
 
 def _select_blocks(connection: sqlite3.Connection, agent: str, keys: Sequence[BlockKey]) -> dict[BlockKey, RecallBlock]:

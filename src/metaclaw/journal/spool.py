@@ -1,0 +1,180 @@
+"""The spool: what is to be journalled, on its way to the database.
+
+Owns the segment files and the frames in them; refuses to know what a record says. Invariant: a record is appended whole
+or not at all, records come back in the order of their appending, and a number of a segment is never used twice.
+
+A frame is two lengths and a CRC-32, then a header (JSON) and the parts, whose lengths are in the header. An append is
+one write, so it survives the death of the process; a power cut may take the last ones.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaclaw.chat.messages import JsonObject
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+_MAGIC = b"MetaClaw spool 1\n"
+_FRAME = struct.Struct("<III")  # bytes of the header, bytes of the parts, CRC-32 of both
+_LENGTHS = "parts"
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolRecord:
+    """A small header and some bytes. ``known`` is what the parts say, if somebody read them; it is not spooled."""
+
+    header: JsonObject
+    parts: tuple[bytes, ...] = ()
+    known: Any = None
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(map(len, self.parts)) + 512  # the header's own, about
+
+    def without_parts(self) -> SpoolRecord:
+        return SpoolRecord(header=self.header)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies."""
+
+    segment: int
+    start: int
+    end: int
+
+
+class Spool:
+    """The appending end. One thread appends; ``discard_before`` and reading may happen on another."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.folder = folder
+        self._segment_bytes = segment_bytes
+        self._handle: int | None = None
+        self._end = 0
+        self._is_torn = False
+        self.segment = 0
+
+    def begin_after(self, last_segment: int) -> None:
+        """Use numbers above ``last_segment`` and above those of the files that are there. Raises ``OSError``."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.segment = max([last_segment, *self.segments()])
+
+    def append(self, record: SpoolRecord) -> Place:
+        """Write ``record``. Raises ``OSError``, and then nothing of it will be read back."""
+        header = record.header
+        if record.parts:
+            header = {**header, _LENGTHS: [len(part) for part in record.parts]}
+        encoded = _encode(header).encode()
+        crc = zlib.crc32(encoded)
+        for part in record.parts:
+            crc = zlib.crc32(part, crc)
+        num_bytes = sum(map(len, record.parts))
+        return self._write(b"".join((_FRAME.pack(len(encoded), num_bytes, crc), encoded, *record.parts)))
+
+    def close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def segments(self) -> list[int]:
+        """The numbers of the segments that exist, in order."""
+        return sorted(int(path.stem) for path in self.folder.glob("*.log") if path.stem.isdecimal())
+
+    def path(self, segment: int) -> Path:
+        return self.folder / f"{segment:08d}.log"
+
+    def read(self, place: Place) -> SpoolRecord:
+        """The record at ``place``. Raises ``OSError`` or ``ValueError``."""
+        with self.path(place.segment).open("rb") as file:
+            file.seek(place.start)
+            frame = file.read(place.end - place.start)
+        found = _record(frame, 0)
+        if found is None:
+            raise ValueError(f"{self.path(place.segment)} is damaged at byte {place.start}")
+        return found[0]
+
+    def scan(self, segment: int, start: int = 0) -> Iterator[tuple[Place, SpoolRecord]]:
+        """The records of a segment that nobody appends to, from byte ``start``, up to the first that is not whole."""
+        data = self.path(segment).read_bytes()
+        if not data.startswith(_MAGIC):
+            return
+        offset = max(start, len(_MAGIC))
+        while (found := _record(data, offset)) is not None:
+            record, end = found
+            yield Place(segment, offset, end), record
+            offset = end
+
+    def is_torn(self, segment: int, end: int) -> bool:
+        """Whether more than whole records lies in a segment whose last record ends at ``end`` (0: it has none)."""
+        data = self.path(segment).read_bytes()
+        return len(data) > max(end, len(_MAGIC)) or not data.startswith(_MAGIC)
+
+    def discard(self, segment: int) -> None:
+        """Delete a segment whose records are all in the database."""
+        self.path(segment).unlink(missing_ok=True)
+
+    def _write(self, frame: bytes) -> Place:
+        if self._is_torn:
+            self._cut()
+        if self._handle is None or self._end >= self._segment_bytes:
+            self._begin_segment()
+        assert self._handle is not None
+        start = self._end
+        self._is_torn = True  # until all of it is there
+        _write_all(self._handle, frame)
+        self._is_torn = False
+        self._end += len(frame)
+        return Place(self.segment, start, self._end)
+
+    def _cut(self) -> None:
+        if self._handle is not None:
+            os.ftruncate(self._handle, self._end)
+        self._is_torn = False
+
+    def _begin_segment(self) -> None:
+        path = self.path(self.segment + 1)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
+        try:
+            _write_all(handle, _MAGIC)
+        except OSError:
+            os.close(handle)
+            path.unlink()
+            raise
+        self.close()
+        self._handle, self._end = handle, len(_MAGIC)
+        self.segment += 1
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    written = os.write(handle, data)
+    if written != len(data):
+        raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes could be written")
+
+
+def _record(data: bytes, offset: int) -> tuple[SpoolRecord, int] | None:
+    """The record that begins at ``offset``, and its end; ``None`` when there is no whole one."""
+    if len(data) < offset + _FRAME.size:
+        return None
+    num_header, num_parts, crc = _FRAME.unpack_from(data, offset)
+    begin = offset + _FRAME.size
+    end = begin + num_header + num_parts
+    if not num_header or end > len(data) or zlib.crc32(data[begin:end]) != crc:
+        return None
+    header: JsonObject = json.loads(data[begin : begin + num_header])
+    parts: list[bytes] = []
+    place = begin + num_header
+    for length in header.pop(_LENGTHS, []):
+        parts.append(data[place : place + length])
+        place += length
+    return SpoolRecord(header=header, parts=tuple(parts)), end
