@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.openai_chat import attach
+from metaclaw.chat.token_estimate import estimate_tokens
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.blocks import human_messages
 from metaclaw.recall.recaller import Budget, Recaller
 from metaclaw.skills.library import SkillLibrary
-from metaclaw.skills.skill import estimate_tokens
 
 Message = dict[str, Any]
 TOPICS = ["alpha beta", "gamma delta", "alpha gamma", "epsilon zeta", "nothing here"]

@@ -17,7 +17,7 @@ from metaclaw.errors import SkillError
 from metaclaw.skills import library
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.ranking import SkillRanking
-from metaclaw.skills.skill import Skill, estimate_tokens, is_skill_name, parse_skill, read_skill
+from metaclaw.skills.skill import Skill, is_skill_name, parse_skill, read_skill
 
 
 @pytest.fixture
@@ -91,10 +91,6 @@ def test_a_skill_name_is_never_a_path(name: str) -> None:
 def test_no_text_is_read_as_a_skill_by_accident(text: str) -> None:
     with pytest.raises(SkillError):
         parse_skill(text, Path("x/SKILL.md"))
-
-
-def test_the_estimate_is_never_below_one_token_for_three_bytes() -> None:
-    assert [estimate_tokens(text) for text in ("", "a", "abc", "abcd", "日本")] == [0, 1, 1, 2, 2]
 
 
 @pytest.mark.anyio

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 from metaclaw.chat.humans import human_text
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.token_estimate import estimate_tokens
 from metaclaw.journal.turns import BlockKey, RecallBlock, TurnJournal
 from metaclaw.recall.blocks import HumanMessage, human_messages
 from metaclaw.skills.library import AgentSkills, SkillLibrary
-from metaclaw.skills.skill import Skill, estimate_tokens
+from metaclaw.skills.skill import Skill
 
 _BEGIN = "<recalled-skills>\nSkills that may help with the message above. Follow one where it fits.\n"
 _END = "</recalled-skills>"

@@ -33,11 +33,6 @@ class Skill:
     body: str
 
 
-def estimate_tokens(text: str) -> int:
-    """A third of the UTF-8 bytes, rounded up: above what common tokenizers make of prose, code and CJK."""
-    return -(-len(text.encode("utf-8", "replace")) // 3)
-
-
 def is_skill_name(name: str) -> bool:
     """Whether ``name`` is one that the standard allows (and therefore no path)."""
     return len(name) <= _MAX_NAME and _NAME.fullmatch(name) is not None
