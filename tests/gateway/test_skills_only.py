@@ -268,3 +268,23 @@ async def test_a_bug_of_ours_is_a_failed_turn_not_a_client_that_left(
             assert response.status == 500
         [turn] = await gateway.turns()
     assert (turn.state, turn.error) == ("failed", "ZeroDivisionError in the gateway; its log has the details")
+
+
+async def test_a_turn_is_recorded_with_its_times_its_tokens_and_its_cost(tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("known: {input: 1.0, output: 2.0}")
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        for model in ("known", "unknown"):
+            async with gateway.post({"model": model, "messages": HELLO, "n": 2}) as response:
+                assert response.status == 200
+        known, unknown = await gateway.turns()
+    assert (known.prompt_tokens, known.completion_tokens) == (7, 3)
+    assert known.cost_usd == pytest.approx(13e-6)
+    assert known.price == {"model": "known", "input": 1.0, "output": 2.0}
+    assert (unknown.cost_usd, unknown.price) == (None, None)
+    assert len(known.other_answers) == 1
+    for turn in (known, unknown):
+        assert turn.received_at is not None
+        assert turn.first_byte_at is not None
+        assert turn.closed_at is not None
+        assert turn.received_at <= turn.opened_at <= turn.first_byte_at <= turn.closed_at
+        assert min(turn.recall_s or 0, turn.queue_s or 0, turn.wait_s or 0) >= 0

@@ -6,11 +6,13 @@ nothing but ``/healthz`` answers without the token, and what was opened at the s
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from pydantic import SecretStr
@@ -22,6 +24,7 @@ from starlette.routing import Route
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import DIALECTS
 from metaclaw.config import Settings
+from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.identify import Evidence, identify
 from metaclaw.gateway.models import list_models
 from metaclaw.gateway.policy import Policy
@@ -40,6 +43,7 @@ from metaclaw.recall.recaller import Budget, Recaller
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.pool import UpstreamPool
+from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.session import new_session
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 
@@ -64,7 +68,8 @@ class Deps:
 async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncGenerator[Deps]:
     """Open the journal, the skills and the upstreams that ``settings`` name. Raises ``JournalError``."""
     async with AsyncExitStack() as stack:
-        journal = await stack.enter_async_context(TurnJournal(settings.turns_db))
+        prices = await asyncio.to_thread(load_prices, settings.home)
+        journal = await stack.enter_async_context(TurnJournal(settings.turns_db, pricer=partial(cost_of, prices)))
         session = await stack.enter_async_context(new_session())
         serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
         path = RecordingPath()

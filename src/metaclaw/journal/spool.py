@@ -14,7 +14,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 _MAGIC = b"MetaClaw spool 1\n"
 _FRAME = struct.Struct("<III")  # bytes of the header, bytes of the parts, CRC-32 of both
 _LENGTHS = "parts"
+_HAS_WRITEV = hasattr(os, "writev")  # Windows has none
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -80,7 +81,8 @@ class Spool:
         for part in record.parts:
             crc = zlib.crc32(part, crc)
         num_bytes = sum(map(len, record.parts))
-        return self._write(b"".join((_FRAME.pack(len(encoded), num_bytes, crc), encoded, *record.parts)))
+        frame = (_FRAME.pack(len(encoded), num_bytes, crc), encoded, *record.parts)
+        return self._write(frame, _FRAME.size + len(encoded) + num_bytes)
 
     def close(self) -> None:
         if self._handle is not None:
@@ -124,7 +126,7 @@ class Spool:
         """Delete a segment whose records are all in the database."""
         self.path(segment).unlink(missing_ok=True)
 
-    def _write(self, frame: bytes) -> Place:
+    def _write(self, frame: Sequence[bytes], num_bytes: int) -> Place:
         if self._is_torn:
             self._cut()
         if self._handle is None or self._end >= self._segment_bytes:
@@ -132,9 +134,9 @@ class Spool:
         assert self._handle is not None
         start = self._end
         self._is_torn = True  # until all of it is there
-        _write_all(self._handle, frame)
+        _write_all(self._handle, frame, num_bytes)
         self._is_torn = False
-        self._end += len(frame)
+        self._end += num_bytes
         return Place(self.segment, start, self._end)
 
     def _cut(self) -> None:
@@ -146,7 +148,7 @@ class Spool:
         path = self.path(self.segment + 1)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
         try:
-            _write_all(handle, _MAGIC)
+            _write_all(handle, (_MAGIC,), len(_MAGIC))
         except OSError:
             os.close(handle)
             path.unlink()
@@ -156,10 +158,11 @@ class Spool:
         self.segment += 1
 
 
-def _write_all(handle: int, data: bytes) -> None:
-    written = os.write(handle, data)
-    if written != len(data):
-        raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes could be written")
+def _write_all(handle: int, pieces: Sequence[bytes], num_bytes: int) -> None:
+    # One write either way: together they are in the page cache, or the piece that is there is cut off again.
+    written = os.writev(handle, pieces) if _HAS_WRITEV else os.write(handle, b"".join(pieces))
+    if written != num_bytes:
+        raise OSError(errno.ENOSPC, f"only {written} of {num_bytes} bytes could be written")
 
 
 def _record(data: bytes, offset: int) -> tuple[SpoolRecord, int] | None:

@@ -7,7 +7,9 @@ from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.journal.turn_records import (
     POLICY,
     BlockKey,
+    Cost,
     EndState,
+    Feedback,
     NewTurn,
     PolicySample,
     RawAnswer,
@@ -24,7 +26,9 @@ from metaclaw.journal.turn_writer import TurnJournal
 __all__ = [
     "POLICY",
     "BlockKey",
+    "Cost",
     "EndState",
+    "Feedback",
     "NewTurn",
     "PolicySample",
     "RawAnswer",
