@@ -355,3 +355,35 @@ async def test_a_learning_journal_that_breaks_meanwhile_leaves_the_turn_to_the_o
         await ask(gateway)
         [turn] = await gateway.turns()
     assert (turn.state, turn.upstream) == ("done", "fake")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_earlier_answer_goes_back_with_the_tokens_that_it_was_drawn_as(tmp_path: Path, stream: bool) -> None:
+    """DESIGN 2, PITFALLS R3: nothing that the policy said is tokenised a second time."""
+    async with fake_llm(api_key=KEY) as policy, running_gateway(rl_settings(tmp_path, policy)) as gateway:
+        await ask(gateway, stream)
+        history = [*HELLO, {"role": "assistant", "content": "Hello from the fake model. \n"}, *HELLO]
+        await say(gateway, history)
+        await say(gateway, history, session="another")
+        await say(gateway, history, agent="another")
+        await say(gateway, [*HELLO, {"role": "assistant", "content": "Something else."}, *HELLO])
+    own, *others = [request["messages"][1] for request in policy.requests[1:]]
+    drawn = policy_record({"model": BASE_MODEL})
+    assert own == {**history[1], "token_ids": drawn["tokens"], "renderer": drawn["renderer"]}
+    assert all("token_ids" not in message for message in others)
+
+
+async def test_the_tokens_of_an_earlier_answer_survive_a_restart(tmp_path: Path) -> None:
+    history = [*HELLO, {"role": "assistant", "content": "Hello from the fake model."}, *HELLO]
+    async with fake_llm(api_key=KEY) as policy:
+        async with running_gateway(rl_settings(tmp_path, policy)) as gateway:
+            await ask(gateway)
+        async with running_gateway(rl_settings(tmp_path, policy)) as gateway:
+            await say(gateway, history)
+    assert policy.requests[-1]["messages"][1]["token_ids"] == policy_record({"model": BASE_MODEL})["tokens"]
+
+
+async def say(gateway: RunningGateway, messages: list[Any], *, session: str = "s", agent: str = "main") -> None:
+    body = {"model": "metaclaw", "messages": messages}
+    async with gateway.post(body, **{"X-Session-Id": session, "X-Agent-Id": agent}) as response:
+        assert response.status == 200, await response.text()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
+from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import UpstreamError
 from metaclaw.gateway.passages import Outcome, Passage
 from metaclaw.gateway.recording import TurnRecord
@@ -22,13 +23,22 @@ _REST_S = 1.0  # what follows a finish reason is ready: usage, the policy record
 
 
 class AnswerStream:
-    """Iterate once, then ``aclose``."""
+    """Iterate once, then ``aclose``. ``on_answer`` is told of an answer that is complete, if the passage read it."""
 
-    def __init__(self, reply: Reply, passage: Passage, record: TurnRecord, *, errors: Dialect) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        passage: Passage,
+        record: TurnRecord,
+        *,
+        errors: Dialect,
+        on_answer: Callable[[ChatAnswer], None] | None = None,
+    ) -> None:
         self._reply = reply
         self._passage = passage
         self._record = record
         self._errors: Dialect = errors
+        self._on_answer = on_answer
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         passage = self._passage
@@ -82,6 +92,8 @@ class AnswerStream:
 
     def _close_complete(self, outcome: Outcome) -> None:
         if outcome.error is None:
+            if self._on_answer is not None and outcome.answer is not None:
+                self._on_answer(outcome.answer)
             self._record.close("done", outcome.answer, raw=outcome.raw, status=200)
         else:
             self._close("failed", outcome, str(outcome.error.get("message", outcome.error)))

@@ -28,6 +28,7 @@ from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.identify import Evidence, identify
 from metaclaw.gateway.models import list_models
 from metaclaw.gateway.policy import Policy
+from metaclaw.gateway.policy_history import PolicyHistory
 from metaclaw.gateway.proxy import Incoming, Proxy
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
@@ -37,6 +38,7 @@ from metaclaw.http.body import parse_json_object, read_body
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import exception_handlers
 from metaclaw.identity import DEFAULT_AGENT, agent_id
+from metaclaw.journal.drawn_answers import DrawnAnswersReader
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.recaller import Budget, Recaller
@@ -78,7 +80,8 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         policy = None
         if settings.mode != "skills_only":
             upstream = HttpModel(session, _policy_upstream(settings))
-            policy = Policy(upstream, serving, journal, path, settings.rl)
+            drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
+            policy = Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl)
         proxy = Proxy(
             router=Router(policy=policy, models=models),
             recaller=_recaller(settings, journal),

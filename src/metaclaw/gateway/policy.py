@@ -13,6 +13,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.config import RlSettings
 from metaclaw.errors import UpstreamError
 from metaclaw.gateway.identify import Caller
+from metaclaw.gateway.policy_history import PolicyHistory
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.serving import BASE_VERSION, ServingReader
 from metaclaw.journal.turns import TurnJournal
@@ -45,9 +46,11 @@ class Policy:
         serving: ServingReader,
         journal: TurnJournal,
         recording: RecordingPath,
+        history: PolicyHistory,
         settings: RlSettings,
     ) -> None:
         self.upstream = upstream
+        self.history = history
         self._serving = serving
         self._journal = journal
         self._recording = recording
@@ -84,9 +87,9 @@ class Policy:
     async def serving_version(self, agent: str) -> int:
         return await self._serving.serving_version(agent)
 
-    def body(self, request: ClientRequest, choice: PolicyChoice, caller: Caller) -> JsonObject:
-        """A chat request as the training server gets it."""
-        changes: JsonObject = {"model": choice.model}
+    async def body(self, request: ClientRequest, choice: PolicyChoice, caller: Caller) -> JsonObject:
+        """A chat request as the training server gets it, with the policy's own tokens of its earlier answers."""
+        changes: JsonObject = {"model": choice.model, "messages": await self._with_tokens(request, caller)}
         if request.temperature is None:
             changes["temperature"] = self._settings.temperature
         if request.body.get("max_tokens") is None and request.body.get("max_completion_tokens") is None:
@@ -96,6 +99,13 @@ class Policy:
         if caller.kind == "main":
             changes |= _WHOLE_DISTRIBUTION
         return {**request.body, **changes}
+
+    async def _with_tokens(self, request: ClientRequest, caller: Caller) -> list[JsonObject]:
+        return await self._recording.attempt(
+            "find the tokens of earlier answers",
+            lambda: self.history.with_tokens(request.messages, caller.agent, caller.session),
+            request.messages,
+        )
 
     async def _choice(self, caller: Caller, request: ClientRequest, version: int) -> PolicyChoice:
         path = None if version == BASE_VERSION else await self._serving.sampler_path(caller.agent, version)

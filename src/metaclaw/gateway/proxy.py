@@ -151,7 +151,7 @@ class Proxy:
                 errors=incoming.errors,
                 is_policy=routed.policy is not None,
             )
-            stream = AnswerStream(reply, way, record, errors=incoming.errors)
+            stream = AnswerStream(reply, way, record, errors=incoming.errors, on_answer=routed.on_answer)
             return ForwardingResponse(stream, content_type=content_type if is_own else EVENTS, headers=headers)
         try:
             body = await unless_client_leaves(incoming.receive, reply.read())
@@ -165,6 +165,8 @@ class Proxy:
             upstream=routed.dialect,
             name=routed.upstream,
         )
+        if routed.on_answer is not None and plain.answer is not None:
+            routed.on_answer(plain.answer)
         record.close("done", plain.answer, raw=plain.raw, status=200)
         return Response(plain.body, media_type=plain.content_type, headers=headers, status_code=200)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT, DIALECTS
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import Policy, PolicyChoice, sampling_note
@@ -46,13 +47,14 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """An answer that has begun, who gives it, and in which dialect."""
+    """An answer that has begun, who gives it, and in which dialect; ``on_answer`` is told when it is complete."""
 
     reply: Reply
     upstream: str
     dialect: Dialect
     policy: PolicyChoice | None = None
     sampling_note: str | None = None
+    on_answer: Callable[[ChatAnswer], None] | None = None
 
 
 class Router:
@@ -129,12 +131,14 @@ class Router:
             return await self._ask(policy, turn, chat, other)
 
     async def _ask(self, policy: Policy, turn: Outgoing, chat: ClientRequest, choice: PolicyChoice) -> Routed:
+        caller = turn.caller
         return Routed(
-            reply=await policy.upstream.chat(policy.body(chat, choice, turn.caller)),
+            reply=await policy.upstream.chat(await policy.body(chat, choice, caller)),
             upstream=POLICY,
             dialect=CHAT,
             policy=choice,
-            sampling_note=sampling_note(chat, turn.caller),
+            sampling_note=sampling_note(chat, caller),
+            on_answer=lambda answer: policy.history.remember(caller.agent, caller.session, answer),
         )
 
 
