@@ -59,6 +59,11 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _split(value: object) -> object:
+    # In a variable or on the command line a list is one text; an older file may have one too.
+    return [part.strip(" ") for part in value.split(",") if part.strip(" ")] if isinstance(value, str) else value
+
+
 def _device_text(value: object) -> object:
     # In YAML, `0` is a number and `[0, 1]` a list.
     if isinstance(value, list):
@@ -86,24 +91,69 @@ Devices = Annotated[str, BeforeValidator(_device_text), AfterValidator(_devices)
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 
 
+DialectName = Literal[
+    "openai.chat", "openai.responses", "openai.completions", "openai.embeddings",
+    "anthropic.messages", "anthropic.count_tokens",
+]  # fmt: skip
+
+
 class Section(BaseModel):
     """A group of settings. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class LlmSettings(Section):
-    """The model that answers in ``skills_only`` mode, and when the training server is down."""
+class UpstreamSettings(Section):
+    """Another upstream, asked when those before it are down, busy or refuse our keys; in this order."""
 
-    provider: str = Field(default="custom", description="Name of the provider; only shown.")
+    provider: str = Field(
+        default="custom", description="A preset (docs/upstreams.md), which knows its URL and dialects; or any name."
+    )
     model_id: str = Field(default="", description="Model asked for when the client names none or 'metaclaw'.")
     api_base: HttpUrl | Literal[""] = Field(
-        default="", description="Base URL of an OpenAI-compatible API, ending in /v1."
+        default="", description="Base URL of its API, which mostly ends in /v1; default the preset's."
     )
     api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_split)] = Field(
+        default=(), description="More keys for it, each asked when those before it are refused or used up."
+    )
+    auth_method: Literal["api_key", "bearer", "x-api-key"] = Field(
+        default="api_key", description="How the key is sent; api_key: as the provider wants it."
+    )
+    dialects: Annotated[tuple[DialectName, ...], BeforeValidator(_split)] = Field(
+        default=(), description="Dialects that it speaks itself, best first; default the preset's, or openai.chat."
+    )
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Time to open a connection.")
     first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of an answer.")
     gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")
+
+
+class LlmSettings(UpstreamSettings):
+    """The model that answers in ``skills_only`` mode, and when the training server is down."""
+
+    max_attempts: int = Field(
+        default=4, ge=1, le=20, description="Attempts at one turn, over all upstreams and keys, before it fails."
+    )
+    max_retry_s: float = Field(
+        default=180.0, ge=0, description="No further attempt begins so long after the first; waits count."
+    )
+    fallbacks: tuple[UpstreamSettings, ...] = Field(default=(), description="Further upstreams.")
+
+
+class OpenRouterSettings(Section):
+    """What every request to the provider ``openrouter`` says beside the client's own words."""
+
+    app_name: str = Field(default="", description="Sent as X-Title, the name of your app in its rankings.")
+    app_url: HttpUrl | Literal[""] = Field(default="", description="Sent as HTTP-Referer, the address of your app.")
+    route: Literal["", "fallback", "price", "throughput", "latency"] = Field(
+        default="", description="How it chooses a host: the best price, throughput or latency; fallback: its default."
+    )
+    fallback_models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(), description="Models that it tries when the one that was asked for fails."
+    )
+    data_policy: Literal["", "allow", "deny"] = Field(
+        default="", description="deny: only hosts that do not keep or train on what they are sent."
+    )
 
 
 class ProxySettings(Section):
@@ -316,6 +366,7 @@ class Settings(Section):
         description="Longest prompt, in estimated tokens: the oldest exchanges beyond it are left out; 0 is no limit.",
     )
     llm: LlmSettings = Field(default_factory=LlmSettings)
+    openrouter: OpenRouterSettings = Field(default_factory=OpenRouterSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
     rl: RlSettings = Field(default_factory=RlSettings)

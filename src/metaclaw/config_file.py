@@ -11,6 +11,7 @@ import difflib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -20,17 +21,30 @@ from typing import Any, cast
 
 from pydantic import SecretStr, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from metaclaw import config_legacy
 from metaclaw.config import Settings
-from metaclaw.config_keys import ENV_ALIASES, Given, build_settings, require_key, section_names, setting_keys, value_at
+from metaclaw.config_keys import (
+    Given,
+    build_settings,
+    is_section,
+    known_key,
+    list_names,
+    numbered_variables,
+    require_key,
+    value_at,
+    variables,
+)
 from metaclaw.errors import ConfigError
 from metaclaw.locks import LockedError, exclusive_lock
 
 _OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE", "METACLAW_LOG"}
+
+# A list whose dashes stand right below the key, as some people write them.
+_FLAT_LIST = re.compile(rb"^( *)[^\s#-][^\n]*:[ ]*(?:#[^\n]*)?\n(?: *#[^\n]*\n)*\1- ", re.MULTILINE)
 
 _log = logging.getLogger("metaclaw.config")
 
@@ -90,12 +104,7 @@ def read_settings(
 
 def get_value(settings: Settings, name: str, *, reveal: bool = False) -> str:
     """The value of one key as text; a secret that is set shows as ``***`` unless ``reveal``."""
-    value = value_at(settings, _name_today(name))
-    if isinstance(value, SecretStr):
-        return value.get_secret_value() if reveal else "***" * bool(value.get_secret_value())
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
+    return _text(value_at(settings, _name_today(name)), reveal)
 
 
 def set_value(home: Path, name: str, text: str) -> None:
@@ -129,14 +138,15 @@ def parse_settings(line: str) -> Settings:
 
 
 def _edit(path: Path, names: Mapping[str, Any], home: Path) -> None:
-    document = _parse(path, _editor()) if path.exists() else CommentedMap()
+    editor = _editor(path)
+    document = _parse(path, editor) if path.exists() else CommentedMap()
     given = _known(document, path)[0]
     given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
     config_legacy.close_default_host(given, str(path))
     settings = build_settings(given, home)
     for name in names:
         _put(document, name, _plain(value_at(settings, name)))
-    _write_whole(path, _rendered(document))
+    _write_whole(path, _rendered(document, editor))
 
 
 @contextmanager
@@ -164,7 +174,7 @@ def _shows_secrets(document: Mapping[str, Any], path: Path) -> bool:
     # By name, because the keys of older releases are secrets too. Windows keeps its permissions elsewhere.
     if os.name == "nt" or not path.stat().st_mode & 0o044:
         return False
-    return any(name.endswith("api_key") and value for name, value in _leaves(document, ""))
+    return any(name.endswith(("api_key", "api_keys")) and value for name, value in _leaves(document, ""))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -221,66 +231,99 @@ def _name_today(name: str) -> str:
 def _leaves(group: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in group.items():
         name = f"{prefix}{key}"
-        if "." in str(key) and name in setting_keys():
+        if "." in str(key) and known_key(name):
             raise ConfigError(
                 f"{name!r} is written with dots; in the file, indent {name.split('.')[-1]!r} under its group"
             )
-        if isinstance(value, Mapping):
+        if name in list_names() and value is not None:
+            yield from _entries(value, name)
+        elif isinstance(value, Mapping):
             yield from _leaves(cast("Mapping[Any, Any]", value), f"{name}.")
         elif value is not None or not _may_be_empty(name):
             yield name, value  # `key:` with nothing behind it is "not set"
 
 
+def _entries(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} must be a list: each entry begins with '- '")
+    for number, entry in enumerate(cast("list[Any]", value)):
+        if not isinstance(entry, Mapping) or not entry:
+            raise ConfigError(f"{name}.{number} must hold 'key: value' lines")
+        yield from _leaves(cast("Mapping[Any, Any]", entry), f"{name}.{number}.")
+
+
 def _may_be_empty(name: str) -> bool:
-    return name in setting_keys() or name in section_names() or config_legacy.is_legacy_group(name)
+    return known_key(name) is not None or is_section(name) or config_legacy.is_legacy_group(name)
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Given]:
-    names = ENV_ALIASES | {key.env: key.name for key in setting_keys().values()}
+    names = {**variables(), **numbered_variables(env)}
     return {name: Given(value=env[variable], origin=variable) for variable, name in names.items() if env.get(variable)}
 
 
 def _suspicious_variables(env: Mapping[str, str]) -> list[str]:
     # Other programs may own METACLAW_* names, so only what looks like a slip of the pen is mentioned.
-    known = ENV_ALIASES.keys() | {key.env for key in setting_keys().values()} | _OTHER_VARIABLES
+    known = variables().keys() | numbered_variables(env).keys() | _OTHER_VARIABLES
     unknown = sorted(name for name in env if name.startswith("METACLAW_") and name not in known)
     close = ((name, difflib.get_close_matches(name, known, n=1, cutoff=0.85)) for name in unknown)
     return [f"{name} is not read; did you mean {match[0]}?" for name, match in close if match]
 
 
 def _none_if_cleared(name: str, value: Any) -> Any:
-    return None if value == "" and setting_keys()[name].optional else value
+    return None if value == "" and require_key(name).optional else value
+
+
+def _text(value: Any, reveal: bool) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value() if reveal else "***" * bool(value.get_secret_value())
+    if isinstance(value, tuple):
+        return ",".join(_text(part, reveal) for part in cast("tuple[Any, ...]", value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, tuple):
+        return [_plain(part) for part in cast("tuple[Any, ...]", value)]
     return str(value) if isinstance(value, Path) else value
 
 
 def _put(document: MutableMapping[str, Any], name: str, value: Any) -> None:
     head, _, rest = name.partition(".")
     if rest:
-        group = document.get(head)
-        document[head] = group = CommentedMap() if group is None else group
-        _put(group, rest, value)
-        value = group or None  # a group that became empty goes
+        if document.get(head) is None:
+            document[head] = CommentedSeq() if rest[0].isdecimal() else CommentedMap()
+        put = _put_into_entry if isinstance(document[head], list) else _put
+        put(document[head], rest, value)
+        value = document[head] or None  # a group that became empty goes
     if value is None:
         document.pop(head, None)
     elif not rest:
         document[head] = value
 
 
-def _rendered(document: MutableMapping[str, Any]) -> str:
+def _put_into_entry(entries: list[Any], name: str, value: Any) -> None:
+    number, _, leaf = name.partition(".")
+    while len(entries) <= int(number):
+        entries.append(CommentedMap())
+    _put(entries[int(number)], leaf, value)
+
+
+def _rendered(document: MutableMapping[str, Any], editor: YAML) -> str:
     out = StringIO()
-    _editor().dump(document, out)  # pyright: ignore[reportUnknownMemberType]
+    editor.dump(document, out)  # pyright: ignore[reportUnknownMemberType]
     return out.getvalue()
 
 
-def _editor() -> YAML:
+def _editor(path: Path) -> YAML:
     yaml = YAML()
     yaml.width = 10_000  # a long line of the user's stays one line
     yaml.preserve_quotes = True
+    if not (path.exists() and _FLAT_LIST.search(path.read_bytes())):
+        yaml.indent(mapping=2, sequence=4, offset=2)  # pyright: ignore[reportUnknownMemberType]
     return yaml
 
 

@@ -1,18 +1,21 @@
 """The dotted names of the settings: ``rl.judge.url`` and what is known of it.
 
 Owns the walk over ``Settings``, the ``METACLAW_*`` name of each key, and the one line that tells a user which key is
-wrong; refuses to know where a value came from beyond the name of that place. Invariant: the text of an error never
-holds a secret, and it is always one line.
+wrong; refuses to know where a value came from beyond the name of that place. In a list of groups a number names the
+entry (``llm.fallbacks.0.api_key``); what is known of all its entries stands under ``N`` in the number's place.
+Invariant: the text of an error never holds a secret, and it is always one line.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -23,6 +26,8 @@ from metaclaw.errors import ConfigError
 
 # The name that the documentation promises; METACLAW_TRAIN_SERVER_API_KEY works as well and wins.
 ENV_ALIASES = {"METACLAW_TRAIN_API_KEY": "train_server.api_key"}
+
+_NUMBER = re.compile(r"(?<=\.)(?:0|[1-9][0-9]{0,2})(?=\.|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +63,59 @@ def section_names() -> Mapping[str, str]:
     return dict(_sections(Settings, ""))
 
 
+@cache
+def list_names() -> frozenset[str]:
+    """The name of every list of groups."""
+    return frozenset(name.removesuffix(".N") for name in section_names() if name.endswith(".N"))
+
+
+def names_in(settings: Settings) -> Iterator[str]:
+    """The name of every setting that there is a value for: those of a list once for each entry."""
+    for listed, group in groupby(setting_keys(), key=lambda name: name.partition(".N.")[0] if ".N." in name else ""):
+        names = list(group)
+        if not listed:
+            yield from names
+            continue
+        for number in range(len(value_at(settings, listed))):
+            yield from (name.replace(".N.", f".{number}.", 1) for name in names)
+
+
+@cache
+def variables() -> Mapping[str, str]:
+    """The name of the setting of every environment variable that has a fixed name; aliases first."""
+    return ENV_ALIASES | {key.env: key.name for key in setting_keys().values() if ".N." not in key.name}
+
+
+def numbered_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``env`` that name a setting of an entry of a list, as METACLAW_LLM_FALLBACKS_0_API_KEY."""
+    found: dict[str, str] = {}
+    for listed in list_names():
+        start = f"{_env(listed)}_"
+        for variable in sorted(name for name in env if name.startswith(start)):
+            number, _, leaf = variable.removeprefix(start).partition("_")
+            if key := known_key(f"{listed}.{number}.{leaf.lower()}"):
+                found[variable] = key.name
+    return found
+
+
+def is_section(name: str) -> bool:
+    """Whether ``name`` is that of a group, of a list of groups, or of an entry of one."""
+    return _template(name) in section_names() or name in list_names()
+
+
+def known_key(name: str) -> SettingKey | None:
+    """The key called ``name``; ``None`` when there is none."""
+    key = None if ".N." in name else setting_keys().get(_template(name))
+    return key if key is None or key.name == name else replace(key, name=name, env=_env(name))
+
+
 def require_key(name: str, origin: str = "") -> SettingKey:
     """The key called ``name``, or a ``ConfigError`` that names the nearest one."""
-    if name in setting_keys():
-        return setting_keys()[name]
+    if key := known_key(name):
+        return key
     place = f" ({origin})" if origin else ""
+    if name in list_names():
+        raise ConfigError(f"{name!r} is a list of groups{place}: name one setting of an entry, as {name}.0.provider")
     if name in section_names():
         inside = ", ".join(key for key in setting_keys() if key.startswith(f"{name}."))
         raise ConfigError(f"{name!r} is a group of settings, not one{place}: {inside}")
@@ -73,6 +126,10 @@ def require_key(name: str, origin: str = "") -> SettingKey:
 
 def nearest_key(name: str) -> str | None:
     """The valid key that looks most like ``name``; ``None`` when none does."""
+    listed = max((key for key in list_names() if name.startswith(f"{key}.")), key=len, default=None)
+    if listed is not None:
+        inside = [key for key in setting_keys() if key.startswith(f"{listed}.N.")]
+        return next(iter(difflib.get_close_matches(_template(name), inside, n=1, cutoff=0.7)), None)
     close = difflib.get_close_matches(name, setting_keys(), n=1, cutoff=0.7)
     if close:
         return close[0]
@@ -85,7 +142,7 @@ def value_at(settings: Settings, name: str) -> Any:
     """The value of the key ``name``; secrets stay wrapped."""
     value: Any = settings
     for part in name.split("."):
-        value = getattr(value, part)
+        value = _entry(value, name, int(part)) if part.isdecimal() else getattr(value, part)
     return value
 
 
@@ -98,6 +155,8 @@ def build_settings(given: Mapping[str, Given], home: Path) -> Settings:
         for section in sections:
             group = group.setdefault(section, {})
         group[leaf] = entry.value
+    for name in list_names():
+        _number(nested, name)
     try:
         return Settings.model_validate(nested)
     except ValidationError as error:
@@ -105,23 +164,53 @@ def build_settings(given: Mapping[str, Given], home: Path) -> Settings:
         raise ConfigError(_explain(error.errors(include_url=False)[0], given)) from None
 
 
+def _number(nested: dict[str, Any], name: str) -> None:
+    """Make the list called ``name`` of its entries by number."""
+    *sections, leaf = name.split(".")
+    group = nested
+    for section in sections:
+        group = group.get(section, {})
+    entries: dict[str, Any] = group.get(leaf, {})
+    missing = [number for number in map(str, range(len(entries))) if number not in entries]
+    if missing:
+        raise ConfigError(f"{name}.{missing[0]} is missing: the entries of {name} are counted from 0, without gaps")
+    if entries:
+        group[leaf] = [entries[str(number)] for number in range(len(entries))]
+
+
+def _entry(entries: Sequence[Any], name: str, number: int) -> Any:
+    if number >= len(entries):
+        raise ConfigError(f"{name} is not set: there are {len(entries)} entries, counted from 0")
+    return entries[number]
+
+
+def _template(name: str) -> str:
+    return _NUMBER.sub("N", name)
+
+
+def _env(name: str) -> str:
+    return "METACLAW_" + name.replace(".", "_").upper()
+
+
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[SettingKey]:
     for name, field in model.model_fields.items():
         if field.exclude:
             continue
-        section = _section_class(field)
-        if section is not None:
+        if section := _section_class(field):
             yield from _walk(section, f"{prefix}{name}.")
+        elif entry := _entry_class(field):
+            yield from _walk(entry, f"{prefix}{name}.N.")
         else:
             yield _setting_key(f"{prefix}{name}", field)
 
 
 def _sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
-        section = _section_class(field)
-        if section is not None:
-            yield f"{prefix}{name}", (section.__doc__ or "").strip()
-            yield from _sections(section, f"{prefix}{name}.")
+        section, entry = _section_class(field), _entry_class(field)
+        kind, path = (section, f"{prefix}{name}") if section else (entry, f"{prefix}{name}.N")
+        if kind:
+            yield path, (kind.__doc__ or "").strip()
+            yield from _sections(kind, f"{path}.")
 
 
 def _section_class(field: FieldInfo) -> type[BaseModel] | None:
@@ -129,13 +218,23 @@ def _section_class(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
+def _entry_class(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of the entries of a list of groups."""
+    kind = next(iter(get_args(field.annotation)), None)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
+
+
 def _setting_key(name: str, field: FieldInfo) -> SettingKey:
     return SettingKey(
         name=name,
-        env="METACLAW_" + name.replace(".", "_").upper(),
+        env=_env(name),
         description=field.description or "",
         default=field.get_default(call_default_factory=True),
-        secret=field.annotation is SecretStr,
+        secret=_holds_secret(field.annotation),
         optional=type(None) in get_args(field.annotation),
         annotation=field.annotation,
     )
@@ -146,7 +245,7 @@ def _explain(error: ErrorDetails, given: Mapping[str, Given]) -> str:
     message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
     if name not in given:
         return f"{name}: {message}" if name else message
-    entry, key = given[name], setting_keys()[name]
+    entry, key = given[name], require_key(name)
     shown = "***" if key.secret else repr(entry.value)
     if error["type"] == "string_type" and isinstance(entry.value, int | float):
         message += "; write it in quotes"
@@ -157,5 +256,4 @@ def _key_of(loc: tuple[int | str, ...]) -> str:
     # Inside a union, pydantic adds parts of its own behind the key: keep the longest start that is a name of ours.
     parts = [str(part) for part in loc]
     names = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
-    known = cast("dict[str, object]", {**setting_keys(), **section_names()})
-    return next((name for name in names if name in known), ".".join(parts))
+    return next((name for name in names if known_key(name) or is_section(name)), ".".join(parts))

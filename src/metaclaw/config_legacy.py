@@ -47,15 +47,13 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
-        "llm.auth_method", "llm.bedrock_region",
+        "llm.bedrock_region",
         "memory.enabled", "memory.dir", "memory.scope", "memory.retrieval_mode", "memory.use_embeddings",
         "memory.embedding_mode", "memory.embedding_model", "memory.embedding_model_path", "memory.max_injected_units",
         "memory.max_injected_tokens", "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",
         "memory.manual_trigger", "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds",
         "memory.auto_upgrade_require_review", "memory.review_stale_after_hours", "memory.store_path",
         "memory.policy_path", "memory.telemetry_path",
-        "openrouter.app_name", "openrouter.app_url", "openrouter.route", "openrouter.fallback_models",
-        "openrouter.data_policy",
         "rl.evolver_api_base", "rl.evolver_api_key", "rl.evolver_model", "rl.evolver_provider",
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
         "scheduler.enabled", "scheduler.idle_threshold_minutes", "scheduler.sleep_start", "scheduler.sleep_end",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metaclaw.config import Settings
 from metaclaw.config_file import get_value, read_settings, set_value, set_values
-from metaclaw.config_keys import setting_keys
+from metaclaw.config_keys import names_in, setting_keys
 from metaclaw.errors import ConfigError
 from metaclaw.locks import exclusive_lock
 
@@ -132,6 +132,6 @@ def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: st
 
 def test_every_default_can_be_written_and_read_back(tmp_path: Path):
     defaults = Settings()
-    names = [key.name for key in setting_keys().values() if key.default is not None]
+    names = [name for name in names_in(defaults) if setting_keys()[name].default is not None]
     set_values(tmp_path, {name: get_value(defaults, name, reveal=True) for name in names})
     assert read_settings(tmp_path, {})[0].model_dump() == defaults.model_dump()

@@ -185,6 +185,7 @@ async def test_what_cannot_be_started_says_why_and_ends_with_code_2(tmp_path: Pa
         settings, _ = port_settings(tmp_path, llm)
         with socket.create_server(("127.0.0.1", settings.proxy.port)):
             assert await _refusal(settings) == (2, "proxy.port")
+        assert await _refusal(make_settings(tmp_path, llm={"provider": "opnai"})) == (2, "llm.api_base")
         assert await _refusal(make_settings(tmp_path, proxy={"api_key": ""})) == (2, "proxy.api_key")
 
 
@@ -205,4 +206,6 @@ async def _refusal(settings: Settings) -> tuple[int | None, str]:
     async with process(settings) as gateway:
         _, errors = await gateway.communicate()
         [line] = errors.decode().splitlines()
-    return gateway.returncode, next((name for name in ("proxy.port", "proxy.api_key") if name in line), line)
+    return gateway.returncode, next(
+        (name for name in ("proxy.port", "proxy.api_key", "llm.api_base") if name in line), line
+    )

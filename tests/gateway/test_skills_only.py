@@ -162,17 +162,18 @@ async def test_a_refused_key_is_never_401_to_the_client_and_is_never_shown(tmp_p
     ):
         with pytest.raises(openai.InternalServerError) as caught:
             await gateway.client.chat.completions.create(model="any", messages=HELLO)
-    assert caught.value.status_code == 502
+    assert caught.value.status_code == 503
     assert "llm.api_key" in caught.value.message
     assert "sk-secret" not in caught.value.message
 
 
-async def test_a_model_that_is_not_there_is_502_in_openai_shape(tmp_path: Path) -> None:
+async def test_a_model_that_is_not_there_is_503_in_openai_shape(tmp_path: Path) -> None:
     async with (
-        running_gateway(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1")) as gateway,
+        running_gateway(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", llm={"max_attempts": 1})) as gateway,
         gateway.post({"model": "any", "messages": HELLO}) as response,
     ):
-        assert response.status == 502
+        assert response.status == 503
+        assert response.headers["Retry-After"]
         assert "cannot be reached" in (await response.json())["error"]["message"]
         assert response.headers["X-MetaClaw-Turn"] == (await gateway.turns())[0].id
 

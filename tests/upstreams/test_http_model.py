@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -178,7 +179,7 @@ async def test_a_bearer_upstream_is_asked_at_the_path_of_the_dialect(dialect: st
 
 async def test_an_anthropic_upstream_gets_its_own_headers_and_the_clients_version() -> None:
     async with raw_server(PLAIN) as (url, seen), new_session() as session:
-        model = HttpModel(session, upstream(url, dialects=("anthropic.messages",), auth="x-api-key"))
+        model = HttpModel(session, upstream(url, dialects=("anthropic.messages",)))
         await (await model.send("anthropic.messages", b"{}")).read()
         theirs = {"Anthropic-Version": "2026-10-21", "Anthropic-Beta": "b1", "Authorization": "Bearer the-clients"}
         await (await model.send("anthropic.messages", b"{}", headers=theirs)).read()
@@ -195,11 +196,16 @@ async def test_an_anthropic_upstream_gets_its_own_headers_and_the_clients_versio
 
 async def test_a_dialect_can_be_spoken_elsewhere_and_keys_added_to_a_body_never_replace_the_clients() -> None:
     async with raw_server(PLAIN) as (url, seen), raw_server(PLAIN) as (other, seen_there), new_session() as session:
-        settings = upstream(url, bases={"anthropic.messages": other}, extra_body={"models": ["b"], "route": "fallback"})
+        extra = {"models": ["b"], "route": "fallback", "provider": {"sort": "price", "data_collection": "deny"}}
+        settings = upstream(url, bases={"anthropic.messages": other}, extra_body=extra)
         model = HttpModel(session, settings)
-        await (await model.send("anthropic.messages", b'{"models":["c"]}')).read()
+        await (await model.send("anthropic.messages", b'{"models":["c"],"provider":{"sort":"latency"}}')).read()
     assert not seen
-    assert seen_there[0].endswith(b'{"models":["c"],"route":"fallback"}')
+    assert json.loads(seen_there[0].partition(b"\r\n\r\n")[2]) == {
+        "models": ["c"],
+        "route": "fallback",
+        "provider": {"sort": "latency", "data_collection": "deny"},
+    }
 
 
 async def test_complete_gives_the_text_and_sends_only_what_was_asked() -> None:

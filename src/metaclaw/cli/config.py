@@ -28,10 +28,10 @@ def config(
 
 def _show(reveal: bool) -> None:
     from metaclaw.config_file import get_value, load_settings
-    from metaclaw.config_keys import setting_keys
+    from metaclaw.config_keys import names_in
 
     settings = load_settings()
-    for name in setting_keys():
+    for name in names_in(settings):
         typer.echo(f"{name}: {get_value(settings, name, reveal=reveal)}".rstrip())
 
 

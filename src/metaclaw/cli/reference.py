@@ -27,6 +27,18 @@ $ metaclaw config proxy.api_key
 from standard input, so that a key is in no shell history. Edits keep your comments and replace the file whole, mode
 0600; a file with a mistake in it is never rewritten.
 
+A key that takes several values is a list in the file, and one text with commas on the command line and in a variable.
+`N` counts the entries of a list of groups from 0: `metaclaw config llm.fallbacks.0.provider ollama` makes the first, or
+changes it, and `METACLAW_LLM_FALLBACKS_0_API_KEY` is its key. In the file:
+
+```yaml
+llm:
+  provider: anthropic
+  fallbacks:
+    - provider: ollama
+      model_id: qwen3:8b
+```
+
 `METACLAW_CACHE` names the folder of prepared models (default: the user's cache directory).
 `METACLAW_LOG` is `text` or `json`: how the training server writes its log (default: text on a terminal, else JSON).
 """
@@ -47,7 +59,7 @@ def _section(section: str, text: str) -> str:
 
 
 def _row(key: SettingKey) -> str:
-    default = "" if key.default is None or isinstance(key.default, SecretStr) else _text(key.default)
+    default = "" if key.default in (None, ()) or isinstance(key.default, SecretStr) else _text(key.default)
     aliases = [variable for variable, name in ENV_ALIASES.items() if name == key.name]
     extra = f" Also `{aliases[0]}`." if aliases else ""
     return f"| `{key.name}`<br>`{key.env}` | {f'`{default}`' if default else ''} | {_cell(key.description)}{extra} |"

@@ -21,6 +21,7 @@ from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.gateway.app import make_app, open_deps
+from metaclaw.upstreams.configured import check_upstreams
 
 _GRACE_S = 5
 # Longer than any client keeps an idle connection (httpx: 5 s, which is uvicorn's default as well: whoever closes first
@@ -60,6 +61,7 @@ def _listen(settings: Settings) -> socket.socket:
     proxy = settings.proxy
     if not proxy.api_key.get_secret_value():
         raise ConfigError("proxy.api_key is empty; run `metaclaw setup`, which makes one")
+    check_upstreams(settings)
     family = socket.AF_INET6 if ":" in proxy.host else socket.AF_INET
     try:
         return socket.create_server((proxy.host, proxy.port), family=family, backlog=1024)

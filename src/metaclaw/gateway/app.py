@@ -43,6 +43,7 @@ from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.recaller import Budget, Recaller
 from metaclaw.skills.library import SkillLibrary
+from metaclaw.upstreams.configured import open_pool
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.pool import UpstreamPool
 from metaclaw.upstreams.prices import load_prices
@@ -76,7 +77,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
         path = RecordingPath()
         recorder = Recorder(journal, path, clock)
-        models = UpstreamPool([HttpModel(session, _llm_upstream(settings))]) if settings.llm.api_base else None
+        models = open_pool(settings, session)
         policy = None
         if settings.mode != "skills_only":
             upstream = HttpModel(session, _policy_upstream(settings))
@@ -172,19 +173,6 @@ def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:
         return None
     budget = Budget(top_k=skills.top_k, max_tokens=skills.max_tokens)
     return Recaller(journal, SkillLibrary(settings.skills_dir), budget)
-
-
-def _llm_upstream(settings: Settings) -> Upstream:
-    llm = settings.llm
-    timeouts = Timeouts(connect_s=llm.connect_timeout_s, first_byte_s=llm.first_byte_timeout_s, gap_s=llm.gap_timeout_s)
-    return Upstream(
-        name=llm.provider,
-        base_url=llm.api_base,
-        api_key=llm.api_key,
-        key_setting="llm.api_key",
-        timeouts=timeouts,
-        model_id=llm.model_id,
-    )
 
 
 def _policy_upstream(settings: Settings) -> Upstream:

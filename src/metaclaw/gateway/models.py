@@ -20,6 +20,5 @@ async def list_models(agent: str, *, policy: Policy | None, models: UpstreamPool
         return {"object": "list", "data": [{**ours, "policy": f"{agent}@{version}"}]}
     if models is None:
         return {"object": "list", "data": []}
-    preferred = models.members[0]
-    theirs = await preferred.models()
-    return {"object": "list", "data": [ours, *theirs] if preferred.model_id else theirs}
+    theirs = await models.models()
+    return {"object": "list", "data": [ours, *theirs] if models.preferred.model_id else theirs}

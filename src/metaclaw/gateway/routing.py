@@ -69,7 +69,7 @@ class Router:
         """Who a turn is opened for."""
         if self._policy is not None:
             return POLICY
-        return self._models.name if self._models else "none"
+        return self._models.preferred.name if self._models else "none"
 
     async def send(self, turn: Outgoing) -> Routed:
         """Begin an answer. Raises ``UpstreamError``, and ``InvalidRequestError`` for what cannot be translated."""
@@ -83,12 +83,14 @@ class Router:
             if self._models is None:
                 message = f"{error}. No other model is configured (llm.api_base), so nobody can answer now."
                 raise UpstreamError(message, status=503, retry_after_s=error.retry_after_s or _RETRY_AFTER_S) from error
-            _log.warning("%s; this turn goes to %s and is not trained on", error, self._models.name)
+            _log.warning("%s; this turn goes to %s and is not trained on", error, self._models.preferred.name)
             return await self._send_to_models(turn)
 
     async def _send_to_models(self, turn: Outgoing) -> Routed:
         if self._models is None:
-            raise UpstreamError("no model is configured: set llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S)
+            raise UpstreamError(
+                "no model is configured: set llm.provider or llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S
+            )
         sent = await self._models.send(lambda model: self._outbound(turn, model))
         return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
 
@@ -107,7 +109,9 @@ class Router:
 
     def _model_name(self, asked: str, model: ModelClient) -> str:
         # A client asks for one of the upstream's own models, or for "metaclaw" and leaves the choice to llm.model_id.
+        # A fallback does not have the models of the one that it stands in for.
         is_ours = asked in ("", OUR_MODEL) or asked.startswith(f"{OUR_MODEL}/") or self._policy is not None
+        is_ours = is_ours or (self._models is not None and self._models.is_fallback(model))
         return model.model_id or asked if is_ours else asked
 
     async def _send_to_policy(self, policy: Policy, turn: Outgoing) -> Routed:

@@ -167,7 +167,12 @@ class HttpModel:
 
 
 def _with_defaults(body: bytes, defaults: JsonObject) -> bytes:
-    return json.dumps({**defaults, **json.loads(body)}, separators=(",", ":")).encode()
+    merged = {**defaults, **json.loads(body)}
+    for name, value in defaults.items():
+        theirs = object_or_none(merged[name])
+        if isinstance(value, dict) and theirs is not None:
+            merged[name] = {**value, **theirs}
+    return json.dumps(merged, separators=(",", ":")).encode()
 
 
 def _payload(data: bytes | None) -> bytes | io.BytesIO | None:

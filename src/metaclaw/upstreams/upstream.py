@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from metaclaw.chat.messages import JsonObject
 
-Auth = Literal["bearer", "x-api-key"]
+# native: as the makers of a dialect want it, which those who speak it after them understand too.
+Auth = Literal["native", "bearer", "x-api-key"]
 
 # Below a base URL that ends in /v1.
 PATHS: Mapping[str, str] = {
@@ -51,7 +52,7 @@ class Upstream:
     key_setting: str
     timeouts: Timeouts
     dialects: tuple[str, ...] = ("openai.chat",)
-    auth: Auth = "bearer"
+    auth: Auth = "native"
     model_id: str = ""
     bases: Mapping[str, str] = field(default_factory=dict[str, str])  # of dialects that are spoken elsewhere
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -62,12 +63,13 @@ class Upstream:
         return self.bases.get(dialect, self.base_url) + PATHS[dialect]
 
     def request_headers(self, dialect: str | None, client: Mapping[str, str]) -> dict[str, str]:
-        """What is sent with a request; ``dialect`` is ``None`` when it is none's, as for the list of models."""
+        """What is sent with a request; ``dialect`` is ``None`` for the list of models, which each maker has."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.headers}
-        is_anthropic = self.auth == "x-api-key" if dialect is None else dialect.startswith("anthropic.")
+        is_anthropic = (dialect or self.dialects[0]).startswith("anthropic.")
         if is_anthropic:
             headers["anthropic-version"] = _ANTHROPIC_VERSION
         headers |= {name.lower(): value for name, value in client.items() if name.lower() in PASSED_ON}
         if key := self.api_key.get_secret_value():
-            headers |= {"x-api-key": key} if self.auth == "x-api-key" else {"Authorization": f"Bearer {key}"}
+            by_header = is_anthropic if self.auth == "native" else self.auth == "x-api-key"
+            headers |= {"x-api-key": key} if by_header else {"Authorization": f"Bearer {key}"}
         return headers

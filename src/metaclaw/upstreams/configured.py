@@ -1,0 +1,123 @@
+"""Which upstreams the settings ask for.
+
+Owns the way from ``llm`` and ``llm.fallbacks`` to clients; refuses to know how any of them is called. Invariant: what a
+user wrote wins over a preset, and nothing is asked at an address that neither names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import aiohttp
+from pydantic import SecretStr
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.config import OpenRouterSettings, Settings, UpstreamSettings
+from metaclaw.errors import ConfigError
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.model_client import ModelClient
+from metaclaw.upstreams.pool import Limits, Member, UpstreamPool
+from metaclaw.upstreams.presets import PRESETS, find_preset
+from metaclaw.upstreams.upstream import Auth, Timeouts, Upstream
+
+Make = Callable[[aiohttp.ClientSession], ModelClient]
+
+_OPENROUTER = PRESETS["openrouter"]
+_DEFAULT_DIALECTS = ("openai.chat",)
+
+
+def open_pool(settings: Settings, session: aiohttp.ClientSession) -> UpstreamPool | None:
+    """The pool of ``llm``, ``None`` when no model is configured. Raises ``ConfigError`` for what cannot work."""
+    members = [
+        Member(client=make(session), label=label, is_fallback=not label.startswith("llm.api_key"))
+        for label, make in _planned(settings)
+    ]
+    limits = Limits(max_attempts=settings.llm.max_attempts, max_retry_s=settings.llm.max_retry_s)
+    return UpstreamPool(members, limits=limits) if members else None
+
+
+def check_upstreams(settings: Settings) -> None:
+    """Raise the ``ConfigError`` that ``open_pool`` would."""
+    _planned(settings)
+
+
+def _planned(settings: Settings) -> list[tuple[str, Make]]:
+    """A way to make each client, with the setting of its key."""
+    llm = settings.llm
+    if settings.mode != "skills_only" and not llm.api_base and not find_preset(llm.provider) and not llm.fallbacks:
+        return []  # the policy stands alone, whatever name an earlier set-up left there
+    places = [("llm", llm), *((f"llm.fallbacks.{number}", entry) for number, entry in enumerate(llm.fallbacks))]
+    return [made for place, entry in places for made in _clients(place, entry, settings.openrouter)]
+
+
+def _clients(place: str, settings: UpstreamSettings, openrouter: OpenRouterSettings) -> list[tuple[str, Make]]:
+    base_url = settings.api_base or _preset_base(place, settings)
+    keys = _keys(place, settings) if base_url else []
+    made = ((label, _upstream(label, base_url, key, settings, openrouter)) for label, key in keys)
+    return [(label, lambda session, upstream=upstream: HttpModel(session, upstream)) for label, upstream in made]
+
+
+def _preset_base(place: str, settings: UpstreamSettings) -> str:
+    if preset := find_preset(settings.provider):
+        return preset.base_url
+    if place == "llm" and settings.provider == "custom":
+        return ""  # nothing is configured, which is for others to say
+    raise ConfigError(
+        f"{place}.api_base is empty, and {place}.provider {settings.provider!r} is no preset: "
+        f"give the URL, or one of {', '.join(PRESETS)}"
+    )
+
+
+def _keys(place: str, settings: UpstreamSettings) -> list[tuple[str, SecretStr]]:
+    first = (f"{place}.api_key", settings.api_key)
+    more = [(f"{place}.api_keys[{number}]", key) for number, key in enumerate(settings.api_keys)]
+    given = [(label, key) for label, key in (first, *more) if key.get_secret_value()]
+    return given or [first]
+
+
+def _upstream(
+    label: str, base_url: str, key: SecretStr, settings: UpstreamSettings, openrouter: OpenRouterSettings
+) -> Upstream:
+    preset = find_preset(settings.provider)
+    is_presets = preset is not None and base_url == preset.base_url
+    dialects = preset.dialects if preset else _DEFAULT_DIALECTS
+    if preset and not is_presets:  # what is spoken elsewhere belongs to the preset's own address
+        dialects = tuple(name for name in dialects if name not in preset.bases)
+    is_openrouter = preset is _OPENROUTER
+    auth: Auth = "native" if settings.auth_method == "api_key" else settings.auth_method
+    return Upstream(
+        name=settings.provider,
+        base_url=base_url,
+        api_key=key,
+        key_setting=label,
+        timeouts=Timeouts(
+            connect_s=settings.connect_timeout_s,
+            first_byte_s=settings.first_byte_timeout_s,
+            gap_s=settings.gap_timeout_s,
+        ),
+        dialects=settings.dialects or dialects,
+        auth=auth,
+        model_id=settings.model_id,
+        bases=preset.bases if preset and is_presets else {},
+        headers=_openrouter_headers(openrouter) if is_openrouter else {},
+        extra_body=_openrouter_body(openrouter) if is_openrouter else {},
+    )
+
+
+def _openrouter_headers(settings: OpenRouterSettings) -> dict[str, str]:
+    headers = {"HTTP-Referer": settings.app_url, "X-Title": settings.app_name}
+    return {name: value for name, value in headers.items() if value}
+
+
+def _openrouter_body(settings: OpenRouterSettings) -> JsonObject:
+    body: JsonObject = {}
+    provider: JsonObject = {}
+    if settings.fallback_models:
+        body["models"] = list(settings.fallback_models)
+    if settings.route == "fallback":
+        body["route"] = settings.route
+    elif settings.route:
+        provider["sort"] = settings.route
+    if settings.data_policy:
+        provider["data_collection"] = settings.data_policy
+    return body | ({"provider": provider} if provider else {})
