@@ -1,4 +1,4 @@
-"""A language model behind a real OpenAI-compatible HTTP endpoint, which does what a test tells it to.
+"""A language model behind a real HTTP endpoint, OpenAI's and Anthropic's, which does what a test tells it to.
 
 ``FakeLlm.script`` makes an ``Answer`` of each request; the default says hello. An answer can be slow, broken, cut off,
 or held back until the test lets it go on.
@@ -10,12 +10,14 @@ import asyncio
 import base64
 import json
 from array import array
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from tests.fakes import anthropic_llm
 
 Json = dict[str, Any]
 BASE_MODEL = "fake-base"
@@ -54,6 +56,7 @@ class FakeLlm:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     is_held: asyncio.Event = field(default_factory=asyncio.Event)
     was_left: asyncio.Event = field(default_factory=asyncio.Event)
+    token_counts: list[Json] = field(default_factory=list)  # what was to be counted
     num_finished: int = 0
     num_model_lists: int = 0
 
@@ -64,6 +67,21 @@ class FakeLlm:
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, self._completion, _events)
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, _message, lambda body, answer: anthropic_llm.stream(_message(body, answer)))
+
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        self.token_counts.append(await request.json())
+        return self._refused(request) or web.json_response({"input_tokens": 321})
+
+    async def _answer(
+        self,
+        request: web.Request,
+        plain: Callable[[Json, Answer], Json],
+        events: Callable[[Json, Answer], list[Json | bytes]],
+    ) -> web.StreamResponse:
         raw = await request.read()
         body = json.loads(raw)
         self.requests.append(body)
@@ -82,7 +100,13 @@ class FakeLlm:
                 body=text, status=answer.status, headers=answer.headers, content_type=answer.content_type
             )
         try:
-            response = await (self._stream(request, body, answer) if body.get("stream") else self._plain(body, answer))
+            if body.get("stream"):
+                told = events(body, answer) if answer.events is None else answer.events
+                response = await self._stream(request, answer, told)
+            else:
+                if answer.hold_after is not None:
+                    await self._hold()
+                response = web.json_response(plain(body, answer))
         except (asyncio.CancelledError, ConnectionError):
             self.was_left.set()
             raise
@@ -90,13 +114,12 @@ class FakeLlm:
         return response
 
     def _refused(self, request: web.Request) -> web.Response | None:
-        if not self.api_key or request.headers.get("Authorization") == f"Bearer {self.api_key}":
+        presented = (request.headers.get("Authorization", "").removeprefix("Bearer "), request.headers.get("x-api-key"))
+        if not self.api_key or self.api_key in presented:
             return None
         return web.json_response({"error": {"message": "Incorrect API key provided", "code": "bad"}}, status=401)
 
-    async def _plain(self, body: Json, answer: Answer) -> web.Response:
-        if answer.hold_after is not None:
-            await self._hold()
+    def _completion(self, body: Json, answer: Answer) -> Json:
         message = answer.message or {"role": "assistant", "content": answer.text}
         choices = [
             {"index": index, "message": message, "finish_reason": answer.finish_reason, "logprobs": None}
@@ -108,12 +131,11 @@ class FakeLlm:
         }  # fmt: skip
         if body.get("return_policy_record"):
             result["policy_record"] = policy_record(body)
-        return web.json_response(result)
+        return result
 
-    async def _stream(self, request: web.Request, body: Json, answer: Answer) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, answer: Answer, events: Sequence[Json | bytes]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        events = _events(body, answer) if answer.events is None else list(answer.events)
         for number, event in enumerate(events):
             if number == answer.hold_after:
                 await self._hold()
@@ -125,7 +147,7 @@ class FakeLlm:
                 event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
             )
             await asyncio.sleep(0)
-        if answer.ends_with_done:
+        if answer.ends_with_done and not request.path.endswith("/messages"):
             await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
@@ -159,6 +181,8 @@ async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: A
     model = FakeLlm(**settings) if script is None else FakeLlm(script=script, **settings)
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/chat/completions", model.chat)
+    app.router.add_post("/v1/messages", model.messages)
+    app.router.add_post("/v1/messages/count_tokens", model.count_tokens)
     app.router.add_get("/v1/models", model.list_models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
@@ -168,6 +192,10 @@ async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: A
         yield model
     finally:
         await runner.cleanup()
+
+
+def _message(body: Json, answer: Answer) -> Json:
+    return anthropic_llm.message(body, answer.text, answer.finish_reason, answer.message)
 
 
 def _events(body: Json, answer: Answer) -> list[Json | bytes]:

@@ -22,6 +22,7 @@ from metaclaw.chat.messages import JsonObject
 
 BILLING_HEADER = "x-anthropic-billing-header:"
 _SYSTEM = -1
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _ERROR_WITHIN = 40  # characters: enough to see that a result says itself that it is an error
 
 
@@ -76,10 +77,14 @@ def answer_message(content: object) -> JsonObject:
     return message
 
 
+def written(arguments: object) -> str:
+    """The input of a tool as chat has it, in the spacing that models use themselves."""
+    return _ENCODER.encode(arguments)
+
+
 def tool_call(block: JsonObject) -> JsonObject:
     """A ``tool_use`` block as one of a chat message's calls."""
-    arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
-    function = {"name": text_in(block.get("name")), "arguments": arguments}
+    function = {"name": text_in(block.get("name")), "arguments": written(block.get("input") or {})}
     return {"id": text_in(block.get("id")), "type": "function", "function": function}
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 
 from metaclaw.chat.anthropic.answers import is_sealed
+from metaclaw.chat.anthropic.conversation import written
 from metaclaw.chat.anthropic.endings import finish_reason, usage_to_chat
 from metaclaw.chat.anthropic.fields import count_in, object_in, text_in
 from metaclaw.chat.messages import JsonObject
@@ -83,8 +84,7 @@ class MessageSource:
         block = self._blocks.pop(count_in(event.get("index")), JsonObject())
         if block.get("type") == "tool_use" and not block["json"].strip():
             # A call without arguments streams none; some servers give all of them at the start.
-            arguments = json.dumps(object_in(block.get("input")), ensure_ascii=False)
-            return [self._call(block, {"function": {"arguments": arguments}})]
+            return [self._call(block, {"function": {"arguments": written(object_in(block.get("input")))}})]
         if not is_sealed(block):
             return []
         self._num_sealed += 1
