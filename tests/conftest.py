@@ -12,9 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # idle OpenMP threads spin, and two processes then starve each other
+settings.register_profile("busy machine", deadline=None)  # how long an example takes says nothing there
+settings.load_profile("busy machine")
 _KEPT = {"METACLAW_CACHE", "METACLAW_KILLS"}  # where prepared models are; how long the chaos test runs
 
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metaclaw.chat.anthropic.dialect import DIALECT as ANTHROPIC
+from metaclaw.chat.completions import Completions
 from metaclaw.chat.dialect import Dialect
+from metaclaw.chat.embeddings import Embeddings
 from metaclaw.chat.openai_chat import OpenAIChat
+from metaclaw.chat.responses.dialect import ResponsesDialect
 
 CHAT: Dialect = OpenAIChat()
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CHAT, ANTHROPIC)}
+_ALL: tuple[Dialect, ...] = (CHAT, ANTHROPIC, ResponsesDialect(), Completions(), Embeddings())
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _ALL}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from metaclaw.chat.chat_stream import ChatSink, ChatSource
+from metaclaw.chat.checks import flag_in, num_answers_in, number_in, text_in
 from metaclaw.chat.dialect import ChunkSink, ChunkSource, ClientRequest
 from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.errors import InvalidRequestError
@@ -36,10 +37,10 @@ def parse_request(body: JsonObject) -> ClientRequest:
         dialect=NAME,
         body=body,
         messages=_messages(body.get("messages")),
-        model=_optional(body, "model", str) or "",
-        is_stream=_optional(body, "stream", bool) or False,
-        num_answers=_num_answers(body),
-        temperature=_optional_number(body, "temperature"),
+        model=text_in(body, "model"),
+        is_stream=flag_in(body, "stream"),
+        num_answers=num_answers_in(body),
+        temperature=number_in(body, "temperature"),
     )
 
 
@@ -121,32 +122,3 @@ def _messages(value: object) -> list[JsonObject]:
         if not isinstance(cast(JsonObject, message).get("role"), str):
             raise InvalidRequestError(f"messages[{index}] has no 'role'", param=f"messages[{index}].role")
     return cast(list[JsonObject], messages)
-
-
-def _num_answers(body: JsonObject) -> int:
-    value = body.get("n")
-    if value is None:
-        return 1
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidRequestError(f"'n' must be a whole number from 1, not {value!r}", param="n")
-    return value
-
-
-def _optional(body: JsonObject, name: str, kind: type[str] | type[bool]) -> Any:
-    value = body.get(name)
-    if value is not None and not isinstance(value, kind):
-        wanted = "a string" if kind is str else "true or false"
-        raise InvalidRequestError(f"{name!r} must be {wanted}, not {value!r:.80}", param=name)
-    return value
-
-
-def _optional_number(body: JsonObject, name: str) -> float | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InvalidRequestError(f"{name!r} must be a number, not {value!r:.80}", param=name)
-    try:
-        return float(value)
-    except OverflowError:
-        raise InvalidRequestError(f"{name!r} is too large a number", param=name) from None

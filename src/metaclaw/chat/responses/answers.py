@@ -1,0 +1,214 @@
+"""Plain answers, both ways.
+
+Owns the shape of a response object, its usage and its reasons to end; refuses to know streams. Invariant: ids are made
+of the answer's own id and time, so the same answer has the same ids, and nothing that came is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from metaclaw.chat.messages import JsonObject, text_of
+from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
+from metaclaw.chat.responses.conversation import message_of
+from metaclaw.chat.responses.reasoning import reasoning_item
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_FINISH_REASONS = {reason: finish for finish, reason in _INCOMPLETE.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What stays the same of a response from its first event to its last."""
+
+    request: JsonObject
+    response_id: str
+    created: int
+    model: str
+
+    @classmethod
+    def of(cls, answer: JsonObject, request: JsonObject) -> Envelope:
+        """For the ``chat.completion``, or the first chunk, that answers ``request``."""
+        created = as_count(answer.get("created"))
+        # Hashed: some servers count their ids from one, others make them longer than may be sent back (64 characters).
+        made = hashlib.sha256(f"{answer.get('id')}/{created}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        model = as_text(answer.get("model")) or as_text(request.get("model"))
+        return cls(request=request, response_id=f"resp_{made}", created=created, model=model)
+
+    def item_id(self, prefix: str, index: int) -> str:
+        return f"{prefix}_{self.response_id.removeprefix('resp_')}_{index}"
+
+    def response(
+        self,
+        *,
+        status: str,
+        output: list[JsonObject],
+        finish_reason: str | None = None,
+        usage: JsonObject | None = None,
+        error: JsonObject | None = None,
+    ) -> JsonObject:
+        """The whole object."""
+        reason = _INCOMPLETE.get(finish_reason or "") if status == "incomplete" else None
+        return {
+            "id": self.response_id,
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "background": False,
+            "error": error,
+            "incomplete_details": {"reason": reason} if reason else None,
+            "model": self.model,
+            "output": output,
+            "previous_response_id": None,
+            "store": False,
+            "usage": usage_from_chat(usage),
+            **_echoed(self.request),
+        }
+
+
+def answer_from_chat(answer: JsonObject, request: JsonObject) -> JsonObject:
+    """A ``chat.completion`` as the response to ``request``."""
+    envelope = Envelope.of(answer, request)
+    choices = objects_in(answer.get("choices"))
+    choice = choices[0] if choices else as_object(None)
+    reason = as_text(choice.get("finish_reason"))
+    status = status_of(reason)
+    output = _output_of(as_object(choice.get("message")), envelope, status)
+    return envelope.response(
+        status=status, output=output, finish_reason=reason, usage=as_object(answer.get("usage")) or None
+    )
+
+
+def answer_to_chat(body: JsonObject) -> JsonObject:
+    """A response as a ``chat.completion``."""
+    choices: list[JsonObject] = []
+    message = message_of(body.get("output"))
+    if message is not None:
+        choices.append({"index": 0, "message": message, "finish_reason": finish_reason_of(body), "logprobs": None})
+    return {
+        "id": as_text(body.get("id")),
+        "object": "chat.completion",
+        "created": int(created) if isinstance(created := body.get("created_at"), int | float) else 0,
+        "model": as_text(body.get("model")),
+        "choices": choices,
+        "usage": usage_to_chat(body.get("usage")),
+    }
+
+
+def status_of(finish_reason: str | None) -> str:
+    return "incomplete" if finish_reason in _INCOMPLETE else "completed"
+
+
+def finish_reason_of(response: JsonObject) -> str:
+    """Why an answer ended, as chat says it."""
+    if response.get("status") == "incomplete":
+        reason = as_text(as_object(response.get("incomplete_details")).get("reason"))
+        return _FINISH_REASONS.get(reason, "length")
+    has_calls = any(item.get("type") == "function_call" for item in objects_in(response.get("output")))
+    return "tool_calls" if has_calls else "stop"
+
+
+def usage_from_chat(usage: JsonObject | None) -> JsonObject | None:
+    if not usage:
+        return None
+    taken, given = as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens"))
+    of_prompt = as_object(usage.get("prompt_tokens_details"))
+    of_answer = as_object(usage.get("completion_tokens_details"))
+    return {
+        "input_tokens": taken,
+        "input_tokens_details": {
+            "cached_tokens": as_count(of_prompt.get("cached_tokens")),
+            "cache_write_tokens": as_count(of_prompt.get("cache_creation_tokens")),
+        },
+        "output_tokens": given,
+        "output_tokens_details": {"reasoning_tokens": as_count(of_answer.get("reasoning_tokens"))},
+        "total_tokens": as_count(usage.get("total_tokens")) or taken + given,
+    }
+
+
+def usage_to_chat(usage: object) -> JsonObject | None:
+    counted = as_object(usage)
+    if not counted:
+        return None
+    taken, given = as_count(counted.get("input_tokens")), as_count(counted.get("output_tokens"))
+    of_input = as_object(counted.get("input_tokens_details"))
+    details: JsonObject = {"cached_tokens": as_count(of_input.get("cached_tokens"))}
+    if written := as_count(of_input.get("cache_write_tokens")):
+        details["cache_creation_tokens"] = written
+    reasoning = as_count(as_object(counted.get("output_tokens_details")).get("reasoning_tokens"))
+    return {
+        "prompt_tokens": taken,
+        "completion_tokens": given,
+        "total_tokens": as_count(counted.get("total_tokens")) or taken + given,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
+
+
+def text_part(text: str) -> JsonObject:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def message_item(item_id: str, content: list[JsonObject], status: str) -> JsonObject:
+    return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def call_item(item_id: str, *, call_id: str, name: str, arguments: str, status: str) -> JsonObject:
+    return {
+        "id": item_id,
+        "type": "function_call",
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+        "status": status,
+    }
+
+
+def thought_in(message: JsonObject) -> str:
+    """The thinking of a message or a delta. Some servers name it ``reasoning``."""
+    return as_text(message.get("reasoning_content")) or as_text(message.get("reasoning"))
+
+
+def _output_of(message: JsonObject, envelope: Envelope, status: str) -> list[JsonObject]:
+    output: list[JsonObject] = []
+    if thought := thought_in(message):
+        output.append(reasoning_item(envelope.item_id("rs", 0), thought, envelope.request))
+    content: list[JsonObject] = []
+    calls = objects_in(message.get("tool_calls"))
+    refusal = as_text(message.get("refusal"))
+    text = text_of(message.get("content"))
+    if text or not (calls or refusal):
+        content.append(text_part(text))
+    if refusal:
+        content.append({"type": "refusal", "refusal": refusal})
+    if content:
+        output.append(message_item(envelope.item_id("msg", len(output)), content, status))
+    for call in calls:
+        item_id = envelope.item_id("fc", len(output))
+        function = as_object(call.get("function"))
+        call_id = as_text(call.get("id")) or item_id.replace("fc_", "call_")
+        name, arguments = as_text(function.get("name")), as_text(function.get("arguments"))
+        output.append(call_item(item_id, call_id=call_id, name=name, arguments=arguments, status=status))
+    return output
+
+
+def _echoed(request: JsonObject) -> JsonObject:
+    reasoning, text = as_object(request.get("reasoning")), as_object(request.get("text"))
+    parallel = request.get("parallel_tool_calls")
+    tools = objects_in(request.get("tools"))
+    return {
+        "instructions": request.get("instructions"),
+        "max_output_tokens": request.get("max_output_tokens"),
+        "metadata": request.get("metadata") or {},
+        "parallel_tool_calls": True if parallel is None else parallel,
+        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
+        "service_tier": request.get("service_tier") or "default",
+        "temperature": request.get("temperature"),
+        "text": {"format": {"type": "text"}, **text},
+        "tool_choice": request.get("tool_choice") or "auto",
+        "tools": [{"parameters": None, "strict": None, **tool} for tool in tools],
+        "top_p": request.get("top_p"),
+        "truncation": request.get("truncation") or "disabled",
+        "user": request.get("user"),
+    }

@@ -1,0 +1,175 @@
+"""The items of a request or an answer, as chat messages.
+
+Owns which items make one message; refuses to know parameters and streams. Invariant: every item belongs to exactly one
+message, so that a message can be dropped with all that it was made of; and reading never fails: what chat cannot say is
+kept as a problem, for whoever must translate.
+
+A model says its reasoning, its text and its calls in items of their own. What it said without anyone else speaking is
+one assistant message; its texts are joined as the SDKs' ``output_text`` joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.reading import as_object, as_text, objects_in, without
+from metaclaw.chat.responses.parts import Problem, content_to_chat
+from metaclaw.chat.responses.reasoning import text_of_reasoning
+from metaclaw.errors import InvalidRequestError
+
+_OF_AN_ITEM = ("type", "id", "status", "phase")  # an item's own keys, which no message has
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A message, and where in ``input`` what it is made of stands: nowhere for ``instructions``, at 0 for a string."""
+
+    message: JsonObject
+    items: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """The messages in order, and what of the items chat could not say."""
+
+    placed: list[Placed]
+    problems: list[Problem]
+
+    @property
+    def messages(self) -> list[JsonObject]:
+        return [place.message for place in self.placed]
+
+
+def conversation_of(body: JsonObject) -> Conversation:
+    """What a request says."""
+    reader = _Reader()
+    if instructions := as_text(body.get("instructions")):
+        reader.placed.append(Placed(message={"role": "system", "content": instructions}, items=()))
+    given: Any = body.get("input")
+    if isinstance(given, str):
+        reader.placed.append(Placed(message={"role": "user", "content": given}, items=(0,)))
+    else:
+        for index, item in enumerate(given or ()):
+            reader.add(index, as_object(item))
+    reader.end_answer()
+    return Conversation(placed=reader.placed, problems=reader.problems)
+
+
+def message_of(output: object) -> JsonObject | None:
+    """The items of an answer as one assistant message; ``None`` when there are none."""
+    reader = _Reader()
+    for index, item in enumerate(objects_in(output)):
+        reader.add(index, item)
+    reader.end_answer()
+    answers = [place.message for place in reader.placed if place.message["role"] == "assistant"]
+    return answers[-1] if answers else None
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An assistant message in the making."""
+
+    texts: list[str] = field(default_factory=list[str])
+    refusals: list[str] = field(default_factory=list[str])
+    thoughts: list[str] = field(default_factory=list[str])
+    calls: list[JsonObject] = field(default_factory=list[JsonObject])
+    items: list[int] = field(default_factory=list[int])
+
+    def message(self) -> JsonObject:
+        says_nothing = not (self.texts or self.refusals or self.calls)
+        message: JsonObject = {"role": "assistant", "content": "".join(self.texts) if self.texts else None}
+        if says_nothing:
+            message["content"] = ""
+        if self.refusals:
+            message["refusal"] = "".join(self.refusals)
+        if self.thoughts:
+            message["reasoning_content"] = "\n\n".join(self.thoughts)
+        if self.calls:
+            message["tool_calls"] = self.calls
+        return message
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.placed: list[Placed] = []
+        self.problems: list[Problem] = []
+        self._answer = _Answer()
+
+    def add(self, index: int, item: JsonObject) -> None:
+        kind = item.get("type") or ("message" if "role" in item else "item_reference")
+        if kind == "message" and item.get("role") != "assistant":
+            self._add_message(index, item)
+        elif kind in _OUTPUTS or (isinstance(kind, str) and kind.endswith("_output")):
+            self._add_output(index, item, str(kind))
+        else:
+            self._answer.items.append(index)
+            self._add_to_answer(index, item, str(kind))
+
+    def end_answer(self) -> None:
+        if self._answer.items:
+            self.placed.append(Placed(message=self._answer.message(), items=self._answer.items))
+            self._answer = _Answer()
+
+    def _add_message(self, index: int, item: JsonObject) -> None:
+        self.end_answer()
+        role = item.get("role")
+        content = content_to_chat(item.get("content"), f"input[{index}].content", self.problems)
+        message = {**without(item, *_OF_AN_ITEM), "role": "system" if role == "developer" else role, "content": content}
+        self.placed.append(Placed(message=message, items=(index,)))
+
+    def _add_output(self, index: int, item: JsonObject, kind: str) -> None:
+        self.end_answer()
+        if kind != "function_call_output":
+            self._cannot(index, kind)
+        content = content_to_chat(item.get("output"), f"input[{index}].output", self.problems)
+        message = {"role": "tool", "tool_call_id": item.get("call_id"), "content": content}
+        self.placed.append(Placed(message=message, items=(index,)))
+
+    def _add_to_answer(self, index: int, item: JsonObject, kind: str) -> None:
+        if kind == "message":
+            self._add_said(index, item)
+        elif kind == "reasoning":
+            self._add_thought(index, item)
+        elif kind == "function_call":
+            called = {"name": item.get("name"), "arguments": item.get("arguments")}
+            self._answer.calls.append({"id": item.get("call_id"), "type": "function", "function": called})
+        elif kind == "custom_tool_call":
+            called = {"name": item.get("name"), "input": item.get("input")}
+            self._answer.calls.append({"id": item.get("call_id"), "type": "custom", "custom": called})
+            self._cannot(index, kind)
+        elif kind == "item_reference":
+            self._refuse(f"input[{index}]", "refers to an item that is not kept here: send the item itself")
+        else:
+            self._cannot(index, kind)
+
+    def _add_said(self, index: int, item: JsonObject) -> None:
+        content: object = item.get("content")
+        if isinstance(content, str):
+            self._answer.texts.append(content)
+            return
+        for place, part in enumerate(objects_in(content)):
+            if part.get("type") == "refusal":
+                self._answer.refusals.append(as_text(part.get("refusal")))
+            elif isinstance(part.get("text"), str):
+                self._answer.texts.append(part["text"])
+            else:
+                self._refuse(f"input[{index}].content[{place}]", "is no text, which is all that a chat model has said")
+
+    def _add_thought(self, index: int, item: JsonObject) -> None:
+        if text := text_of_reasoning(item):
+            self._answer.thoughts.append(text)
+        elif item.get("encrypted_content"):
+            self._refuse(
+                f"input[{index}].encrypted_content",
+                "is another provider's secret, which the model behind this gateway cannot read: leave the item out",
+            )
+
+    def _cannot(self, index: int, kind: str) -> None:
+        self._refuse(f"input[{index}]", f"is of type {kind!r:.40}, which a chat model cannot be told")
+
+    def _refuse(self, where: str, why: str) -> None:
+        self.problems.append(InvalidRequestError(f"{where} {why}", param=where))

@@ -1,0 +1,155 @@
+"""The items of an answer while it streams.
+
+Owns the events of each kind of item, from its opening to its close; refuses to know chunks and the order of items.
+Invariant: the item that ``close`` returns is what its deltas made.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.responses.answers import Envelope, call_item, message_item, text_part
+from metaclaw.chat.responses.reasoning import reasoning_item, wants_summary
+from metaclaw.chat.responses.writing import EventWriter
+
+
+class OpenItem(Protocol):
+    """An item that is not complete yet. It is made, begun, added to, and closed, each in its turn."""
+
+    def begin(self, envelope: Envelope, events: EventWriter, index: int) -> bytes: ...
+
+    def close(self, status: str) -> tuple[bytes, JsonObject]: ...
+
+
+class _Item:
+    """What every kind shares: where it stands, and its first and last event."""
+
+    prefix: str
+
+    def begin(self, envelope: Envelope, events: EventWriter, index: int) -> bytes:
+        self.request = envelope.request
+        self.item_id = envelope.item_id(self.prefix, index)
+        self.index = index
+        self._events = events
+        return self._events.event("response.output_item.added", output_index=index, item=self.item("in_progress"))
+
+    def close(self, status: str) -> tuple[bytes, JsonObject]:
+        made = self.end_parts()
+        item = self.item(status)
+        return made + self._events.event("response.output_item.done", output_index=self.index, item=item), item
+
+    def item(self, status: str) -> JsonObject:
+        raise NotImplementedError
+
+    def end_parts(self) -> bytes:
+        raise NotImplementedError
+
+    def event(self, kind: str, **fields: object) -> bytes:
+        """An event inside this item."""
+        return self._events.event(f"response.{kind}", item_id=self.item_id, output_index=self.index, **fields)
+
+
+class MessageItem(_Item):
+    """What the model says, or that it refuses to."""
+
+    prefix = "msg"
+
+    def __init__(self) -> None:
+        self._content: list[JsonObject] = []  # parts that are complete
+        self._text: str | None = None  # of the open part; ``None`` when none is open
+        self._is_refusal = False
+
+    def say(self, text: str, *, is_refusal: bool) -> bytes:
+        """More text; a part is opened where needed."""
+        made = b""
+        if self._text is None or is_refusal != self._is_refusal:
+            made = self.end_parts()
+            self._text, self._is_refusal = "", is_refusal
+            made += self._event("content_part.added", part=self._part())
+        self._text = (self._text or "") + text
+        if not text:
+            return made
+        if is_refusal:
+            return made + self._event("refusal.delta", delta=text)
+        return made + self._event("output_text.delta", delta=text, logprobs=[])
+
+    def item(self, status: str) -> JsonObject:
+        return message_item(self.item_id, list(self._content), status)
+
+    def end_parts(self) -> bytes:
+        if self._text is None:
+            return b""
+        part, text = self._part(), self._text
+        if self._is_refusal:
+            made = self._event("refusal.done", refusal=text)
+        else:
+            made = self._event("output_text.done", text=text, logprobs=[])
+        made += self._event("content_part.done", part=part)
+        self._content.append(part)
+        self._text = None
+        return made
+
+    def _part(self) -> JsonObject:
+        text = self._text or ""
+        return {"type": "refusal", "refusal": text} if self._is_refusal else text_part(text)
+
+    def _event(self, kind: str, **fields: object) -> bytes:
+        return self.event(kind, content_index=len(self._content), **fields)
+
+
+class ReasoningItem(_Item):
+    """What the model thinks, in full or as a summary: as the client asked."""
+
+    prefix = "rs"
+
+    def __init__(self, request: JsonObject) -> None:
+        self._is_summary = wants_summary(request)
+        self._text = ""
+
+    def begin(self, envelope: Envelope, events: EventWriter, index: int) -> bytes:
+        made = super().begin(envelope, events, index)
+        if self._is_summary:
+            return made + self.event("reasoning_summary_part.added", summary_index=0, part=self._part())
+        return made + self.event("content_part.added", content_index=0, part=self._part())
+
+    def add(self, text: str) -> bytes:
+        self._text += text
+        if self._is_summary:
+            return self.event("reasoning_summary_text.delta", summary_index=0, delta=text)
+        return self.event("reasoning_text.delta", content_index=0, delta=text)
+
+    def item(self, status: str) -> JsonObject:
+        return reasoning_item(self.item_id, self._text, self.request, status=status)
+
+    def end_parts(self) -> bytes:
+        if self._is_summary:
+            made = self.event("reasoning_summary_text.done", summary_index=0, text=self._text)
+            return made + self.event("reasoning_summary_part.done", summary_index=0, part=self._part())
+        made = self.event("reasoning_text.done", content_index=0, text=self._text)
+        return made + self.event("content_part.done", content_index=0, part=self._part())
+
+    def _part(self) -> JsonObject:
+        return {"type": "summary_text" if self._is_summary else "reasoning_text", "text": self._text}
+
+
+class CallItem(_Item):
+    """A function that the model calls."""
+
+    prefix = "fc"
+
+    def __init__(self, *, call_id: str, name: str) -> None:
+        self._call_id = call_id
+        self._name = name
+        self._arguments = ""
+
+    def add(self, text: str) -> bytes:
+        self._arguments += text
+        return self.event("function_call_arguments.delta", delta=text) if text else b""
+
+    def item(self, status: str) -> JsonObject:
+        call_id = self._call_id or self.item_id.replace("fc_", "call_")
+        return call_item(self.item_id, call_id=call_id, name=self._name, arguments=self._arguments, status=status)
+
+    def end_parts(self) -> bytes:
+        return self.event("function_call_arguments.done", name=self._name, arguments=self._arguments)

@@ -1,0 +1,92 @@
+"""Tools, the choice among them, and the form of the answer, both ways.
+
+Owns what is nested in chat and flat in responses; refuses to know messages. Invariant: only functions go from one to
+the other; what a provider runs itself is an ``InvalidRequestError`` that names it.
+"""
+
+from __future__ import annotations
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.reading import as_object, is_object, objects_in, without
+from metaclaw.errors import InvalidRequestError
+
+_FUNCTION_KEYS = ("name", "description", "parameters")
+
+
+def tools_to_chat(tools: object) -> list[JsonObject]:
+    return [_tool_to_chat(tool, f"tools[{index}]") for index, tool in enumerate(objects_in(tools))]
+
+
+def tools_from_chat(tools: object) -> list[JsonObject]:
+    return [_tool_from_chat(tool, f"tools[{index}]") for index, tool in enumerate(objects_in(tools))]
+
+
+def choice_to_chat(choice: object) -> object:
+    """A ``tool_choice`` of responses as one of chat. Raises ``InvalidRequestError``."""
+    if not is_object(choice):
+        return choice
+    kind = choice.get("type")
+    if kind == "function":
+        return {"type": "function", "function": {"name": choice.get("name")}}
+    if kind == "allowed_tools":
+        allowed = [choice_to_chat(tool) for tool in objects_in(choice.get("tools"))]
+        return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode"), "tools": allowed}}
+    raise InvalidRequestError(f"'tool_choice' of type {kind!r:.40} names no function of yours", param="tool_choice")
+
+
+def choice_from_chat(choice: object) -> object:
+    """A ``tool_choice`` of chat as one of responses. Raises ``InvalidRequestError``."""
+    if not is_object(choice):
+        return choice
+    kind = choice.get("type")
+    if kind == "function":
+        return {"type": "function", "name": as_object(choice.get("function")).get("name")}
+    if kind == "allowed_tools":
+        inner = as_object(choice.get("allowed_tools"))
+        allowed = [choice_from_chat(tool) for tool in objects_in(inner.get("tools"))]
+        return {"type": "allowed_tools", "mode": inner.get("mode"), "tools": allowed}
+    raise InvalidRequestError(f"'tool_choice' of type {kind!r:.40} is not translated", param="tool_choice")
+
+
+def format_to_chat(wanted: object) -> JsonObject | None:
+    """``text.format`` as ``response_format``; ``None`` for plain text, which needs none."""
+    form = as_object(wanted)
+    kind = form.get("type", "text")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "json_object"}
+    if kind == "json_schema":
+        return {"type": "json_schema", "json_schema": without(form, "type")}
+    raise InvalidRequestError(f"'text.format' of type {kind!r:.40} is unknown to chat models", param="text.format")
+
+
+def format_from_chat(wanted: object) -> JsonObject:
+    """``response_format`` as ``text.format``."""
+    form = as_object(wanted)
+    return {"type": form.get("type"), **as_object(form.get("json_schema"))}
+
+
+def _tool_to_chat(tool: JsonObject, where: str) -> JsonObject:
+    kind = tool.get("type")
+    if kind != "function":
+        raise InvalidRequestError(
+            f"{where}: the model behind this gateway speaks chat completions, which have no tool of type {kind!r:.40}:"
+            " leave it out, or use a function",
+            param=where,
+        )
+    function = {name: tool[name] for name in _FUNCTION_KEYS if tool.get(name) is not None}
+    if tool.get("strict"):
+        function["strict"] = True
+    return {"type": "function", "function": function, **without(tool, "type", "strict", *_FUNCTION_KEYS)}
+
+
+def _tool_from_chat(tool: JsonObject, where: str) -> JsonObject:
+    kind = tool.get("type")
+    if kind != "function":
+        raise InvalidRequestError(f"{where}: a tool of type {kind!r:.40} is not translated", param=where)
+    function = as_object(tool.get("function"))
+    # The responses API takes a schema as strict unless it is told otherwise; chat does not.
+    flat: JsonObject = {"type": "function", **function, "strict": bool(function.get("strict"))}
+    flat.setdefault("parameters", None)
+    return {**flat, **without(tool, "type", "function")}
