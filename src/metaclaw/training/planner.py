@@ -26,7 +26,7 @@ PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}  # metaclaw.training.samplers.proces
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}  # metaclaw.training.samplers.process: rows wait beyond it
 KEPT_SHARE = 0.25  # of that, for answers that have ended
 RUNTIME_BYTES = {"cpu": 350 * MIB, "cuda": 600 * MIB}  # Python with torch, measured; a CUDA context beside it, about
-VLLM_RUNTIME_BYTES = {"cpu": 1800 * MIB, "cuda": 2000 * MIB}  # measured; about
+VLLM_RUNTIME_BYTES = {"cpu": 1800 * MIB, "cuda": 2000 * MIB}  # about: 1.5 GB on a CPU while it loaded
 _FLOAT32 = 4
 # float32 values kept per token and layer for the backward pass: of the widths hidden, all heads, and the MLP's.
 _KEPT_HIDDEN, _KEPT_HEADS, _KEPT_MLP = 7, 6, 2

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import signal
 import sys
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from metaclaw.errors import MetaClawError, MissingExtraError
 from metaclaw.logs import configure_logs
 from metaclaw.training.channel import Channel, Frame, claim_standard_streams
 from metaclaw.training.failures import error_body
+from metaclaw.training.priority import session_steps_back, step_back
 
 _LOOPS = {
     "engine": ("metaclaw.training.engine_loop", "EngineLoop"),
@@ -29,6 +29,7 @@ _LOOPS = {
 }
 _VLLM = "vllm"  # a sampler that leaves the model to another program, and never loads it or torch itself
 _ENGINE_NICE = 15  # decoding goes before training: the sampler's median token gap then stays as it was (90 -> 91 ms)
+_ENGINE_SESSION_NICE = 10  # a tenth of a core that others want: training still gets on where all cores decode
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ def main(arguments: list[str]) -> int:
     configure_logs(arguments[0])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we end
     role = arguments[0]
-    if role == "engine" and hasattr(os, "nice"):
-        os.nice(_ENGINE_NICE)  # before torch starts threads, which inherit it
+    if role == "engine":
+        step_back(_ENGINE_NICE)
     return run_worker(role, claim_standard_streams())
 
 
@@ -60,6 +61,8 @@ def run_worker(role: str, channel: Channel) -> int:
         channel.send({"id": start["id"], "error": error_body(error)})
         return 1
     channel.send({"id": start["id"], "ok": ready})
+    if role == "engine":  # not before: loading a model takes seconds, for which clients wait
+        session_steps_back(_ENGINE_SESSION_NICE)
     loop.run()
     return 0
 
