@@ -39,6 +39,10 @@ class RunningGateway:
     client: AsyncOpenAI
     recorder: Recorder
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {TOKEN}"}
+
     async def turns(self) -> list[RecordedTurn]:
         await self.recorder.flush()
         return await asyncio.to_thread(read_turns, self.home)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,18 +50,22 @@ def status(
 
     from metaclaw.config_file import find_home
     from metaclaw.journal.learning_status import read_status
-    from metaclaw.processes.instance import is_healthy, running_instance
+    from metaclaw.processes.instance import read_health, running_instance
 
     home = find_home()
     instance = running_instance(home)
-    healthy = instance is not None and is_healthy(instance.url)
+    health = read_health(instance.url) if instance else None
+    healthy = health is not None
     learning = read_status(home / "learning.db")
     if as_json:
         facts = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
-        typer.echo(json.dumps({"running": instance is not None, "healthy": healthy, **facts, "learning": agents}))
+        state = {"running": instance is not None, "healthy": healthy, **facts, "recording": health, "learning": agents}
+        typer.echo(json.dumps(state))
     else:
         typer.echo(_described(instance, healthy))
+        if trouble := _recording_trouble(health or {}):
+            typer.echo(trouble)
         for agent in learning:
             typer.echo(_progress(agent))
     raise typer.Exit(0 if healthy else 1)
@@ -73,6 +77,20 @@ def _described(instance: Instance | None, healthy: bool) -> str:
     children = ", ".join(f"{name} {pid or 'NOT RUNNING'}" for name, pid in instance.children.items())
     answers = "answers" if healthy else "DOES NOT ANSWER"
     return f"MetaClaw {answers} on {instance.url}, mode {instance.mode} (pid {instance.pid}; {children})"
+
+
+def _recording_trouble(health: dict[str, Any]) -> str | None:
+    """What is wrong with recording; ``None`` when nothing is, or was since the start."""
+    failures, lost = health.get("recording_failures", 0), health.get("records_lost", 0)
+    waiting = (
+        f"{health.get('spool_records', 0)} records ({health.get('spool_bytes', 0) / 1e6:.1f} MB) wait in the spool"
+    )
+    if health.get("journal") == "failing":
+        return f"RECORDING: turns.db cannot be written; {waiting} and are written as soon as it can be (see the log)"
+    if failures or lost:
+        said = f"RECORDING: {failures} failures since the start (see the log), {lost} records lost"
+        return f"{said}; {waiting}" if health.get("spool_records") else said
+    return None
 
 
 def _progress(agent: AgentStatus) -> str:

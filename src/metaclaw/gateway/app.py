@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,7 +26,9 @@ from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import DIALECTS
 from metaclaw.config import Settings
 from metaclaw.gateway.costs import cost_of
+from metaclaw.gateway.feedback import take_feedback
 from metaclaw.gateway.identify import Evidence, identify
+from metaclaw.gateway.metrics import CONTENT_TYPE, CountRequests, GatewayMetrics
 from metaclaw.gateway.models import list_models
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
@@ -63,6 +66,7 @@ class Deps:
     max_body_bytes: int
     proxy: Proxy
     recorder: Recorder
+    metrics: GatewayMetrics
     policy: Policy | None
     models: UpstreamPool | None
 
@@ -94,6 +98,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             max_body_bytes=settings.proxy.max_body_bytes,
             proxy=proxy,
             recorder=recorder,
+            metrics=GatewayMetrics(recorder),
             policy=policy,
             models=models,
         )
@@ -109,12 +114,17 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
             app.state.deps = opened
             yield
 
+    routes = [
+        *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
+        *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
+        Route("/v1/feedback", _feedback, methods=["POST"]),
+        Route("/metrics", _metrics, methods=["GET"]),
+        Route("/healthz", _healthz, methods=["GET"]),
+    ]
+    patterns = {route.endpoint: route.path for route in reversed(routes)}
     return Starlette(
-        routes=[
-            *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
-            *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
-            Route("/healthz", _healthz, methods=["GET"]),
-        ],
+        routes=routes,
+        middleware=[Middleware(CountRequests, patterns=patterns)],
         exception_handlers=exception_handlers(_error_dialect),
         lifespan=lifespan,
     )
@@ -156,9 +166,19 @@ async def _models(request: Request) -> Response:
     return JSONResponse(await list_models(agent, policy=deps.policy, models=deps.models))
 
 
+async def _feedback(request: Request) -> Response:
+    deps = _authorised(request)
+    body = parse_json_object(await read_body(request, deps.max_body_bytes))
+    return JSONResponse(await take_feedback(body, deps.recorder, only_agent=None))
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(_authorised(request).metrics.text(), media_type=CONTENT_TYPE)
+
+
 async def _healthz(request: Request) -> Response:
     deps: Deps = request.app.state.deps
-    return JSONResponse({"status": "ok", "recording_failures": deps.recorder.num_failures})
+    return JSONResponse({"status": "ok", **deps.recorder.health()})
 
 
 def _authorised(request: Request) -> Deps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from metaclaw.chat.dialect import ClientRequest
 from metaclaw.chat.messages import JsonObject
@@ -30,7 +31,8 @@ class Recorder:
         self.journal = journal
         self.path = path
         self.clock = clock
-        self.on_settled: list[Callable[[TurnSettled], None]] = []
+        self.on_closed: list[Callable[[ClosedTurn], None]] = []  # at once
+        self.on_settled: list[Callable[[TurnSettled], None]] = []  # once it is in the journal
         self._open_turns: set[str] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -67,10 +69,32 @@ class Recorder:
         """How often something could not be recorded at once, or not as it was."""
         return self.path.num_failures + self.journal.state.num_failures
 
+    def health(self) -> JsonObject:
+        """How recording fares, for whoever asks whether we are well; nothing that was said, no path and no name."""
+        state = self.journal.state
+        return {
+            "recording_failures": self.num_failures,
+            "journal": "ok" if state.trouble is None else "failing",
+            "spool_records": state.backlog.num_records,
+            "spool_bytes": state.backlog.num_bytes,
+            "records_lost": state.backlog.num_lost,
+        }
+
     def _tell(self, turns: Sequence[TurnSettled]) -> None:
         for turn in turns:
             for tell in self.on_settled:
                 tell(turn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedTurn:
+    """A turn that is over: who answered, and what passed since its request."""
+
+    state: EndState
+    upstream: str
+    added_s: float | None  # until a model was asked
+    first_byte_s: float | None
+    total_s: float
 
 
 class TurnRecord:
@@ -86,6 +110,7 @@ class TurnRecord:
         self._opened_at: float | None = None
         self._queue_s: float | None = None
         self._first_byte_at: float | None = None
+        self._opened_for = "none"
         self._upstream: str | None = None
         self._model: str | None = None
         self._policy: PolicyChoice | None = None
@@ -104,6 +129,7 @@ class TurnRecord:
         """Record that the turn begins. ``body`` is the client's own."""
         recorder = self._recorder
         self._opened_at = now = recorder.clock()
+        self._opened_for = upstream
         if self._received_at is not None:
             self._queue_s = max(0.0, now - self._received_at - (recall_s or 0.0))
         with recorder.path.guarded(f"record the opening of {self.turn_id}"):
@@ -165,7 +191,22 @@ class TurnRecord:
                 policy=self._policy,
             )
             recorder.journal.append(ending.record())
+            self._tell(state, ending.closed_at)
         recorder.forget(self.turn_id)
+
+    def _tell(self, state: EndState, closed_at: float) -> None:
+        if not self._recorder.on_closed:
+            return
+        began_at = self._received_at or self._opened_at or closed_at
+        turn = ClosedTurn(
+            state=state,
+            upstream=self._upstream or self._opened_for,
+            added_s=None if self._opened_at is None else self._opened_at - began_at,
+            first_byte_s=None if self._first_byte_at is None else self._first_byte_at - began_at,
+            total_s=closed_at - began_at,
+        )
+        for tell in self._recorder.on_closed:
+            tell(turn)
 
     def _since_opening(self, moment: float | None) -> float | None:
         return None if moment is None or self._opened_at is None else moment - self._opened_at

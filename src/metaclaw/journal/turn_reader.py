@@ -17,7 +17,7 @@ from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
-from metaclaw.journal.turn_records import PolicySample, RecordedExchange, RecordedTurn, exchange_key
+from metaclaw.journal.turn_records import Feedback, PolicySample, RecordedExchange, RecordedTurn, exchange_key
 
 _SCHEMA = 2  # the oldest whose columns are read here
 _TURN = """
@@ -107,6 +107,16 @@ class TurnReader:
             f"{_TURN} WHERE t.exchange = ? AND t.kind = 'main' ORDER BY t.seq", (exchange_id,)
         ).fetchall()
         return self._exchange([_turn(row) for row in rows]) if rows else None
+
+    def feedback(self, exchange: str) -> list[Feedback]:
+        """What was thought of the turns of an exchange, oldest first."""
+        rows = self._connection.execute("SELECT * FROM feedback WHERE exchange = ? ORDER BY id", (exchange,))
+        return [Feedback(**dict(row)) for row in rows.fetchall()]
+
+    def feedback_after(self, last_id: int = 0, *, limit: int = 500) -> list[Feedback]:
+        """All feedback in the order of its arrival, a page at a time."""
+        rows = self._connection.execute("SELECT * FROM feedback WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit))
+        return [Feedback(**dict(row)) for row in rows.fetchall()]
 
     def last_seq(self) -> int:
         """The number of the newest turn, 0 when there is none."""

@@ -21,10 +21,11 @@ from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import JournalError
 from metaclaw.journal.backlog import Backlog, BacklogState
 from metaclaw.journal.database import may_pass, open_writer
+from metaclaw.journal.feedback import NewFeedback, insert_feedback
 from metaclaw.journal.group_commit import GroupCommitter
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
-from metaclaw.journal.turn_records import BlockKey, Cost, NewTurn, RecallBlock, TurnEnd
+from metaclaw.journal.turn_records import BlockKey, Cost, Feedback, NewTurn, RecallBlock, TurnEnd
 from metaclaw.journal.turn_rows import end_turn, insert_turn
 
 _MAX_CACHED_BLOCKS = 4096
@@ -126,6 +127,10 @@ class TurnJournal:
     async def close_turn(self, turn_id: str, end: TurnEnd) -> None:
         """Record how a turn ended. Only the first end of a turn counts."""
         await self._committer.run(lambda connection: end_turn(connection, turn_id, end))
+
+    async def add_feedback(self, given: NewFeedback) -> Feedback:
+        """Write down what somebody thought. Raises ``NotFoundError`` for what is not in the journal."""
+        return await self._committer.run(lambda connection: insert_feedback(connection, given))
 
     async def known_blocks(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
         """The blocks that were recorded for these messages; ``None`` where there is none yet."""

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 from metaclaw.errors import ProcessError
 from metaclaw.locks import LockedError, exclusive_lock, is_locked
@@ -25,6 +26,7 @@ from metaclaw.locks import LockedError, exclusive_lock, is_locked
 _PROBE_S = 0.5
 DRAIN_S = 20.0  # children of a killed instance finish their answers for so long
 _POLL_S = 0.1
+_MAX_HEALTH_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +99,18 @@ def stop_instance(home: Path, *, timeout_s: float = 30.0) -> Instance | None:
 
 def is_healthy(url: str, *, timeout_s: float = 2.0) -> bool:
     """Whether ``GET <url>/healthz`` answers 200."""
+    return read_health(url, timeout_s=timeout_s) is not None
+
+
+def read_health(url: str, *, timeout_s: float = 2.0) -> dict[str, Any] | None:
+    """What ``GET <url>/healthz`` says of the gateway; ``None`` when it does not answer 200 with that."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach our loopback
     try:
         with opener.open(f"{url}/healthz", timeout=timeout_s) as answer:
-            return answer.status == 200
+            said: object = json.loads(answer.read(_MAX_HEALTH_BYTES)) if answer.status == 200 else None
     except (urllib.error.URLError, OSError, ValueError):
-        return False
+        return None
+    return cast("dict[str, Any]", said) if isinstance(said, dict) else None
 
 
 def claim_port(host: str, port: int, *, setting: str) -> int:

@@ -1,0 +1,140 @@
+"""What the gateway counts, for Prometheus.
+
+Owns the names of the metrics and how they are gathered; refuses to know HTTP authentication and what a turn says.
+Invariant: a label is one of a few words known beforehand (the pattern of a route, a state, a configured upstream),
+never a prompt, a model, an agent or a path that a client wrote; and counting never fails a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from metaclaw.gateway.recording import ClosedTurn, Recorder
+from metaclaw.journal.spooled_turns import TurnSettled
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ADDED_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0)
+_ANSWER_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
+_UNKNOWN_ROUTE = "unknown"
+
+
+class GatewayMetrics:
+    """One gateway's counters, in a registry of their own."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "metaclaw_gateway_requests", "HTTP requests answered.", ("route", "method", "status"), registry=registry
+        )
+        self._turns = Counter(
+            "metaclaw_turns", "Turns, by how they ended and who answered.", ("state", "upstream"), registry=registry
+        )
+        self._added_s = Histogram(
+            "metaclaw_added_seconds", "What we do with a request before a model is asked.", buckets=_ADDED_S,
+            registry=registry,
+        )  # fmt: skip
+        self._first_byte_s = Histogram(
+            "metaclaw_first_byte_seconds", "From a request to the first byte of its answer.", buckets=_ANSWER_S,
+            registry=registry,
+        )  # fmt: skip
+        self._turn_s = Histogram(
+            "metaclaw_turn_seconds", "From a request to the end of its answer.", buckets=_ANSWER_S, registry=registry
+        )
+        self._tokens = Counter(
+            "metaclaw_tokens",
+            "Tokens of recorded turns; cached ones are among the prompt's.",
+            ("kind",),
+            registry=registry,
+        )
+        self._usd = Counter("metaclaw_cost_usd", "Cost of recorded turns with a known price.", registry=registry)
+        self._unpriced = Counter(
+            "metaclaw_unpriced_turns", "Recorded turns with a usage and no known price.", registry=registry
+        )
+        registry.register(_Recording(recorder))
+        recorder.on_closed.append(self._closed)
+        recorder.on_settled.append(self._settled)
+
+    def text(self) -> bytes:
+        """The page of ``/metrics``."""
+        return generate_latest(self.registry)
+
+    def _closed(self, turn: ClosedTurn) -> None:
+        self._turns.labels(turn.state, turn.upstream).inc()
+        if turn.added_s is not None:
+            self._added_s.observe(turn.added_s)
+        if turn.first_byte_s is not None:
+            self._first_byte_s.observe(turn.first_byte_s)
+        self._turn_s.observe(turn.total_s)
+
+    def _settled(self, turn: TurnSettled) -> None:
+        if turn.tokens is None:
+            return
+        self._tokens.labels("prompt").inc(turn.tokens.prompt)
+        self._tokens.labels("completion").inc(turn.tokens.completion)
+        self._tokens.labels("cached").inc(turn.tokens.cached)
+        if turn.cost is None:
+            self._unpriced.inc()
+        else:
+            self._usd.inc(turn.cost.usd)
+
+
+class CountRequests:
+    """ASGI middleware: counts answers by the pattern of their route. ``patterns`` are those by their endpoint."""
+
+    def __init__(self, app: ASGIApp, patterns: Mapping[Any, str]) -> None:
+        self._app = app
+        self._patterns = patterns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = "none"  # the client left before there was an answer
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            metrics: GatewayMetrics = scope["app"].state.deps.metrics
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            metrics.requests.labels(self._patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status).inc()
+
+
+class _Recording(Collector):
+    """How recording fares, read at the moment of the question."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def collect(self) -> Iterable[Metric]:
+        state = self._recorder.journal.state
+        return [
+            CounterMetricFamily(
+                "metaclaw_recording_failures",
+                "What could not be recorded at once, or not as it was.",
+                value=self._recorder.num_failures,
+            ),
+            CounterMetricFamily(
+                "metaclaw_recording_lost", "Records that were given up for want of room.", value=state.backlog.num_lost
+            ),
+            GaugeMetricFamily(
+                "metaclaw_journal_up", "Whether the journal's database can be written.", value=state.trouble is None
+            ),
+            GaugeMetricFamily(
+                "metaclaw_spool_records", "Records that wait for the database.", value=state.backlog.num_records
+            ),
+            GaugeMetricFamily("metaclaw_spool_bytes", "Size of these.", value=state.backlog.num_bytes),
+            GaugeMetricFamily("metaclaw_turns_open", "Turns under way.", value=self._recorder.num_open),
+        ]
