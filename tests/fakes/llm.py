@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes import anthropic_llm
+from tests.fakes import anthropic_llm, openai_llm
 
 Json = dict[str, Any]
 BASE_MODEL = "fake-base"
@@ -71,6 +71,21 @@ class FakeLlm:
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, _message, lambda body, answer: anthropic_llm.stream(_message(body, answer)))
+
+    async def responses(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(
+            request, _response, lambda body, answer: openai_llm.response_events(_response(body, answer))
+        )
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(
+            request,
+            lambda body, answer: openai_llm.completion(body, answer.text, answer.finish_reason),
+            lambda body, answer: openai_llm.completion_chunks(body, answer.text, answer.finish_reason),
+        )
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, lambda body, _: openai_llm.embeddings(body), lambda _, __: [])
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         self.token_counts.append(await request.json())
@@ -147,7 +162,7 @@ class FakeLlm:
                 event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
             )
             await asyncio.sleep(0)
-        if answer.ends_with_done and not request.path.endswith("/messages"):
+        if answer.ends_with_done and not request.path.endswith(("/messages", "/responses")):
             await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
@@ -182,6 +197,9 @@ async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: A
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/chat/completions", model.chat)
     app.router.add_post("/v1/messages", model.messages)
+    app.router.add_post("/v1/responses", model.responses)
+    app.router.add_post("/v1/completions", model.completions)
+    app.router.add_post("/v1/embeddings", model.embeddings)
     app.router.add_post("/v1/messages/count_tokens", model.count_tokens)
     app.router.add_get("/v1/models", model.list_models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
@@ -192,6 +210,10 @@ async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: A
         yield model
     finally:
         await runner.cleanup()
+
+
+def _response(body: Json, answer: Answer) -> Json:
+    return openai_llm.response(body, answer.text, answer.finish_reason, answer.message)
 
 
 def _message(body: Json, answer: Answer) -> Json:
