@@ -7,6 +7,7 @@ Invariant: wherever the stream is cut into chunks, the same events come out, and
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 DONE = "[DONE]"  # the data of the event that ends a stream in OpenAI's dialects
@@ -31,22 +32,28 @@ class SseParser:
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._start = 0  # of what was not given as an event yet
         self._searched = 0
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        buffer = self._buffer + chunk
-        events: list[SseEvent] = []
-        start, search_from = 0, self._searched
+        return list(self.events(chunk))
+
+    def events(self, chunk: bytes) -> Iterator[SseEvent]:
+        """The events one by one. Whoever stops early finds the others' bytes in ``rest``."""
+        search_from = max(0, self._searched - self._start)
+        buffer = self._buffer = self._buffer[self._start :] + chunk
+        start = self._start = 0
         while (end := _BLANK_LINE.search(buffer, search_from)) is not None:
-            events.append(_parse(buffer[start : end.end()]))
+            event = _parse(buffer[start : end.end()])
             start = search_from = end.end()
-        self._buffer = buffer[start:]
+            self._start = self._searched = start
+            yield event
+        self._buffer, self._start = buffer[start:], 0
         self._searched = max(0, len(self._buffer) - 3)  # a boundary has at most four bytes
-        return events
 
     def rest(self) -> bytes:
-        """Take back the beginning of an event that is not complete."""
-        rest, self._buffer, self._searched = self._buffer, b"", 0
+        """Take back what was not given as an event yet."""
+        rest, self._buffer, self._start, self._searched = self._buffer[self._start :], b"", 0, 0
         return rest
 
     def finish(self) -> list[SseEvent]:

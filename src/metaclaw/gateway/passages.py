@@ -7,7 +7,7 @@ equal translation, and nothing after the event that ends the stream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,8 +75,10 @@ class Unchanged:
         if not whole:
             return b""
         self._passed.append(whole)
-        if any(mark in whole for mark in self._dialect.end_marks):
-            self.has_end = _read(self._dialect, whole).is_done
+        mark = max(whole.rfind(mark) for mark in self._dialect.end_marks)
+        if mark >= 0:
+            # The end is an event of its own: the others of a large piece need not be read.
+            self.has_end = _read(self._dialect, whole[last_boundary(whole[:mark]) :]).is_done
         return whole
 
     def finish(self) -> bytes:
@@ -165,7 +167,7 @@ class ThoughtFree:
         return self._chosen.has_end
 
     def feed(self, chunk: bytes) -> bytes:
-        return self._chosen.feed(chunk) if self._is_settled else self._look(self._parser.feed(chunk))
+        return self._chosen.feed(chunk) if self._is_settled else self._look(self._parser.events(chunk))
 
     def finish(self) -> bytes:
         out = b""
@@ -180,9 +182,9 @@ class ThoughtFree:
     def outcome(self) -> Outcome:
         return self._chosen.outcome()
 
-    def _look(self, events: Sequence[SseEvent]) -> bytes:
+    def _look(self, events: Iterable[SseEvent]) -> bytes:
         out = b""
-        for number, event in enumerate(events):
+        for event in events:
             self._held.append(event)
             is_decided = self._read(event)
             if opens_thinking(self._begun):
@@ -190,8 +192,7 @@ class ThoughtFree:
                 is_decided = True
             if is_decided:
                 self._is_settled = True
-                rest = b"".join(later.raw for later in events[number + 1 :]) + self._parser.rest()
-                return out + self._pass_held() + self._chosen.feed(rest)
+                return out + self._pass_held() + self._chosen.feed(self._parser.rest())
             if not self._begun:
                 out += self._pass_held()
         return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -27,16 +27,31 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T:
 
     The request's body must have been read: from then on ``receive`` reports only the end of the connection.
     """
-    working = asyncio.ensure_future(work)
+    # The work is done in this task and cancelled from outside, as by ``asyncio.timeout``: a task more for each step of
+    # a turn would cost more than all that the gateway does itself.
+    task = asyncio.current_task()
+    assert task is not None
+    num_cancels = task.cancelling()
+    has_left = False
+
+    def leave(watching: asyncio.Future[None]) -> None:
+        nonlocal has_left
+        if not watching.cancelled():
+            watching.exception()  # looked at: a connection that cannot be asked is gone as well
+            has_left = True
+            task.cancel()
+
     watching = asyncio.ensure_future(_client_left(receive))
+    watching.add_done_callback(leave)
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientLeftError
+        return await work
+    except asyncio.CancelledError:
+        if has_left and task.uncancel() <= num_cancels:
+            raise ClientLeftError from None
+        raise
     finally:
-        await _cancel(watching)
-        await _cancel(working)
+        watching.remove_done_callback(leave)
+        watching.cancel()
 
 
 class ClosableChunks(Protocol):
@@ -87,11 +102,3 @@ class ForwardingResponse(Response):
 async def _client_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancel(task: asyncio.Future[Any]) -> None:
-    if not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()  # looked at: it lost the race, and asyncio need not complain
