@@ -23,19 +23,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from metaclaw.chat.dialect import Dialect
-from metaclaw.chat.dialects import DIALECTS
+from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
 from metaclaw.config import Settings
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
 from metaclaw.gateway.identify import Evidence, identify
 from metaclaw.gateway.metrics import CONTENT_TYPE, CountRequests, GatewayMetrics
-from metaclaw.gateway.models import list_models
+from metaclaw.gateway.models import in_anthropics_shape, list_models
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
 from metaclaw.gateway.proxy import Incoming, Proxy
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.gateway.routing import Router
+from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.http.auth import require_token
 from metaclaw.http.body import parse_json_object, read_body
 from metaclaw.http.errors import Dialect as ErrorDialect
@@ -65,6 +66,7 @@ class Deps:
     token: SecretStr
     max_body_bytes: int
     proxy: Proxy
+    router: Router
     recorder: Recorder
     metrics: GatewayMetrics
     policy: Policy | None
@@ -87,8 +89,9 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             upstream = HttpModel(session, _policy_upstream(settings))
             drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
             policy = Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl)
+        router = Router(policy=policy, models=models)
         proxy = Proxy(
-            router=Router(policy=policy, models=models),
+            router=router,
             recaller=_recaller(settings, journal),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
@@ -97,6 +100,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             token=settings.proxy.api_key,
             max_body_bytes=settings.proxy.max_body_bytes,
             proxy=proxy,
+            router=router,
             recorder=recorder,
             metrics=GatewayMetrics(recorder),
             policy=policy,
@@ -116,6 +120,7 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
 
     routes = [
         *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
+        *(Route(f"{prefix}/v1/messages/count_tokens", _token_count, methods=["POST"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
         Route("/v1/feedback", _feedback, methods=["POST"]),
         Route("/metrics", _metrics, methods=["GET"]),
@@ -156,6 +161,12 @@ async def _turn(request: Request, dialect: Dialect) -> Response:
     return await deps.proxy.respond(incoming)
 
 
+async def _token_count(request: Request) -> Response:
+    deps = _authorised(request)
+    parsed = ANTHROPIC.parse(parse_json_object(await read_body(request, deps.max_body_bytes)))
+    return await count_tokens(deps.router, parsed, headers=request.headers, receive=request.receive)
+
+
 def _error_dialect(request: Request) -> ErrorDialect:
     return "anthropic" if _OF_ANTHROPIC.match(request.url.path) else "openai"
 
@@ -163,7 +174,9 @@ def _error_dialect(request: Request) -> ErrorDialect:
 async def _models(request: Request) -> Response:
     deps = _authorised(request)
     agent = agent_id(request.headers.get("x-agent-id") or request.path_params.get("agent") or DEFAULT_AGENT)
-    return JSONResponse(await list_models(agent, policy=deps.policy, models=deps.models))
+    listed = await list_models(agent, policy=deps.policy, models=deps.models)
+    is_for_anthropic = "anthropic-version" in request.headers
+    return JSONResponse(in_anthropics_shape(listed) if is_for_anthropic else listed)
 
 
 async def _feedback(request: Request) -> Response:

@@ -11,6 +11,8 @@ from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import OUR_MODEL
 from metaclaw.upstreams.pool import UpstreamPool
 
+_UNKNOWN_TIME = "1970-01-01T00:00:00Z"
+
 
 async def list_models(agent: str, *, policy: Policy | None, models: UpstreamPool | None) -> JsonObject:
     """The list in OpenAI's shape: the agent's policy, or the models of the upstream behind our own name."""
@@ -22,3 +24,18 @@ async def list_models(agent: str, *, policy: Policy | None, models: UpstreamPool
         return {"object": "list", "data": []}
     theirs = await models.models()
     return {"object": "list", "data": [ours, *theirs] if models.preferred.model_id else theirs}
+
+
+def in_anthropics_shape(listed: JsonObject) -> JsonObject:
+    """A list of models as Anthropic's clients know it."""
+    data = [
+        {
+            "type": "model",
+            "id": model.get("id", ""),
+            "display_name": model.get("display_name") or model.get("id", ""),
+            "created_at": model.get("created_at") or _UNKNOWN_TIME,
+        }
+        for model in listed["data"]
+    ]
+    ids = [model["id"] for model in data]
+    return {"data": data, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}

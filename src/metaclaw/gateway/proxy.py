@@ -25,10 +25,8 @@ from metaclaw.gateway.recording import Recorder, TurnRecord
 from metaclaw.gateway.routing import Outgoing, Routed, Router
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import error_answer
-from metaclaw.http.sse import ClientLeftError, ForwardingResponse, unless_client_leaves
+from metaclaw.http.sse import CLIENT_CLOSED_REQUEST, ClientLeftError, ForwardingResponse, unless_client_leaves
 from metaclaw.recall.recaller import Recalled, Recaller
-
-_CLIENT_CLOSED_REQUEST = 499  # nobody reads it; logs of proxies before us may
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +82,8 @@ class Proxy:
             response.headers.update(headers)
             return response
         except ClientLeftError:
-            record.close("cut", status=_CLIENT_CLOSED_REQUEST, error=CUT)
-            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+            record.close("cut", status=CLIENT_CLOSED_REQUEST, error=CUT)
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
         except asyncio.CancelledError:
             record.close("cut", error=CUT)
             raise

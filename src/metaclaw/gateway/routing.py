@@ -24,6 +24,7 @@ from metaclaw.upstreams.model_client import ModelClient, Reply
 from metaclaw.upstreams.pool import Outbound, UpstreamPool
 
 OUR_MODEL = "metaclaw"
+_COUNT = "anthropic.count_tokens"
 _RETRY_AFTER_S = 5.0
 
 _log = logging.getLogger(__name__)
@@ -85,6 +86,19 @@ class Router:
                 raise UpstreamError(message, status=503, retry_after_s=error.retry_after_s or _RETRY_AFTER_S) from error
             _log.warning("%s; this turn goes to %s and is not trained on", error, self._models.preferred.name)
             return await self._send_to_models(turn)
+
+    async def count_tokens(self, request: ClientRequest, headers: Mapping[str, str]) -> Reply | None:
+        """A model's own count of what ``request`` takes; ``None`` when the one that would answer it does not count."""
+        if self._policy is not None or self._models is None or _COUNT not in self._models.preferred.dialects:
+            return None
+
+        def prepare(model: ModelClient) -> Outbound | None:
+            if _COUNT not in model.dialects:
+                return None
+            body = {**request.body, "model": self._model_name(request.model, model)}
+            return Outbound(dialect=_COUNT, body=_encoded(body), headers=headers)
+
+        return (await self._models.send(prepare)).reply
 
     async def _send_to_models(self, turn: Outgoing) -> Routed:
         if self._models is None:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
+CLIENT_CLOSED_REQUEST = 499  # nobody reads it; logs of proxies before us may
 
 
 class ClientLeftError(Exception):
