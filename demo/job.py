@@ -136,7 +136,7 @@ class _Job:
         replies = await self._ask(questions, kind="side")
         if errors := [reply.error for reply in replies if reply.error]:
             raise ProgramError(f"{len(errors)} held-out questions were not answered: {errors[0]}")
-        recorded = self._journals.answers([reply.turn for reply in replies])
+        recorded = await self._journals.answers([reply.turn for reply in replies])
         scores = await asyncio.to_thread(score, replies, recorded, self._base, len(HELD_OUT))
         return Measured(replies, scores)
 

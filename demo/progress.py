@@ -6,7 +6,10 @@ comes from the journals or from replies, none from what the demonstration expect
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ import numpy as np
 
 from demo.evaluation import RecordedAnswer
 from metaclaw.journal.database import open_reader
+
+_JOURNAL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +42,21 @@ class Journals:
         path = self._home / "learning.db"
         if not path.exists():
             return Progress()
-        connection = open_reader(path)
-        try:
+        with closing(open_reader(path)) as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                return Progress()  # the learner is creating the file at this moment
             return _read_progress(connection)
-        finally:
-            connection.close()
 
-    def answers(self, turns: list[str]) -> list[RecordedAnswer]:
+    async def answers(self, turns: list[str]) -> list[RecordedAnswer]:
         """The recorded tokens of these turns, in their order. Raises ``KeyError`` for a turn without a sample."""
-        connection = open_reader(self._home / "turns.db")
-        try:
-            rows = dict(_sample_rows(connection, turns))
-        finally:
-            connection.close()
+        deadline = time.monotonic() + _JOURNAL_S
+        rows = dict[str, RecordedAnswer]()
+        while len(rows) < len(turns):  # the gateway writes its journal a moment after it answered
+            with closing(open_reader(self._home / "turns.db")) as connection:
+                rows = dict(_sample_rows(connection, turns))
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.1)
         return [rows[turn] for turn in turns]
 
 

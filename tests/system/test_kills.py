@@ -13,6 +13,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ async def _scenario(tmp_path: Path, chance: random.Random) -> None:
                 version = journals.progress().version
                 await _kill(programs, VICTIMS[number % len(VICTIMS)])
                 await _until(journals, lambda now, version=version: now.version > version)
+        await _until_recorded(programs.home, traffic.promises)
         _check_turns(programs.home, traffic.promises)
         _check_learning(programs.home)
         _check_served_adapters(programs.home)
@@ -74,6 +76,18 @@ async def _until(journals: Journals, condition: Callable[[Progress], bool], time
     while not condition(progress := journals.progress()):
         assert time.monotonic() < deadline, f"nothing happened for {timeout_s:.0f} s: {progress}"
         await asyncio.sleep(0.02)
+
+
+async def _until_recorded(home: Path, promises: list[Promise], timeout_s: float = 60.0) -> None:
+    """The gateway writes its journal a moment after it answered, or when it was started again."""
+    complete = {promise.turn for promise in promises if promise.is_complete}
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with closing(open_reader(home / "turns.db")) as turns:
+            states = dict(turns.execute("SELECT id, state FROM turns").fetchall())
+        if {promise.turn for promise in promises} <= set(states) and all(states[turn] != "open" for turn in complete):
+            return
+        await asyncio.sleep(0.1)
 
 
 def _check_turns(home: Path, promises: list[Promise]) -> None:
