@@ -117,9 +117,17 @@ class UpstreamSettings(Section):
     api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_split)] = Field(
         default=(), description="More keys for it, each asked when those before it are refused or used up."
     )
-    auth_method: Literal["api_key", "bearer", "x-api-key"] = Field(
-        default="api_key", description="How the key is sent; api_key: as the provider wants it."
+    auth_method: Literal["api_key", "bearer", "x-api-key", "oauth_token"] = Field(
+        default="api_key",
+        description="How the key is sent; api_key: as the provider wants it; oauth_token: no key, but a subscription.",
     )
+    oauth_token: ApiKey = Field(
+        default=SecretStr(""), description="Token of the subscription; default the login of its own program."
+    )
+    cli_path: OptionalPath = Field(
+        default=None, description="Program of the subscription; default claude, codex or gemini on PATH."
+    )
+    cli_max_concurrent: int = Field(default=2, ge=1, description="Runs of that program at once; others wait.")
     dialects: Annotated[tuple[DialectName, ...], BeforeValidator(_split)] = Field(
         default=(), description="Dialects that it speaks itself, best first; default the preset's, or openai.chat."
     )

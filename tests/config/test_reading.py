@@ -183,7 +183,8 @@ def test_a_file_with_a_key_that_others_can_read_is_mentioned_with_what_to_do(tmp
 
 
 def test_every_secret_is_known_by_the_end_of_its_name():
-    assert all(key.secret == key.name.endswith(("api_key", "api_keys")) for key in setting_keys().values())
+    ends = ("api_key", "api_keys", "oauth_token")
+    assert all(key.secret == key.name.endswith(ends) for key in setting_keys().values())
 
 
 def test_a_variable_that_looks_like_a_slip_is_mentioned(tmp_path: Path):

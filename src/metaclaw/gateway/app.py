@@ -84,6 +84,8 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         path = RecordingPath()
         recorder = Recorder(journal, path, clock)
         models = open_pool(settings, session)
+        if models is not None:
+            stack.push_async_callback(models.close)
         policy = None
         if settings.mode != "skills_only":
             upstream = HttpModel(session, _policy_upstream(settings))

@@ -7,6 +7,7 @@ user wrote wins over a preset, and nothing is asked at an address that neither n
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 from pydantic import SecretStr
@@ -14,6 +15,8 @@ from pydantic import SecretStr
 from metaclaw.chat.messages import JsonObject
 from metaclaw.config import OpenRouterSettings, Settings, UpstreamSettings
 from metaclaw.errors import ConfigError
+from metaclaw.upstreams.cli_model import CliModel, CliSettings
+from metaclaw.upstreams.cli_programs import PROGRAMS
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Limits, Member, UpstreamPool
@@ -23,13 +26,16 @@ from metaclaw.upstreams.upstream import Auth, Timeouts, Upstream
 Make = Callable[[aiohttp.ClientSession], ModelClient]
 
 _OPENROUTER = PRESETS["openrouter"]
+_PROGRAM_OF = {
+    "anthropic": "claude", "claude": "claude", "openai-codex": "codex", "codex": "codex", "gemini": "gemini",
+}  # fmt: skip
 _DEFAULT_DIALECTS = ("openai.chat",)
 
 
 def open_pool(settings: Settings, session: aiohttp.ClientSession) -> UpstreamPool | None:
     """The pool of ``llm``, ``None`` when no model is configured. Raises ``ConfigError`` for what cannot work."""
     members = [
-        Member(client=make(session), label=label, is_fallback=not label.startswith("llm.api_key"))
+        Member(client=make(session), label=label, is_fallback=label.startswith("llm.fallbacks."))
         for label, make in _planned(settings)
     ]
     limits = Limits(max_attempts=settings.llm.max_attempts, max_retry_s=settings.llm.max_retry_s)
@@ -44,17 +50,47 @@ def check_upstreams(settings: Settings) -> None:
 def _planned(settings: Settings) -> list[tuple[str, Make]]:
     """A way to make each client, with the setting of its key."""
     llm = settings.llm
-    if settings.mode != "skills_only" and not llm.api_base and not find_preset(llm.provider) and not llm.fallbacks:
+    is_named = llm.api_base or llm.fallbacks or llm.auth_method == "oauth_token" or find_preset(llm.provider)
+    if settings.mode != "skills_only" and not is_named:
         return []  # the policy stands alone, whatever name an earlier set-up left there
     places = [("llm", llm), *((f"llm.fallbacks.{number}", entry) for number, entry in enumerate(llm.fallbacks))]
-    return [made for place, entry in places for made in _clients(place, entry, settings.openrouter)]
+    return [made for place, entry in places for made in _clients(place, entry, settings)]
 
 
-def _clients(place: str, settings: UpstreamSettings, openrouter: OpenRouterSettings) -> list[tuple[str, Make]]:
+def _clients(place: str, settings: UpstreamSettings, whole: Settings) -> list[tuple[str, Make]]:
+    if settings.auth_method == "oauth_token":
+        return [_subscription(place, settings, whole.home / "subscriptions")]
     base_url = settings.api_base or _preset_base(place, settings)
     keys = _keys(place, settings) if base_url else []
-    made = ((label, _upstream(label, base_url, key, settings, openrouter)) for label, key in keys)
+    made = ((label, _upstream(label, base_url, key, settings, whole.openrouter)) for label, key in keys)
     return [(label, lambda session, upstream=upstream: HttpModel(session, upstream)) for label, upstream in made]
+
+
+def _subscription(place: str, settings: UpstreamSettings, folder: Path) -> tuple[str, Make]:
+    program = PROGRAMS.get(_PROGRAM_OF.get(settings.provider.strip().lower(), ""))
+    if program is None:
+        raise ConfigError(
+            f"{place}.auth_method 'oauth_token' is for subscriptions: set {place}.provider to one of "
+            f"{', '.join(_PROGRAM_OF)}, not {settings.provider!r}"
+        )
+    cli = CliSettings(
+        name=settings.provider,
+        command=str(settings.cli_path.expanduser() if settings.cli_path else program.command),
+        token=settings.oauth_token,
+        model_id=settings.model_id,
+        max_concurrent=settings.cli_max_concurrent,
+        timeouts=_timeouts(settings),
+        folder=folder,
+    )
+    return f"{place}.oauth_token", lambda _session: CliModel(program, cli)
+
+
+def _timeouts(settings: UpstreamSettings) -> Timeouts:
+    return Timeouts(
+        connect_s=settings.connect_timeout_s,
+        first_byte_s=settings.first_byte_timeout_s,
+        gap_s=settings.gap_timeout_s,
+    )
 
 
 def _preset_base(place: str, settings: UpstreamSettings) -> str:
@@ -84,19 +120,15 @@ def _upstream(
     if preset and not is_presets:  # what is spoken elsewhere belongs to the preset's own address
         dialects = tuple(name for name in dialects if name not in preset.bases)
     is_openrouter = preset is _OPENROUTER
-    auth: Auth = "native" if settings.auth_method == "api_key" else settings.auth_method
+    auths: dict[str, Auth] = {"bearer": "bearer", "x-api-key": "x-api-key"}
     return Upstream(
         name=settings.provider,
         base_url=base_url,
         api_key=key,
         key_setting=label,
-        timeouts=Timeouts(
-            connect_s=settings.connect_timeout_s,
-            first_byte_s=settings.first_byte_timeout_s,
-            gap_s=settings.gap_timeout_s,
-        ),
+        timeouts=_timeouts(settings),
         dialects=settings.dialects or dialects,
-        auth=auth,
+        auth=auths.get(settings.auth_method, "native"),
         model_id=settings.model_id,
         bases=preset.bases if preset and is_presets else {},
         headers=_openrouter_headers(openrouter) if is_openrouter else {},

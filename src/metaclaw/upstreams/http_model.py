@@ -56,6 +56,9 @@ class HttpModel:
         data = _with_defaults(body, upstream.extra_body) if upstream.extra_body else body
         return await self._begin("POST", upstream.url(dialect), upstream.request_headers(dialect, headers), data)
 
+    async def close(self) -> None:
+        """Nothing: the session is its owner's."""
+
     async def chat(self, body: JsonObject | bytes) -> HttpReply:
         """Post a chat request; return once the first byte of an accepted answer is here. Raises ``UpstreamError``."""
         data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()

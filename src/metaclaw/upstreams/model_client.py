@@ -67,3 +67,7 @@ class ModelClient(Protocol):
     async def models(self) -> list[JsonObject]:
         """What it says it has. Raises ``UpstreamError``."""
         ...
+
+    async def close(self) -> None:
+        """End what it has begun, when the program ends."""
+        ...

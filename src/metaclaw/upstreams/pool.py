@@ -112,6 +112,11 @@ class UpstreamPool:
         """How every credential fares, in their order."""
         return [credential.state() for credential in self._credentials]
 
+    async def close(self) -> None:
+        """End what the members have begun."""
+        for member in self.members:
+            await member.client.close()
+
     async def models(self) -> list[JsonObject]:
         """What the first upstream that answers says it has. Raises ``UpstreamError``."""
         failures: list[UpstreamError] = []
