@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-vllm clients lint format types imports ci chaos bench constraints docs clean
+.PHONY: help install demo test test-vllm clients lint format types imports ci chaos soak bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
+	@echo "make soak          half an hour of traffic, faults and kill -9 before the gateway   (MINUTES=30)"
 	@echo "make bench         what is measured, side by side"
 	@echo "make lint format types imports docs"
 
@@ -69,6 +70,9 @@ test-vllm: $(STAMP)
 
 chaos: $(STAMP)
 	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/system
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.gateway

@@ -5,6 +5,7 @@
 All programs are processes of their own on loopback before one stub model, whose streams send a token each millisecond.
 Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program.
 ``--memory N`` sends N more requests through the gateway without recall and reports its resident memory on the way.
+``--also NAME=PORT`` measures another gateway that runs on this machine already, before the same stub (``--stub-port``).
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ class Program:
 
     name: str
     port: int
-    process: psutil.Process
+    process: psutil.Process | None  # of another's program nothing is known
 
 
 def main() -> None:
     arguments = _arguments()
     uvloop.install()
-    with tempfile.TemporaryDirectory() as folder, _programs(Path(folder), arguments.skills) as programs:
-        asyncio.run(_measure(programs, arguments))
+    stub = arguments.stub_port or _free_port()
+    others = [Program(name=name, port=int(port), process=None) for name, _, port in map(_parted, arguments.also)]
+    with tempfile.TemporaryDirectory() as folder, _programs(Path(folder), stub, arguments.skills) as programs:
+        asyncio.run(_measure([*programs, *others], arguments))
 
 
 async def _measure(programs: list[Program], arguments: argparse.Namespace) -> None:
@@ -72,7 +75,7 @@ async def _compare(programs: list[Program], num_requests: int, concurrency: int,
     for _ in range(ROUNDS):
         direct_ms = 0.0
         for program in programs:
-            before = sum(program.process.cpu_times()[:2])
+            before = _cpu_s(program)
             part = await load(
                 program.port,
                 PATH,
@@ -81,13 +84,21 @@ async def _compare(programs: list[Program], num_requests: int, concurrency: int,
                 num_requests=num_requests // ROUNDS,
                 concurrency=concurrency,
             )
-            cpu_s[program.name] += sum(program.process.cpu_times()[:2]) - before
+            cpu_s[program.name] += _cpu_s(program) - before
             if set(part.statuses) != {200}:
                 raise SystemExit(f"{program.name} answered {part.statuses}")
             seen[program.name].add(part)
             direct_ms = direct_ms or part.percentile_ms(50)
             added[program.name].append(part.percentile_ms(50) - direct_ms)
     _report(seen, cpu_s, added, concurrency, is_stream)
+
+
+def _cpu_s(program: Program) -> float:
+    return float("nan") if program.process is None else sum(program.process.cpu_times()[:2])
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    return text.partition("=")
 
 
 def _report(
@@ -108,6 +119,7 @@ def _report(
 
 
 async def _watch_memory(program: Program, num_requests: int) -> None:
+    assert program.process is not None
     print(f"\nresident MiB of the gateway, recall off, over {num_requests} more requests")
     steps = 10
     for step in range(steps + 1):
@@ -138,8 +150,8 @@ def _bodies(*, is_stream: bool) -> Callable[[int], bytes]:
 
 
 @contextmanager
-def _programs(folder: Path, num_skills: int) -> Generator[list[Program]]:
-    stub, bare, plain, full = (_free_port() for _ in range(4))
+def _programs(folder: Path, stub: int, num_skills: int) -> Generator[list[Program]]:
+    bare, plain, full = (_free_port() for _ in range(3))
     _write_skills(folder / "full", num_skills)
     commands = {
         "direct": ([sys.executable, "-m", "benchmarks.stub_model", str(stub), "1"], stub, None),
@@ -214,6 +226,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--skills", type=int, default=2000)
     parser.add_argument("--memory", type=int, default=20_000)
+    parser.add_argument("--stub-port", type=int, default=0)
+    parser.add_argument("--also", nargs="*", default=[], metavar="NAME=PORT")
     return parser.parse_args()
 
 
