@@ -387,3 +387,22 @@ async def say(gateway: RunningGateway, messages: list[Any], *, session: str = "s
     body = {"model": "metaclaw", "messages": messages}
     async with gateway.post(body, **{"X-Session-Id": session, "X-Agent-Id": agent}) as response:
         assert response.status == 200, await response.text()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_of_anthropics_messages_is_learned_from_as_well(tmp_path: Path, stream: bool) -> None:
+    body = {"model": "metaclaw", "max_tokens": 50, "messages": HELLO, "system": [{"type": "text", "text": "Be brief."}]}
+    async with fake_llm(api_key=KEY) as policy, running_gateway(rl_settings(tmp_path, policy)) as gateway:
+        async with gateway.post({**body, "stream": stream}, "/v1/messages") as response:
+            text = await response.text()
+        [turn] = await gateway.turns()
+        sample = await sample_of(gateway, turn.id)
+    assert ("message_stop" in text, "policy_record" in text, "Hello" in text) == (stream, False, True)
+    assert response.headers["x-metaclaw-policy"] == "main@0"
+    assert (turn.dialect, turn.upstream, turn.state) == ("anthropic.messages", "policy", "done")
+    assert turn.answer == {"role": "assistant", "content": "Hello from the fake model."}
+    assert sample is not None
+    assert (array("i", sample.tokens).tolist(), sample.untrainable) == ([4, 5], None)
+    asked = policy.requests[0]
+    assert (asked["max_tokens"], asked["return_policy_record"]) == (50, True)
+    assert asked["messages"] == [{"role": "system", "content": "Be brief."}, *HELLO]
