@@ -160,6 +160,21 @@ def test_thinking_goes_back_to_anthropic_only_with_its_seal() -> None:
     assert DIALECT.from_chat(request(user("hi"), answer))["messages"][1] == assistant("yes")
 
 
+def test_what_the_system_says_within_a_conversation_is_a_reminder_to_chat_models() -> None:
+    """Seen of Claude Code 2.1; templates of Qwen and Mistral want the system first."""
+    late = {"role": "system", "content": [text("env: linux")]}
+    chat = DIALECT.to_chat(request(user("hi"), late, assistant([use("t")]), user([result("t", "x")]), late, system="s"))
+    reminder = "<system-reminder>\nenv: linux\n</system-reminder>"
+    assert chat["messages"] == [
+        {"role": "system", "content": "s"},
+        user(f"hi\n\n{reminder}"),
+        {"role": "assistant", "content": None, "tool_calls": [call("t")]},
+        {"role": "tool", "tool_call_id": "t", "content": "x"},
+        user(reminder),
+    ]
+    assert [message["role"] for message in DIALECT.parse(request(user("hi"), late)).messages] == ["user", "system"]
+
+
 def test_a_picture_that_a_tool_took_goes_to_the_users_next_message() -> None:
     shot = result("t1", [text("saved"), image()])
     label = text("Of the result of the tool call t1:")

@@ -1,8 +1,11 @@
 """A request of Anthropic's messages as a chat request.
 
 Owns the messages' last step to what chat models take; refuses to know single parameters (``options``, ``tools``).
-Invariant: the messages are those of ``conversation``, in its order, with text alone as one string, and every picture
-in a user's message.
+Invariant: the messages are those of ``conversation``, in its order, with text alone as one string, every picture in a
+user's message, and nothing of the system's after the first message.
+
+Claude Code sends messages of the role ``system`` within the conversation. Chat templates of several open models refuse
+those, so they join the user's words as the reminders that Claude Code itself puts there.
 """
 
 from __future__ import annotations
@@ -17,12 +20,28 @@ from metaclaw.chat.anthropic.sayable import require_sayable
 from metaclaw.chat.anthropic.tools import tools_to_chat
 from metaclaw.chat.messages import JsonObject, text_parts
 
+_REMINDER = "<system-reminder>\n{}\n</system-reminder>"
+
 
 def request_to_chat(body: JsonObject) -> JsonObject:
     """Raises ``InvalidRequestError`` with the name of what chat cannot say."""
     require_sayable(body)
-    messages = _with_pictures_at_users([placed.message for placed in conversation(body)])
+    messages = _with_pictures_at_users(_with_system_first(placed.message for placed in conversation(body)))
     return {**options_to_chat(body), **tools_to_chat(body), "messages": [_plain(message) for message in messages]}
+
+
+def _with_system_first(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    result: list[JsonObject] = []
+    for message in messages:
+        if message["role"] != "system" or not result:
+            result.append(message)
+            continue
+        reminder = text_block(_REMINDER.format("\n\n".join(text_parts(message["content"]))))
+        if result[-1]["role"] == "user":
+            result[-1] = {**result[-1], "content": [*_parts(result[-1]["content"]), reminder]}
+        else:
+            result.append({"role": "user", "content": [reminder]})
+    return result
 
 
 def _with_pictures_at_users(messages: Iterable[JsonObject]) -> list[JsonObject]:
