@@ -164,6 +164,15 @@ class OpenRouterSettings(Section):
     )
 
 
+class LimitSettings(Section):
+    """What proxy.api_key may use; tokens that `metaclaw tokens` makes have limits of their own. 0 is no limit."""
+
+    requests_per_minute: int = Field(default=0, ge=0, description="Requests in any 60 seconds.")
+    tokens_per_day: int = Field(default=0, ge=0, description="Tokens of prompts and answers a day (UTC).")
+    usd_per_month: float = Field(default=0.0, ge=0, description="US dollars a month (UTC), for models with a price.")
+    max_concurrent: int = Field(default=0, ge=0, description="Requests running at once.")
+
+
 class ProxySettings(Section):
     """Where the gateway listens."""
 
@@ -175,6 +184,8 @@ class ProxySettings(Section):
         default=SecretStr(""), description="Token that clients must send; `metaclaw setup` makes one."
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
+    body_timeout_s: float = Field(default=60.0, gt=0, description="Time for a request's body to come, then 408.")
+    limits: LimitSettings = Field(default_factory=LimitSettings)
 
     @model_validator(mode="after")
     def _others_need_a_token(self) -> ProxySettings:

@@ -34,9 +34,18 @@ def agent_id(value: str) -> str:
 
 def session_id(value: str) -> str:
     """Return ``value`` as a session id (1-200 visible ASCII characters) or raise ``InvalidRequestError``."""
+    return _visible(value, "session", "X-Session-Id")
+
+
+def run_id(value: str) -> str:
+    """Return ``value`` as the id of a run, which is like one of a session."""
+    return _visible(value, "run", "X-Run-Id")
+
+
+def _visible(value: str, what: str, param: str) -> str:
     stripped = value.strip()
     if not _SESSION.fullmatch(stripped):
         raise InvalidRequestError(
-            f"session id {value[:80]!r} is not valid: use 1-200 visible ASCII characters", param="X-Session-Id"
+            f"{what} id {value[:80]!r} is not valid: use 1-200 visible ASCII characters", param=param
         )
     return stripped

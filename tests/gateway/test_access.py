@@ -105,7 +105,7 @@ async def test_a_flood_gets_no_more_through_than_the_limit_of_requests(tmp_path:
         most = max(most, running)
         await asyncio.sleep(0)
         running -= 1
-        admission.finish(tokens=1)
+        admission.release()
         return True
 
     async def client(door: Access) -> int:
@@ -127,7 +127,8 @@ async def test_a_budget_is_overrun_by_no_more_than_was_under_way(tmp_path: Path)
         principal = await door.authenticate(bearer(secret))
         for _ in range(3):  # 900 after ten, and then the five that were let in before 1000 was reached
             for admission in [door.admit(principal) for _ in range(5)]:
-                admission.finish(tokens=90, usd=0.25)
+                admission.release()
+                admission.charge(tokens=90, usd=0.25)
         with pytest.raises(BudgetError, match="1000 tokens a day"):
             door.admit(principal)
     assert (await asyncio.to_thread(used, tmp_path))[token.id].day_tokens == 15 * 90
@@ -136,18 +137,19 @@ async def test_a_budget_is_overrun_by_no_more_than_was_under_way(tmp_path: Path)
             restarted.admit(await restarted.authenticate(bearer(secret)))
 
 
-async def test_an_admission_is_finished_once(tmp_path: Path) -> None:
+async def test_an_admission_is_released_once_and_charged_once(tmp_path: Path) -> None:
     async with access(tmp_path, Limits(max_concurrent=1)) as door:
         owner = await door.authenticate(bearer("owners"))
         admission = door.admit(owner)
         with pytest.raises(RateLimitError):
             door.admit(owner)
-        admission.finish(tokens=5)
-        admission.finish(tokens=5)
+        for _ in range(2):
+            admission.release()
+            admission.charge(tokens=5, usd=None)
         second = door.admit(owner)
         with pytest.raises(RateLimitError):
             door.admit(owner)
-        second.finish()
+        second.release()
     assert (await asyncio.to_thread(used, tmp_path))["owner"].day_tokens == 5
 
 
@@ -156,7 +158,7 @@ async def test_a_file_that_cannot_be_written_costs_counts_and_lets_in_whom_it_kn
     async with AccessKeeper(tmp_path / "access.db") as keeper:
         door = Access(owner_token="owners", owner_limits=Limits(), keeper=keeper, clock=lambda: NOW)
         await asyncio.to_thread(_break, tmp_path)
-        door.admit(await door.authenticate(bearer(secret))).finish(tokens=1)
+        door.admit(await door.authenticate(bearer(secret))).charge(tokens=1, usd=None)
         await keeper.refresh()
         assert keeper.num_failures > 0
         assert (await door.authenticate(bearer(secret))).name == "anna"

@@ -55,9 +55,10 @@ def settings(home: Path, llm: FakeLlm) -> Any:
 async def test_the_same_prompt_again_is_another_exchange(tmp_path: Path) -> None:
     """A cron job, several samples of one prompt, a regenerated answer: each answer has a reward of its own."""
     async with fake_llm() as llm, running_gateway(settings(tmp_path, llm)) as gateway:
-        await send(gateway, MORNING)
-        await send(gateway, MORNING)
-        await asyncio.gather(*(send(gateway, MORNING) for _ in range(3)))
+        session = {"X-Session-Id": "s"}
+        await send(gateway, MORNING, **session)
+        await send(gateway, MORNING, **session)
+        await asyncio.gather(*(send(gateway, MORNING, **session) for _ in range(3)))
         turns = await gateway.turns()
     assert len({turn.exchange for turn in turns}) == 5
     assert len({turn.session for turn in turns}) == 1
@@ -110,9 +111,10 @@ async def test_a_loop_goes_on_in_its_exchange_when_the_client_rewrites_or_retrie
         scripted(called("x"), said("one"), said("two")) as llm,
         running_gateway(settings(tmp_path, llm)) as gateway,
     ):
-        await send(gateway, MORNING)
-        await send(gateway, MORNING, said("what I made of it"), RESULT)
-        await send(gateway, MORNING, called("x"), RESULT)
+        session = {"X-Session-Id": "s"}
+        await send(gateway, MORNING, **session)
+        await send(gateway, MORNING, said("what I made of it"), RESULT, **session)
+        await send(gateway, MORNING, called("x"), RESULT, **session)
         found = await exchanges(gateway)
     assert len(set(found)) == 1
 

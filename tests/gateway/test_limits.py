@@ -15,6 +15,11 @@ from metaclaw.journal.access_store import Limits
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
 
 
+def finish(meter: Meter, now: float, *, tokens: int, usd: float) -> None:
+    meter.release()
+    meter.charge(now, tokens=tokens, usd=usd)
+
+
 def refusal(meter: Meter, now: float) -> tuple[str, float]:
     with pytest.raises((BudgetError, RateLimitError)) as caught:
         meter.admit(now)
@@ -50,7 +55,7 @@ def test_no_minute_holds_more_requests_than_the_limit_and_a_restart_forgets_none
 def test_a_day_of_tokens_ends_at_midnight_and_a_month_of_money_with_the_month():
     meter = Meter(Limits(tokens_per_day=100, usd_per_month=1.0))
     meter.admit(NOON)
-    meter.finish(NOON, tokens=100, usd=1.0)
+    finish(meter, NOON, tokens=100, usd=1.0)
     assert refusal(meter, NOON) == ("insufficient_quota", 12 * 3600)
     assert refusal(Meter(Limits(usd_per_month=1.0), meter.usage()), NOON + 60) == ("insufficient_quota", 12 * 3600 - 60)
     meter.admit(NOON + 12 * 3600)
@@ -62,9 +67,9 @@ def test_a_day_within_a_month_renews_tokens_and_not_money():
     first = datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()
     meter = Meter(Limits(tokens_per_day=10, usd_per_month=1.0))
     meter.admit(first)
-    meter.finish(first, tokens=10, usd=0.5)
+    finish(meter, first, tokens=10, usd=0.5)
     meter.admit(first + 86_400)
-    meter.finish(first + 86_400, tokens=1, usd=0.5)
+    finish(meter, first + 86_400, tokens=1, usd=0.5)
     assert (meter.usage().day_tokens, meter.usage().month_tokens) == (1, 11)
     code, retry_after_s = refusal(meter, first + 86_400)
     assert (code, retry_after_s) == ("insufficient_quota", (30 - 4) * 86_400 + 12 * 3600)
@@ -73,9 +78,9 @@ def test_a_day_within_a_month_renews_tokens_and_not_money():
 def test_a_clock_that_is_set_back_neither_opens_a_window_anew_nor_blocks_for_an_hour():
     meter = Meter(Limits(tokens_per_day=10, requests_per_minute=1))
     meter.admit(NOON)
-    meter.finish(NOON, tokens=9, usd=0.0)
+    finish(meter, NOON, tokens=9, usd=0.0)
     meter.admit(NOON - 86_400)
-    meter.finish(NOON - 86_400, tokens=1, usd=0.0)
+    finish(meter, NOON - 86_400, tokens=1, usd=0.0)
     assert meter.usage().day_tokens == 10
 
 
@@ -84,7 +89,7 @@ def test_so_many_run_at_once_and_no_more():
     meter.admit(NOON)
     meter.admit(NOON)
     assert refusal(meter, NOON) == ("rate_limit_exceeded", 1.0)
-    meter.finish(NOON, tokens=1, usd=0.0)
+    finish(meter, NOON, tokens=1, usd=0.0)
     meter.admit(NOON)
 
 

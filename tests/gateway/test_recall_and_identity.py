@@ -86,9 +86,9 @@ async def test_without_a_session_header_each_conversation_is_a_session(tmp_path:
     """PITFALLS P8: clients without headers shared one session."""
     talks = [
         [user("tell me of cats")],
-        [user("tell me of cats"), {"role": "assistant", "content": "They sleep."}, user("more")],
+        [user("tell me of cats"), {"role": "assistant", "content": "Hello from the fake model."}, user("more")],
         [user("tell me of dogs")],
-        [{"role": "system", "content": "You are a vet."}, user("tell me of cats")],
+        [user("tell me of cats")],
     ]
     async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
         for messages in talks:

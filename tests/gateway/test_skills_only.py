@@ -13,7 +13,7 @@ import pytest
 from metaclaw.chat.openai_chat import parse_request
 from metaclaw.gateway.answer_stream import CUT
 from metaclaw.gateway.app import open_deps
-from metaclaw.gateway.identify import Evidence, identify
+from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.proxy import Incoming
 from metaclaw.gateway.routing import Router
 from tests.fakes.llm import Answer, fake_llm
@@ -228,7 +228,6 @@ async def test_the_end_of_a_stream_is_seen_whatever_comes_with_it(tmp_path: Path
 
 async def test_a_handler_that_is_cancelled_while_it_waits_leaves_no_open_turn(tmp_path: Path) -> None:
     request = parse_request({"messages": HELLO})
-    evidence = Evidence(headers={}, path_agent=None, messages=request.messages)
 
     async def receive() -> dict[str, Any]:
         await asyncio.Event().wait()  # the client stays
@@ -238,7 +237,7 @@ async def test_a_handler_that_is_cancelled_while_it_waits_leaves_no_open_turn(tm
         turn_id="turn-1",
         request=request,
         raw=json.dumps(request.body).encode(),
-        caller=identify(evidence),
+        caller=Caller(agent="main", session="s", kind="main"),
         headers={},
         errors="openai",
         receive=receive,

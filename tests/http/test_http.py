@@ -60,7 +60,10 @@ def test_only_loopback_may_be_bound_without_a_token_of_the_users() -> None:
     [
         (errors.AuthenticationError("x"), 401, {"WWW-Authenticate": "Bearer"}),
         (errors.InvalidRequestError("x", param="n"), 400, {}),
-        (errors.RequestTooLargeError("x"), 413, {}),
+        (errors.RequestTooLargeError("x"), 413, {"Connection": "close"}),
+        (errors.BodyTimeoutError("x"), 408, {"Connection": "close"}),
+        (errors.RateLimitError("x", retry_after_s=2.5), 429, {"Retry-After": "3"}),
+        (errors.BudgetError("x", retry_after_s=86_400), 429, {"Retry-After": "86400"}),
         (errors.NotFoundError("x"), 404, {}),
         (errors.ConflictError("x"), 409, {}),
         (errors.OverloadedError("x"), 429, {"Retry-After": "1"}),

@@ -2,7 +2,7 @@
 
 Owns finding the principal of a token and holding it to its limits; refuses to know routes, files and prices. Invariant:
 tokens are compared in constant time by their digests, an unknown one costs what a known one does and learns nothing;
-and what was admitted is finished once.
+and what was admitted is released once and charged once.
 
 The token of ``proxy.api_key`` is the owner's: it may be any agent. What an answer costs is charged after it, so a
 budget is overrun by at most what was under way when it was reached (``max_concurrent`` bounds that). After kill -9
@@ -37,16 +37,23 @@ class Principal:
 
 
 class Admission:
-    """A request that was let in; whoever has it must ``finish`` it, whatever becomes of the request."""
+    """A request that was let in; whoever has it must ``release`` it, whatever becomes of the request."""
 
-    def __init__(self, finish: Callable[[int, float], None]) -> None:
-        self._finish: Callable[[int, float], None] | None = finish
+    def __init__(self, release: Callable[[], None], charge: Callable[[int, float], None]) -> None:
+        self._release: Callable[[], None] | None = release
+        self._charge: Callable[[int, float], None] | None = charge
 
-    def finish(self, *, tokens: int = 0, usd: float | None = None) -> None:
-        """The request is over and used so much; what has no known price costs nothing. Only the first call counts."""
-        finish, self._finish = self._finish, None
-        if finish is not None:
-            finish(max(0, tokens), max(0.0, usd or 0.0))
+    def release(self) -> None:
+        """The request is over. Only the first call counts."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def charge(self, *, tokens: int, usd: float | None) -> None:
+        """It used so much; what has no known price costs nothing. Only the first call counts."""
+        charge, self._charge = self._charge, None
+        if charge is not None:
+            charge(max(0, tokens), max(0.0, usd or 0.0))
 
 
 class Access:
@@ -84,11 +91,11 @@ class Access:
         meter.admit(self._clock())
         self._keeper.keep(principal.id, meter.usage())
 
-        def finish(tokens: int, usd: float) -> None:
-            meter.finish(self._clock(), tokens=tokens, usd=usd)
+        def charge(tokens: int, usd: float) -> None:
+            meter.charge(self._clock(), tokens=tokens, usd=usd)
             self._keeper.keep(principal.id, meter.usage())
 
-        return Admission(finish)
+        return Admission(meter.release, charge)
 
     def _known(self, presented: bytes) -> Principal | None:
         # Found by its digest: what the look-up takes says nothing about a token, of which nobody can aim the digest.

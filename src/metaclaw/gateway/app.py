@@ -10,39 +10,42 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
-from uuid import uuid4
 
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
 from metaclaw.config import Settings
+from metaclaw.gateway.access import Access
+from metaclaw.gateway.access_keeper import AccessKeeper
+from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
-from metaclaw.gateway.identify import Evidence, identify
 from metaclaw.gateway.metrics import CONTENT_TYPE, CountRequests, GatewayMetrics
 from metaclaw.gateway.models import in_anthropics_shape, list_models
+from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
-from metaclaw.gateway.proxy import Incoming, Proxy
+from metaclaw.gateway.proxy import Proxy
+from metaclaw.gateway.reception import Reception
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.gateway.routing import Router
 from metaclaw.gateway.token_counts import count_tokens
-from metaclaw.http.auth import require_token
-from metaclaw.http.body import parse_json_object, read_body
+from metaclaw.http.body import parse_json_object
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import exception_handlers
-from metaclaw.identity import DEFAULT_AGENT, agent_id
+from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
+from metaclaw.journal.access_store import Limits
 from metaclaw.journal.drawn_answers import DrawnAnswersReader
+from metaclaw.journal.past_turns import PastTurnReader
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.recaller import Budget, Recaller
@@ -63,8 +66,7 @@ _OF_ANTHROPIC = re.compile(r"(/agents/[^/]+)?/v1/messages(/|$)")
 class Deps:
     """What the routes stand on."""
 
-    token: SecretStr
-    max_body_bytes: int
+    reception: Reception
     proxy: Proxy
     router: Router
     recorder: Recorder
@@ -77,12 +79,18 @@ class Deps:
 async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncGenerator[Deps]:
     """Open the journal, the skills and the upstreams that ``settings`` name. Raises ``JournalError``."""
     async with AsyncExitStack() as stack:
+        # First, so that it is closed last: what turns cost is known when the journal has written them.
+        keeper = await stack.enter_async_context(AccessKeeper(settings.access_db))
         prices = await asyncio.to_thread(load_prices, settings.home)
         journal = await stack.enter_async_context(TurnJournal(settings.turns_db, pricer=partial(cost_of, prices)))
         session = await stack.enter_async_context(new_session())
         serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
+        past = await stack.enter_async_context(aclosing(PastTurnReader(settings.turns_db)))
+        reception = _reception(settings, keeper, Conversations(past), clock)
         path = RecordingPath()
         recorder = Recorder(journal, path, clock)
+        recorder.on_ended.append(reception.turns.end)
+        recorder.on_settled.append(reception.turns.charge)
         models = open_pool(settings, session)
         if models is not None:
             stack.push_async_callback(models.close)
@@ -99,8 +107,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             max_context_tokens=settings.max_context_tokens,
         )
         yield Deps(
-            token=settings.proxy.api_key,
-            max_body_bytes=settings.proxy.max_body_bytes,
+            reception=reception,
             proxy=proxy,
             router=router,
             recorder=recorder,
@@ -145,27 +152,22 @@ def _turn_routes(dialect: Dialect) -> list[Route]:
 
 
 async def _turn(request: Request, dialect: Dialect) -> Response:
-    deps = _authorised(request)
-    received_at = deps.recorder.clock()
-    raw = await read_body(request, deps.max_body_bytes)
-    parsed = dialect.parse(parse_json_object(raw))
-    evidence = Evidence(headers=request.headers, path_agent=request.path_params.get("agent"), messages=parsed.messages)
-    incoming = Incoming(
-        turn_id=f"turn-{uuid4().hex}",
-        request=parsed,
-        raw=raw,
-        caller=identify(evidence),
-        headers=request.headers,
-        errors=_error_dialect(request),
-        receive=request.receive,
-        received_at=received_at,
-    )
-    return await deps.proxy.respond(incoming)
+    deps: Deps = request.app.state.deps
+    try:
+        incoming = await deps.reception.turn(request, dialect, _error_dialect(request))
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    try:
+        return await deps.proxy.respond(incoming)
+    except BaseException:
+        deps.reception.turns.end(incoming.turn_id, None)
+        raise
 
 
 async def _token_count(request: Request) -> Response:
-    deps = _authorised(request)
-    parsed = ANTHROPIC.parse(parse_json_object(await read_body(request, deps.max_body_bytes)))
+    deps: Deps = request.app.state.deps
+    await deps.reception.authenticate(request)
+    parsed = ANTHROPIC.parse(parse_json_object(await deps.reception.body(request)))
     return await count_tokens(deps.router, parsed, headers=request.headers, receive=request.receive)
 
 
@@ -174,21 +176,24 @@ def _error_dialect(request: Request) -> ErrorDialect:
 
 
 async def _models(request: Request) -> Response:
-    deps = _authorised(request)
-    agent = agent_id(request.headers.get("x-agent-id") or request.path_params.get("agent") or DEFAULT_AGENT)
+    deps: Deps = request.app.state.deps
+    agent = await deps.reception.agent(request)
     listed = await list_models(agent, policy=deps.policy, models=deps.models)
     is_for_anthropic = "anthropic-version" in request.headers
     return JSONResponse(in_anthropics_shape(listed) if is_for_anthropic else listed)
 
 
 async def _feedback(request: Request) -> Response:
-    deps = _authorised(request)
-    body = parse_json_object(await read_body(request, deps.max_body_bytes))
-    return JSONResponse(await take_feedback(body, deps.recorder, only_agent=None))
+    deps: Deps = request.app.state.deps
+    principal = await deps.reception.authenticate(request)
+    body = parse_json_object(await deps.reception.body(request))
+    return JSONResponse(await take_feedback(body, deps.recorder, only_agent=principal.agent))
 
 
 async def _metrics(request: Request) -> Response:
-    return Response(_authorised(request).metrics.text(), media_type=CONTENT_TYPE)
+    deps: Deps = request.app.state.deps
+    await deps.reception.authenticate(request)
+    return Response(deps.metrics.text(), media_type=CONTENT_TYPE)
 
 
 async def _healthz(request: Request) -> Response:
@@ -196,10 +201,25 @@ async def _healthz(request: Request) -> Response:
     return JSONResponse({"status": "ok", **deps.recorder.health()})
 
 
-def _authorised(request: Request) -> Deps:
-    deps: Deps = request.app.state.deps
-    require_token(request.headers, deps.token.get_secret_value())
-    return deps
+def _reception(
+    settings: Settings, keeper: AccessKeeper, conversations: Conversations, clock: Callable[[], float]
+) -> Reception:
+    proxy, limits = settings.proxy, settings.proxy.limits
+    owner_limits = Limits(
+        requests_per_minute=limits.requests_per_minute or None,
+        tokens_per_day=limits.tokens_per_day or None,
+        usd_per_month=limits.usd_per_month or None,
+        max_concurrent=limits.max_concurrent or None,
+    )
+    access = Access(owner_token=proxy.api_key.get_secret_value(), owner_limits=owner_limits, keeper=keeper, clock=clock)
+    return Reception(
+        access=access,
+        conversations=conversations,
+        turns=OpenTurns(conversations),
+        max_body_bytes=proxy.max_body_bytes,
+        body_timeout_s=proxy.body_timeout_s,
+        clock=clock,
+    )
 
 
 def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:

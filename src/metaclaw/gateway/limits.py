@@ -41,10 +41,13 @@ class Meter:
         if self._limits.requests_per_minute is not None:
             self._admitted.append(now)
 
-    def finish(self, now: float, *, tokens: int, usd: float) -> None:
-        """Count a request out, and what it used."""
-        self._roll(now)
+    def release(self) -> None:
+        """Count a request out."""
         self.num_running -= 1
+
+    def charge(self, now: float, *, tokens: int, usd: float) -> None:
+        """Count what a request used."""
+        self._roll(now)
         self._day_tokens += tokens
         self._month_tokens += tokens
         self._month_usd += usd

@@ -65,6 +65,7 @@ class Proxy:
         recalled = await self._recall(incoming)
         record = self._recorder.begin(incoming.turn_id, received_at=incoming.received_at)
         headers = {"X-MetaClaw-Turn": incoming.turn_id, "X-MetaClaw-Recalled": str(len(recalled.names))}
+        headers["X-MetaClaw-Session"] = incoming.caller.session
         try:
             record.open(
                 incoming.request,
@@ -73,6 +74,7 @@ class Proxy:
                 upstream=self._router.upstream_name,
                 recalled=recalled.names,
                 recall_s=clock() - began_at,
+                access_key=incoming.caller.key,
             )
             return await self._answer(incoming, self._outgoing(incoming, recalled, record, headers), record, headers)
         except MetaClawError as error:

@@ -32,6 +32,7 @@ class Recorder:
         self.path = path
         self.clock = clock
         self.on_closed: list[Callable[[ClosedTurn], None]] = []  # at once
+        self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # at once, with the answer
         self.on_settled: list[Callable[[TurnSettled], None]] = []  # once it is in the journal
         self._open_turns: set[str] = set()
         self._is_idle = asyncio.Event()
@@ -192,6 +193,8 @@ class TurnRecord:
             )
             recorder.journal.append(ending.record())
             self._tell(state, ending.closed_at)
+        for tell in recorder.on_ended:
+            tell(self.turn_id, answer if raw is None else raw)
         recorder.forget(self.turn_id)
 
     def _tell(self, state: EndState, closed_at: float) -> None:

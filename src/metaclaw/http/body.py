@@ -6,13 +6,23 @@ finite numbers that can be written out again as standard JSON.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any, NoReturn, cast
 
 from starlette.requests import Request
 
-from metaclaw.errors import InvalidRequestError, RequestTooLargeError
+from metaclaw.errors import BodyTimeoutError, InvalidRequestError, RequestTooLargeError
+
+
+async def read_body_within(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises ``BodyTimeoutError`` when it takes longer, and what ``read_body`` raises."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await read_body(request, max_bytes)
+    except TimeoutError:
+        raise BodyTimeoutError(f"the body did not come within {timeout_s:g} seconds") from None
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

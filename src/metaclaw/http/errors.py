@@ -128,6 +128,8 @@ def _upstream_status(status: int | None, dialect: Dialect) -> int:
 def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:
     if isinstance(error, errors.AuthenticationError):
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.BodyTimeoutError | errors.RequestTooLargeError):
+        return {"Connection": "close"}  # what is left of the body is not waited for
     retry_after_s = None
     if isinstance(error, errors.OverloadedError) or (
         isinstance(error, errors.UpstreamError) and status in (429, 503, _ANTHROPIC_OVERLOAD)

@@ -1,0 +1,62 @@
+"""What has to be told when a turn is over.
+
+Owns the admissions of turns that run or are not charged yet; refuses to know how a turn was answered. Invariant: every
+admission is released when its turn ends, however it ends, and charged once, when what it used is known.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from metaclaw.chat.openai_chat import ChatAnswer
+from metaclaw.gateway.access import Admission
+from metaclaw.gateway.conversations import Conversations
+from metaclaw.journal.spooled_turns import TurnSettled, read_answer
+from metaclaw.journal.turns import RawAnswer
+
+_MAX_UNCHARGED = 10_000  # turns whose record is late, for example because the disk is full
+
+
+class OpenTurns:
+    """Used on the event loop alone."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self._conversations = conversations
+        self._running: dict[str, Admission] = {}
+        self._uncharged: OrderedDict[str, Admission] = OrderedDict()
+
+    def begin(self, turn_id: str, admission: Admission) -> None:
+        """A turn was admitted."""
+        self._running[turn_id] = admission
+
+    def end(self, turn_id: str, answer: ChatAnswer | RawAnswer | None) -> None:
+        """It is over, with this answer. Only the first call counts."""
+        admission = self._running.pop(turn_id, None)
+        if admission is None:
+            return
+        admission.release()
+        self._uncharged[turn_id] = admission
+        if len(self._uncharged) > _MAX_UNCHARGED:
+            self._uncharged.popitem(last=False)
+        if isinstance(answer, RawAnswer):
+            self._conversations.end(turn_id, lambda: _message(answer), num_bytes=len(answer.body))
+        elif answer is None or answer.message is None:
+            self._conversations.end(turn_id, None)
+        else:
+            message = answer.message
+            self._conversations.end(turn_id, lambda: message)
+
+    def charge(self, turn: TurnSettled) -> None:
+        """What it used is known."""
+        admission = self._uncharged.pop(turn.id, None)
+        if admission is not None:
+            admission.charge(tokens=turn.tokens.total if turn.tokens else 0, usd=turn.cost.usd if turn.cost else None)
+
+
+def _message(raw: RawAnswer) -> Mapping[str, Any] | None:
+    try:
+        return read_answer(raw).message
+    except ValueError:
+        return None

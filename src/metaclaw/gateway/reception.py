@@ -1,0 +1,92 @@
+"""From an HTTP request to a turn whose sender is known.
+
+Owns the order: token, body, what is said to us in it, dialect, limits, identity; refuses to know what becomes of the
+turn. Invariant: nothing of a body is read before the token was, and a turn that was admitted and is not handed on is
+released.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from starlette.requests import Request
+
+from metaclaw.chat.dialect import Dialect
+from metaclaw.gateway.access import Access, Principal
+from metaclaw.gateway.claims import Evidence, require_own_agent
+from metaclaw.gateway.control_keys import take_controls
+from metaclaw.gateway.conversations import Conversations
+from metaclaw.gateway.identify import identify
+from metaclaw.gateway.open_turns import OpenTurns
+from metaclaw.gateway.proxy import Incoming
+from metaclaw.http.body import parse_json_object, read_body_within
+from metaclaw.http.errors import Dialect as ErrorDialect
+from metaclaw.identity import DEFAULT_AGENT, agent_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """Where requests come in."""
+
+    access: Access
+    conversations: Conversations
+    turns: OpenTurns
+    max_body_bytes: int
+    body_timeout_s: float
+    clock: Callable[[], float]
+    new_turn_id: Callable[[], str] = lambda: f"turn-{uuid4().hex}"
+
+    async def authenticate(self, request: Request) -> Principal:
+        """Whose token it is. Raises ``AuthenticationError``."""
+        return await self.access.authenticate(request.headers)
+
+    async def body(self, request: Request) -> bytes:
+        """The body, within the limits of size and time."""
+        return await read_body_within(request, self.max_body_bytes, self.body_timeout_s)
+
+    async def agent(self, request: Request) -> str:
+        """The agent of a request without a body. Raises what a turn raises."""
+        principal = await self.authenticate(request)
+        given = (request.headers.get("x-agent-id"), request.path_params.get("agent"))
+        said = [agent_id(agent) for agent in given if agent]
+        if principal.agent is not None:
+            require_own_agent(principal.agent, said)
+        return principal.agent or next(iter(said), DEFAULT_AGENT)
+
+    async def turn(self, request: Request, dialect: Dialect, errors: ErrorDialect) -> Incoming:
+        """A turn, admitted: whoever gets it must see to it that ``turns.end`` is called."""
+        principal = await self.authenticate(request)
+        received_at = self.clock()
+        raw = await self.body(request)
+        sent = parse_json_object(raw)
+        controls, body = take_controls(sent)
+        if body is not sent:
+            raw = json.dumps(body, separators=(",", ":")).encode()
+        parsed = dialect.parse(body)
+        evidence = Evidence(
+            headers=request.headers,
+            path_agent=request.path_params.get("agent"),
+            request=parsed,
+            controls=controls,
+            bound_agent=principal.agent,
+        )
+        turn_id = self.new_turn_id()
+        self.turns.begin(turn_id, self.access.admit(principal))
+        try:
+            caller = await identify(evidence, turn_id=turn_id, key=principal.name, conversations=self.conversations)
+        except BaseException:
+            self.turns.end(turn_id, None)
+            raise
+        return Incoming(
+            turn_id=turn_id,
+            request=parsed,
+            raw=raw,
+            caller=caller,
+            headers=request.headers,
+            errors=errors,
+            receive=request.receive,
+            received_at=received_at,
+        )

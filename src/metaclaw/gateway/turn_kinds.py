@@ -1,0 +1,99 @@
+"""Is it a turn of the conversation, or the program's own bookkeeping?
+
+Owns the guess for clients that do not say; refuses to know what follows from it. Invariant: a request is called a side
+turn for a mark of a known program's bookkeeping only; a plain chat client without tools has main turns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from metaclaw.chat.messages import JsonObject, text_of, text_parts
+from metaclaw.errors import InvalidRequestError
+from metaclaw.journal.turns import TurnKind
+
+# Sessions that OpenClaw runs beside the one with its user.
+_SIDE_SESSION = re.compile(r":(?:subagent|cron|hook|heartbeat|skill-workshop)(?::|$)")
+
+# How requests for titles, summaries and the like begin, in the system prompt.
+_SIDE_SYSTEM = (
+    "You are a context summarization assistant",  # OpenClaw
+    "You are a title generator",  # opencode
+    "You are a helpful AI assistant tasked with summarizing conversations",  # Claude Code
+    "Analyze if this message indicates a new conversation topic",
+    "Summarize this coding conversation in under 50 characters",
+    "*Briefly* summarize this partial conversation about programming",  # aider
+)
+# For programs that nobody has looked at: an order to write one, at the very beginning of a system prompt, and no tools.
+_TITLE_OR_SUMMARY = re.compile(
+    r"(?:(?:your (?:task|job|role) is to|you (?:will|must|should)|please)\s+)?"
+    r"(?:(?:generate|create|write|produce)\b[^.\n]{0,60}\b(?:title|summary)\b[^.\n]{0,60}"
+    r"\b(?:conversation|chat|thread|session)\b"
+    r"|summari[sz]e\b[^.\n]{0,40}\b(?:conversation|chat|thread|session)\b)"
+    r"|you are an? [^.\n]{0,30}\b(?:title generator|(?:conversation|chat|thread|session) (?:title|summar)\w*)",
+    re.IGNORECASE,
+)
+
+# The same, as the last message in the user's name.
+_SIDE_USER = (
+    "Your task is to create a detailed summary of the conversation so far",  # Claude Code's compaction
+    "You are performing a CONTEXT CHECKPOINT COMPACTION",  # Codex
+    "Please write a 5-10 word title",
+    "### Task:\nGenerate a concise, 3-5 word title",  # Open WebUI
+    "### Task:\nGenerate 1-3 broad tags",
+    "### Task:\nSuggest 3-5 relevant follow-up",
+    "Follow the heartbeat monitor scratch context",  # OpenClaw
+    "A background task completed. Use this result",
+    "[Subagent Context]",
+)
+_INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+_TIMESTAMP = re.compile(r"^\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d [^\]\n]{1,12}\] ")
+
+
+def stated_kind(header: str | None, control: str | None) -> TurnKind | None:
+    """What the client says; raises ``InvalidRequestError`` when it is neither."""
+    name, value = ("X-Turn-Type", header) if header else ("turn_type", control)
+    if not value:
+        return None
+    kind = value.strip().lower()
+    if kind not in ("main", "side"):
+        raise InvalidRequestError(f"{name} must be 'main' or 'side', not {value!r:.80}", param=name)
+    return kind
+
+
+def guessed_kind(body: JsonObject, messages: Sequence[Mapping[str, Any]], session_key: str | None) -> TurnKind:
+    """What a request looks like."""
+    if session_key and _SIDE_SESSION.search(session_key):
+        return "side"
+    systems = list(_system_texts(messages))
+    last = _last_of_user(messages)
+    if last.startswith(_SIDE_USER) or any(text.startswith(_SIDE_SYSTEM) for text in systems):
+        return "side"
+    if last == "quota" and _output_limit(body) == 1:  # Claude Code asks whether it may ask
+        return "side"
+    has_tools = bool(body.get("tools") or body.get("functions"))
+    if not has_tools and any(_TITLE_OR_SUMMARY.match(text) for text in systems):
+        return "side"
+    return "main"
+
+
+def _system_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for message in messages:
+        if message["role"] in ("system", "developer"):
+            for text in text_parts(message.get("content")):
+                yield text.lstrip()
+
+
+def _last_of_user(messages: Sequence[Mapping[str, Any]]) -> str:
+    for message in reversed(messages):
+        if message["role"] == "user":
+            text = text_of(message.get("content")).lstrip()
+            if not text.startswith(_INTERNAL):
+                return _TIMESTAMP.sub("", text, count=1).rstrip()
+    return ""
+
+
+def _output_limit(body: JsonObject) -> object:
+    return body.get("max_tokens") or body.get("max_completion_tokens") or body.get("max_output_tokens")
