@@ -81,9 +81,20 @@ def test_a_message_keeps_its_identity_when_the_client_writes_it_in_another_form(
     text = "[Sun 2026-11-22 15:46 UTC] hello"
     assert human_identity(user(text)) == human_identity(user([{"type": "text", "text": text}]))
     assert human_identity(user(text)) == human_identity(user(f"{text}\n\n{INTERNAL}"))
-    assert human_identity(user(text)) != human_identity(user("[Sun 2026-11-22 15:47 UTC] hello"))
     image = {"type": "image_url", "image_url": {"url": "data:1"}}
     assert human_identity(user([{"type": "text", "text": text}, image])) != human_identity(user(text))
+
+
+def test_a_message_that_openclaw_sends_again_after_an_error_is_the_same_message() -> None:
+    """As it came after a 503: with a time of its own, a line before the human's words and a paragraph after them."""
+    runtime = "\n\nRuntime: agent=main | session=agent:main:gw1 | sessionId=1-2 | host=h | model=m"
+    again = user(
+        "[Sun 2026-11-22 15:47 UTC] [Queued user message from a previous active turn; preserved as context only. "
+        "Continue with the active prompt below.]\nread it\n\nand tell me\n\nContinue the current task from the "
+        "existing transcript, preserving completed work. If an action was interrupted, inspect its state." + runtime
+    )
+    assert human_text(again) == "read it\n\nand tell me"
+    assert human_identity(again) == human_identity(user("[Sun 2026-11-22 15:46 UTC] read it\n\nand tell me" + runtime))
 
 
 def test_an_open_mark_swallows_nothing() -> None:

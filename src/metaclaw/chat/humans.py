@@ -22,13 +22,16 @@ _BLOCKS = (
 
 # Whole messages that OpenClaw writes in the user's name.
 _SYNTHETIC = (
-    "[Queued user message from a previous active turn",
     "Continue the current task from the existing transcript",
     "The previous attempt did not produce a user-visible answer",
     "This turn ended before a reply",
     "A background task completed. Use this result",
     "[Subagent Context]",
 )
+
+# After a failed request it sends the user's message again, between these.
+_QUEUED = re.compile(r"^\[Queued user message from a previous active turn[^\]\n]*\][ \n]*", re.MULTILINE)
+_GO_ON = "\n\nContinue the current task from the existing transcript"
 
 # It also writes one line about itself at the end of the first user message, with the model's name in it.
 _RUNTIME_LINE = re.compile(r"^Runtime: (?:name=[^|\n]*\| )?agent=\S+ \| session=.*$", re.MULTILINE)
@@ -48,11 +51,14 @@ def human_indexes(messages: Sequence[Mapping[str, Any]]) -> list[int]:
 def human_text(message: Mapping[str, Any]) -> str:
     """The human's own words: without injected context, the client's timestamp and its line about itself."""
     texts = [part for part in _human_parts(message.get("content")) if isinstance(part, str)]
-    return _TIMESTAMP.sub("", "\n".join(texts), count=1).strip()
+    return "\n".join(texts)
 
 
 def human_identity(message: Mapping[str, Any]) -> bytes:
-    """A hash of what the human sent, the same whether the client writes it as a string or as parts."""
+    """A hash of what the human sent, the same whether the client writes it as a string or as parts.
+
+    And the same when it is sent again after an error, a minute later.
+    """
     texts: list[str] = []
     others: list[object] = []
     for part in _human_parts(message.get("content")):
@@ -80,8 +86,11 @@ def _own(text: str) -> list[str | JsonObject]:
             own = _without(own, begins, ends)
     if "Runtime: " in own:
         own = _RUNTIME_LINE.sub("", own)
+    own = _TIMESTAMP.sub("", own.strip(), count=1)
+    if own.startswith("[Queued "):
+        own = _QUEUED.sub("", own.partition(_GO_ON)[0])
     own = own.strip()
-    return [own] if own and not _TIMESTAMP.sub("", own, count=1).startswith(_SYNTHETIC) else []
+    return [own] if own and not own.startswith(_SYNTHETIC) else []
 
 
 def _without(text: str, begins: str, ends: str) -> str:

@@ -54,7 +54,7 @@ class AnswerStream:
             last += passage.finish()
             outcome = passage.outcome()
             if not outcome.is_done and outcome.error is None:
-                raise UpstreamError("the model's answer ended in the middle", status=502)
+                raise UpstreamError("upstream error: the model's answer ended in the middle", status=502)
         except UpstreamError as error:
             self._close("failed", passage.outcome(), str(error))
             yield passage.fail(error_answer(error, self._errors).body)

@@ -71,7 +71,7 @@ async def next_chunk(name: str, response: aiohttp.ClientResponse, limit_s: float
         async with asyncio.timeout(limit_s):
             return await any_chunk(name, response)
     except TimeoutError as error:
-        raise UpstreamError(f"{name} fell silent for {limit_s:g} s", status=504) from error
+        raise UpstreamError(f"timeout: {name} fell silent for {limit_s:g} s", status=504) from error
 
 
 async def any_chunk(name: str, response: aiohttp.ClientResponse) -> bytes:
@@ -79,4 +79,5 @@ async def any_chunk(name: str, response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.readany()
     except aiohttp.ClientError as error:
-        raise UpstreamError(f"{name} broke off its answer", status=502) from error
+        # In these words agents know what may be asked again (OpenClaw reads them in Anthropic's streams).
+        raise UpstreamError(f"connection error: {name} broke off its answer", status=502) from error
