@@ -131,6 +131,7 @@ class UpstreamSettings(Section):
     dialects: Annotated[tuple[DialectName, ...], BeforeValidator(_split)] = Field(
         default=(), description="Dialects that it speaks itself, best first; default the preset's, or openai.chat."
     )
+    bedrock_region: str = Field(default="us-east-1", description="AWS region of the provider bedrock.")
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Time to open a connection.")
     first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of an answer.")
     gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")

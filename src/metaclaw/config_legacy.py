@@ -47,7 +47,6 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
-        "llm.bedrock_region",
         "memory.enabled", "memory.dir", "memory.scope", "memory.retrieval_mode", "memory.use_embeddings",
         "memory.embedding_mode", "memory.embedding_model", "memory.embedding_model_path", "memory.max_injected_units",
         "memory.max_injected_tokens", "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",

@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from metaclaw.chat.messages import JsonObject
 from metaclaw.config import OpenRouterSettings, Settings, UpstreamSettings
 from metaclaw.errors import ConfigError
+from metaclaw.extras import load_backend
+from metaclaw.upstreams.bedrock import BedrockModel, BedrockSettings
 from metaclaw.upstreams.cli_model import CliModel, CliSettings
 from metaclaw.upstreams.cli_programs import PROGRAMS
 from metaclaw.upstreams.http_model import HttpModel
@@ -25,6 +27,7 @@ from metaclaw.upstreams.upstream import Auth, Timeouts, Upstream
 
 Make = Callable[[aiohttp.ClientSession], ModelClient]
 
+_BEDROCK = "bedrock"
 _OPENROUTER = PRESETS["openrouter"]
 _PROGRAM_OF = {
     "anthropic": "claude", "claude": "claude", "openai-codex": "codex", "codex": "codex", "gemini": "gemini",
@@ -50,16 +53,22 @@ def check_upstreams(settings: Settings) -> None:
 def _planned(settings: Settings) -> list[tuple[str, Make]]:
     """A way to make each client, with the setting of its key."""
     llm = settings.llm
-    is_named = llm.api_base or llm.fallbacks or llm.auth_method == "oauth_token" or find_preset(llm.provider)
+    is_named = llm.api_base or llm.fallbacks or llm.auth_method == "oauth_token" or _is_known(llm.provider)
     if settings.mode != "skills_only" and not is_named:
         return []  # the policy stands alone, whatever name an earlier set-up left there
     places = [("llm", llm), *((f"llm.fallbacks.{number}", entry) for number, entry in enumerate(llm.fallbacks))]
     return [made for place, entry in places for made in _clients(place, entry, settings)]
 
 
+def _is_known(provider: str) -> bool:
+    return provider.strip().lower() == _BEDROCK or find_preset(provider) is not None
+
+
 def _clients(place: str, settings: UpstreamSettings, whole: Settings) -> list[tuple[str, Make]]:
     if settings.auth_method == "oauth_token":
         return [_subscription(place, settings, whole.home / "subscriptions")]
+    if settings.provider.strip().lower() == _BEDROCK:
+        return [_bedrock(place, settings)]
     base_url = settings.api_base or _preset_base(place, settings)
     keys = _keys(place, settings) if base_url else []
     made = ((label, _upstream(label, base_url, key, settings, whole.openrouter)) for label, key in keys)
@@ -83,6 +92,18 @@ def _subscription(place: str, settings: UpstreamSettings, folder: Path) -> tuple
         folder=folder,
     )
     return f"{place}.oauth_token", lambda _session: CliModel(program, cli)
+
+
+def _bedrock(place: str, settings: UpstreamSettings) -> tuple[str, Make]:
+    bedrock = BedrockSettings(
+        name=settings.provider,
+        region=settings.bedrock_region,
+        endpoint=settings.api_base,
+        model_id=settings.model_id,
+        timeouts=_timeouts(settings),
+    )
+    load_backend("boto3", extra="bedrock")  # missing, it is said when the program starts, not at the first turn
+    return f"{place}.bedrock_region", lambda _session: BedrockModel(bedrock)
 
 
 def _timeouts(settings: UpstreamSettings) -> Timeouts:
