@@ -16,6 +16,7 @@ from tests.gateway.running import RunningGateway, make_settings, running_gateway
 
 pytestmark = pytest.mark.anyio
 
+NOBODY = "http://127.0.0.1:9/v1"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -93,7 +94,7 @@ async def test_metrics_count_what_was_done_and_name_nothing_that_a_client_wrote(
 
 async def test_metrics_are_behind_the_token(tmp_path: Path) -> None:
     async with (
-        running_gateway(make_settings(tmp_path)) as gateway,
+        running_gateway(make_settings(tmp_path, llm_url=NOBODY)) as gateway,
         gateway.http.get(f"{gateway.url}/metrics") as response,
     ):
         assert response.status == 401
@@ -133,6 +134,9 @@ async def test_feedback_is_kept_with_the_exchange_that_it_is_about(tmp_path: Pat
     ],
 )
 async def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, body: dict[str, Any], status: int) -> None:
-    async with running_gateway(make_settings(tmp_path)) as gateway, gateway.post(body, path="/v1/feedback") as response:
+    async with (
+        running_gateway(make_settings(tmp_path, llm_url=NOBODY)) as gateway,
+        gateway.post(body, path="/v1/feedback") as response,
+    ):
         assert response.status == status
         assert (await response.json())["error"]["message"]
