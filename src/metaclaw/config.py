@@ -374,6 +374,15 @@ class TrainServerSettings(Section):
         return self
 
 
+class JournalSettings(Section):
+    """How long the record of turns (turns.db) is kept. What an update still needs is kept longer."""
+
+    max_age_days: float = Field(default=0.0, ge=0, description="Turns older than this are given up; 0 keeps all.")
+    max_size_mb: float = Field(
+        default=0.0, ge=0, description="The oldest turns are given up while the journal holds more; 0 is no limit."
+    )
+
+
 class Settings(Section):
     """Everything. ``home`` is METACLAW_HOME, never a key of the file."""
 
@@ -388,6 +397,7 @@ class Settings(Section):
     llm: LlmSettings = Field(default_factory=LlmSettings)
     openrouter: OpenRouterSettings = Field(default_factory=OpenRouterSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)

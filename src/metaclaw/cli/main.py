@@ -12,7 +12,7 @@ import sys
 import typer
 
 from metaclaw import __version__
-from metaclaw.cli import config, keys, models, run, setup, tokens, train_server, vllm
+from metaclaw.cli import config, journal, keys, models, run, setup, tokens, train_server, vllm
 from metaclaw.errors import ConfigError, MetaClawError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("config", context_settings={"ignore_unknown_options": True})(config.
 app.add_typer(models.app, name="models")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")
+app.add_typer(journal.app, name="journal")
 app.command("train-server")(train_server.train_server)
 app.add_typer(vllm.app, name="vllm")
 

@@ -46,6 +46,7 @@ from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
 from metaclaw.journal.access_store import Limits
 from metaclaw.journal.drawn_answers import DrawnAnswersReader
 from metaclaw.journal.past_turns import PastTurnReader
+from metaclaw.journal.retention import Retention, keep_pruned
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.recaller import Budget, Recaller
@@ -87,6 +88,10 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
         past = await stack.enter_async_context(aclosing(PastTurnReader(settings.turns_db)))
         reception = _reception(settings, keeper, Conversations(past), clock)
+        kept = settings.journal
+        retention = Retention(max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb)
+        pruning = asyncio.create_task(keep_pruned(journal, settings.learning_db, retention, clock))
+        stack.callback(pruning.cancel)
         path = RecordingPath()
         recorder = Recorder(journal, path, clock)
         recorder.on_ended.append(reception.turns.end)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import JournalError
@@ -65,7 +66,7 @@ class TurnJournal:
         A file that is locked or a disk that is full does not keep anybody waiting: it is opened later, and what is
         recorded until then is in the spool. Raises ``JournalError`` for everything else.
         """
-        self._lock = _lock(self._path)
+        self._lock = lock_journal(self._path)
         try:
             connection = self._first_connection()
             self._backlog.spool.begin_after(0 if connection is None else _last_segment(connection))
@@ -131,6 +132,13 @@ class TurnJournal:
     async def add_feedback(self, given: NewFeedback) -> Feedback:
         """Write down what somebody thought. Raises ``NotFoundError`` for what is not in the journal."""
         return await self._committer.run(lambda connection: insert_feedback(connection, given))
+
+    async def prune(self, step: PruneStep, needed: frozenset[str], now: float) -> int:
+        """Give up some old turns; how many."""
+        pruned = await self._committer.run(lambda connection: step.step(connection, needed, now))
+        if pruned:
+            self._blocks.clear()  # blocks went with their turns
+        return pruned
 
     async def known_blocks(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
         """The blocks that were recorded for these messages; ``None`` where there is none yet."""
@@ -205,6 +213,12 @@ class TurnJournal:
             _log.warning("an earlier run left much in the spool; it is written while turns are answered")
 
 
+class PruneStep(Protocol):
+    """What is given up next."""
+
+    def step(self, connection: sqlite3.Connection, needed: frozenset[str], now: float) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalState:
     """``num_failures`` counts since the start whatever could not be recorded at once or as it was."""
@@ -222,7 +236,8 @@ def _no_price(upstream: str, model: str, tokens: TokenCounts) -> Cost | None:
     return None
 
 
-def _lock(path: Path) -> sqlite3.Connection:
+def lock_journal(path: Path) -> sqlite3.Connection:
+    """Be the one that writes ``path``, until the connection is closed. Raises ``JournalError``."""
     # SQLite's own file lock: it works on every system and dies with the process.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = sqlite3.connect(

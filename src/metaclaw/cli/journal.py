@@ -1,0 +1,103 @@
+"""``metaclaw journal``: what was recorded, read, checked and given up."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The record of all turns (turns.db).", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("export")
+def export(
+    agent: Annotated[str | None, typer.Option(help="Only this agent's turns.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only this session's turns.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only turns from this time on, such as 2026-11-25.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only turns before this time.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="With the tokens that the policy drew, in base64.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array rather than a line for each turn.")] = False,
+) -> None:
+    """Print every turn with its messages and its answer as a line of JSON."""
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.export import export_turns
+    from metaclaw.journal.turns import TurnReader
+
+    with TurnReader.open(load_settings().turns_db) as reader:
+        turns = export_turns(
+            reader,
+            agent=agent,
+            session=session,
+            since=since.timestamp() if since else None,
+            until=until.timestamp() if until else None,
+            with_tokens=tokens,
+        )
+        if as_json:
+            typer.echo(json.dumps(list(turns)))
+            return
+        for turn in turns:
+            typer.echo(json.dumps(turn))
+
+
+@app.command("prune")
+def prune(
+    max_age_days: Annotated[float | None, typer.Option(min=0, help="Give up older turns.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(min=0, help="Give up the oldest until it holds less.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give up old turns while MetaClaw is stopped, and shrink the file. What an update still needs stays.
+
+    A running gateway does this by itself: see journal.max_age_days and journal.max_size_mb.
+    """
+    from metaclaw.config_file import load_settings
+    from metaclaw.errors import ConfigError
+    from metaclaw.journal.retention import Retention, prune_stopped
+
+    settings = load_settings()
+    age = settings.journal.max_age_days if max_age_days is None else max_age_days
+    size = settings.journal.max_size_mb if max_size_mb is None else max_size_mb
+    if max_age_days is None and max_size_mb is None and not age and not size:
+        raise ConfigError("say what to give up: --max-age-days or --max-size-mb (or the settings journal.max_*)")
+    pruned = prune_stopped(settings.turns_db, settings.learning_db, Retention(max_age_days=age, max_size_mb=size))
+    typer.echo(json.dumps({"pruned": pruned}) if as_json else f"{pruned} turns given up")
+
+
+@app.command("verify")
+def verify(as_json: AsJson = False) -> None:
+    """Check the file, its references, every message's hash and the spool; exit code 1 when something is wrong."""
+    from dataclasses import asdict
+
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.verification import verify as verified
+
+    found = verified(load_settings().turns_db)
+    if as_json:
+        typer.echo(json.dumps({"ok": not found.problems, **asdict(found)}))
+    else:
+        typer.echo(
+            f"{found.num_turns} turns, {found.num_messages} messages, {found.spool_records} records in the spool"
+        )
+        for problem in found.problems:
+            typer.echo(f"PROBLEM: {problem}", err=True)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command("stats")
+def stats(as_json: AsJson = False) -> None:
+    """How many turns, tokens and dollars, by agent."""
+    from dataclasses import asdict
+
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.turn_statistics import read_statistics
+
+    found = read_statistics(load_settings().turns_db)
+    if as_json:
+        typer.echo(json.dumps([asdict(agent) for agent in found]))
+        return
+    for agent in found:
+        cost = f"{agent.cost_usd:.2f} USD" + (f" and {agent.unpriced} turns of unknown price" if agent.unpriced else "")
+        states = f"{agent.turns} turns ({agent.failed} failed, {agent.cut} cut)"
+        typer.echo(f"{agent.agent}: {states}, {agent.prompt_tokens}+{agent.completion_tokens} tokens, {cost}")

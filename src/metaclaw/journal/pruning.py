@@ -1,0 +1,106 @@
+"""Giving up old turns.
+
+Owns which turns go, and what goes with them; refuses to know when and who asks. Invariant: a turn that is open, or in
+an exchange that is still needed for learning, stays; a message stays as long as any turn that stays has it in its
+history; feedback stays. Each step is a short transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+
+from metaclaw.journal.database import open_reader
+
+_STEP = 50  # turns in one transaction: some milliseconds
+
+
+def needed_exchanges(learning_db: Path) -> frozenset[str]:
+    """The exchanges that an update may still train on. Raises ``JournalError``."""
+    if not learning_db.exists():
+        return frozenset()
+    with closing(open_reader(learning_db)) as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return frozenset()
+        rows = connection.execute("SELECT DISTINCT exchange FROM samples WHERE state IN ('pending', 'claimed')")
+        return frozenset(exchange for (exchange,) in rows.fetchall())
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """What the database holds, without pages that are free to be used again."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return (pages - free) * size
+
+
+def prune_step(
+    connection: sqlite3.Connection,
+    *,
+    opened_before: float,
+    unjudged_after: float,
+    max_bytes: int | None,
+    needed: Collection[str],
+) -> int:
+    """Within a transaction, give up some of the oldest turns; return how many, 0 when nothing is left.
+
+    Those that opened before ``opened_before``, and the oldest of all while the database holds more than ``max_bytes``.
+    What the policy drew after ``unjudged_after`` may not have been judged yet and stays.
+    """
+    is_too_large = max_bytes is not None and used_bytes(connection) > max_bytes
+    turns = connection.execute(
+        """
+        SELECT seq, id, head, answer FROM turns
+        WHERE state <> 'open' AND (opened_at < :before OR :is_too_large)
+            AND exchange NOT IN (SELECT value FROM json_each(:needed))
+            AND (opened_at < :unjudged OR NOT EXISTS (SELECT 1 FROM samples WHERE turn = id))
+        ORDER BY seq LIMIT :step
+        """,
+        {
+            "before": opened_before,
+            "is_too_large": is_too_large,
+            "needed": json.dumps(list(needed)),
+            "unjudged": unjudged_after,
+            "step": _STEP,
+        },
+    ).fetchall()
+    for seq, turn_id, head, answer in turns:
+        connection.execute("DELETE FROM samples WHERE turn = ?", (turn_id,))
+        connection.execute("DELETE FROM recall_blocks WHERE turn = ?", (turn_id,))
+        connection.execute("DELETE FROM turns WHERE seq = ?", (seq,))
+        _forget_history(connection, head)
+        if answer is not None:
+            _forget_message(connection, answer)
+    return len(turns)
+
+
+def _forget_history(connection: sqlite3.Connection, head: bytes | None) -> None:
+    # From the end backwards, up to what another turn has in its history too.
+    while head is not None:
+        row = connection.execute(
+            """
+            SELECT parent, message FROM links WHERE hash = ?1
+                AND NOT EXISTS (SELECT 1 FROM turns WHERE head = ?1)
+                AND NOT EXISTS (SELECT 1 FROM links WHERE parent = ?1)
+            """,
+            (head,),
+        ).fetchone()
+        if row is None:
+            return
+        connection.execute("DELETE FROM links WHERE hash = ?", (head,))
+        _forget_message(connection, row[1])
+        head = row[0]
+
+
+def _forget_message(connection: sqlite3.Connection, message: bytes) -> None:
+    connection.execute(
+        """
+        DELETE FROM messages WHERE hash = ?1
+            AND NOT EXISTS (SELECT 1 FROM links WHERE message = ?1)
+            AND NOT EXISTS (SELECT 1 FROM turns WHERE answer = ?1)
+        """,
+        (message,),
+    )

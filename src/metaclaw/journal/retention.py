@@ -1,0 +1,93 @@
+"""How long turns are kept.
+
+Owns applying an age and a size to the journal, beside a running gateway or without one; refuses to know settings.
+Invariant: nothing is given up unless somebody set a limit, and a turn never waits for more than one short step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaclaw.errors import JournalError
+from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.pruning import needed_exchanges, prune_step
+from metaclaw.journal.turn_writer import TurnJournal, lock_journal
+
+_DAY_S = 86_400.0
+_UNJUDGED_S = 7 * _DAY_S  # an older exchange is not judged any more, see learner.inbox.RetryPolicy
+_EVERY_S = 600.0
+_REST_S = 0.05  # between two steps
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What is kept: turns of so many days, so many megabytes of them; 0 is no limit."""
+
+    max_age_days: float = 0.0
+    max_size_mb: float = 0.0
+
+    @property
+    def is_off(self) -> bool:
+        return not self.max_age_days and not self.max_size_mb
+
+    def step(self, connection: sqlite3.Connection, needed: frozenset[str], now: float) -> int:
+        """Give up some turns within a transaction; 0 when there is nothing to give up."""
+        return prune_step(
+            connection,
+            opened_before=now - self.max_age_days * _DAY_S if self.max_age_days else float("-inf"),
+            unjudged_after=now - _UNJUDGED_S,
+            max_bytes=int(self.max_size_mb * 1e6) if self.max_size_mb else None,
+            needed=needed,
+        )
+
+
+async def keep_pruned(
+    journal: TurnJournal, learning_db: Path, retention: Retention, clock: Callable[[], float] = time.time
+) -> None:
+    """Apply ``retention`` again and again, until cancelled. What fails is logged and tried again later."""
+    while not retention.is_off:
+        try:
+            needed = await asyncio.to_thread(needed_exchanges, learning_db)
+            num_pruned = 0
+            while step := await journal.prune(retention, needed, clock()):
+                num_pruned += step
+                await asyncio.sleep(_REST_S)
+            if num_pruned:
+                _log.info("%d old turns were given up", num_pruned)
+        except JournalError as error:
+            _log.warning("old turns could not be given up: %s", error)
+        await asyncio.sleep(_EVERY_S)
+
+
+def prune_stopped(turns_db: Path, learning_db: Path, retention: Retention, now: float | None = None) -> int:
+    """Apply ``retention`` while no gateway runs, and shrink the file. Raises ``JournalError``."""
+    if not turns_db.exists():
+        raise JournalError(f"there is no journal at {turns_db}")
+    lock = lock_journal(turns_db)
+    try:
+        connection = open_writer(turns_db, "turns")
+        needed = needed_exchanges(learning_db)
+        num_pruned = 0
+        moment = time.time() if now is None else now
+        while True:
+            with transaction(connection):
+                step = retention.step(connection, needed, moment)
+            num_pruned += step
+            if not step:
+                break
+        if num_pruned:
+            connection.execute("VACUUM")
+        connection.close()
+    except sqlite3.Error as error:
+        raise JournalError(f"{turns_db} could not be pruned: {error}") from error
+    finally:
+        lock.close()
+    return num_pruned

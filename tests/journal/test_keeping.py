@@ -1,0 +1,138 @@
+"""What is given up, what stays, and whether the rest is whole."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metaclaw.cli.main import app
+from metaclaw.errors import JournalError
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_records import Sample
+from metaclaw.journal.retention import Retention, prune_stopped
+from metaclaw.journal.turns import TurnJournal, TurnReader
+from metaclaw.journal.verification import verify
+from tests.journal.test_recording_faults import opening
+from tests.journal.test_turns import SAID, SAMPLE, done, new_turn, user
+
+pytestmark = pytest.mark.anyio
+
+DAY_S = 86_400.0
+
+
+async def talk(home: Path, num_turns: int = 6) -> None:
+    """One conversation of which each turn is a day after the one before; then one with other words."""
+    async with TurnJournal(home / "turns.db") as journal:
+        history = []
+        for number in range(num_turns):
+            history = [*history, user(f"question {number}")]
+            turn = new_turn(f"t{number}", *history, exchange=f"e{number}", opened_at=number * DAY_S)
+            await journal.open_turn(turn)
+            await journal.close_turn(turn.id, done(closed_at=number * DAY_S + 1))
+            history = [*history, SAID]
+        await journal.open_turn(new_turn("other", user("x" * 1000), exchange="other", opened_at=0.0))
+        await journal.close_turn("other", done(sample=replace(SAMPLE, version=1)))
+        await journal.open_turn(new_turn("open", user("still"), opened_at=0.0))
+
+
+def kept(home: Path) -> list[str]:
+    with TurnReader.open(home / "turns.db") as reader:
+        return [turn.id for turn in reader.turns()]
+
+
+def prune(home: Path, now: float, **limits: float) -> int:
+    return prune_stopped(home / "turns.db", home / "learning.db", Retention(**limits), now=now)
+
+
+async def test_old_turns_go_with_what_only_they_held_and_the_rest_stays_whole(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    assert prune(tmp_path, 20 * DAY_S, max_age_days=17.5) == 4
+    assert kept(tmp_path) == ["t3", "t4", "t5", "open"]
+    found = verify(tmp_path / "turns.db")
+    assert found.problems == ()
+    with TurnReader.open(tmp_path / "turns.db") as reader:
+        assert [len(reader.messages(turn)) for turn in reader.turns()] == [7, 9, 11, 1]
+    assert prune(tmp_path, 100 * DAY_S, max_age_days=1) == 3
+    assert verify(tmp_path / "turns.db").num_messages == 1
+
+
+async def test_without_a_limit_nothing_is_given_up(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    assert prune(tmp_path, 1e12) == 0
+    assert len(kept(tmp_path)) == 8
+
+
+async def test_what_an_update_may_still_need_stays(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    sample = Sample(turn="t1", exchange="e1", agent="main", version=0, reward=1.0, sampled_at=0.0)
+    with LearningJournal.open(tmp_path / "learning.db") as learning:
+        learning.record_verdict(exchange="e1", agent="main", judge="j", score=1.0, detail={}, samples=[sample])
+    # `other` was drawn by the policy and is younger than what is still judged.
+    assert prune(tmp_path, 6 * DAY_S, max_age_days=0.001) == 5
+    assert kept(tmp_path) == ["t1", "other", "open"]
+    assert prune(tmp_path, 100 * DAY_S, max_age_days=1) == 1
+    assert kept(tmp_path) == ["t1", "open"]
+
+
+async def test_the_oldest_go_until_the_journal_holds_less(tmp_path: Path) -> None:
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        for number in range(60):
+            await journal.open_turn(new_turn(f"t{number}", user(f"{number}" * 20_000), opened_at=float(number)))
+            await journal.close_turn(f"t{number}", done())
+    assert prune(tmp_path, 0.0, max_size_mb=1.5) > 0
+    assert "t0" not in kept(tmp_path)
+    assert "t59" in kept(tmp_path)
+    assert (tmp_path / "turns.db").stat().st_size < 2_000_000
+
+
+async def test_a_running_gateway_prunes_beside_its_turns_and_nobody_else_does(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        with pytest.raises(JournalError, match="another MetaClaw gateway"):
+            prune(tmp_path, 0.0, max_age_days=1)
+        assert await journal.prune(Retention(max_age_days=1), frozenset(), 100 * DAY_S) == 8
+        assert kept(tmp_path) == []
+
+
+async def test_what_is_damaged_is_found(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "turns.db", isolation_level=None)) as db:
+        db.execute("UPDATE messages SET body = '{}'")
+        db.execute("DELETE FROM turns WHERE id = 't5'")
+    problems = " ".join(verify(tmp_path / "turns.db").problems)
+    assert "messages that are not what their hash says" in problems
+    assert "histories that no turn has" in problems
+
+
+async def test_the_commands_export_count_and_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METACLAW_HOME", str(tmp_path))
+    await talk(tmp_path, 2)
+    run = CliRunner().invoke
+    lines = [json.loads(line) for line in run(app, ["journal", "export", "--tokens"]).stdout.splitlines()]
+    assert [line["id"] for line in lines] == ["t0", "t1", "other", "open"]
+    assert lines[1]["messages"] == [user("question 0"), SAID, user("question 1")]
+    assert lines[1]["answer"] == SAID
+    assert (lines[2]["sample"]["version"], lines[2]["sample"]["tokens"]) == (1, "AgAAAA==")
+    assert json.loads(run(app, ["journal", "export", "--json", "--session", "nobody"]).stdout) == []
+    [stats] = json.loads(run(app, ["journal", "stats", "--json"]).stdout)
+    assert (stats["agent"], stats["turns"]) == ("main", 4)
+    checked = run(app, ["journal", "verify", "--json"])
+    assert (checked.exit_code, json.loads(checked.stdout)["ok"]) == (0, True)
+    assert run(app, ["journal", "prune"]).exit_code != 0
+    assert json.loads(run(app, ["journal", "prune", "--max-age-days", "1", "--json"]).stdout) == {"pruned": 3}
+
+
+async def test_records_that_wait_in_the_spool_are_counted_and_no_problem(tmp_path: Path) -> None:
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        with closing(sqlite3.connect(tmp_path / "turns.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            journal.append(opening("t1"))
+            assert verify(tmp_path / "turns.db").spool_records == 1
+            assert verify(tmp_path / "turns.db").problems == ()
+            other.execute("COMMIT")
