@@ -16,6 +16,14 @@ from metaclaw.chat.responses.dialect import ResponsesDialect
 
 CHAT: Dialect = OpenAIChat()
 
-_ALL: tuple[Dialect, ...] = (CHAT, ANTHROPIC, ResponsesDialect(), Completions(), Embeddings())
+RESPONSES: Dialect = ResponsesDialect()
+COMPLETIONS: Dialect = Completions()
+EMBEDDINGS: Dialect = Embeddings()
+
+_ALL = (CHAT, ANTHROPIC, RESPONSES, COMPLETIONS, EMBEDDINGS)
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
+
+# What chat requests can be told in, and what can be told in chat.
+FROM_CHAT = frozenset({CHAT.name, ANTHROPIC.name, RESPONSES.name})
+TO_CHAT = FROM_CHAT | {COMPLETIONS.name}

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
 from metaclaw.config import Settings
+from metaclaw.errors import NotFoundError
 from metaclaw.gateway.access import Access
 from metaclaw.gateway.access_keeper import AccessKeeper
 from metaclaw.gateway.conversations import Conversations
@@ -60,6 +61,7 @@ from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _DRAIN_S = 2.0
 _PREFIXES = ("", "/agents/{agent}")
+_ANY = ("GET", "POST", "DELETE")
 _OF_ANTHROPIC = re.compile(r"(/agents/[^/]+)?/v1/messages(/|$)")
 
 
@@ -136,6 +138,7 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
         *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
         *(Route(f"{prefix}/v1/messages/count_tokens", _token_count, methods=["POST"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
+        *(Route(f"{prefix}/v1/responses/{{rest:path}}", _kept_response, methods=_ANY) for prefix in _PREFIXES),
         Route("/v1/feedback", _feedback, methods=["POST"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
@@ -199,6 +202,15 @@ async def _metrics(request: Request) -> Response:
     deps: Deps = request.app.state.deps
     await deps.reception.authenticate(request)
     return Response(deps.metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _kept_response(request: Request) -> Response:
+    deps: Deps = request.app.state.deps
+    await deps.reception.authenticate(request)
+    raise NotFoundError(
+        "responses are not kept here, so none can be read, cancelled or deleted:"
+        " send the whole history in 'input' of POST /v1/responses"
+    )
 
 
 async def _healthz(request: Request) -> Response:

@@ -51,6 +51,8 @@ async def identify(evidence: Evidence, *, turn_id: str, key: str, conversations:
     kind = stated_kind(headers.get("x-turn-type"), controls.turn_type) or guessed_kind(
         request.body, request.messages, session_key(evidence)
     )
+    if not request.messages:  # vectors, tokens: whatever the client calls it, there is nothing to learn from
+        kind = "side"
     run, trace = claimed_run(evidence), claimed_trace(evidence)
     is_session_done = _is_session_done(headers, controls.session_done)
     session = claimed_session(evidence)

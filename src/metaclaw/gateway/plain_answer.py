@@ -47,6 +47,8 @@ def plain_answer(
     if is_own and "policy_record" not in parsed and not (upstream is CHAT and _OPENS_THINKING in body):
         raw = RawAnswer(dialect=upstream.name, content_type=content_type, body=body)
         return PlainAnswer(body=body, content_type=content_type, raw=raw)
+    if (error := object_or_none(parsed.get("error"))) is not None:
+        raise UpstreamError(f"{name} failed: {error.get('message') or error}", status=502)
     chat = without_think_block(parsed if is_events else upstream.answer_to_chat(parsed))
     answer = parse_answer(chat)
     shown = {key: value for key, value in chat.items() if key != "policy_record"}

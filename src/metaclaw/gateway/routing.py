@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import CHAT, DIALECTS
+from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, TO_CHAT
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
@@ -74,7 +74,7 @@ class Router:
 
     async def send(self, turn: Outgoing) -> Routed:
         """Begin an answer. Raises ``UpstreamError``, and ``InvalidRequestError`` for what cannot be translated."""
-        if self._policy is None:
+        if self._policy is None or (turn.request.dialect not in TO_CHAT and self._models is not None):
             return await self._send_to_models(turn)
         try:
             return await self._send_to_policy(self._policy, turn)
@@ -108,14 +108,18 @@ class Router:
         sent = await self._models.send(lambda model: self._outbound(turn, model))
         return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
 
-    def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound:
-        name = self._model_name(turn.request.model, model)
+    def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
+        # What chat cannot say is not for the model that chats: its own name stands.
+        asked = turn.request.model
+        name = self._model_name(asked, model) if turn.request.dialect in TO_CHAT else asked
         if turn.request.dialect in model.dialects:
             if turn.raw is not None and name == turn.request.model:
                 return Outbound(dialect=turn.request.dialect, body=turn.raw, headers=turn.headers)
             body = {**turn.body, "model": name} if name else turn.body
             return Outbound(dialect=turn.request.dialect, body=_encoded(body), headers=turn.headers)
-        target = DIALECTS[model.dialects[0]]
+        target = next((DIALECTS[spoken] for spoken in model.dialects if spoken in FROM_CHAT), None)
+        if target is None or turn.request.dialect not in TO_CHAT:
+            return None  # another one may speak it
         translated = target.from_chat(turn.dialect.to_chat(turn.body))
         return Outbound(
             dialect=target.name, body=_encoded({**translated, "model": name} if name else translated), headers={}
