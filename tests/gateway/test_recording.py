@@ -88,6 +88,8 @@ async def test_metrics_count_what_was_done_and_name_nothing_that_a_client_wrote(
     assert metrics["metaclaw_cost_usd_total"] == 7
     assert metrics["metaclaw_unpriced_turns_total"] == 1
     assert metrics["metaclaw_turn_seconds_count"] == 3
+    assert [value for name, value in metrics.items() if name.startswith("metaclaw_upstream_ready{")] == [1]
+    assert sum(value for name, value in metrics.items() if name.startswith("metaclaw_upstream_failures_total")) >= 1
     assert metrics['metaclaw_gateway_requests_total{method="POST",route="/v1/chat/completions",status="200"}'] == 2
     assert metrics['metaclaw_gateway_requests_total{method="POST",route="unknown",status="404"}'] == 1
 
@@ -140,3 +142,14 @@ async def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, body: dic
     ):
         assert response.status == status
         assert (await response.json())["error"]["message"]
+
+
+async def test_every_attempt_at_an_upstream_is_in_the_journal(tmp_path: Path) -> None:
+    statuses = iter((503, 200))
+    async with (
+        fake_llm(lambda _: Answer(status=next(statuses))) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+    ):
+        await say(gateway)
+        [turn] = await gateway.turns()
+    assert [(attempt["upstream"], attempt["status"]) for attempt in turn.attempts] == [("fake", 503), ("fake", 200)]

@@ -118,7 +118,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             proxy=proxy,
             router=router,
             recorder=recorder,
-            metrics=GatewayMetrics(recorder),
+            metrics=GatewayMetrics(recorder, models),
             policy=policy,
             models=models,
         )

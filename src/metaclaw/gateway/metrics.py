@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metaclaw.gateway.recording import ClosedTurn, Recorder
 from metaclaw.journal.spooled_turns import TurnSettled
+from metaclaw.upstreams.pool import UpstreamPool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ADDED_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0)
@@ -28,7 +29,7 @@ _UNKNOWN_ROUTE = "unknown"
 class GatewayMetrics:
     """One gateway's counters, in a registry of their own."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, upstreams: UpstreamPool | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "metaclaw_gateway_requests", "HTTP requests answered.", ("route", "method", "status"), registry=registry
@@ -58,6 +59,8 @@ class GatewayMetrics:
             "metaclaw_unpriced_turns", "Recorded turns with a usage and no known price.", registry=registry
         )
         registry.register(_Recording(recorder))
+        if upstreams is not None:
+            registry.register(_Upstreams(upstreams))
         recorder.on_closed.append(self._closed)
         recorder.on_settled.append(self._settled)
 
@@ -110,6 +113,28 @@ class CountRequests:
             metrics: GatewayMetrics = scope["app"].state.deps.metrics
             method = scope["method"] if scope["method"] in _METHODS else "other"
             metrics.requests.labels(self._patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status).inc()
+
+
+class _Upstreams(Collector):
+    """How every configured key fares, read at the moment of the question. Labels are names of settings, never a key."""
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["upstream", "credential"]
+        is_ready = GaugeMetricFamily("metaclaw_upstream_ready", "Whether it may be asked now.", labels=labels)
+        requests = CounterMetricFamily("metaclaw_upstream_requests", "Attempts at it.", labels=labels)
+        failures = CounterMetricFamily(
+            "metaclaw_upstream_failures", "Attempts that failed, by kind.", labels=[*labels, "kind"]
+        )
+        for state in self._pool.snapshot():
+            names = [state.upstream, state.credential]
+            is_ready.add_metric(names, float(state.state == "ready"))
+            requests.add_metric(names, state.num_requests)
+            for kind, number in state.failures.items():
+                failures.add_metric([*names, kind], number)
+        return [is_ready, requests, failures]
 
 
 class _Recording(Collector):

@@ -131,6 +131,7 @@ class Proxy:
             caller=incoming.caller,
             headers=incoming.headers,
             now=self._recorder.clock(),
+            tell=record.attempts.append,
         )
 
     async def _answer(

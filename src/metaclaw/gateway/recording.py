@@ -104,7 +104,7 @@ class TurnRecord:
     def __init__(self, recorder: Recorder, turn_id: str, received_at: float | None) -> None:
         self.turn_id = turn_id
         self.is_closed = False
-        self.attempts: Sequence[JsonObject] = ()  # the upstreams that were tried, as far as it is known
+        self.attempts: list[JsonObject] = []  # at upstreams, one after another
         self.num_dropped = 0  # messages that were left out for the context limit
         self._recorder = recorder
         self._received_at = received_at

@@ -40,6 +40,7 @@ class Outgoing:
     caller: Caller
     headers: Mapping[str, str]
     now: float
+    tell: Callable[[JsonObject], None] | None = None  # about every attempt at a model
 
     @property
     def dialect(self) -> Dialect:
@@ -105,7 +106,7 @@ class Router:
             raise UpstreamError(
                 "no model is configured: set llm.provider or llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S
             )
-        sent = await self._models.send(lambda model: self._outbound(turn, model))
+        sent = await self._models.send(lambda model: self._outbound(turn, model), tell=turn.tell)
         return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
 
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:

@@ -47,6 +47,7 @@ class Sent:
 
 
 Prepare = Callable[[ModelClient], Outbound | None]
+Tell = Callable[[JsonObject], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +128,15 @@ class UpstreamPool:
                 failures.append(error)
         raise final_error(failures, 0.0)
 
-    async def send(self, prepare: Prepare) -> Sent:
+    async def send(self, prepare: Prepare, *, tell: Tell | None = None) -> Sent:
         """Begin an answer. ``prepare`` makes the request for one client; ``None`` leaves that client out.
+
+        ``tell`` gets a line about every attempt, also those that came to nothing.
 
         Raises ``UpstreamError`` when nobody answers, and as it came what an upstream says of a request that is wrong in
         itself; ``InvalidRequestError`` when nobody can be asked such a thing; whatever ``prepare`` raises.
         """
-        turn = _Turn(self._credentials, prepare, self._waiting)
+        turn = _Turn(self._credentials, prepare, self._waiting, tell)
         began = self._waiting.now()
         while credential := turn.next_credential():
             pause_s = turn.pause_s(credential)
@@ -152,7 +155,10 @@ class UpstreamPool:
 class _Turn:
     """One turn's attempts."""
 
-    def __init__(self, credentials: Sequence[Credential], prepare: Prepare, waiting: Waiting) -> None:
+    def __init__(
+        self, credentials: Sequence[Credential], prepare: Prepare, waiting: Waiting, tell: Tell | None
+    ) -> None:
+        self._tell = tell
         self._credentials = list(credentials)
         self._prepare = prepare
         self._waiting = waiting
@@ -193,10 +199,12 @@ class _Turn:
             return None
         self._tries[credential] += 1
         end = credential.begin()
+        began_at = self._waiting.now()
         try:
             reply = await client.send(outbound.dialect, outbound.body, headers=outbound.headers)
         except UpstreamError as error:
             credential.fail(error)
+            self._say(credential, began_at, error.status)
             self._note(credential, error)
             return None
         except InvalidRequestError as error:  # this kind of client cannot be asked that; another may
@@ -206,7 +214,14 @@ class _Turn:
         finally:
             end()
         credential.succeed()
+        self._say(credential, began_at, reply.status)
         return Sent(reply=reply, client=client, dialect=outbound.dialect, attempts=self.num_attempts)
+
+    def _say(self, credential: Credential, began_at: float, status: int | None) -> None:
+        if self._tell is not None:
+            seconds = round(self._waiting.now() - began_at, 4)
+            name, label = credential.client.name, credential.label
+            self._tell({"upstream": name, "credential": label, "status": status, "seconds": seconds})
 
     def error(self) -> Exception:
         """What to raise when nobody is left, or it takes too long."""
