@@ -107,7 +107,7 @@ def test_a_broken_file_is_never_rewritten(tmp_path: Path):
 
 
 def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
-    answers = ["skills_only", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001"]
+    answers = ["skills_only", "", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001"]
     shown = _type_on_a_terminal(tmp_path, answers)
     assert "Base URL of an OpenAI-compatible API" in shown
     assert "sk-typed" not in shown
@@ -116,8 +116,31 @@ def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
     assert settings.proxy.port == 30001
 
 
+def test_a_provider_that_is_known_needs_no_url(tmp_path: Path):
+    shown = _type_on_a_terminal(tmp_path, ["skills_only", "anthropic", "claude-x", "sk-typed", ""])
+    assert "Base URL" not in shown
+    assert "moonshot" in shown
+    llm = read_settings(tmp_path, {})[0].llm
+    assert (llm.provider, llm.api_base, llm.model_id) == ("anthropic", "", "claude-x")
+    _type_on_a_terminal(tmp_path, ["", "ollama", "qwen3:8b", ""])  # a program on this machine needs no key
+    assert read_settings(tmp_path, {})[0].llm.provider == "ollama"
+
+
+def test_another_provider_takes_the_url_and_the_key_of_the_one_before_away(tmp_path: Path):
+    assert metaclaw(tmp_path, "setup", "--yes", *UPSTREAM).returncode == 0
+    assert metaclaw(tmp_path, "setup", "--yes", "--provider", "openai").returncode == 0
+    llm = read_settings(tmp_path, {})[0].llm
+    assert (llm.provider, llm.api_base, llm.model_id) == ("openai", "", "m")
+    assert llm.api_key.get_secret_value() == ""
+    assert (
+        metaclaw(tmp_path, "setup", "--yes", "--provider", "openai", "--api-base", "http://127.0.0.1:8/v1").returncode
+        == 0
+    )
+    assert read_settings(tmp_path, {})[0].llm.api_base == "http://127.0.0.1:8/v1"
+
+
 def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
-    answers = ["rl", "smollm2", "", "", "my_checks:score", "", "", "n"]
+    answers = ["rl", "smollm2", "", "", "my_checks:score", "", "", "", "n"]
     shown = _type_on_a_terminal(tmp_path, answers)
     assert "in place of the strong one" in shown
     assert not (tmp_path / "config.yaml").exists()
@@ -125,7 +148,7 @@ def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
 
 def test_mode_rl_asks_for_the_model_that_answers_when_the_training_server_is_down(tmp_path: Path):
     fallback = ["http://127.0.0.1:9/v1", "strong", "sk-typed"]
-    shown = _type_on_a_terminal(tmp_path, ["rl", "smollm2", "", "", "my_checks:score", *fallback, "", "y"])
+    shown = _type_on_a_terminal(tmp_path, ["rl", "smollm2", "", "", "my_checks:score", "", *fallback, "", "y"])
     assert "answers while the training server is down" in shown
     llm = read_settings(tmp_path, {})[0].llm
     assert (llm.api_base, llm.model_id, llm.api_key.get_secret_value()) == tuple(fallback)

@@ -32,6 +32,7 @@ class Question:
 
 _ALWAYS = (Question("proxy.port", "Port of the gateway"),)
 _UPSTREAM = (
+    Question("llm.provider", "Provider ({providers}; or custom, by its URL)"),
     Question("llm.api_base", "Base URL of an OpenAI-compatible API (ends in /v1)"),
     Question("llm.model_id", "Model"),
     Question("llm.api_key", "API key", is_secret=True),
@@ -50,11 +51,9 @@ _POLICY = (
     Question("rl.judge.api_key", "Judge: API key", is_secret=True),
 )
 _FALLBACK = (
-    Question(
-        "llm.api_base",
-        "Model that answers while the training server is down: base URL of an OpenAI-compatible API (empty: none)",
-    ),
-    *(Question(question.key, f"That model: {question.text}", question.is_secret) for question in _UPSTREAM[1:]),
+    Question("llm.provider", "Model that answers while the training server is down: provider ({providers}; or custom)"),
+    Question("llm.api_base", "That model: base URL of an OpenAI-compatible API (empty: none)"),
+    *(Question(question.key, f"That model: {question.text}", question.is_secret) for question in _UPSTREAM[2:]),
 )
 
 
@@ -64,6 +63,7 @@ def setup(
     ] = False,
     mode: Annotated[str | None, typer.Option(help="skills_only, rl or auto.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the gateway.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Provider of the model: openai, anthropic, ollama, ...")] = None,
     api_base: Annotated[str | None, typer.Option(help="Base URL of the model's API.")] = None,
     api_key: Annotated[
         str | None, typer.Option(help="Key of that API; `ps` shows flags, so better METACLAW_LLM_API_KEY.")
@@ -80,7 +80,7 @@ def setup(
     """Write config.yaml, with a random token for the gateway. Can be run again: only what you answer changes."""
     given: dict[str, Any] = {
         "mode": mode, "proxy.port": port,
-        "llm.api_base": api_base, "llm.api_key": api_key, "llm.model_id": model_id,
+        "llm.provider": provider, "llm.api_base": api_base, "llm.api_key": api_key, "llm.model_id": model_id,
         "rl.model": rl_model, "rl.remote_url": remote_url, "rl.remote_api_key": remote_api_key,
         "rl.judge.verifier": judge_verifier, "rl.judge.url": judge_url, "rl.judge.model": judge_model,
         "rl.judge.api_key": judge_api_key,
@@ -92,8 +92,11 @@ def setup(
     # What is asked for is a training server, so a training cloud that an older file names is no obstacle.
     current = read_settings(home, {}, {"rl.backend": "remote"})[0] if has_settings(home) else Settings(home=home)
     answers = {key: value for key, value in given.items() if value is not None}
+    _follow_provider(current, answers)
     if not yes:
         _ask(current, answers)
+    if _changes_provider(current, answers):
+        answers.setdefault("llm.api_key", "")  # the one that is set belongs to somebody else
     answers |= _made_keys(current, answers)
     _require_enough(current, answers)
     set_values(home, _settled(current, answers) | _changed(current, answers))
@@ -109,14 +112,34 @@ def _ask(current: Settings, answers: dict[str, Any]) -> None:
     for question in (*((*_POLICY, *_FALLBACK) if trains else _UPSTREAM), *_ALWAYS):
         if question.key not in answers and not _is_settled(question.key, answers):
             _ask_one(question, current, answers)
+            _follow_provider(current, answers)
     if trains and current.mode == "skills_only":
         typer.echo(_CONSENT.format(mode=answers["mode"], model=answers.get("rl.model") or current.rl.model))
         typer.confirm("Use it?", abort=True)
 
 
+def _follow_provider(current: Settings, answers: dict[str, Any]) -> None:
+    """With another provider whose URL is known, the URL of the one before goes."""
+    from metaclaw.upstreams.presets import needs_no_url
+
+    if _changes_provider(current, answers) and needs_no_url(answers["llm.provider"]):
+        answers.setdefault("llm.api_base", "")
+
+
+def _changes_provider(current: Settings, answers: dict[str, Any]) -> bool:
+    return answers.get("llm.provider", current.llm.provider) != current.llm.provider
+
+
 def _is_settled(key: str, answers: dict[str, Any]) -> bool:
-    """Whether an earlier answer makes the question pointless: there is one judge, or no fallback."""
-    if key in ("llm.model_id", "llm.api_key") and answers.get("llm.api_base") == "":
+    """Whether an earlier answer makes the question pointless: one judge, no fallback, a provider that says enough."""
+    from metaclaw.upstreams.presets import find_preset, is_bedrock, needs_no_url
+
+    provider = answers.get("llm.provider", "")
+    if key == "llm.api_base":
+        return needs_no_url(provider)
+    if key == "llm.api_key" and (is_bedrock(provider) or ((preset := find_preset(provider)) and preset.is_local)):
+        return True
+    if key in ("llm.model_id", "llm.api_key") and answers.get("llm.api_base") == "" and not needs_no_url(provider):
         return True
     if key in ("rl.judge.url", "rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.verifier"):
         return True
@@ -125,13 +148,17 @@ def _is_settled(key: str, answers: dict[str, Any]) -> bool:
 
 def _ask_one(question: Question, current: Settings, answers: dict[str, Any]) -> None:
     from metaclaw.config_file import get_value
+    from metaclaw.upstreams.presets import PRESETS
 
     now = get_value(current, question.key, reveal=True)
+    if question.key == "llm.api_key" and _changes_provider(current, answers):
+        now = ""
+    wording = question.text.format(providers=", ".join(PRESETS))
     if question.is_secret:
-        text = question.text + (" (empty: keep the one that is set)" if now else "")
+        text = wording + (" (empty: keep the one that is set)" if now else "")
         answers[question.key] = typer.prompt(text, default="", hide_input=True, show_default=False) or now
     else:
-        answers[question.key] = typer.prompt(question.text, default=now, show_default=bool(now))
+        answers[question.key] = typer.prompt(wording, default=now, show_default=bool(now))
 
 
 def _made_keys(current: Settings, answers: dict[str, Any]) -> dict[str, str]:
@@ -178,9 +205,17 @@ def _require_enough(current: Settings, answers: dict[str, Any]) -> None:
     from metaclaw.errors import ConfigError
 
     needed = "llm.api_base" if answers.get("mode", current.mode) == "skills_only" else "rl.model"
-    flag = {"llm.api_base": "--api-base", "rl.model": "--rl-model"}[needed]
+    flag = {"llm.api_base": "--provider or --api-base", "rl.model": "--rl-model"}[needed]
+    if needed == "llm.api_base" and _says_where(answers.get("llm.provider") or current.llm.provider, current):
+        return
     if not (answers.get(needed) or get_value(current, needed) or os.environ.get(setting_keys()[needed].env)):
         raise ConfigError(f"{needed} is needed in mode {answers.get('mode', current.mode)!r}: give {flag}")
+
+
+def _says_where(provider: str, current: Settings) -> bool:
+    from metaclaw.upstreams.presets import needs_no_url
+
+    return needs_no_url(provider) or current.llm.auth_method == "oauth_token"
 
 
 def _say_what_next(settings: Settings) -> None:

@@ -127,6 +127,8 @@ class CliModel:
 
     async def _start(self, prompt: CliPrompt) -> CliRun:
         files = {**self._program.files, SYSTEM_FILE: prompt.system}
+        if self.settings.token.get_secret_value():
+            files |= self._program.token_files
         folder = await asyncio.to_thread(make_folder, self.settings.folder, files)
         arguments = self._program.arguments(folder, prompt.model)
         run = await start_run(self.name, self.settings.command, arguments, self._environment(folder), folder)

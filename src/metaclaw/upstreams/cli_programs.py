@@ -25,15 +25,14 @@ _CODEX_FEATURES = (
     "shell_tool", "unified_exec", "multi_agent", "goals", "view_image", "apps", "browser_use", "computer_use",
     "plugins", "hooks", "image_generation", "skill_search", "tool_suggest", "mentions_v2", "shell_snapshot",
 )  # fmt: skip
-_GEMINI_SETTINGS = json.dumps(
-    {
-        "tools": {"core": []},
-        "mcpServers": {},
-        "privacy": {"usageStatisticsEnabled": False},
-        "skills": {"enabled": False},
-        "hooksConfig": {"enabled": False},
-    }
-)
+_GEMINI_SETTINGS: JsonObject = {
+    "tools": {"core": []},
+    "mcpServers": {},
+    "privacy": {"usageStatisticsEnabled": False},
+    "skills": {"enabled": False},
+    "hooksConfig": {"enabled": False},
+}
+_GEMINI_WITH_KEY = {**_GEMINI_SETTINGS, "security": {"auth": {"selectedType": "gemini-api-key"}}}
 _GEMINI_POLICY = '[[rule]]\ntoolName = "*"\ndecision = "deny"\npriority = 999\n'
 
 _FINISH_REASONS = {"max_tokens": "length", "refusal": "content_filter"}
@@ -67,6 +66,7 @@ class Program:
     reader: Callable[[], Reader]
     arguments: Callable[[Path, str], list[str]]
     files: Mapping[str, str] = field(default_factory=dict[str, str])
+    token_files: Mapping[str, str] = field(default_factory=dict[str, str])  # instead of those, where a token is set
     has_system_file: bool = True
 
     def environment(self, folder: Path) -> dict[str, str]:
@@ -253,6 +253,7 @@ PROGRAMS: Mapping[str, Program] = {
         },
         reader=_gemini_reader,
         arguments=_gemini_arguments,
-        files={"settings.json": _GEMINI_SETTINGS, "policy.toml": _GEMINI_POLICY},
+        files={"settings.json": json.dumps(_GEMINI_SETTINGS), "policy.toml": _GEMINI_POLICY},
+        token_files={"settings.json": json.dumps(_GEMINI_WITH_KEY)},
     ),
 }

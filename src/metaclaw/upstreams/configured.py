@@ -22,12 +22,11 @@ from metaclaw.upstreams.cli_programs import PROGRAMS
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Limits, Member, UpstreamPool
-from metaclaw.upstreams.presets import PRESETS, find_preset
+from metaclaw.upstreams.presets import BEDROCK, PRESETS, find_preset, is_bedrock, needs_no_url
 from metaclaw.upstreams.upstream import Auth, Timeouts, Upstream
 
 Make = Callable[[aiohttp.ClientSession], ModelClient]
 
-_BEDROCK = "bedrock"
 _OPENROUTER = PRESETS["openrouter"]
 _PROGRAM_OF = {
     "anthropic": "claude", "claude": "claude", "openai-codex": "codex", "codex": "codex", "gemini": "gemini",
@@ -53,21 +52,17 @@ def check_upstreams(settings: Settings) -> None:
 def _planned(settings: Settings) -> list[tuple[str, Make]]:
     """A way to make each client, with the setting of its key."""
     llm = settings.llm
-    is_named = llm.api_base or llm.fallbacks or llm.auth_method == "oauth_token" or _is_known(llm.provider)
+    is_named = llm.api_base or llm.fallbacks or llm.auth_method == "oauth_token" or needs_no_url(llm.provider)
     if settings.mode != "skills_only" and not is_named:
         return []  # the policy stands alone, whatever name an earlier set-up left there
     places = [("llm", llm), *((f"llm.fallbacks.{number}", entry) for number, entry in enumerate(llm.fallbacks))]
     return [made for place, entry in places for made in _clients(place, entry, settings)]
 
 
-def _is_known(provider: str) -> bool:
-    return provider.strip().lower() == _BEDROCK or find_preset(provider) is not None
-
-
 def _clients(place: str, settings: UpstreamSettings, whole: Settings) -> list[tuple[str, Make]]:
     if settings.auth_method == "oauth_token":
         return [_subscription(place, settings, whole.home / "subscriptions")]
-    if settings.provider.strip().lower() == _BEDROCK:
+    if is_bedrock(settings.provider):
         return [_bedrock(place, settings)]
     base_url = settings.api_base or _preset_base(place, settings)
     keys = _keys(place, settings) if base_url else []
@@ -121,7 +116,7 @@ def _preset_base(place: str, settings: UpstreamSettings) -> str:
         return ""  # nothing is configured, which is for others to say
     raise ConfigError(
         f"{place}.api_base is empty, and {place}.provider {settings.provider!r} is no preset: "
-        f"give the URL, or one of {', '.join(PRESETS)}"
+        f"give the URL, or one of {', '.join(PRESETS)}, {BEDROCK}"
     )
 
 

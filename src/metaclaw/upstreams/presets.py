@@ -108,6 +108,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
+BEDROCK = "bedrock"  # is asked through AWS's own SDK, so it has no address here
+
 # How older releases, and people, call them.
 ALIASES = {
     "kimi": "moonshot",
@@ -123,3 +125,12 @@ def find_preset(provider: str) -> Preset | None:
     """The preset called ``provider``; ``None`` for a name of the user's own."""
     name = provider.strip().lower()
     return PRESETS.get(ALIASES.get(name, name))
+
+
+def is_bedrock(provider: str) -> bool:
+    return provider.strip().lower() == BEDROCK
+
+
+def needs_no_url(provider: str) -> bool:
+    """Whether the name alone says where to ask."""
+    return is_bedrock(provider) or find_preset(provider) is not None
