@@ -186,6 +186,9 @@ class ProxySettings(Section):
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
     body_timeout_s: float = Field(default=60.0, gt=0, description="Time for a request's body to come, then 408.")
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(), description="Names beside this machine's own that requests may be sent to, such as a proxy's."
+    )
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
     @model_validator(mode="after")

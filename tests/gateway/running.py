@@ -16,7 +16,8 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from metaclaw.config import Settings
-from metaclaw.gateway.app import make_app, open_deps
+from metaclaw.gateway.app import known_hosts, make_app, open_deps
+from metaclaw.gateway.http_protocol import LimitedHttpProtocol
 from metaclaw.gateway.recording import Recorder
 from metaclaw.journal.turns import RecordedTurn, TurnReader
 
@@ -59,7 +60,7 @@ def read_turns(home: Path) -> list[RecordedTurn]:
 
 def make_settings(home: Path, *, llm_url: str = "", **sections: Any) -> Settings:
     """Settings of a gateway with a token of its own and any free port."""
-    llm = {"provider": "fake", "api_base": llm_url, **sections.pop("llm", {})}
+    llm = {**({"provider": "fake", "api_base": llm_url} if llm_url else {}), **sections.pop("llm", {})}
     proxy = {"api_key": TOKEN, "port": 0, **sections.pop("proxy", {})}
     return Settings.model_validate({"home": home, "llm": llm, "proxy": proxy, **sections})
 
@@ -68,8 +69,12 @@ def make_settings(home: Path, *, llm_url: str = "", **sections: Any) -> Settings
 async def running_gateway(
     settings: Settings, clock: Callable[[], float] | None = None
 ) -> AsyncGenerator[RunningGateway]:
-    app = make_app(lambda: open_deps(settings) if clock is None else open_deps(settings, clock))
-    server = _Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+    app = make_app(
+        lambda: open_deps(settings) if clock is None else open_deps(settings, clock), hosts=known_hosts(settings)
+    )
+    server = _Server(
+        uvicorn.Config(app, http=LimitedHttpProtocol, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:

@@ -6,7 +6,6 @@ other user can read them, and when that closes the parent is gone and the gatewa
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -20,7 +19,9 @@ import uvicorn
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
-from metaclaw.gateway.app import make_app, open_deps
+from metaclaw.gateway.app import known_hosts, make_app, open_deps
+from metaclaw.gateway.http_protocol import LimitedHttpProtocol
+from metaclaw.logs import configure_logs
 from metaclaw.upstreams.configured import check_upstreams
 
 _GRACE_S = 5
@@ -45,8 +46,8 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     """Serve until told to stop; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
+        configure_logs("gateway")
         settings = parse_settings(sys.stdin.readline())
         listener = _listen(settings)
     except MetaClawError as error:
@@ -76,9 +77,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _server_config(settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(lambda: open_deps(settings)),
+        make_app(lambda: open_deps(settings), hosts=known_hosts(settings)),
         loop="uvloop",
-        http="httptools",
+        http=LimitedHttpProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
-from metaclaw.config import Settings
+from metaclaw.config import Settings, is_loopback
 from metaclaw.errors import NotFoundError
 from metaclaw.gateway.access import Access
 from metaclaw.gateway.access_keeper import AccessKeeper
@@ -43,6 +43,7 @@ from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import exception_handlers
+from metaclaw.http.hosts import KnownHosts
 from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
 from metaclaw.journal.access_store import Limits
 from metaclaw.journal.drawn_answers import DrawnAnswersReader
@@ -125,8 +126,18 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         await recorder.drain(_DRAIN_S)
 
 
-def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette:
-    """The application; ``deps`` is opened when it starts and closed when it ends."""
+def known_hosts(settings: Settings) -> Collection[str] | None:
+    """The names beside those of this machine that requests may come for; ``None`` for all."""
+    proxy = settings.proxy
+    if not is_loopback(proxy.host) and not proxy.allowed_hosts:
+        return None  # it is meant for other machines, and which names they know it by nobody has said
+    return frozenset(name.lower() for name in proxy.allowed_hosts)
+
+
+def make_app(
+    deps: Callable[[], AbstractAsyncContextManager[Deps]], *, hosts: Collection[str] | None = None
+) -> Starlette:
+    """The application; ``deps`` is opened when it starts and closed when it ends. ``hosts`` as of ``known_hosts``."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -146,7 +157,10 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]]) -> Starlette
     patterns = {route.endpoint: route.path for route in reversed(routes)}
     return Starlette(
         routes=routes,
-        middleware=[Middleware(CountRequests, patterns=patterns)],
+        middleware=[
+            Middleware(CountRequests, patterns=patterns),
+            *([] if hosts is None else [Middleware(KnownHosts, allowed=hosts, dialect=_error_dialect)]),
+        ],
         exception_handlers=exception_handlers(_error_dialect),
         lifespan=lifespan,
     )
