@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from metaclaw.chat.openai_chat import parse_request
-from metaclaw.gateway.identify import Evidence, identify
+from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.turns import RawAnswer, TurnJournal
@@ -41,18 +41,20 @@ def request(num_messages: int, length: int, last: str) -> dict[str, Any]:
     }
 
 
+CALLER = Caller(agent="main", session="bench", kind="main")
+
+
 async def measure(recorder: Recorder, num_messages: int, length: int, num_turns: int) -> None:
     walls: list[float] = []
     cpu = size = 0.0
     for number in range(num_turns):
         raw = json.dumps(request(num_messages, length, f"question {num_messages} {number}")).encode()
         parsed = parse_request(json.loads(raw))
-        caller = identify(Evidence(headers={}, path_agent=None, messages=parsed.messages))
         size = len(raw) / 1024
         cpu -= time.thread_time()
         began = time.perf_counter()
         record = recorder.begin(f"turn-{num_messages}-{number}")
-        record.open(parsed, raw, caller, upstream="x")
+        record.open(parsed, raw, CALLER, upstream="x")
         record.begin_answer("x", None)
         record.close("done", raw=RAW, status=200)
         walls.append(time.perf_counter() - began)
