@@ -25,7 +25,7 @@ BASE = "tiny"
 SEED = 7
 MAX_TOKENS = 8
 _POLL_S = 0.1
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 
 
 def datum(step: int) -> tinker.Datum:

@@ -71,7 +71,7 @@ async def _kill(programs: Programs, victim: str) -> None:
         await programs.start_gateway()
 
 
-async def _until(journals: Journals, condition: Callable[[Progress], bool], timeout_s: float = 90.0) -> None:
+async def _until(journals: Journals, condition: Callable[[Progress], bool], timeout_s: float = 300.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition(progress := journals.progress()):
         assert time.monotonic() < deadline, f"nothing happened for {timeout_s:.0f} s: {progress}"

@@ -88,7 +88,7 @@ def wait_for_progress(trainer: Trainer, asker: Asker) -> None:
     wait_until(lambda: trainer.step > steps and len(asker.answers) > answers, trainer)
 
 
-def wait_until(condition: Callable[[], bool], trainer: Trainer, timeout_s: float = 90.0) -> None:
+def wait_until(condition: Callable[[], bool], trainer: Trainer, timeout_s: float = 300.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert trainer.failure is None
