@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, TO_CHAT
+from metaclaw.chat.fitting import strictly_openai
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
@@ -122,6 +123,8 @@ class Router:
         if target is None or turn.request.dialect not in TO_CHAT:
             return None  # another one may speak it
         translated = target.from_chat(turn.dialect.to_chat(turn.body))
+        if target is CHAT and model.is_strict:
+            translated = strictly_openai(translated)
         return Outbound(
             dialect=target.name, body=_encoded({**translated, "model": name} if name else translated), headers={}
         )

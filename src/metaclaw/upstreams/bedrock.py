@@ -64,6 +64,10 @@ class BedrockModel:
         return (_MESSAGES,)
 
     @property
+    def is_strict(self) -> bool:
+        return False
+
+    @property
     def model_id(self) -> str:
         return self._settings.model_id
 

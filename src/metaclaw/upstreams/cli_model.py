@@ -67,6 +67,10 @@ class CliModel:
         return (_CHAT,)
 
     @property
+    def is_strict(self) -> bool:
+        return False
+
+    @property
     def model_id(self) -> str:
         return self.settings.model_id
 

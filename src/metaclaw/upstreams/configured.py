@@ -146,6 +146,7 @@ def _upstream(
         dialects=settings.dialects or dialects,
         auth=auths.get(settings.auth_method, "native"),
         model_id=settings.model_id,
+        is_strict=preset is not None and is_presets and preset.is_strict,
         bases=preset.bases if preset and is_presets else {},
         headers=_openrouter_headers(openrouter) if is_openrouter else {},
         extra_body=_openrouter_body(openrouter) if is_openrouter else {},

@@ -47,6 +47,10 @@ class HttpModel:
         return self.upstream.dialects
 
     @property
+    def is_strict(self) -> bool:
+        return self.upstream.is_strict
+
+    @property
     def model_id(self) -> str:
         return self.upstream.model_id
 

@@ -56,6 +56,11 @@ class ModelClient(Protocol):
         """What to ask for when the client leaves the choice; empty when nobody configured one."""
         ...
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether it refuses chat requests with anything that OpenAI's own chat API does not know."""
+        ...
+
     async def send(self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
         """Ask; return once the first byte of an accepted answer is here.
 

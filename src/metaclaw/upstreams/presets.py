@@ -24,6 +24,7 @@ class Preset:
     dialects: tuple[str, ...]
     bases: Mapping[str, str] = field(default_factory=dict[str, str])
     is_local: bool = False
+    is_strict: bool = False  # refuses chat requests with anything that OpenAI's own chat API does not know
     note: str = ""
 
 
@@ -32,6 +33,7 @@ PRESETS: Mapping[str, Preset] = {
         title="OpenAI",
         base_url="https://api.openai.com/v1",
         dialects=(_CHAT, _RESPONSES, _COMPLETIONS, _EMBEDDINGS),
+        is_strict=True,
     ),
     "anthropic": Preset(
         title="Anthropic",

@@ -54,6 +54,7 @@ class Upstream:
     dialects: tuple[str, ...] = ("openai.chat",)
     auth: Auth = "native"
     model_id: str = ""
+    is_strict: bool = False  # refuses chat requests with anything that OpenAI's own chat API does not know
     bases: Mapping[str, str] = field(default_factory=dict[str, str])  # of dialects that are spoken elsewhere
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     extra_body: JsonObject = field(default_factory=dict[str, object])  # keys that a client's own win over

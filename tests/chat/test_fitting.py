@@ -1,0 +1,37 @@
+"""Translated requests for models that are strict about what they are sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaclaw.chat.dialects import DIALECTS
+from metaclaw.chat.fitting import strictly_openai
+
+
+def test_a_claude_conversation_for_openai_holds_nothing_that_its_api_refuses() -> None:
+    body: dict[str, Any] = {
+        "model": "any",
+        "max_tokens": 9,
+        "messages": [
+            {"role": "user", "content": "2 + 2?"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Easy.", "signature": "c2lnbmVk"},
+                    {"type": "text", "text": "4"},
+                ],
+            },
+            {"role": "user", "content": "sure?"},
+        ],
+    }
+    fitted = strictly_openai(DIALECTS["anthropic.messages"].to_chat(body))
+    assert fitted["max_completion_tokens"] == 9
+    assert "max_tokens" not in fitted
+    keys = {key for message in fitted["messages"] for key in message}
+    assert keys <= {"role", "content"}
+    assert [message["role"] for message in fitted["messages"]] == ["user", "assistant", "user"]
+
+
+def test_a_limit_that_has_its_name_of_today_stands() -> None:
+    fitted = strictly_openai({"messages": [], "max_tokens": 9, "max_completion_tokens": 5})
+    assert fitted == {"messages": [], "max_completion_tokens": 5}
