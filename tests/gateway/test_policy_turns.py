@@ -406,3 +406,44 @@ async def test_a_client_of_anthropics_messages_is_learned_from_as_well(tmp_path:
     asked = policy.requests[0]
     assert (asked["max_tokens"], asked["return_policy_record"]) == (50, True)
     assert asked["messages"] == [{"role": "system", "content": "Be brief."}, *HELLO]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/v1/responses", {"input": "hello", "instructions": "Be brief."}), ("/v1/completions", {"prompt": "hello"})],
+)
+async def test_clients_of_openais_other_dialects_are_learned_from_as_well(
+    tmp_path: Path, path: str, said: dict[str, Any], stream: bool
+) -> None:
+    async with fake_llm(api_key=KEY) as policy, running_gateway(rl_settings(tmp_path, policy)) as gateway:
+        async with gateway.post({"model": "metaclaw", "stream": stream, **said}, path) as response:
+            text = await response.text()
+        [turn] = await gateway.turns()
+        sample = await sample_of(gateway, turn.id)
+    assert ("policy_record" in text, "Hello" in text) == (False, True)
+    assert response.headers["x-metaclaw-policy"] == "main@0"
+    assert (turn.upstream, turn.state) == ("policy", "done")
+    assert turn.answer == {"role": "assistant", "content": "Hello from the fake model."}
+    assert sample is not None
+    assert (array("i", sample.tokens).tolist(), sample.untrainable) == ([4, 5], None)
+    assert policy.requests[0]["messages"][-1] == {"role": "user", "content": "hello"}
+
+
+async def test_a_policy_gives_no_embeddings_but_the_model_beside_it_may(tmp_path: Path) -> None:
+    body = {"model": "small", "input": "hello"}
+    llm = {"dialects": ["openai.chat", "openai.embeddings"], "model_id": "chats"}
+    async with fake_llm(api_key=KEY) as policy, fake_llm() as other:
+        async with (
+            running_gateway(rl_settings(tmp_path / "alone", policy)) as gateway,
+            gateway.post(body, "/v1/embeddings") as response,
+        ):
+            assert response.status == 400
+            assert "gives no embeddings" in await response.text()
+        async with (
+            running_gateway(rl_settings(tmp_path / "both", policy, llm_url=other.url, llm=llm)) as gateway,
+            gateway.post(body, "/v1/embeddings") as response,
+        ):
+            assert response.status == 200
+    assert policy.requests == []
+    assert other.requests == [body]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NoReturn
 
+from metaclaw.chat.chat_stream import ChatSink, ChatSource
 from metaclaw.chat.checks import text_in
 from metaclaw.chat.dialect import ChunkSink, ChunkSource, ClientRequest
 from metaclaw.chat.messages import JsonObject
@@ -22,7 +23,7 @@ class Embeddings:
 
     name = NAME
     path = "/embeddings"
-    end_marks: tuple[bytes, ...] = ()
+    end_marks: tuple[bytes, ...] = (b"[DONE]",)
 
     def parse(self, body: JsonObject) -> ClientRequest:
         if body.get("input") is None:
@@ -50,11 +51,11 @@ class Embeddings:
         raise _untranslatable()
 
     def source(self) -> ChunkSource:
-        raise _untranslatable()
+        return ChatSource()  # nobody streams vectors; whoever does can only say that it failed
 
     def sink(self, request: JsonObject) -> ChunkSink:
         del request
-        raise _untranslatable()
+        return ChatSink()
 
 
 def _untranslatable() -> InvalidRequestError:

@@ -23,6 +23,7 @@ from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import error_body
 from metaclaw.journal.turns import RawAnswer
 
+_ERROR = b'"error"'
 _NOT_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning")
 
 
@@ -93,7 +94,8 @@ class Unchanged:
     def outcome(self) -> Outcome:
         # The whole stream is read only now, and only where its end does not say enough.
         raw = RawAnswer(dialect=self._dialect.name, content_type=self._content_type, body=self.passed())
-        if self.has_end and b'"error"' not in raw.body:
+        # Where an error ends a stream as well, the other end says that there was none.
+        if self.has_end and (_ERROR in self._dialect.end_marks or _ERROR not in raw.body):
             return Outcome(is_done=True, error=None, raw=raw)
         source = _read(self._dialect, raw.body)
         return Outcome(is_done=source.is_done, error=source.error, raw=raw)
