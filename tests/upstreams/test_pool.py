@@ -77,12 +77,15 @@ def outbound(client: ModelClient) -> Outbound:
 
 @asynccontextmanager
 async def bench(*scripts: Callable[[Any], Answer], first_byte_s: float = 30.0, **limits: Any) -> AsyncGenerator[Bench]:
-    """One upstream for each script, named a, b, c."""
+    """One upstream for each script, named a, b, c; ``first_byte_s`` is a's."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(new_session())
         llms = [await stack.enter_async_context(fake_llm(answers)) for answers in scripts]
         members = [
-            Member(client=HttpModel(session, upstream(name, llm.url, first_byte_s)), label=f"llm.{name}.api_key")
+            Member(
+                client=HttpModel(session, upstream(name, llm.url, first_byte_s if name == "a" else 30.0)),
+                label=f"llm.{name}.api_key",
+            )
             for name, llm in zip("abc", llms, strict=False)
         ]
         waiting = FakeWaiting()
