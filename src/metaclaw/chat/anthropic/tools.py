@@ -28,7 +28,7 @@ def tools_to_chat(body: JsonObject) -> JsonObject:
     kind = choice.get("type")
     if kind == "tool":
         result["tool_choice"] = {"type": "function", "function": {"name": text_in(choice.get("name"))}}
-    elif kind in _TO_CHAT:
+    elif isinstance(kind, str) and kind in _TO_CHAT:
         result["tool_choice"] = _TO_CHAT[kind]
     else:
         raise unsaid("tool_choice", f"a choice of type {kind!r:.80}", sayable.TO)
