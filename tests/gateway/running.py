@@ -60,7 +60,9 @@ def read_turns(home: Path) -> list[RecordedTurn]:
 
 def make_settings(home: Path, *, llm_url: str = "", **sections: Any) -> Settings:
     """Settings of a gateway with a token of its own and any free port."""
-    llm = {**({"provider": "fake", "api_base": llm_url} if llm_url else {}), **sections.pop("llm", {})}
+    llm = {**({"api_base": llm_url} if llm_url else {}), **sections.pop("llm", {})}
+    if "api_base" in llm:
+        llm = {"provider": "fake", **llm}
     proxy = {"api_key": TOKEN, "port": 0, **sections.pop("proxy", {})}
     return Settings.model_validate({"home": home, "llm": llm, "proxy": proxy, **sections})
 
