@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINT := .venv-mint/.installed
 COOKBOOK := .venv-cookbook/.installed
+AGENTS := .agents/.installed
 # Machines without an NVIDIA GPU need not download CUDA:
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
@@ -15,12 +16,13 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-vllm clients lint format types imports ci chaos soak bench constraints docs clean
+.PHONY: help install demo test test-vllm test-agents clients lint format types imports ci chaos soak bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
 	@echo "make test          the tests   (make clients: other people's clients, which it needs)"
 	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
+	@echo "make test-agents   sessions of OpenClaw, Claude Code and opencode, which it installs first (Node and npm)"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make soak          half an hour of traffic, faults and kill -9 before the gateway   (MINUTES=30)"
@@ -68,6 +70,23 @@ test-vllm: $(STAMP)
 	$(BIN)/python -m metaclaw.cli.main vllm prepare
 	$(BIN)/python -m pytest -m vllm --timeout 600 $(PYTEST_FLAGS) tests/training/sampler_contract tests/training/samplers/vllm
 
+test-agents: $(STAMP) $(AGENTS)
+	$(BIN)/python -m pytest -m agents $(PYTEST_FLAGS) tests/agents
+
+# Whatever Node is here only installs: the programs run on the one that comes with them. Its package is named after the
+# machine, and needs none of the scripts that packages would run.
+$(AGENTS): tests/agents/programs.txt
+	@node -e 0 && npm --version > /dev/null || { echo "Node and npm are needed: https://nodejs.org"; exit 1; }
+	@echo "installing OpenClaw, Claude Code and opencode into .agents (a minute or two, 1.6 GB)"
+	@rm -rf .agents && mkdir .agents && echo '{"private": true}' > .agents/package.json
+	@node=node-$$(node -p 'process.platform + "-" + process.arch'); \
+	for attempt in 1 2 3; do \
+	  npm install --prefix .agents --ignore-scripts --no-audit --no-fund --loglevel error \
+	    $$(sed -e '/^#/d' -e "s/^node@/$$node@/" tests/agents/programs.txt) && break; \
+	  test $$attempt -lt 3 || exit 1; \
+	done
+	@touch $(AGENTS)
+
 chaos: $(STAMP)
 	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/system
 
@@ -105,4 +124,4 @@ constraints:
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-mint .venv-cookbook dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-mint .venv-cookbook .agents dist build .pytest_cache .ruff_cache .hypothesis

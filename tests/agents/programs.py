@@ -1,0 +1,171 @@
+"""Agent programs that we did not write, as their users run them: each with a home of its own, pointed at a gateway.
+
+``make test-agents`` puts them into ``.agents``. Their settings here are those of ``docs/clients.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = Path(os.environ.get("METACLAW_AGENTS") or ROOT / ".agents") / "node_modules"
+LIMIT_S = 400.0  # OpenClaw takes half a minute for a turn on two idle cores
+OPENCLAW_SESSION = "5e551014-0000-4000-8000-000000000001"
+_OPENCLAW_TEMP = (Path("/tmp/openclaw"), Path(f"/tmp/openclaw-state-locks-{os.getuid()}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What came of one run of a program."""
+
+    code: int
+    out: str
+    errors: str
+
+    def __str__(self) -> str:
+        return f"code {self.code}\n--- out\n{self.out[-4000:]}\n--- errors\n{self.errors[-4000:]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """Where a program is pointed at; ``url`` is without ``/v1``."""
+
+    url: str
+    token: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Program:
+    """A program in a folder of its own, with one conversation. Its working folder is ``place / "work"``.
+
+    ``command`` makes a command line of a message and of whether it is the first one.
+    """
+
+    place: Path
+    command: Callable[[str, bool], list[str]]
+    environment: dict[str, str]
+    is_begun: bool = field(default=False, init=False)
+
+    def say(self, text: str) -> Said:
+        """One turn. What takes longer than ``LIMIT_S`` is killed with all that it started."""
+        command = self.command(text, not self.is_begun)
+        self.is_begun = True
+        process = subprocess.Popen(
+            command, cwd=self.place / "work", env=_clean(self.place) | self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            out, errors = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, errors = process.communicate()
+            errors += f"\nkilled after {LIMIT_S:g} s"
+        return Said(code=process.returncode, out=out, errors=errors)
+
+
+def openclaw(place: Path, gateway: Gateway, api: str) -> Program:
+    """The whole agent in one process, without OpenClaw's own gateway."""
+    base_url = gateway.url if api == "anthropic-messages" else f"{gateway.url}/v1"
+    model = {"id": "metaclaw", "name": "MetaClaw", "contextWindow": 128_000, "maxTokens": 4096}
+    provider = {"baseUrl": base_url, "apiKey": gateway.token, "api": api, "models": [model]}
+    defaults = {"model": {"primary": "metaclaw/metaclaw"}, "workspace": str(place / "work")}
+    config = {
+        "models": {"mode": "merge", "providers": {"metaclaw": provider}},
+        "agents": {"defaults": defaults},
+        "skills": {"workshop": {"autonomous": {"mode": "off"}}},
+        "logging": {"file": str(place / "openclaw.log")},
+    }
+    _make(place)
+    (place / "openclaw.json").write_text(json.dumps(config))
+    start = [_node(), str(MODULES / "openclaw" / "openclaw.mjs"), "agent", "--local", "--agent", "main", "--json"]
+    return Program(
+        place=place,
+        command=lambda text, _is_first: [*start, "--session-id", OPENCLAW_SESSION, "--message", text],
+        environment={
+            "OPENCLAW_CONFIG_PATH": str(place / "openclaw.json"),
+            "OPENCLAW_STATE_DIR": str(place / "state"),
+        },
+    )
+
+
+def claude_code(place: Path, gateway: Gateway) -> Program:
+    _make(place)
+    start = [_one("@anthropic-ai/claude-code-*/claude"), "-p", "--output-format", "json"]
+    return Program(
+        place=place,
+        command=lambda text, is_first: [*start, *([] if is_first else ["--continue"]), text],
+        environment={
+            "ANTHROPIC_BASE_URL": gateway.url,
+            "ANTHROPIC_AUTH_TOKEN": gateway.token,
+            "ANTHROPIC_MODEL": "metaclaw",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+        },
+    )
+
+
+def opencode(place: Path, gateway: Gateway) -> Program:
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": f"{gateway.url}/v1", "apiKey": gateway.token},
+        "models": {"metaclaw": {}},
+    }
+    config = {"provider": {"metaclaw": provider}, "model": "metaclaw/metaclaw", "autoupdate": False}
+    _make(place)
+    (place / "work" / "opencode.json").write_text(json.dumps(config))
+    start = [_one("opencode-*/bin/opencode"), "run", "-m", "metaclaw/metaclaw"]
+    return Program(
+        place=place,
+        command=lambda text, is_first: [*start, *([] if is_first else ["--continue"]), text],
+        environment={"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"},
+    )
+
+
+class OpenClawLeavings:
+    """What OpenClaw writes into the system's temporary folder, whatever home it is given."""
+
+    def __init__(self) -> None:
+        self._found = [folder for folder in _OPENCLAW_TEMP if folder.exists()]
+
+    def remove(self, place: Path) -> None:
+        """Remove what a program in ``place`` left, and no other's: a user's own OpenClaw may be running."""
+        for database in (place / "state").rglob("*.sqlite"):
+            owner = hashlib.sha256(str(database.resolve()).encode()).hexdigest()[:8]
+            for lock in _OPENCLAW_TEMP[1].glob(f"*.{owner}.lock.sqlite*"):
+                lock.unlink()
+        for folder in _OPENCLAW_TEMP:
+            if folder.exists() and folder not in self._found and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _make(place: Path) -> None:
+    for name in ("work", "home", "tmp"):
+        (place / name).mkdir(parents=True)
+
+
+def _clean(place: Path) -> dict[str, str]:
+    """Nothing of the user's: neither home nor keys."""
+    return {
+        "PATH": f"{Path(_node()).parent}:{os.environ['PATH']}",
+        "HOME": str(place / "home"),
+        "TMPDIR": str(place / "tmp"),
+        "LANG": "C.UTF-8",
+        "NO_COLOR": "1",
+    }
+
+
+def _node() -> str:
+    return _one("node-*/bin/node")
+
+
+def _one(pattern: str) -> str:
+    found = sorted(MODULES.glob(pattern))
+    assert found, f"{MODULES} has no {pattern}: run `make test-agents`, which installs it"
+    return str(found[0])
