@@ -174,7 +174,10 @@ def _shows_secrets(document: Mapping[str, Any], path: Path) -> bool:
     # By name, because the keys of older releases are secrets too. Windows keeps its permissions elsewhere.
     if os.name == "nt" or not path.stat().st_mode & 0o044:
         return False
-    return any(name.endswith(("api_key", "api_keys", "oauth_token")) and value for name, value in _leaves(document, ""))
+    return any(
+        name.endswith(("api_key", "api_keys", "oauth_token")) and value and not str(value).startswith("keyring:")
+        for name, value in _leaves(document, "")
+    )
 
 
 def _read(path: Path) -> Mapping[str, Any]:

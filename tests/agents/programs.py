@@ -1,6 +1,6 @@
 """Agent programs that we did not write, as their users run them: each with a home of its own, pointed at a gateway.
 
-``make test-agents`` puts them into ``.agents``. Their settings here are those of ``docs/clients.md``.
+``make test-agents`` puts them into ``.agents``. Their settings here are those of ``docs/agents.md``.
 """
 
 from __future__ import annotations

@@ -189,6 +189,16 @@ async def test_what_cannot_be_started_says_why_and_ends_with_code_2(tmp_path: Pa
         assert await _refusal(make_settings(tmp_path, proxy={"api_key": ""})) == (2, "proxy.api_key")
 
 
+async def test_prices_that_cannot_be_read_are_one_line_and_end_with_code_2(tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("my-model: cheap\n")
+    async with process(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1")) as child:
+        _, errors = await child.communicate()
+    assert child.returncode == 2
+    [line] = [line for line in errors.decode().splitlines() if line.startswith("metaclaw gateway: ")]
+    assert str(tmp_path / "prices.yaml") in line
+    assert "Traceback" not in errors.decode()
+
+
 async def test_two_gateways_never_share_a_home(tmp_path: Path) -> None:
     """PITFALLS, run under faults: a second instance on the same home truncated the records."""
     async with fake_llm() as llm, aiohttp.ClientSession() as http:

@@ -37,8 +37,12 @@ def _show(reveal: bool) -> None:
 
 def _print(key: str) -> None:
     from metaclaw.config_file import get_value, load_settings
+    from metaclaw.config_keyring import resolve_secrets
 
-    typer.echo(get_value(load_settings(), key, reveal=True))
+    settings = load_settings()
+    if get_value(settings, key, reveal=True).startswith("keyring:"):
+        settings = resolve_secrets(settings)
+    typer.echo(get_value(settings, key, reveal=True))
 
 
 def _write(key: str, value: str) -> None:

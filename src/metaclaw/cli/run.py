@@ -21,6 +21,7 @@ def start(
 ) -> None:
     """Run the gateway, and in the modes rl and auto the learner, until Ctrl-C or `metaclaw stop`."""
     from metaclaw.config_file import load_settings, require_settings
+    from metaclaw.config_keyring import resolve_secrets
     from metaclaw.processes import background, foreground
 
     require_settings()
@@ -30,7 +31,7 @@ def start(
         instance = background.start(settings.home, flags, log_file or settings.home / "metaclaw.log")
         typer.echo(f"MetaClaw runs on {instance.url} (pid {instance.pid}, mode {instance.mode})")
     else:
-        foreground.run(settings, report=lambda what: typer.echo(f"metaclaw: {what}", err=True))
+        foreground.run(resolve_secrets(settings), report=lambda what: typer.echo(f"metaclaw: {what}", err=True))
 
 
 def stop() -> None:

@@ -61,6 +61,7 @@ def train_server(
         given["train_server.vllm_python"] = vllm_python.expanduser().absolute()
 
     from metaclaw.config_file import load_settings, read_settings
+    from metaclaw.config_keyring import resolve_secrets
     from metaclaw.extras import load_backend
     from metaclaw.logs import configure_logs
     from metaclaw.training.server_key import stored_key
@@ -76,7 +77,7 @@ def train_server(
         settings, _ = read_settings(overrides=given | {"train_server.api_key": key})  # the warnings were logged
         where = settings.train_server_dir / "api-key"
         typer.echo(f"key of this server, shown once and kept in {where}: {key}" if is_new else f"key: as in {where}")
-    server.serve(settings)
+    server.serve(resolve_secrets(settings))
 
 
 def _show_plan(settings: Settings, *, as_json: bool, memory_gb: float | None) -> None:

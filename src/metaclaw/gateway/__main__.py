@@ -23,6 +23,7 @@ from metaclaw.gateway.app import known_hosts, make_app, open_deps
 from metaclaw.gateway.http_protocol import LimitedHttpProtocol
 from metaclaw.logs import configure_logs
 from metaclaw.upstreams.configured import check_upstreams
+from metaclaw.upstreams.prices import load_prices
 
 _GRACE_S = 5
 # Longer than any client keeps an idle connection (httpx: 5 s, which is uvicorn's default as well: whoever closes first
@@ -66,6 +67,7 @@ def _listen(settings: Settings) -> socket.socket:
     if not proxy.api_key.get_secret_value():
         raise ConfigError("proxy.api_key is empty; run `metaclaw setup`, which makes one")
     check_upstreams(settings)
+    load_prices(settings.home)  # a file of the user's that cannot be read is one line here, and a traceback later
     family = socket.AF_INET6 if ":" in proxy.host else socket.AF_INET
     try:
         return socket.create_server((proxy.host, proxy.port), family=family, backlog=1024)

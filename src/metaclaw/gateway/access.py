@@ -89,11 +89,11 @@ class Access:
         if meter is None:
             meter = self._meters[principal.id] = Meter(principal.limits, self._keeper.used.get(principal.id))
         meter.admit(self._clock())
-        self._keeper.keep(principal.id, meter.usage())
+        self._keeper.keep(principal.id, meter.usage)
 
         def charge(tokens: int, usd: float) -> None:
             meter.charge(self._clock(), tokens=tokens, usd=usd)
-            self._keeper.keep(principal.id, meter.usage())
+            self._keeper.keep(principal.id, meter.usage)
 
         return Admission(meter.release, charge)
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,8 @@ from metaclaw.errors import JournalError
 from metaclaw.journal.access_store import AccessStore, AccessToken, Usage
 
 POLL_S = 0.25
+
+ReadUsage = Callable[[], Usage]
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +32,9 @@ class AccessKeeper:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._wakes: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
-        self._changed: queue.SimpleQueue[tuple[str, Usage]] = queue.SimpleQueue()
+        self._changed: queue.SimpleQueue[tuple[str, ReadUsage]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="access-keeper", daemon=True)
-        self._unsaved: dict[str, Usage] = {}  # the newest of each token
+        self._unsaved: dict[str, ReadUsage] = {}
         self._version = -1
         self.tokens: Mapping[bytes, AccessToken] = {}  # by digest; replaced whole
         self.used: Mapping[str, Usage] = {}  # by the token's id, as it was when this began
@@ -57,9 +59,9 @@ class AccessKeeper:
             self._wakes.put(future)
             await asyncio.wrap_future(future)
 
-    def keep(self, token_id: str, used: Usage) -> None:
-        """Write this soon, and when the gateway ends."""
-        self._changed.put((token_id, used))
+    def keep(self, token_id: str, read: ReadUsage) -> None:
+        """Write what ``read`` says soon, and when the gateway ends. It is called on the keeper's thread."""
+        self._changed.put((token_id, read))
 
     def _open(self) -> None:
         self._store = AccessStore.open(self._path)
@@ -94,10 +96,10 @@ class AccessKeeper:
 
     def _save(self) -> None:
         while not self._changed.empty():
-            token_id, used = self._changed.get()
-            self._unsaved[token_id] = used
+            token_id, read = self._changed.get()
+            self._unsaved[token_id] = read
         if self._unsaved:
-            self._store.save_usage(self._unsaved)
+            self._store.save_usage({token_id: read() for token_id, read in self._unsaved.items()})
             self._unsaved = {}
 
     def _reload(self) -> None:

@@ -21,7 +21,7 @@ _CONCURRENT_RETRY_S = 1.0
 
 
 class Meter:
-    """Counts for one token. Used from one thread; each method takes microseconds."""
+    """Counts for one token. One thread uses it, another one may read ``usage``; each method takes microseconds."""
 
     def __init__(self, limits: Limits, used: Usage | None = None) -> None:
         used = used or Usage()
@@ -55,7 +55,7 @@ class Meter:
     def usage(self) -> Usage:
         """What is to be kept through a restart."""
         return Usage(
-            admitted=tuple(self._admitted),
+            admitted=tuple(self._admitted),  # one step of the interpreter: nothing changes within it
             day=self._day,
             day_requests=self._day_requests,
             day_tokens=self._day_tokens,
