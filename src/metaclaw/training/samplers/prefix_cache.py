@@ -35,7 +35,10 @@ class Match:
 
 
 class PrefixCache:
-    """Kept rows, least recently used first. ``max_places`` counts tokens over all rows; 0 keeps nothing."""
+    """Kept rows, least recently used first. ``max_places`` bounds what all of them have reserved; 0 keeps nothing.
+
+    What is reserved counts, not what is used: memory that was used before, and huge pages, are all resident.
+    """
 
     def __init__(self, max_places: int) -> None:
         self._max_places = max_places
@@ -59,29 +62,29 @@ class PrefixCache:
     def take(self, row: KvRow) -> None:
         """Remove ``row``: its memory is used for something else."""
         self._kept = [kept for kept in self._kept if kept.row is not row]
-        self.num_places -= row.length
+        self.num_places -= row.capacity
 
     def keep(self, slot: int, row: KvRow) -> None:
         """Keep ``row`` of an answer that ended, if it fits; what it makes superfluous is dropped."""
-        if row.length < _SHORTEST or row.length > self._max_places:
+        if row.length < _SHORTEST or row.capacity > self._max_places:
             return
         tokens = np.frombuffer(row.tokens, dtype=np.int32)
         for kept in list(self._kept):
             if kept.slot == slot and kept.row.common_length(tokens) == kept.row.length:
                 self.take(kept.row)
         self._kept.append(_Kept(slot=slot, row=row))
-        self.num_places += row.length
+        self.num_places += row.capacity
         self.shrink(self._max_places)
 
     def shrink(self, max_places: int) -> None:
         """Forget what was not used for longest until at most ``max_places`` are kept."""
         while self._kept and (self.num_places > max_places or len(self._kept) > _MOST_ROWS):
-            self.num_places -= self._kept.pop(0).row.length
+            self.num_places -= self._kept.pop(0).row.capacity
 
     def drop(self, slot: int) -> None:
         """Forget everything of an adapter that is no longer served."""
         self._kept = [kept for kept in self._kept if kept.slot != slot]
-        self.num_places = sum(kept.row.length for kept in self._kept)
+        self.num_places = sum(kept.row.capacity for kept in self._kept)
 
     def _touch(self, row: KvRow) -> None:
         self._kept.sort(key=lambda kept: kept.row is row)  # stable: it moves to the end, the others stay as they are
