@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 
+from metaclaw.chat.chat_stream import ChatSource
 from metaclaw.chat.checks import flag_in, num_answers_in, number_in, text_in
 from metaclaw.chat.dialect import ChunkSink, ChunkSource, ClientRequest
 from metaclaw.chat.messages import JsonObject, text_of
@@ -104,36 +105,23 @@ class Completions:
         return _Sink(wants_usage=bool(as_object(request.get("stream_options")).get("include_usage")))
 
 
-class _Source:
-    def __init__(self) -> None:
-        self.is_done = False
-        self.error: JsonObject | None = None
+class _Source(ChatSource):
+    """The events end, fail and finish as chat's do; only what a choice says has another place."""
 
     def add_event(self, event: SseEvent) -> list[JsonObject]:
-        if event.data is None:
-            return []
-        if event.data == DONE:
-            self.is_done = True
-            return []
-        try:
-            body = as_object(json.loads(event.data))
-        except (ValueError, RecursionError):
-            return []
-        if body.get("error") is not None:
-            self.error = as_object(body["error"]) or {"message": str(body["error"])}
-            return []
-        if not body:
-            return []
-        choices = [
-            {
-                "index": choice.get("index", 0),
-                "delta": {"role": "assistant", "content": as_text(choice.get("text"))},
-                "finish_reason": choice.get("finish_reason"),
-            }
-            for choice in objects_in(body.get("choices"))
-        ]
-        self.is_done = self.is_done or any(choice["finish_reason"] for choice in choices)
-        return [{**body, "object": "chat.completion.chunk", "choices": choices}]
+        return [_as_chunk(body) for body in super().add_event(event) if body]
+
+
+def _as_chunk(body: JsonObject) -> JsonObject:
+    choices = [
+        {
+            "index": choice.get("index", 0),
+            "delta": {"role": "assistant", "content": as_text(choice.get("text"))},
+            "finish_reason": choice.get("finish_reason"),
+        }
+        for choice in objects_in(body.get("choices"))
+    ]
+    return {**body, "object": "chat.completion.chunk", "choices": choices}
 
 
 class _Sink:

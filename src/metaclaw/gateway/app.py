@@ -29,7 +29,7 @@ from metaclaw.gateway.access_keeper import AccessKeeper
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
-from metaclaw.gateway.metrics import CONTENT_TYPE, CountRequests, GatewayMetrics
+from metaclaw.gateway.metrics import CONTENT_TYPE, GatewayMetrics, count_request
 from metaclaw.gateway.models import in_anthropics_shape, list_models
 from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.policy import Policy
@@ -41,6 +41,7 @@ from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.gateway.routing import Router
 from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.http.body import parse_json_object
+from metaclaw.http.counting import CountRequests
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
@@ -158,7 +159,7 @@ def make_app(
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(CountRequests, patterns=patterns),
+            Middleware(CountRequests, told=count_request(patterns)),
             *([] if hosts is None else [Middleware(KnownHosts, allowed=hosts, dialect=_error_dialect)]),
         ],
         exception_handlers=exception_handlers(_error_dialect),

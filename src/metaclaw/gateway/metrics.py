@@ -13,16 +13,16 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from metaclaw.gateway.recording import ClosedTurn, Recorder
+from metaclaw.http.counting import Told
 from metaclaw.journal.spooled_turns import TurnSettled
 from metaclaw.upstreams.pool import UpstreamPool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ADDED_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0)
 _ANSWER_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
 _UNKNOWN_ROUTE = "unknown"
 
 
@@ -88,31 +88,14 @@ class GatewayMetrics:
             self._usd.inc(turn.cost.usd)
 
 
-class CountRequests:
-    """ASGI middleware: counts answers by the pattern of their route. ``patterns`` are those by their endpoint."""
+def count_request(patterns: Mapping[Any, str]) -> Told:
+    """For ``CountRequests``: counts by the pattern of a route. ``patterns`` are those by their endpoint."""
 
-    def __init__(self, app: ASGIApp, patterns: Mapping[Any, str]) -> None:
-        self._app = app
-        self._patterns = patterns
+    def told(scope: Scope, method: str, status: str) -> None:
+        metrics: GatewayMetrics = scope["app"].state.deps.metrics
+        metrics.requests.labels(patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status).inc()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = "none"  # the client left before there was an answer
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counted)
-        finally:
-            metrics: GatewayMetrics = scope["app"].state.deps.metrics
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics.requests.labels(self._patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status).inc()
+    return told
 
 
 class _Upstreams(Collector):

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from metaclaw.errors import InvalidRequestError
+from metaclaw.http.counting import CountRequests
 from metaclaw.http.errors import Dialect, error_answer, exception_handlers
 from metaclaw.rendering.renderer import Renderer, load_renderer
 from metaclaw.training.api.access_tokens import AccessTokens
@@ -37,7 +38,7 @@ from metaclaw.training.api.hub_files import read_hub_files
 from metaclaw.training.api.hub_routes import HubRoutes
 from metaclaw.training.api.keys import Keyring
 from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
-from metaclaw.training.api.metrics import CountRequests, Metrics
+from metaclaw.training.api.metrics import Metrics, count_request
 from metaclaw.training.api.models import LiveModels
 from metaclaw.training.api.openai_routes import OpenAIRoutes
 from metaclaw.training.api.registry import Registry
@@ -108,7 +109,7 @@ def make_app(deps: ServerDeps) -> FastAPI:
     async def readyz() -> JSONResponse:
         return _readiness(engine, sampler)
 
-    app.add_middleware(CountRequests, metrics=metrics)
+    app.add_middleware(CountRequests, told=count_request(metrics))
     health = APIRouter()
     health.add_api_route("/healthz", healthz)
     return app
