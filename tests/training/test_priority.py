@@ -17,7 +17,8 @@ from metaclaw.training.priority import session_steps_back, step_back
 step_back(7)
 session_steps_back(3)
 group = Path("/proc/self/autogroup")
-print(os.nice(0), group.read_text().split()[-1] if group.exists() else "none")
+words = group.read_text().split() if group.exists() else []  # empty in the kernel's first group, of no session
+print(os.nice(0), words[-1] if words else "none")
 """
 
 
