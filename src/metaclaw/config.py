@@ -323,7 +323,10 @@ class TrainServerSettings(Section):
     )
     max_queued: int = Field(default=512, ge=1, description="Sampling requests that may wait before new ones get 429.")
     max_queued_tokens: int = Field(
-        default=2**24, ge=1, description="Tokens (prompts and longest answers) of open sampling requests before 429."
+        default=2**24,
+        ge=1,
+        description="Tokens that may wait before new requests get 429: of sampling (prompts and longest answers), and "
+        "as many of training.",
     )
     max_queued_mb: int = Field(default=1024, ge=1, description="Training data that may wait before new ones get 429.")
     max_lora_rank: int = Field(default=64, ge=1, le=512, description="Largest adapter rank.")

@@ -35,7 +35,7 @@ def train_server(
     max_concurrent: Annotated[int | None, typer.Option(help="Sequences decoded at once.")] = None,
     prefix_cache_mb: Annotated[int | None, typer.Option(help="MB kept of ended answers; 0 none, -1 measured.")] = None,
     max_queued: Annotated[int | None, typer.Option(help="Sampling requests that may wait.")] = None,
-    max_queued_tokens: Annotated[int | None, typer.Option(help="Tokens of open sampling requests.")] = None,
+    max_queued_tokens: Annotated[int | None, typer.Option(help="Tokens that may wait, of either kind.")] = None,
     max_queued_mb: Annotated[int | None, typer.Option(help="Training data that may wait.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Largest adapter rank.")] = None,
     adapter_memory_mb: Annotated[int | None, typer.Option(help="GPU memory for adapters in MiB.")] = None,

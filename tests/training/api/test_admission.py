@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from metaclaw.errors import OverloadedError
 from metaclaw.training.api.admission import Admission, Load
 from metaclaw.training.api.database import connect
+from metaclaw.training.api.json_dialect import read_pass
 from metaclaw.training.api.keys import KeyTable
 from metaclaw.training.api.proto import tinker_pb2 as pb
 from metaclaw.training.api.tenants import Quotas, Tenant
+from tests.training.api.test_tinker_json_dialect import body
 from tests.training.api.test_tinker_wire import forward_backward, make_model, post_fb, retrieve
 
 ANNA, BERTHA = (Tenant(key_id=name, name=name) for name in ("anna", "bertha"))
@@ -130,3 +133,41 @@ def test_a_small_pass_of_one_tenant_is_done_before_half_of_the_queue_of_another(
         assert retrieve(work, small).headers["content-type"] == "application/x-protobuf"
         assert num_passes(http) - before <= 20
         assert flood.post(f"/api/v1/sessions/{session}/finish", json={}).status_code == 200  # nobody waits for the rest
+
+
+def test_tokens_that_wait_to_be_trained_on_are_counted_in_either_dialect(server, http, key):
+    """KNOWLEDGE 6: what ends in out-of-memory is counted before it is run, and given back after."""
+    with key("counted") as client:
+        model = make_model(client, session_of(client))
+        while queued_training_tokens(http):  # what another test left to the engine
+            time.sleep(0.05)
+        with server.suspended("engine"):
+            post_long(client, model, 1)
+            assert queued_training_tokens(http) == 8002
+            posted = client.post("/api/v1/forward_backward", json=body(model, 2))
+            assert queued_training_tokens(http) == 8004
+        retrieve(client, posted)
+        assert queued_training_tokens(http) == 0
+
+
+def test_tokens_beyond_the_room_wait_outside_whatever_their_bytes():
+    admission = Admission(limits={"training": Load(tokens=1000, size_bytes=10**9)})
+    tenant = Tenant(key_id="a", name="a")
+    first = admission.take("training", tenant, "a", Load(requests=1, tokens=900, size_bytes=10))
+    with pytest.raises(OverloadedError, match="900 tokens"):
+        admission.take("training", tenant, "a", Load(requests=1, tokens=200, size_bytes=10))
+    admission.take("training", tenant, "a", Load(requests=1, tokens=200, size_bytes=10), place="awaited")
+    first.release()
+    admission.take("training", tenant, "a", Load(requests=1, tokens=200, size_bytes=10))
+
+
+@pytest.mark.parametrize("spoilt", [None, [], {}, {"data": 3}, {"data": [None, {"model_input": {"chunks": [7]}}]}])
+def test_a_json_body_of_any_shape_is_counted_and_left_to_its_job(spoilt):
+    sent = json.dumps({"model_id": "m", "seq_id": 1, "forward_backward_input": spoilt}).encode()
+    assert read_pass(sent, "application/json", forward_only=False).num_tokens == 0
+
+
+def queued_training_tokens(admin):
+    found = re.search(r"^metaclaw_queued_training_tokens (\S+)", admin.get("/metrics").text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])

@@ -48,7 +48,7 @@ class Bench:
 
             return run
 
-        return self.models.submit(ADMIN, "m", seq_id, str(seq_id).encode(), 1, job)
+        return self.models.submit(ADMIN, "m", seq_id, str(seq_id).encode(), Load(requests=1), job)
 
     async def answer(self, request_id):
         return json.loads((await self.futures.wait(ADMIN, request_id, 60)).body)

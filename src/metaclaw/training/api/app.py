@@ -200,6 +200,7 @@ def _assemble(
 def _show_queues(metrics: Metrics, admission: Admission) -> None:
     text = "of requests that were accepted and not answered yet."
     metrics.add_gauge("metaclaw_queued_sampling_tokens", f"Tokens {text}", lambda: admission.total("sampling").tokens)
+    metrics.add_gauge("metaclaw_queued_training_tokens", f"Tokens {text}", lambda: admission.total("training").tokens)
     metrics.add_gauge("metaclaw_queued_training_bytes", f"Bytes {text}", lambda: admission.total("training").size_bytes)
 
 

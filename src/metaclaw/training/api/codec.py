@@ -76,6 +76,11 @@ def parse_forward_backward(body: bytes) -> pb.ForwardBackwardRequest:
         raise InvalidRequestError(f"the body is not a ForwardBackwardRequest: {error}") from error
 
 
+def count_tokens(message: pb.ForwardBackwardRequest) -> int:
+    """Tokens of its sequences, whether or not they make sense."""
+    return sum(len(chunk.encoded_text.tokens) // 4 for datum in message.data for chunk in datum.model_input)
+
+
 def decode_forward_backward(message: pb.ForwardBackwardRequest) -> ForwardBackward:
     """The engine's command for ``message``. Raises ``InvalidRequestError`` that names the datum and the array."""
     if message.loss_fn in _UNSERVED_LOSSES:

@@ -7,15 +7,15 @@ checks; once its model and number are known, whatever is wrong with the rest is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from metaclaw.errors import InvalidRequestError
 from metaclaw.training.api import wire
-from metaclaw.training.api.codec import decode_forward_backward, parse_forward_backward
+from metaclaw.training.api.codec import count_tokens, decode_forward_backward, parse_forward_backward
 from metaclaw.training.api.proto import tinker_pb2 as pb
 from metaclaw.training.commands import ForwardBackward
 
@@ -56,6 +56,7 @@ class AskedPass:
 
     model_id: str
     seq_id: int
+    num_tokens: int  # of its sequences, before anything about them is checked
     command: Callable[[], ForwardBackward]
 
 
@@ -77,12 +78,15 @@ def read_pass(body: bytes, content_type: str, *, forward_only: bool) -> AskedPas
     if is_json(content_type):
         asked = wire.parse_fields(wire.Sequenced, body)
         return AskedPass(
-            model_id=asked.model_id, seq_id=asked.seq_id,
+            model_id=asked.model_id, seq_id=asked.seq_id, num_tokens=_count_tokens(asked.model_extra or {}),
             command=lambda: decode_forward_backward(json_message(body, forward_only=forward_only)),
         )  # fmt: skip
     message = parse_forward_backward(body)
     message.forward_only |= forward_only
-    return AskedPass(model_id=message.model_id, seq_id=message.seq_id, command=lambda: decode_forward_backward(message))
+    return AskedPass(
+        model_id=message.model_id, seq_id=message.seq_id, num_tokens=count_tokens(message),
+        command=lambda: decode_forward_backward(message),
+    )  # fmt: skip
 
 
 def json_message(body: bytes, *, forward_only: bool) -> pb.ForwardBackwardRequest:
@@ -102,6 +106,23 @@ def json_message(body: bytes, *, forward_only: bool) -> pb.ForwardBackwardReques
     for index, datum in enumerate(wanted.data):
         _add_datum(message.data.add(), datum, f"data[{index}]")
     return message
+
+
+def _count_tokens(fields: Mapping[str, Any]) -> int:
+    """The integers in the sequences of a body of which nothing was checked yet."""
+    passes = [fields.get("forward_backward_input"), fields.get("forward_input")]
+    data = [datum for each in passes for datum in _list_in(each, "data")]
+    chunks = [chunk for datum in data for chunk in _list_in(_value_in(datum, "model_input"), "chunks")]
+    return sum(len(_list_in(chunk, "tokens")) for chunk in chunks)
+
+
+def _list_in(value: object, key: str) -> list[object]:
+    inner = _value_in(value, key)
+    return cast(list[object], inner) if isinstance(inner, list) else []
+
+
+def _value_in(value: object, key: str) -> object:
+    return cast(dict[str, object], value).get(key) if isinstance(value, dict) else None
 
 
 def _add_datum(message: pb.Datum, datum: DatumJson, where: str) -> None:

@@ -68,7 +68,7 @@ class LiveModels:
         model_id: str,
         seq_id: int,
         digest: bytes,
-        num_bytes: int,
+        load: Load,
         job: Callable[[LiveModel], Job],
     ) -> str:
         """Queue a job and return its request id at once; the same request again returns the same id.
@@ -84,11 +84,10 @@ class LiveModels:
         identity = f"seq_id {seq_id} of model {model_id}"
         request_id = self._futures.find(identity, digest)
         if request_id is None:
-            model.lane.admit(seq_id, num_bytes)
-            load, place = Load(requests=1, size_bytes=num_bytes), model.lane.place(seq_id)
-            ticket = self._admission.take("training", tenant, model.owner, load, place=place)
+            model.lane.admit(seq_id, load.size_bytes)
+            ticket = self._admission.take("training", tenant, model.owner, load, place=model.lane.place(seq_id))
             request_id = self._futures.open(model.owner, identity, digest)
-            model.lane.put(seq_id, _Submitted(request_id=request_id, job=job(model), ticket=ticket), num_bytes)
+            model.lane.put(seq_id, _Submitted(request_id=request_id, job=job(model), ticket=ticket), load.size_bytes)
             model.arrived.set()
         return request_id
 

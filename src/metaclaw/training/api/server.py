@@ -104,7 +104,7 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
         ),
         max_rank=server.max_lora_rank,
         limits={
-            "training": Load(size_bytes=server.max_queued_mb * 2**20),
+            "training": Load(tokens=server.max_queued_tokens, size_bytes=server.max_queued_mb * 2**20),
             "sampling": Load(requests=server.max_concurrent + server.max_queued, tokens=server.max_queued_tokens),
         },
     )

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from metaclaw.errors import InvalidRequestError
 from metaclaw.training.api import wire
+from metaclaw.training.api.admission import Load
 from metaclaw.training.api.checkpoints import CheckpointStore, SaveOptions
 from metaclaw.training.api.codec import encode_forward_backward
 from metaclaw.training.api.futures import Result
@@ -115,7 +116,7 @@ class TrainingRoutes:
             encoded = await asyncio.to_thread(encode_forward_backward, answer["logprobs"], answer["metrics"])
             return Result(body=encoded, media_type=PROTOBUF, as_json=forward_backward_json)
 
-        return await self._submit(request, asked.model_id, asked.seq_id, body, run)
+        return await self._submit(request, asked.model_id, asked.seq_id, body, run, num_tokens=asked.num_tokens)
 
     async def unload_model(self, request: Request) -> wire.Submitted:
         """Of SDKs before 0.38. What waits for the model fails; its checkpoints stay."""
@@ -215,13 +216,16 @@ class TrainingRoutes:
         seq_id: int,
         body: bytes,
         run: Callable[[LiveModel], Awaitable[Result]],
+        *,
+        num_tokens: int = 0,
     ) -> wire.Submitted:
         tenant, digest = tenant_of(request), await digest_of(body)
 
         def job(model: LiveModel) -> Job:
             return lambda: run(model)
 
-        request_id = self.models.submit(tenant, model_id, seq_id, digest, len(body), job)
+        load = Load(requests=1, tokens=num_tokens, size_bytes=len(body))
+        request_id = self.models.submit(tenant, model_id, seq_id, digest, load, job)
         await self.registry.for_(tenant).runs.used(model_id, self.clock())
         return wire.Submitted(request_id=request_id, model_id=model_id)
 
