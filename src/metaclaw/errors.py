@@ -155,6 +155,13 @@ class JudgeError(MetaClawError, RuntimeError):
     retryable = True
 
 
+class EvolverError(MetaClawError, RuntimeError):
+    """The model that writes skills could not be asked, or its answer cannot be used; the text says which."""
+
+    code = "evolver_error"
+    retryable = True
+
+
 class BackendError(MetaClawError, ConnectionError):
     """The training server refused or failed a request of the learner."""
 
