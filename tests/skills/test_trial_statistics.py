@@ -51,7 +51,7 @@ def test_five_helpful_five_neutral_five_harmful():
     adopted = {kind: [sum(outcome == "adopt" for outcome in verdicts(*chances)) for chances in skills]
                for kind, skills in (("helpful", helpful), ("neutral", neutral), ("harmful", harmful))}  # fmt: skip
     assert sum(adopted["harmful"]) == 0
-    assert all(count <= RULE.error * SEEDS for count in adopted["neutral"]), adopted["neutral"]
+    assert sum(adopted["neutral"]) <= RULE.error * SEEDS * len(neutral), adopted["neutral"]
     assert all(count >= 0.9 * SEEDS for count in adopted["helpful"]), adopted["helpful"]
 
 
