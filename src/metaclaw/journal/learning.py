@@ -31,7 +31,7 @@ from metaclaw.journal.learning_records import (
 
 Clock = Callable[[], float]
 
-_SAMPLE = "SELECT turn, exchange, agent, version, reward, sampled_at FROM samples"
+_SAMPLE = "SELECT turn, exchange, agent, version, reward, sampled_at, generation FROM samples"
 
 
 class LearningJournal:
@@ -95,8 +95,10 @@ class LearningJournal:
             self._judge(db, exchange, agent, "judged", score, judge, detail)
             db.executemany(
                 """
-                INSERT INTO samples (turn, exchange, agent, version, reward, state, sampled_at, changed_at)
-                VALUES (?, ?, ?, ?, ?, 'pending', ?, ?) ON CONFLICT (turn) DO NOTHING
+                INSERT INTO samples (turn, exchange, agent, version, reward, state, sampled_at, changed_at, generation)
+                VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7, (
+                    SELECT coalesce(max(generation), 0) FROM generations WHERE agent = ?3 AND since <= ?6
+                )) ON CONFLICT (turn) DO NOTHING
                 """,
                 [(s.turn, s.exchange, s.agent, s.version, s.reward, s.sampled_at, self._clock()) for s in samples],
             )

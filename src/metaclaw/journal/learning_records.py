@@ -37,7 +37,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One trainable turn with its reward. ``version`` is the policy version that sampled it."""
+    """One trainable turn with its reward. ``version`` is the policy version that sampled it.
+
+    ``generation`` is that of the agent's skills when the turn was opened; the journal gives it.
+    """
 
     turn: str
     exchange: str
@@ -45,6 +48,7 @@ class Sample:
     version: int
     reward: float
     sampled_at: float
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
