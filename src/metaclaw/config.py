@@ -204,7 +204,16 @@ class SkillsSettings(Section):
     enabled: bool = Field(default=True, description="Recall skills at all.")
     dir: OptionalPath = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
     top_k: int = Field(default=2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
-    max_tokens: int = Field(default=1200, ge=0, description="Budget of one recall block, in estimated tokens.")
+
+
+class RecallSettings(Section):
+    """How much goes before the model with a human message: skills and memories together."""
+
+    max_tokens: int = Field(default=1200, ge=0, description="Budget of one block, in estimated tokens; 0 is no recall.")
+    skills_share: float = Field(
+        default=0.6, ge=0, le=1, description="Part of the budget that skills have first; memories have the rest first."
+    )
+    max_memories: int = Field(default=6, ge=0, le=50, description="At most so many memories for one exchange.")
 
 
 class JudgeSettings(Section):
@@ -405,6 +414,7 @@ class Settings(Section):
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
+    recall: RecallSettings = Field(default_factory=RecallSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
     home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)

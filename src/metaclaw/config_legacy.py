@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from metaclaw.config_keys import Given
 
 RENAMED = {
+    "memory.max_injected_units": "recall.max_memories",
     "rl.learning_rate": "rl.update.learning_rate",
     "rl.loss_fn": "rl.update.loss",
     "rl.prm_api_key": "rl.judge.api_key",
@@ -20,6 +21,7 @@ RENAMED = {
     "rl.prm_model": "rl.judge.model",
     "rl.prm_temperature": "rl.judge.temperature",
     "rl.prm_url": "rl.judge.url",
+    "skills.max_tokens": "recall.max_tokens",
 }
 
 _DEFAULT_HOST = "0.0.0.0"
@@ -48,8 +50,8 @@ IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
         "memory.enabled", "memory.dir", "memory.scope", "memory.retrieval_mode", "memory.use_embeddings",
-        "memory.embedding_mode", "memory.embedding_model", "memory.embedding_model_path", "memory.max_injected_units",
-        "memory.max_injected_tokens", "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",
+        "memory.embedding_mode", "memory.embedding_model", "memory.embedding_model_path",
+        "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",
         "memory.manual_trigger", "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds",
         "memory.auto_upgrade_require_review", "memory.review_stale_after_hours", "memory.store_path",
         "memory.policy_path", "memory.telemetry_path",
@@ -72,6 +74,7 @@ IGNORED: dict[str, tuple[str, ...]] = {
     "is obsolete: skills are chosen for each exchange, at most skills.top_k of them": (
         "skills.retrieval_mode", "skills.task_specific_top_k",
     ),
+    "is obsolete: recall.max_tokens is the budget of skills and memories together": ("memory.max_injected_tokens",),
     "is obsolete: use the agent program's own channels": ("wechat.enabled",),
     "was never read from a configuration file, and does nothing": (
         *_CODE_ONLY, *(f"rl.{name}" for name in _CODE_ONLY),

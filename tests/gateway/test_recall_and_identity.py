@@ -41,7 +41,7 @@ async def test_a_fitting_skill_is_recalled_and_stays_on_its_message(tmp_path: Pa
             assert response.headers["X-MetaClaw-Recalled"] == "0"
         first, second = await gateway.turns()
     sent = [request["messages"] for request in llm.requests]
-    assert sent[0][1]["content"].startswith(f"{QUESTION}\n\n<recalled-skills>")
+    assert sent[0][1]["content"].startswith(f"{QUESTION}\n\n<metaclaw-recall>")
     assert "Use the imperative." in sent[0][1]["content"]
     assert sent[1][:2] == sent[0]
     assert sent[1][2:] == longer[2:]

@@ -20,10 +20,14 @@ from metaclaw.chat.openai_chat import attach
 from metaclaw.chat.token_estimate import estimate_tokens
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.blocks import human_messages
-from metaclaw.recall.recaller import Budget, Recaller
+from metaclaw.recall.candidates import About
+from metaclaw.recall.composing import Budget
+from metaclaw.recall.recaller import Recaller
+from metaclaw.recall.skills import LibrarySkills
 from metaclaw.skills.library import SkillLibrary
 
 Message = dict[str, Any]
+BUDGET = Budget(max_skills=2, max_memories=3, max_tokens=1200)
 TOPICS = ["alpha beta", "gamma delta", "alpha gamma", "epsilon zeta", "nothing here"]
 INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>x<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
 
@@ -57,8 +61,8 @@ def write_skill(root: Path, name: str, description: str, body: str = "Do it.") -
 @asynccontextmanager
 async def recalling(home: Path, budget: Budget | None = None) -> AsyncGenerator[Recaller]:
     async with TurnJournal(home / "turns.db") as journal:
-        library = SkillLibrary(home / "skills", clock=FakeClock())
-        yield Recaller(journal, library, budget or Budget(top_k=2, max_tokens=1200))
+        skills = LibrarySkills(SkillLibrary(home / "skills", clock=FakeClock()))
+        yield Recaller(journal, skills=skills, memories=None, budget=budget or BUDGET)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Sent:
 
 
 async def recall(recaller: Recaller, messages: Sequence[Message], session: str = "s") -> Sent:
-    recalled = await recaller.recall(messages, agent="main", session=session, turn_id="t", now=0.0)
+    recalled = await recaller.recall(messages, about=About(agent="main", session=session), turn_id="t", now=0.0)
     body = CHAT.edited(CHAT.parse({"messages": list(messages)}), blocks=recalled.blocks)
     return Sent(messages=body["messages"], names=recalled.names)
 
@@ -125,7 +129,7 @@ def _agrees_with_all_before(
         shared = next((n for n, (a, b) in enumerate(zip(old_history, history, strict=False)) if a != b), None)
         shared = min(len(old_history), len(history)) if shared is None else shared
         assert old_sent[:shared] == sent[:shared]
-    names = [line for message in sent for line in str(message["content"]).splitlines() if line.startswith("## ")]
+    names = [line for message in sent for line in str(message["content"]).splitlines() if line.startswith("## Skill ")]
     assert len(names) == len(set(names)), "an item that is there already was recalled again"
 
 
@@ -177,7 +181,7 @@ async def test_a_skill_that_changes_does_not_change_what_was_sent(tmp_path: Path
 async def test_an_older_message_that_went_without_stays_without(tmp_path: Path) -> None:
     """A request that holds only the first message may come after one that holds more."""
     write_skill(tmp_path / "skills", "one", "alpha beta")
-    talk = [user("alpha beta"), said("ok"), user("and now?")]
+    talk = [user("alpha beta"), said("ok"), user("thank you")]
     async with recalling(tmp_path) as recaller:
         assert (await recall(recaller, talk)).messages == talk
         assert (await recall(recaller, talk[:1])).messages == talk[:1]
@@ -209,12 +213,12 @@ async def test_of_a_long_text_the_beginning_and_the_end_decide(tmp_path: Path, q
 async def test_budget_and_number_are_kept(tmp_path: Path) -> None:
     for number in range(5):
         write_skill(tmp_path / "skills", f"skill-{number}", "alpha beta", body="word " * (20 * (number + 1)))
-    async with recalling(tmp_path, Budget(top_k=3, max_tokens=200)) as recaller:
+    async with recalling(tmp_path, Budget(max_skills=3, max_memories=0, max_tokens=200)) as recaller:
         result = await recall(recaller, [user("alpha beta")])
         [block] = [message["content"].removeprefix("alpha beta\n\n") for message in result.messages]
         assert estimate_tokens(block) <= 200
         assert 1 <= len(result.names) <= 3
-    async with recalling(tmp_path / "tiny", Budget(top_k=3, max_tokens=10)) as recaller:
+    async with recalling(tmp_path / "tiny", Budget(max_skills=3, max_memories=0, max_tokens=10)) as recaller:
         assert (await recall(recaller, [user("alpha beta")])).names == ()
 
 

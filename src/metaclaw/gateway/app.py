@@ -52,7 +52,9 @@ from metaclaw.journal.past_turns import PastTurnReader
 from metaclaw.journal.retention import Retention, keep_pruned
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
-from metaclaw.recall.recaller import Budget, Recaller
+from metaclaw.recall.composing import Budget
+from metaclaw.recall.recaller import Recaller
+from metaclaw.recall.skills import LibrarySkills
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.upstreams.configured import open_pool
 from metaclaw.upstreams.http_model import HttpModel
@@ -255,11 +257,18 @@ def _reception(
 
 
 def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:
-    skills = settings.skills
-    if not skills.enabled or skills.top_k == 0 or skills.max_tokens == 0:
+    skills, recall = settings.skills, settings.recall
+    budget = Budget(
+        max_tokens=recall.max_tokens,
+        max_skills=skills.top_k,
+        max_memories=recall.max_memories,
+        skills_share=recall.skills_share,
+    )
+    has_skills = skills.enabled and skills.top_k > 0
+    if recall.max_tokens == 0 or not has_skills:
         return None
-    budget = Budget(top_k=skills.top_k, max_tokens=skills.max_tokens)
-    return Recaller(journal, SkillLibrary(settings.skills_dir), budget)
+    library = LibrarySkills(SkillLibrary(settings.skills_dir)) if has_skills else None
+    return Recaller(journal, skills=library, memories=None, budget=budget)
 
 
 def _policy_upstream(settings: Settings) -> Upstream:

@@ -26,6 +26,7 @@ from metaclaw.gateway.routing import Outgoing, Routed, Router
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import error_answer
 from metaclaw.http.sse import CLIENT_CLOSED_REQUEST, ClientLeftError, ForwardingResponse, unless_client_leaves
+from metaclaw.recall.candidates import About
 from metaclaw.recall.recaller import Recalled, Recaller
 
 
@@ -73,6 +74,7 @@ class Proxy:
                 incoming.caller,
                 upstream=self._router.upstream_name,
                 recalled=recalled.names,
+                weighed=recalled.weighed,
                 recall_s=clock() - began_at,
                 access_key=incoming.caller.key,
             )
@@ -97,12 +99,18 @@ class Proxy:
         messages, caller, recaller = incoming.request.messages, incoming.caller, self._recaller
         if recaller is None or caller.kind == "side":
             return Recalled()
+        about = About(
+            agent=caller.agent,
+            session=caller.session,
+            user=caller.user,
+            workspace=caller.workspace,
+            memory_scope=caller.memory_scope,
+        )
         return await self._recorder.path.attempt(
             "recall",
             lambda: recaller.recall(
                 messages,
-                agent=caller.agent,
-                session=caller.session,
+                about=about,
                 turn_id=incoming.turn_id,
                 now=self._recorder.clock(),
             ),

@@ -19,7 +19,7 @@ from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import PolicyChoice
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.spooled_turns import TurnEnding, TurnOpening, TurnSettled
-from metaclaw.journal.turns import EndState, RawAnswer, TurnJournal
+from metaclaw.journal.turns import EndState, RawAnswer, TurnJournal, Weighed
 
 Clock = Callable[[], float]
 
@@ -124,6 +124,7 @@ class TurnRecord:
         *,
         upstream: str,
         recalled: tuple[str, ...] = (),
+        weighed: tuple[Weighed, ...] = (),
         recall_s: float | None = None,
         access_key: str | None = None,
     ) -> None:
@@ -145,6 +146,10 @@ class TurnRecord:
                 body=body,
                 upstream=upstream,
                 recalled=recalled,
+                weighed=weighed,
+                user=caller.user,
+                workspace=caller.workspace,
+                memory_scope=caller.memory_scope,
                 access_key=access_key,
                 received_at=self._received_at,
                 recall_s=recall_s,

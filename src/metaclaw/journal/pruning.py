@@ -70,6 +70,7 @@ def prune_step(
     for seq, turn_id, head, answer in turns:
         connection.execute("DELETE FROM samples WHERE turn = ?", (turn_id,))
         connection.execute("DELETE FROM recall_blocks WHERE turn = ?", (turn_id,))
+        connection.execute("DELETE FROM recalls WHERE turn = ?", (turn_id,))
         connection.execute("DELETE FROM turns WHERE seq = ?", (seq,))
         _forget_history(connection, head)
         if answer is not None:

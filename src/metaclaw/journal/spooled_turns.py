@@ -25,7 +25,7 @@ from metaclaw.chat.usage import TokenCounts, token_counts
 from metaclaw.journal.database import is_of_the_record
 from metaclaw.journal.policy_records import PolicyOrigin, SampledBy, read_sample
 from metaclaw.journal.spool import SpoolRecord
-from metaclaw.journal.turn_records import Cost, EndState, NewTurn, RawAnswer, TurnEnd, TurnKind
+from metaclaw.journal.turn_records import Cost, EndState, NewTurn, RawAnswer, TurnEnd, TurnKind, Weighed
 from metaclaw.journal.turn_rows import cut_open_turns, end_turn, insert_sample, insert_turn
 
 _log = logging.getLogger(__name__)
@@ -55,6 +55,10 @@ class TurnOpening:
     run: str | None = None
     trace: str | None = None
     recalled: tuple[str, ...] = ()
+    weighed: tuple[Weighed, ...] = ()
+    user: str | None = None
+    workspace: str | None = None
+    memory_scope: str | None = None
     access_key: str | None = None
     received_at: float | None = None
     recall_s: float | None = None
@@ -78,6 +82,10 @@ class TurnOpening:
             "received_at": self.received_at,
             "recall_s": self.recall_s,
         }
+        told = {"user": self.user, "workspace": self.workspace, "memory_scope": self.memory_scope}
+        header |= {name: value for name, value in told.items() if value is not None}  # few clients tell
+        if self.weighed:
+            header["weighed"] = [(one.kind, one.item, one.score, one.outcome) for one in self.weighed]
         return SpoolRecord(header=header, parts=(self.body,), known=self.request)
 
 
@@ -209,6 +217,13 @@ def _new_turn(record: SpoolRecord) -> NewTurn:
         request=canonical_json(body),
         messages=tuple(map(freeze, messages)),
         recalled=tuple(header["recalled"]),
+        weighed=tuple(
+            Weighed(kind=kind, item=item, score=score, outcome=outcome)
+            for kind, item, score, outcome in header.get("weighed", ())
+        ),
+        user=header.get("user"),
+        workspace=header.get("workspace"),
+        memory_scope=header.get("memory_scope"),
         access_key=header["access_key"],
         received_at=header["received_at"],
         recall_s=header["recall_s"],

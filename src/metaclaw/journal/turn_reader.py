@@ -17,15 +17,23 @@ from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
-from metaclaw.journal.turn_records import Feedback, PolicySample, RecordedExchange, RecordedTurn, exchange_key
+from metaclaw.journal.recall_blocks import select_weighed
+from metaclaw.journal.turn_records import (
+    Feedback,
+    PolicySample,
+    RecordedExchange,
+    RecordedTurn,
+    Weighed,
+    exchange_key,
+)
 
-_SCHEMA = 2  # the oldest whose columns are read here
+_SCHEMA = 3  # the oldest whose columns are read here
 _TURN = """
     SELECT t.seq, t.id, t.agent, t.session, t.exchange, t.kind, t.dialect, t.model, t.upstream, t.request, t.head,
         t.recalled, t.state, a.body AS answer, t.finish_reason, t.status, t.error, t.usage, t.opened_at,
         t.first_byte_at, t.closed_at, t.received_at, t.recall_s, t.queue_s, t.wait_s, t.prompt_tokens,
         t.completion_tokens, t.cached_tokens, t.reasoning_tokens, t.cost_usd, t.price, t.attempts, t.num_dropped,
-        t.other_answers, t.access_key
+        t.other_answers, t.access_key, t.user, t.workspace, t.memory_scope
     FROM turns AS t LEFT JOIN messages AS a ON a.hash = t.answer
 """
 _CHAIN = """
@@ -88,6 +96,10 @@ class TurnReader:
         """What the policy drew in a turn; ``None`` when another model answered it."""
         row = self._connection.execute("SELECT * FROM samples WHERE turn = ?", (turn_id,)).fetchone()
         return None if row is None else _sample(row)
+
+    def weighed(self, turn_id: str) -> list[Weighed]:
+        """What was weighed when this turn brought its human message, best first; empty for later turns about it."""
+        return select_weighed(self._connection, turn_id)
 
     def exchanges(self, *, after_seq: int = 0, agent: str | None = None, limit: int = 500) -> list[RecordedExchange]:
         """Exchanges with a main turn opened after ``after_seq``, by their last turn; each with all its main turns."""

@@ -17,7 +17,11 @@ EndState = Literal["done", "failed", "cut"]
 TurnState = Literal["open", "done", "failed", "cut"]
 Span = tuple[str, int, int]
 
+ItemKind = Literal["skill", "memory"]
+Outcome = Literal["recalled", "present", "number", "budget", "threshold"]
+
 POLICY = "policy"  # the name of the upstream that is our own policy
+MEMORY_ITEM = "memory:"  # what the name of a memory begins with among what was recalled; those of skills have no colon
 
 
 def exchange_key(exchange: str) -> str:
@@ -28,6 +32,20 @@ def exchange_key(exchange: str) -> str:
     """
     key, dash, _ = exchange.rpartition("-")
     return key + dash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What was thought of recalling a skill (by its name) or a memory (by its id).
+
+    Left out was what is ``present`` in the request already, what came after the greatest ``number`` of its kind, what
+    the ``budget`` had no room for, and what fell short of the ``threshold``.
+    """
+
+    kind: ItemKind
+    item: str
+    score: float
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +67,11 @@ class NewTurn:
     request: str  # JSON: the body without its messages
     messages: tuple[Message, ...]
     recalled: tuple[str, ...] = ()
+    weighed: tuple[Weighed, ...] = ()
     continues: bytes | None = None
+    user: str | None = None
+    workspace: str | None = None
+    memory_scope: str | None = None
     access_key: str | None = None  # the name of the key that it came with
     received_at: float | None = None
     recall_s: float | None = None
@@ -124,10 +146,15 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallBlock:
-    """What was recalled for one human message; an empty text when nothing fitted."""
+    """What was recalled for one human message; an empty text when nothing fitted.
+
+    ``spans`` says of each item where in ``text`` it is; older blocks have none. ``turn`` recorded the block.
+    """
 
     text: str
     items: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    turn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +204,9 @@ class RecordedTurn:
     num_dropped: int = 0
     other_answers: tuple[JsonObject, ...] = ()
     access_key: str | None = None
+    user: str | None = None
+    workspace: str | None = None
+    memory_scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 from metaclaw.chat.messages import Message, chain_hashes
 from metaclaw.errors import JournalError
+from metaclaw.journal.recall_blocks import insert_weighed
 from metaclaw.journal.turn_exchanges import exchange_of
 from metaclaw.journal.turn_records import NewTurn, PolicySample, TurnEnd
 
@@ -36,15 +37,18 @@ def insert_turn(connection: sqlite3.Connection, turn: NewTurn) -> None:
     connection.execute(
         """
         INSERT INTO turns (id, agent, session, exchange, kind, dialect, model, upstream, request, head, recalled,
-            access_key, received_at, recall_s, state, opened_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?)
+            access_key, received_at, recall_s, user, workspace, memory_scope, state, opened_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?)
         """,
         (
             turn.id, turn.agent, turn.session, exchange_of(connection, turn), turn.kind, turn.dialect,
             _text(turn.model), turn.upstream, turn.request, chain[-1] if chain else None, json.dumps(turn.recalled),
-            turn.access_key, turn.received_at, turn.recall_s, turn.opened_at,
+            turn.access_key, turn.received_at, turn.recall_s, _text(turn.user), _text(turn.workspace),
+            _text(turn.memory_scope), turn.opened_at,
         ),
     )  # fmt: skip
+    if turn.weighed:
+        insert_weighed(connection, turn.id, turn.weighed)
 
 
 def _insert_history(connection: sqlite3.Connection, messages: Sequence[Message], chain: Sequence[bytes]) -> None:

@@ -1,18 +1,18 @@
 """The single writer of ``turns.db``.
 
-Owns its thread, its files and their life, recall blocks and session pins (how turns are written is in ``turn_rows``);
-refuses to know HTTP and why a turn happened. Invariant: what ``append`` or an awaited method returned for survives the
-death of the process, and a recall block is never rewritten.
+Owns its thread, its files and their life, the blocks that it knows and session pins (how turns and blocks are written
+is in ``turn_rows`` and ``recall_blocks``); refuses to know HTTP and why a turn happened. Invariant: what ``append`` or
+an awaited method returned for survives the death of the process, and of a recall block nothing but a forgotten memory
+is ever taken out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from metaclaw.journal.backlog import Backlog, BacklogState
 from metaclaw.journal.database import may_pass, open_writer
 from metaclaw.journal.feedback import NewFeedback, insert_feedback
 from metaclaw.journal.group_commit import GroupCommitter
+from metaclaw.journal.recall_blocks import erase_memories, insert_blocks, memories_in_blocks, select_blocks
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
 from metaclaw.journal.turn_records import BlockKey, Cost, Feedback, NewTurn, RecallBlock, TurnEnd
@@ -48,7 +49,7 @@ class TurnJournal:
         self._committer = GroupCommitter(self._reconnect, name="turn-journal", records=self._backlog)
         self._last_segment = 0
         self._is_recovered = False
-        # We are the only writer and blocks never change, so what was read or written once stays true.
+        # We are the only writer and blocks change by our own hand alone, so what was read or written once stays true.
         self._blocks: OrderedDict[_AgentBlock, RecallBlock] = OrderedDict()
 
     async def __aenter__(self) -> TurnJournal:
@@ -145,7 +146,7 @@ class TurnJournal:
         known = {key: block for key in keys if (block := self._blocks.get((agent, key))) is not None}
         missing = [key for key in keys if key not in known]
         if missing:
-            known |= await self._committer.run(lambda connection: _select_blocks(connection, agent, missing))
+            known |= await self._committer.run(lambda connection: select_blocks(connection, agent, missing))
             self._remember(agent, known)
         return [known.get(key) for key in keys]
 
@@ -155,18 +156,22 @@ class TurnJournal:
         """Record these blocks unless others were first, in one transaction; return what counts now."""
 
         def work(connection: sqlite3.Connection) -> dict[BlockKey, RecallBlock]:
-            connection.executemany(
-                "INSERT OR IGNORE INTO recall_blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (agent, key.hash, key.occurrence, turn_id, block.text, json.dumps(block.items), now)
-                    for key, block in proposals
-                ],
-            )
-            return _select_blocks(connection, agent, [key for key, _ in proposals])
+            insert_blocks(connection, agent, turn_id, proposals, now)
+            return select_blocks(connection, agent, [key for key, _ in proposals])
 
         blocks = await self._committer.run(work)
         self._remember(agent, blocks)
         return [blocks[key] for key, _ in proposals]
+
+    async def recalled_memories(self) -> list[str]:
+        """The ids of all memories whose text is in some block."""
+        return await self._committer.run(memories_in_blocks)
+
+    async def erase_memories(self, memories: Collection[str]) -> int:
+        """Take the text of forgotten memories out of every block; how many blocks that were."""
+        erased = await self._committer.run(lambda connection: erase_memories(connection, memories))
+        self._blocks.clear()
+        return erased
 
     async def pin_session(self, agent: str, session: str, serving: int, *, now: float, idle_s: float) -> int:
         """The policy version of a session: the one it has, or ``serving`` when it is new or was idle for too long."""
@@ -249,18 +254,6 @@ def lock_journal(path: Path) -> sqlite3.Connection:
         lock.close()
         raise JournalError(f"{path} is being written by another MetaClaw gateway; stop it first") from error
     return lock
-
-
-def _select_blocks(connection: sqlite3.Connection, agent: str, keys: Sequence[BlockKey]) -> dict[BlockKey, RecallBlock]:
-    found: dict[BlockKey, RecallBlock] = {}
-    for key in keys:
-        row = connection.execute(
-            "SELECT text, items FROM recall_blocks WHERE agent = ? AND key = ? AND occurrence = ?",
-            (agent, key.hash, key.occurrence),
-        ).fetchone()
-        if row is not None:
-            found[key] = RecallBlock(text=row[0], items=tuple(json.loads(row[1])))
-    return found
 
 
 def _pin(connection: sqlite3.Connection, agent: str, session: str, serving: int, now: float, idle_s: float) -> int:

@@ -5,12 +5,15 @@ The public names of this half of the journal: ``TurnJournal`` writes (the gatewa
 
 from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.journal.turn_records import (
+    MEMORY_ITEM,
     POLICY,
     BlockKey,
     Cost,
     EndState,
     Feedback,
+    ItemKind,
     NewTurn,
+    Outcome,
     PolicySample,
     RawAnswer,
     RecallBlock,
@@ -19,17 +22,21 @@ from metaclaw.journal.turn_records import (
     TurnEnd,
     TurnKind,
     TurnState,
+    Weighed,
     exchange_key,
 )
 from metaclaw.journal.turn_writer import TurnJournal
 
 __all__ = [
+    "MEMORY_ITEM",
     "POLICY",
     "BlockKey",
     "Cost",
     "EndState",
     "Feedback",
+    "ItemKind",
     "NewTurn",
+    "Outcome",
     "PolicySample",
     "RawAnswer",
     "RecallBlock",
@@ -40,5 +47,6 @@ __all__ = [
     "TurnKind",
     "TurnReader",
     "TurnState",
+    "Weighed",
     "exchange_key",
 ]

@@ -1,8 +1,9 @@
 """What goes before the model at this turn.
 
-Owns choosing it, within one budget, and attaching it again ever after; refuses to know HTTP. Invariant: what was
-attached to a message once is attached identically on every later request that still holds the message, unless it
-was withdrawn; so each request's prompt begins with the one before, and the provider's prompt cache holds.
+Owns choosing it once for each human message, and attaching it again ever after; refuses to know HTTP, and how things
+are found and written. Invariant: what was attached to a message once is attached identically on every later request
+that still holds the message, except what was withdrawn; so each request's prompt begins with the one before, and the
+provider's prompt cache holds.
 """
 
 from __future__ import annotations
@@ -12,109 +13,110 @@ from dataclasses import dataclass, field
 
 from metaclaw.chat.humans import human_text
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.token_estimate import estimate_tokens
-from metaclaw.journal.turns import BlockKey, RecallBlock, TurnJournal
+from metaclaw.journal.recall_blocks import memories_of, without
+from metaclaw.journal.turns import MEMORY_ITEM, BlockKey, RecallBlock, TurnJournal, Weighed
 from metaclaw.recall.blocks import HumanMessage, human_messages
-from metaclaw.skills.library import AgentSkills, SkillLibrary
-from metaclaw.skills.skill import Skill
-
-_BEGIN = "<recalled-skills>\nSkills that may help with the message above. Follow one where it fits.\n"
-_END = "</recalled-skills>"
-_QUERY_END = 4000  # characters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """``max_tokens`` bounds one block, in estimated tokens."""
-
-    top_k: int
-    max_tokens: int
+from metaclaw.recall.candidates import About, Candidate, MemorySource, SkillSource, SkillView
+from metaclaw.recall.composing import NOTHING, Budget, Composed, compose
+from metaclaw.recall.queries import queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """Text to attach after messages, by their index, and what was recalled for the newest human message, by name."""
+    """Text to attach after messages, by their index, and what was recalled for the newest human message, by name.
+
+    ``weighed`` is what was thought of at that, when this turn is the one that brought the message.
+    """
 
     blocks: Mapping[int, str] = field(default_factory=dict[int, str])
     names: tuple[str, ...] = ()
+    weighed: tuple[Weighed, ...] = ()
 
 
 class Recaller:
-    """Recalls skills for an agent's turns."""
+    """Recalls skills and memories for an agent's turns. A source that is ``None`` is switched off."""
 
-    def __init__(self, journal: TurnJournal, library: SkillLibrary, budget: Budget) -> None:
+    def __init__(
+        self, journal: TurnJournal, *, skills: SkillSource | None, memories: MemorySource | None, budget: Budget
+    ) -> None:
         self._journal = journal
-        self._library = library
+        self._skills = skills
+        self._memories = memories
         self._budget = budget
 
-    async def recall(
-        self, messages: Sequence[JsonObject], *, agent: str, session: str, turn_id: str, now: float
-    ) -> Recalled:
+    async def recall(self, messages: Sequence[JsonObject], *, about: About, turn_id: str, now: float) -> Recalled:
         """What belongs to each human message. Raises ``JournalError`` when that cannot be recorded."""
-        humans = human_messages(messages, session)
+        humans = human_messages(messages, about.session)
         if not humans:
             return Recalled()
-        skills = await self._library.visible(agent)
-        known = await self._journal.known_blocks(agent, [human.key for human in humans])
+        skills = None if self._skills is None else await self._skills.view(about.agent)
+        known = await self._journal.known_blocks(about.agent, [human.key for human in humans])
         blocks = {human.key: block for human, block in zip(humans, known, strict=True) if block is not None}
-        proposals = self._propose(messages, humans, blocks, skills)
+        served = await self._served(blocks, skills)
+        *earlier, newest = humans
+        # An older message that was sent without a block must stay without one.
+        proposals = [(human.key, RecallBlock(text="")) for human in earlier if human.key not in served]
+        composed = NOTHING
+        if newest.key not in served:
+            composed = await self._compose(messages, humans, served, skills, about, now)
+            proposals.append((newest.key, composed.block))
         if proposals:
-            claimed = await self._journal.claim_blocks(agent, turn_id, proposals, now=now)
-            blocks |= {key: block for (key, _), block in zip(proposals, claimed, strict=True)}
-        return _recalled(humans, blocks, skills)
+            claimed = await self._journal.claim_blocks(about.agent, turn_id, proposals, now=now)
+            served |= {key: block for (key, _), block in zip(proposals, claimed, strict=True)}
+        is_ours = served[newest.key].items == composed.block.items
+        return Recalled(
+            blocks={human.index: block.text for human in humans if (block := served[human.key]).text},
+            names=served[newest.key].items,
+            weighed=composed.weighed if is_ours else (),
+        )
 
-    def _propose(
+    async def _served(
+        self, blocks: Mapping[BlockKey, RecallBlock], skills: SkillView | None
+    ) -> dict[BlockKey, RecallBlock]:
+        """The blocks without what was withdrawn since they were written."""
+        memories = {memory for block in blocks.values() for memory in memories_of(block)}
+        alive: frozenset[str] = frozenset()
+        if memories and self._memories is not None:
+            alive = await self._memories.served(memories)
+        gone = {name for block in blocks.values() for name in block.items if not _is_served(name, skills, alive)}
+        return {key: without(block, gone) for key, block in blocks.items()} if gone else dict(blocks)
+
+    async def _compose(
         self,
         messages: Sequence[JsonObject],
         humans: Sequence[HumanMessage],
         blocks: Mapping[BlockKey, RecallBlock],
-        skills: AgentSkills,
-    ) -> list[tuple[BlockKey, RecallBlock]]:
-        *earlier, newest = humans
-        # An older message that was sent without a block must stay without one.
-        proposals = [(human.key, RecallBlock(text="")) for human in earlier if human.key not in blocks]
-        if newest.key not in blocks:
-            present = {name for block in blocks.values() if _is_served(block, skills) for name in block.items}
-            text = _query(human_text(messages[newest.index]))
-            fitting = [skill for skill in skills.ranking.best(text) if skill.name not in present]
-            proposals.append((newest.key, _block(fitting, self._budget)))
-        return proposals
+        skills: SkillView | None,
+        about: About,
+        now: float,
+    ) -> Composed:
+        found_skills: Sequence[Candidate] = ()
+        found_memories: Sequence[Candidate] = ()
+        for text in queries(messages, humans):
+            found_skills = () if skills is None else skills.found(text)
+            found_memories = () if self._memories is None else await self._memories.found(text, about, now)
+            if any(one.is_fitting for one in (*found_skills, *found_memories)):
+                break
+        present = {name for block in blocks.values() for name in block.items}
+        present |= _told_here(found_memories, messages, humans, blocks)
+        return compose(found_skills, found_memories, present=present, budget=self._budget)
 
 
-def _query(text: str) -> str:
-    # Whoever pastes a long text says before or after it what to do; ranking a megabyte would hold up every other turn.
-    return text if len(text) <= 2 * _QUERY_END else f"{text[:_QUERY_END]}\n{text[-_QUERY_END:]}"
+def _is_served(name: str, skills: SkillView | None, alive: frozenset[str]) -> bool:
+    if name.startswith(MEMORY_ITEM):
+        return name.removeprefix(MEMORY_ITEM) in alive
+    return skills is not None and skills.is_served(name)
 
 
-def _block(fitting: Sequence[Skill], budget: Budget) -> RecallBlock:
-    room = budget.max_tokens - estimate_tokens(_BEGIN + _END)
-    chosen: list[Skill] = []
-    for skill in fitting:
-        num_tokens = estimate_tokens(_section(skill))
-        if len(chosen) < budget.top_k and num_tokens <= room:
-            chosen.append(skill)
-            room -= num_tokens
-    if not chosen:
-        return RecallBlock(text="")
-    sections = "".join(_section(skill) for skill in chosen)
-    return RecallBlock(text=f"{_BEGIN}{sections}{_END}", items=tuple(skill.name for skill in chosen))
-
-
-def _section(skill: Skill) -> str:
-    return f"\n## {skill.name}: {skill.description}\n{skill.body}\n"
-
-
-def _recalled(humans: Sequence[HumanMessage], blocks: Mapping[BlockKey, RecallBlock], skills: AgentSkills) -> Recalled:
-    texts: dict[int, str] = {}
-    names: tuple[str, ...] = ()
-    for human in humans:
-        block = blocks[human.key]
-        names = block.items if block.text and _is_served(block, skills) else ()
-        if names:
-            texts[human.index] = block.text
-    return Recalled(blocks=texts, names=names)
-
-
-def _is_served(block: RecallBlock, skills: AgentSkills) -> bool:
-    # A block with a withdrawn skill in it goes as a whole; what else it held may be recalled anew later on.
-    return all(name in skills.by_name for name in block.items)
+def _told_here(
+    memories: Sequence[Candidate],
+    messages: Sequence[JsonObject],
+    humans: Sequence[HumanMessage],
+    blocks: Mapping[BlockKey, RecallBlock],
+) -> set[str]:
+    """What was learned from this very conversation and is still in it."""
+    if not memories:
+        return set()
+    turns = {block.turn for block in blocks.values()}
+    said = "\n".join(" ".join(human_text(messages[human.index]).split()) for human in humans)
+    return {one.name for one in memories if one.turns & turns or (one.words and " ".join(one.words.split()) in said)}

@@ -1,0 +1,76 @@
+"""What may be recalled, and who knows it.
+
+Owns the plain data between the sources and the composer, and the slices of the sources that recall uses; refuses to
+know how anything is found. Invariant: a candidate's section never changes, so that a block can be cut at its sections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from metaclaw.journal.turns import MEMORY_ITEM, ItemKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Something that was found for a message, best first among its kind.
+
+    ``is_fitting`` is false for what fell short of its source's threshold. ``turns`` are those that it was learned from,
+    ``words`` what it says, without what we write around it.
+    """
+
+    kind: ItemKind
+    item: str
+    score: float
+    section: str
+    words: str = ""
+    turns: frozenset[str] = frozenset()
+    is_fitting: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called among the items of a block."""
+        return self.item if self.kind == "skill" else MEMORY_ITEM + self.item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Whom a turn is about, as far as the client says."""
+
+    agent: str
+    session: str
+    user: str | None = None
+    workspace: str | None = None
+    memory_scope: str | None = None
+
+
+class SkillView(Protocol):
+    """The skills that an agent has at one moment."""
+
+    def is_served(self, name: str) -> bool:
+        """Whether a skill may be before the model."""
+        ...
+
+    def found(self, text: str) -> Sequence[Candidate]:
+        """What fits ``text``, best first."""
+        ...
+
+
+class SkillSource(Protocol):
+    """Where skills come from."""
+
+    async def view(self, agent: str) -> SkillView: ...
+
+
+class MemorySource(Protocol):
+    """Where memories come from. Neither method raises: without an answer there is nothing, or what was known last."""
+
+    async def found(self, text: str, about: About, now: float) -> Sequence[Candidate]:
+        """What fits ``text`` and may be told to whom it is about, best first."""
+        ...
+
+    async def served(self, ids: Collection[str]) -> frozenset[str]:
+        """Those of the memories that are neither forgotten nor distrusted."""
+        ...

@@ -1,0 +1,114 @@
+"""One block within one budget.
+
+Owns which candidates go into a block, and the text of it; refuses to know where they come from and what a request is.
+Invariant: a block never takes more than its budget, every candidate is accounted for, and equal input gives equal text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from metaclaw.chat.token_estimate import estimate_tokens
+from metaclaw.journal.turns import Outcome, RecallBlock, Weighed
+from metaclaw.recall.candidates import Candidate
+
+BEGIN = (
+    "<metaclaw-recall>\n"
+    "MetaClaw recalled this for the message above; the user did not write it. Use what fits, ignore the rest.\n"
+)
+END = "</metaclaw-recall>"
+_MAX_TOLD = 12  # of each kind, of what was left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """``max_tokens`` bounds one block, in estimated tokens.
+
+    Of it skills have ``skills_share`` first and memories the rest; what the one kind leaves the other may use.
+    """
+
+    max_tokens: int
+    max_skills: int
+    max_memories: int
+    skills_share: float = 0.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composed:
+    """A block, and what became of each candidate."""
+
+    block: RecallBlock
+    weighed: tuple[Weighed, ...] = ()
+
+
+NOTHING = Composed(block=RecallBlock(text=""))
+
+
+def compose(
+    skills: Sequence[Candidate], memories: Sequence[Candidate], *, present: Collection[str], budget: Budget
+) -> Composed:
+    """A block of the best of ``skills`` and ``memories`` that are not ``present`` yet."""
+    room = budget.max_tokens - estimate_tokens(BEGIN + END)
+    verdicts: dict[str, Outcome] = {}
+    of_skills = _eligible(skills, present, budget.max_skills, verdicts)
+    of_memories = _eligible(memories, present, budget.max_memories, verdicts)
+    left = room
+    for candidates, share in ((of_skills, budget.skills_share), (of_memories, 1 - budget.skills_share)):
+        left -= _take(candidates, min(left, int(room * share)), verdicts)
+    for candidates in (of_skills, of_memories):
+        left -= _take(candidates, left, verdicts)
+    chosen = [one for one in (*of_skills, *of_memories) if verdicts.get(one.name) == "recalled"]
+    block = _block(chosen)
+    while chosen and estimate_tokens(block.text) > budget.max_tokens:
+        verdicts[chosen.pop().name] = "budget"  # a mixture of scripts is dearer than its parts
+        block = _block(chosen)
+    return Composed(block=block, weighed=(*_weighed(skills, verdicts), *_weighed(memories, verdicts)))
+
+
+def _eligible(
+    candidates: Iterable[Candidate], present: Collection[str], number: int, verdicts: dict[str, Outcome]
+) -> list[Candidate]:
+    eligible: list[Candidate] = []
+    for one in candidates:
+        if not one.is_fitting:
+            verdicts[one.name] = "threshold"
+        elif one.name in present:
+            verdicts[one.name] = "present"
+        elif len(eligible) >= number:
+            verdicts[one.name] = "number"
+        else:
+            eligible.append(one)
+    return eligible
+
+
+def _take(candidates: Iterable[Candidate], room: int, verdicts: dict[str, Outcome]) -> int:
+    used = 0
+    for one in candidates:
+        if verdicts.get(one.name) == "recalled":
+            continue
+        num_tokens = estimate_tokens(one.section)
+        fits = used + num_tokens <= room
+        verdicts[one.name] = "recalled" if fits else "budget"
+        used += num_tokens if fits else 0
+    return used
+
+
+def _block(chosen: Sequence[Candidate]) -> RecallBlock:
+    if not chosen:
+        return RecallBlock(text="")
+    spans: list[tuple[int, int]] = []
+    end = len(BEGIN)
+    for one in chosen:
+        spans.append((end, end + len(one.section)))
+        end += len(one.section)
+    text = BEGIN + "".join(one.section for one in chosen) + END
+    return RecallBlock(text=text, items=tuple(one.name for one in chosen), spans=tuple(spans))
+
+
+def _weighed(candidates: Iterable[Candidate], verdicts: dict[str, Outcome]) -> list[Weighed]:
+    all_of_them = [
+        Weighed(kind=one.kind, item=one.item, score=one.score, outcome=verdicts[one.name]) for one in candidates
+    ]
+    recalled = [one for one in all_of_them if one.outcome == "recalled"]
+    return recalled + [one for one in all_of_them if one.outcome != "recalled"][:_MAX_TOLD]
