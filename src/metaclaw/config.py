@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -47,6 +48,7 @@ def _is_control(char: str) -> bool:
     return unicodedata.category(char) == "Cc"
 
 
+@lru_cache(maxsize=16)  # every request of a client asks it of the same few names
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens on ``host``."""
     try:

@@ -16,6 +16,10 @@ from typing import Any, cast
 
 JsonObject = dict[str, Any]
 
+# ``json.dumps`` would make one of these at each call.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_canonical_ascii = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -31,11 +35,11 @@ class Message:
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces. Text stays readable; lone surrogates, which UTF-8 lacks, are escaped."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _canonical(value)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return _canonical_ascii(value)
     return text
 
 

@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
@@ -170,10 +171,19 @@ def make_app(
 
 
 def _turn_routes(dialect: Dialect) -> list[Route]:
-    async def answer(request: Request) -> Response:
-        return await _turn(request, dialect)
+    turns = _Turns(dialect)
+    return [Route(f"{prefix}/v1{dialect.path}", turns, methods=["POST"]) for prefix in _PREFIXES]
 
-    return [Route(f"{prefix}/v1{dialect.path}", answer, methods=["POST"]) for prefix in _PREFIXES]
+
+class _Turns:
+    """The turns of one dialect, as an ASGI application: Starlette wraps a function in some layers more."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _turn(Request(scope, receive, send), self._dialect)
+        await response(scope, receive, send)
 
 
 async def _turn(request: Request, dialect: Dialect) -> Response:
@@ -197,7 +207,7 @@ async def _token_count(request: Request) -> Response:
 
 
 def _error_dialect(request: Request) -> ErrorDialect:
-    return "anthropic" if _OF_ANTHROPIC.match(request.url.path) else "openai"
+    return "anthropic" if _OF_ANTHROPIC.match(request.scope["path"]) else "openai"
 
 
 async def _models(request: Request) -> Response:

@@ -29,6 +29,7 @@ class Meter:
         self._admitted = deque(used.admitted)
         self._day, self._day_requests, self._day_tokens = used.day, used.day_requests, used.day_tokens
         self._month, self._month_tokens, self._month_usd = used.month, used.month_tokens, used.month_usd
+        self._rolled_until = 0.0
         self.num_running = 0
 
     def admit(self, now: float) -> None:
@@ -65,6 +66,9 @@ class Meter:
         )
 
     def _roll(self, now: float) -> None:
+        if now < self._rolled_until:
+            return
+        self._rolled_until = now + _until_next_day(now)
         day = datetime.fromtimestamp(now, UTC).date().isoformat()
         if day > self._day:
             self._day, self._day_requests, self._day_tokens = day, 0, 0

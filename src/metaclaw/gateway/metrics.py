@@ -55,6 +55,9 @@ class GatewayMetrics:
             registry=registry,
         )
         self._usd = Counter("metaclaw_cost_usd", "Cost of recorded turns with a known price.", registry=registry)
+        self._tokens_of_prompt = self._tokens.labels("prompt")
+        self._tokens_of_completion = self._tokens.labels("completion")
+        self._tokens_cached = self._tokens.labels("cached")
         self._unpriced = Counter(
             "metaclaw_unpriced_turns", "Recorded turns with a usage and no known price.", registry=registry
         )
@@ -79,9 +82,9 @@ class GatewayMetrics:
     def _settled(self, turn: TurnSettled) -> None:
         if turn.tokens is None:
             return
-        self._tokens.labels("prompt").inc(turn.tokens.prompt)
-        self._tokens.labels("completion").inc(turn.tokens.completion)
-        self._tokens.labels("cached").inc(turn.tokens.cached)
+        self._tokens_of_prompt.inc(turn.tokens.prompt)
+        self._tokens_of_completion.inc(turn.tokens.completion)
+        self._tokens_cached.inc(turn.tokens.cached)
         if turn.cost is None:
             self._unpriced.inc()
         else:

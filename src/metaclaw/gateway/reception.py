@@ -8,7 +8,7 @@ released.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -58,7 +58,8 @@ class Reception:
 
     async def turn(self, request: Request, dialect: Dialect, errors: ErrorDialect) -> Incoming:
         """A turn, admitted: whoever gets it must see to it that ``turns.end`` is called."""
-        principal = await self.authenticate(request)
+        headers = _headers(request)
+        principal = await self.access.authenticate(headers)
         received_at = self.clock()
         raw = await self.body(request)
         sent = parse_json_object(raw)
@@ -67,7 +68,7 @@ class Reception:
             raw = json.dumps(body, separators=(",", ":")).encode()
         parsed = dialect.parse(body)
         evidence = Evidence(
-            headers=request.headers,
+            headers=headers,
             path_agent=request.path_params.get("agent"),
             request=parsed,
             controls=controls,
@@ -85,8 +86,15 @@ class Reception:
             request=parsed,
             raw=raw,
             caller=caller,
-            headers=request.headers,
+            headers=headers,
             errors=errors,
             receive=request.receive,
             received_at=received_at,
         )
+
+
+def _headers(request: Request) -> Mapping[str, str]:
+    """By their names in lower case; the first of a name counts."""
+    # Starlette's own mapping goes through all of them at every question, and a turn asks a dozen.
+    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}

@@ -11,7 +11,7 @@ import json
 import math
 from typing import Any, NoReturn, cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from metaclaw.errors import BodyTimeoutError, InvalidRequestError, RequestTooLargeError
 
@@ -26,17 +26,26 @@ async def read_body_within(request: Request, max_bytes: int, timeout_s: float) -
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises ``RequestTooLargeError`` as soon as more than ``max_bytes`` are announced or sent."""
+    """The whole body. Raises ``RequestTooLargeError`` as soon as more than ``max_bytes`` are announced or sent.
+
+    Raises ``ClientDisconnect`` when the client leaves before it is there.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []
     num_bytes = 0
-    async for chunk in request.stream():
+    has_more = True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
+        has_more = message.get("more_body", False)
     return b"".join(chunks)
 
 
