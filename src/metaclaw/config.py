@@ -205,6 +205,7 @@ class SkillsSettings(Section):
 
     enabled: bool = Field(default=True, description="Recall skills at all.")
     dir: OptionalPath = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
+    starter: bool = Field(default=True, description="Recall the skills that come with MetaClaw too, below all others.")
     top_k: int = Field(default=2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
 
 

@@ -64,7 +64,8 @@ def make_settings(home: Path, *, llm_url: str = "", **sections: Any) -> Settings
     if "api_base" in llm:
         llm = {"provider": "fake", **llm}
     proxy = {"api_key": TOKEN, "port": 0, **sections.pop("proxy", {})}
-    return Settings.model_validate({"home": home, "llm": llm, "proxy": proxy, **sections})
+    skills = {"starter": False, **sections.pop("skills", {})}  # a test's request recalls what the test wrote
+    return Settings.model_validate({"home": home, "llm": llm, "proxy": proxy, "skills": skills, **sections})
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from metaclaw.errors import SkillError
 from metaclaw.skills import library
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.ranking import SkillRanking
-from metaclaw.skills.skill import Skill, is_skill_name, parse_skill, read_skill
+from metaclaw.skills.retired import parse_retired, set_retired
+from metaclaw.skills.skill import Skill, is_skill_name, parse_skill, read_skill, render_skill
 
 
 @pytest.fixture
@@ -51,7 +52,13 @@ def test_a_skill_of_the_standard_is_read(tmp_path: Path) -> None:
         "---\nname: pdf-forms\ndescription: >\n  Fill in\n  PDF forms.\nlicense: MIT\nmetadata:\n  version: '1'\n"
         "---\n# Steps\n\n---\n1. Open it.\n"
     )
-    assert read_skill(folder) == skill("pdf-forms", "Fill in PDF forms.", "# Steps\n\n---\n1. Open it.")
+    assert read_skill(folder, strict=True) == Skill(
+        name="pdf-forms",
+        description="Fill in PDF forms.",
+        body="# Steps\n\n---\n1. Open it.",
+        license="MIT",
+        metadata={"version": "1"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ async def test_a_broken_skill_is_skipped_once_and_loudly(tmp_path: Path, caplog:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "SKILL.md").write_text("no front matter")
     clock = FakeClock()
-    library = SkillLibrary(tmp_path, clock=clock)
+    library = SkillLibrary(tmp_path, clock=clock, patience_s=60)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert set((await library.visible("main")).by_name) == {"good"}
@@ -155,7 +162,7 @@ async def test_the_ranking_is_built_once_and_off_the_event_loop(
 async def test_changes_are_seen_but_not_looked_for_at_every_request(tmp_path: Path) -> None:
     """PITFALLS P5: file reads on the event loop at every request."""
     clock = FakeClock()
-    library = SkillLibrary(tmp_path / "skills", clock=clock)
+    library = SkillLibrary(tmp_path / "skills", clock=clock, patience_s=60)
     assert (await library.visible("main")).by_name == {}
     folder = write(tmp_path, "skills/new")
     clock.now = 0.9
@@ -214,3 +221,127 @@ def test_among_two_thousand_skills_the_few_that_fit_are_found() -> None:
 @given(st.lists(st.sampled_from(LIBRARY), unique_by=lambda one: one.name), st.text(max_size=60))
 def test_the_order_of_the_folder_does_not_matter(skills: list[Skill], text: str) -> None:
     assert SkillRanking(skills).best(text) == SkillRanking(skills[::-1]).best(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("licence: MIT", ":4: unknown field 'licence'; did you mean 'license'?"),
+        ("wobble: 1", ":4: unknown field 'wobble'; the standard has name, description"),
+        ("category: coding", ":4: category is not a field of the standard"),
+        ("license: 3", ":4: license must be a text"),
+        ("allowed-tools: [Read, Bash]", ":4: allowed-tools must be one text"),
+        ("metadata: yes please", ":4: metadata must be a mapping"),
+        ("metadata:\n  version: 1.0", ":4: metadata must map texts to texts"),
+        (f"compatibility: {'x' * 501}", ":4: compatibility must be a text of 1-500"),
+    ],
+)
+def test_what_the_standard_would_have_otherwise_is_an_error_for_us_and_a_note_for_users(field: str, says: str) -> None:
+    text = f"---\nname: x\ndescription: d\n{field}\n---\nbody\n"
+    with pytest.raises(SkillError) as caught:
+        parse_skill(text, Path("x/SKILL.md"), strict=True)
+    assert says in str(caught.value)
+    brought = parse_skill(text, Path("x/SKILL.md"))
+    assert brought.body == "body"
+    if not field.startswith("category"):
+        assert [says in note for note in brought.notes] == [True]
+
+
+def test_fields_of_other_programs_are_not_worth_a_word() -> None:
+    text = "---\nname: x\ndescription: d\nuser-invocable: true\nmetadata:\n  openclaw:\n    always: true\n---\nbody\n"
+    brought = parse_skill(text, Path("x/SKILL.md"))
+    assert brought.metadata == {"openclaw": {"always": True}}
+    assert not [note for note in brought.notes if "user-invocable" in note]
+
+
+@pytest.mark.parametrize(
+    "head", ["description: &a d\nmetadata: {k: &b [1], l: *b}", "description: d\nmetadata: &a {k: *a}"]
+)
+def test_aliases_are_refused(head: str) -> None:
+    """A few lines of them spell gigabytes."""
+    with pytest.raises(SkillError, match="aliases"):
+        parse_skill(f"---\nname: x\n{head}\n---\nbody\n", Path("x/SKILL.md"))
+
+
+_WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs", "Cn", "Co"]), min_size=1, max_size=30)
+
+
+@given(_WORDS, _WORDS, st.dictionaries(_WORDS, _WORDS, max_size=3), st.sampled_from(["general", "coding"]))
+def test_what_is_written_is_read_again_as_it_was(
+    description: str, body: str, metadata: dict[str, str], category: str
+) -> None:
+    metadata |= {} if category == "general" else {"category": category}
+    one = Skill(name="x-1", description=description, body=body, metadata=metadata, category=category, license="MIT")
+    if metadata.get("category", "general") == category:
+        assert parse_skill(render_skill(one), Path("x-1/SKILL.md"), strict=True) == one
+
+
+@pytest.mark.anyio
+async def test_the_layers_stand_one_above_the_other(tmp_path: Path) -> None:
+    for path in ("package/notes", "package/only-starter", "skills/_shared/notes", "skills/ops/notes"):
+        write(tmp_path, path, f"from {path}")
+    skills = SkillLibrary(tmp_path / "skills", starter=tmp_path / "package")
+    ops, main = await skills.visible("ops"), await skills.visible("main")
+    assert ops.owners == {"notes": "ops", "only-starter": "_starter"}
+    assert main.owners == {"notes": "_shared", "only-starter": "_starter"}
+    assert main.by_name["notes"].description == "from skills/_shared/notes"
+    assert not (tmp_path / "skills" / "_starter").exists()
+
+
+@pytest.mark.anyio
+async def test_a_retired_skill_is_served_from_no_layer_until_it_is_put_back(tmp_path: Path) -> None:
+    root, clock = tmp_path / "skills", FakeClock()
+    for path in ("package/notes", "package/mail", "skills/_shared/notes", "skills/ops/notes"):
+        write(tmp_path, path)
+    skills = SkillLibrary(root, starter=tmp_path / "package", clock=clock, patience_s=60)
+    assert set((await skills.visible("ops")).by_name) == {"notes", "mail"}
+    assert set_retired(root, "ops", "notes", retired=True)
+    assert set_retired(root, "*", "mail", retired=True)
+    assert not set_retired(root, "*", "mail", retired=True)
+    clock.now += 2
+    assert (await skills.visible("ops")).by_name == {}
+    assert set((await skills.visible("main")).by_name) == {"notes"}
+    assert (root / ".retired").read_text().splitlines()[1:] == ["ops/notes", "*/mail"]
+    assert set_retired(root, "ops", "notes", retired=False)
+    clock.now += 2
+    assert set((await skills.visible("ops")).by_name) == {"notes"}
+
+
+def test_a_line_of_the_retired_file_that_cannot_be_read_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        retired = parse_retired("# why\nmain/good # note\n../etc/x\nmain\n*/all\n", Path("skills"))
+    assert retired.pairs == {("main", "good"), ("*", "all")}
+    assert [record.getMessage().split(":")[1] for record in caplog.records] == ["3", "4"]
+
+
+@pytest.mark.anyio
+async def test_agents_with_nothing_of_their_own_share_one_index(tmp_path: Path) -> None:
+    write(tmp_path, "_shared/notes")
+    write(tmp_path, "ops/own")
+    skills = SkillLibrary(tmp_path)
+    assert await skills.visible("one") is await skills.visible("two")
+    assert await skills.visible("ops") is not await skills.visible("one")
+
+
+@pytest.mark.anyio
+async def test_who_has_seen_the_skills_does_not_wait_for_a_slow_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,000 skills that `git pull` brings take a second to read; a turn goes on with those of before."""
+    clock, may_go_on = FakeClock(), threading.Event()
+
+    class Slow(SkillRanking):
+        def __init__(self, skills: Sequence[Skill]) -> None:
+            assert len(skills) < 2 or may_go_on.wait(60)
+            super().__init__(skills)
+
+    monkeypatch.setattr(library, "SkillRanking", Slow)
+    write(tmp_path, "first")
+    skills = SkillLibrary(tmp_path, clock=clock, patience_s=0)
+    before = await skills.visible("main")
+    write(tmp_path, "second")
+    clock.now += 2
+    assert await skills.visible("main") is before
+    may_go_on.set()
+    await asyncio.gather(*skills._late)
+    assert set((await skills.visible("main")).by_name) == {"first", "second"}

@@ -56,6 +56,7 @@ from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.composing import Budget
 from metaclaw.recall.recaller import Recaller
 from metaclaw.recall.skills import LibrarySkills
+from metaclaw.skills.layout import STARTER_FOLDER
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.upstreams.configured import open_pool
 from metaclaw.upstreams.http_model import HttpModel
@@ -277,7 +278,8 @@ def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:
     has_skills = skills.enabled and skills.top_k > 0
     if recall.max_tokens == 0 or not has_skills:
         return None
-    library = LibrarySkills(SkillLibrary(settings.skills_dir)) if has_skills else None
+    starter = STARTER_FOLDER if skills.starter else None
+    library = LibrarySkills(SkillLibrary(settings.skills_dir, starter=starter)) if has_skills else None
     return Recaller(journal, skills=library, memories=None, budget=budget)
 
 

@@ -1,11 +1,8 @@
-"""The skills folder.
+"""The skills that are served.
 
-Owns its layout and noticing that it changed; refuses to know which skill fits. Invariant: a broken skill is
-skipped and said once, it never takes the others with it; and an agent's own skill stands before a shared one of the
-same name.
-
-``skills/<agent>/<name>/SKILL.md`` is an agent's own, ``skills/_shared/<name>/SKILL.md`` and
-``skills/<name>/SKILL.md`` are everybody's.
+Owns the layers and noticing that a file changed; refuses to know which skill fits. Invariant: a broken skill is
+skipped and said once, it never takes the others with it; an agent's own skill stands before a shared one of the same
+name, and that before a starter skill; and what is retired is in none of them.
 """
 
 from __future__ import annotations
@@ -13,120 +10,157 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaclaw.errors import InvalidRequestError, SkillError
-from metaclaw.identity import agent_id
+from metaclaw.errors import SkillError
+from metaclaw.skills.layout import SHARED, STARTER, Stamp, skill_folders, starter_folders
 from metaclaw.skills.ranking import SkillRanking
-from metaclaw.skills.skill import FILE_NAME, Skill, read_skill
+from metaclaw.skills.retired import Retired, parse_retired, read_retired_text
+from metaclaw.skills.skill import Skill, read_skill
 
-SHARED = "_shared"
 _RESCAN_S = 1.0
+_PATIENCE_S = 2.0
+_NOBODY = ""  # no agent's name: the view of those who have nothing of their own
 
 _log = logging.getLogger(__name__)
-_Stamp = tuple[int, int]  # time of change in ns, size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSkills:
-    """The skills that an agent sees at one moment."""
+    """The skills that an agent sees at one moment; ``owners`` says which layer each is from."""
 
     by_name: dict[str, Skill] = field(default_factory=dict[str, Skill])
+    owners: dict[str, str] = field(default_factory=dict[str, str])
     ranking: SkillRanking = field(default_factory=lambda: SkillRanking(()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    stamp: _Stamp
+class FoundSkill:
+    """A folder with a ``SKILL.md``. ``skill`` is ``None`` when it is broken; then ``error`` says how."""
+
+    folder: Path
     owner: str
-    skill: Skill | None  # None: broken
+    stamp: Stamp
+    skill: Skill | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    found: Mapping[Path, FoundSkill] = field(default_factory=dict[Path, FoundSkill])
+    retired_text: str = ""
+    retired: Retired = field(default_factory=Retired)
+    agents: frozenset[str] = frozenset()
+    views: dict[str, asyncio.Task[AgentSkills]] = field(default_factory=dict[str, "asyncio.Task[AgentSkills]"])
+
+    def key(self, agent: str) -> str:
+        # Agents with nothing of their own share one view: a client may name any number of agents.
+        return agent if agent in self.agents else _NOBODY
 
 
 class SkillLibrary:
-    """Reads the folder anew when it changed, at most once a second; that and the ranking off the event loop."""
+    """Reads the folder anew when it changed, at most once a second; that and the ranking off the event loop.
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    ``starter`` is the folder of the layer below everybody's. Who has seen the skills before waits for a change
+    ``patience_s`` at most, and meanwhile sees what was there before.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        starter: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._folder = folder
+        self._starter = starter
         self._clock = clock
-        self._found: dict[Path, _Found] = {}
-        self._views: dict[str, asyncio.Task[AgentSkills]] = {}
+        self._patience_s = patience_s
+        self._now = _Snapshot()
+        self._served: dict[str, AgentSkills] = {}
         self._scanned_at: float | None = None
         self._scan: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[AgentSkills]] = set()
 
     async def visible(self, agent: str) -> AgentSkills:
         """What ``agent`` sees now."""
-        if self._scanned_at is None or self._clock() - self._scanned_at >= _RESCAN_S:
-            await self._refresh()
-        views, found = self._views, self._found  # in this order: a scan may replace both on its thread meanwhile
-        if agent not in views:
-            # Off the loop too: an index of 200 skills takes a third of a second.
-            views[agent] = asyncio.create_task(asyncio.to_thread(_view, agent, list(found.values())))
-        return await asyncio.shield(views[agent])
+        older = self._served.get(self._now.key(agent))
+        current = asyncio.create_task(self._current(agent))
+        self._late.add(current)
+        current.add_done_callback(self._late.discard)
+        if older is not None:
+            await asyncio.wait({current}, timeout=self._patience_s)
+            if not current.done():
+                return older
+        return await current
 
     def scan(self) -> None:
         """Read what changed. Blocking; ``visible`` calls it on a thread."""
-        found = {path: self._read(path, owner, stamp) for path, owner, stamp in _skill_folders(self._folder)}
-        if found != self._found:
-            self._found, self._views = found, {}
+        folders = [*skill_folders(self._folder), *(starter_folders(self._starter) if self._starter else ())]
+        found: dict[Path, FoundSkill] = {}
+        for path, owner, stamp in folders:
+            found[path] = self._read(path, owner, stamp)
+        retired_text = self._retired_text()
+        before = self._now
+        if retired_text != before.retired_text or found != before.found:
+            retired = parse_retired(retired_text, self._folder)
+            agents = frozenset({one.owner for one in found.values()} | {agent for agent, _ in retired.pairs})
+            self._now = _Snapshot(found=found, retired_text=retired_text, retired=retired, agents=agents)
         self._scanned_at = self._clock()
 
-    async def _refresh(self) -> None:
-        if self._scan is None or self._scan.done():
-            self._scan = asyncio.create_task(asyncio.to_thread(self.scan))
-        await asyncio.shield(self._scan)  # others may wait for the same scan
+    def found(self) -> list[FoundSkill]:
+        """Every skill of every layer as the last scan saw it, the broken ones too."""
+        return list(self._now.found.values())
 
-    def _read(self, folder: Path, owner: str, stamp: _Stamp) -> _Found:
-        known = self._found.get(folder)
+    def retired(self) -> Retired:
+        """What the last scan saw switched off."""
+        return self._now.retired
+
+    async def _current(self, agent: str) -> AgentSkills:
+        if self._scanned_at is None or self._clock() - self._scanned_at >= _RESCAN_S:
+            if self._scan is None or self._scan.done():
+                self._scan = asyncio.create_task(asyncio.to_thread(self.scan))
+            await asyncio.shield(self._scan)  # others may wait for the same scan
+        snapshot = self._now  # a scan may replace it on its thread meanwhile
+        key = snapshot.key(agent)
+        if key not in snapshot.views:
+            # Off the loop too: an index of 200 skills takes a third of a second.
+            snapshot.views[key] = asyncio.create_task(asyncio.to_thread(_view, agent, snapshot))
+        view = await asyncio.shield(snapshot.views[key])
+        if snapshot is self._now:
+            self._served[key] = view
+        return view
+
+    def _read(self, folder: Path, owner: str, stamp: Stamp) -> FoundSkill:
+        known = self._now.found.get(folder)
         if known is not None and known.stamp == stamp:
             return known
+        time.sleep(0)  # lets the event loop in: parsing thousands of files would hold it up
         try:
-            return _Found(stamp=stamp, owner=owner, skill=read_skill(folder))
+            skill = read_skill(folder)
         except SkillError as error:
             _log.warning("a skill is skipped: %s", error)
-            return _Found(stamp=stamp, owner=owner, skill=None)
+            return FoundSkill(folder=folder, owner=owner, stamp=stamp, error=str(error))
+        for note in skill.notes:
+            _log.warning("a skill is read, but: %s", note)
+        return FoundSkill(folder=folder, owner=owner, stamp=stamp, skill=skill)
+
+    def _retired_text(self) -> str:
+        try:
+            return read_retired_text(self._folder)
+        except SkillError as error:
+            _log.warning("%s", error)
+            return self._now.retired_text
 
 
-def _view(agent: str, found: list[_Found]) -> AgentSkills:
-    shared = {one.skill.name: one.skill for one in found if one.skill and one.owner == SHARED}
-    own = {one.skill.name: one.skill for one in found if one.skill and one.owner == agent}
-    by_name = shared | own
-    return AgentSkills(by_name=by_name, ranking=SkillRanking(list(by_name.values())))
-
-
-def _skill_folders(root: Path) -> Iterator[tuple[Path, str, _Stamp]]:
-    for folder in _folders(root):
-        stamp = _stamp(folder)
-        if stamp is not None:
-            yield folder, SHARED, stamp
-        elif folder.name == SHARED or _is_agent(folder.name):
-            for inner in _folders(folder):
-                inner_stamp = _stamp(inner)
-                if inner_stamp is not None:
-                    yield inner, folder.name, inner_stamp
-
-
-def _folders(root: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        _log.warning("the skills folder %s cannot be read: %s", root, error.strerror)
-        return []
-
-
-def _stamp(folder: Path) -> _Stamp | None:
-    try:
-        status = (folder / FILE_NAME).stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-def _is_agent(name: str) -> bool:
-    try:
-        return agent_id(name) == name
-    except InvalidRequestError:
-        return False
+def _view(agent: str, snapshot: _Snapshot) -> AgentSkills:
+    by_name: dict[str, Skill] = {}
+    owners: dict[str, str] = {}
+    for layer in (STARTER, SHARED, agent):
+        for one in snapshot.found.values():
+            if one.owner == layer and one.skill and not snapshot.retired.covers(agent, one.skill.name):
+                by_name[one.skill.name], owners[one.skill.name] = one.skill, one.owner
+    return AgentSkills(by_name=by_name, owners=owners, ranking=SkillRanking(list(by_name.values())))
