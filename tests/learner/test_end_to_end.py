@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends import tinker_sdk
 from metaclaw.learner.extras import load_updater
 from metaclaw.learner.inbox import Inbox
+from metaclaw.learner.jobs import Patience
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
-from metaclaw.learner.loop import Learner, Pace
+from metaclaw.learner.judging import Judging
+from metaclaw.learner.updating import UpdatePace, Updating
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.learner.relay import Relay
 from tests.learner.talking import serving, talk
@@ -46,11 +49,19 @@ def settings_for(home: Path, trainer: TrainingServer, **update) -> Settings:
     )  # fmt: skip
 
 
+@dataclass
+class Learner:
+    judging: Judging
+    updating: Updating
+
+
 def learner_for(settings: Settings, journal: LearningJournal) -> Learner:
     inbox = Inbox(turns_db=settings.turns_db, journal=journal, needs_followup=False, idle_s=1)
     judge = Verifier(load_verifier(VERIFIER), name="lower case", timeout_s=5)
+    pace = UpdatePace(patience=Patience(first_s=0))
     return Learner(
-        journal=journal, inbox=inbox, judge=judge, training=load_updater(settings, journal), pace=Pace(first_pause_s=0)
+        Judging(journal=journal, inbox=inbox, judge=judge),
+        Updating(journal=journal, training=load_updater(settings, journal), pace=pace),
     )
 
 
@@ -70,8 +81,8 @@ async def test_the_reward_rises_through_the_real_loop(tmp_path, trainer):
                 shares.append(share_of_lower_case(await talk(trainer, turns, who, 64)))
                 if shares[-1] > LEARNED:
                     break
-                await learner.judge_due()
-                assert await learner.train_due()
+                await learner.judging.step()
+                assert await learner.updating.step()
     (status,) = read_status(settings.learning_db)
     assert status.last_update is not None
     assert status.last_update.metrics["sampler_gap_max"] < 1e-3, "sampler and trainer disagree about the same version"
@@ -88,8 +99,8 @@ async def test_a_step_that_is_absurdly_long_is_refused_and_what_serves_stays(tmp
                 changed = settings_for(tmp_path, trainer, max_kl=0.2, learning_rate=learning_rate, warmup_updates=0)
                 learner = learner_for(changed, journal)
                 await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
-                await learner.judge_due()
-                await learner.train_due()
+                await learner.judging.step()
+                await learner.updating.step()
                 assert serving(settings.learning_db, trainer).version == version
             await talk(trainer, turns, serving(settings.learning_db, trainer), 1)
     (status,) = read_status(settings.learning_db)
@@ -106,11 +117,11 @@ async def test_while_the_training_server_is_away_learning_waits_and_then_goes_on
         async with TurnJournal(settings.turns_db) as turns:
             learner = learner_for(settings, journal)
             await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
-            await learner.judge_due()
-            assert not await learner.train_due(), "nobody listens"
+            await learner.judging.step()
+            assert not await learner.updating.step(), "nobody listens"
             assert read_status(settings.learning_db)[0].last_update is None
             async with relay:
-                training = asyncio.create_task(learner.train_due())
+                training = asyncio.create_task(learner.updating.step())
                 while not _is_running(settings.learning_db):  # noqa: ASYNC110 - polls another process's progress
                     await asyncio.sleep(0.01)
             assert not await training, "the connection was cut in the middle of the update"
@@ -118,7 +129,7 @@ async def test_while_the_training_server_is_away_learning_waits_and_then_goes_on
             assert status.last_update is not None
             assert (status.pending, status.last_update.state, status.serving) == (16, "aborted", 0)
             async with relay:
-                assert await learner.train_due()
+                assert await learner.updating.step()
                 assert read_status(settings.learning_db)[0].serving == 1
                 await talk(trainer, turns, serving(settings.learning_db, trainer), 1)
 

@@ -18,6 +18,7 @@ BOUNDARIES = {
     "journal/backlog.py": 1,
     "journal/group_commit.py": 1,
     "learner/backends/tinker_sdk.py": 1,
+    "learner/jobs.py": 1,
     "learner/judges/verifier.py": 1,
     "learner/threads.py": 1,
     "training/api/background.py": 1,

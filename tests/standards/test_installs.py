@@ -40,7 +40,9 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]):
     assert imported_by(HELP, *arguments) & HEAVY == set()
 
 
-@pytest.mark.parametrize("module", ["metaclaw.gateway.app", "metaclaw.learner.loop", "metaclaw.processes.foreground"])
+@pytest.mark.parametrize(
+    "module", ["metaclaw.gateway.app", "metaclaw.learner.assembly", "metaclaw.processes.foreground"]
+)
 def test_serving_and_judging_need_no_torch(module: str):
     assert imported_by(f"import {module}") & {"torch", "transformers", "peft", "tinker", "numpy", "msgpack"} == set()
 

@@ -13,16 +13,13 @@ import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import NoReturn
 
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import MetaClawError, ProcessError
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.learner.extras import load_updater, torch_kept_out
-from metaclaw.learner.inbox import Inbox, RetryPolicy
-from metaclaw.learner.judges.loading import load_judge
-from metaclaw.learner.loop import Learner
+from metaclaw.learner.assembly import Shared, jobs_for
+from metaclaw.learner.jobs import run_jobs
 from metaclaw.learner.threads import call_in_thread
 from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.upstreams.session import new_session
@@ -54,29 +51,12 @@ async def _until_parent_is_gone(settings: Settings) -> None:
 
 
 async def _learn(settings: Settings) -> None:
-    if settings.mode == "skills_only":
-        await _idle("mode is skills_only: nothing is trained")
-    if settings.mode == "auto":
-        _log.info("mode auto trains like rl for now: whenever enough was judged, not only while you are away")
     with _only_learner(settings.learning_db), LearningJournal.open(settings.learning_db) as journal:
         recovery = journal.recover()
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
-        async with new_session() as session:
-            judge = load_judge(settings.rl.judge, session)
-            if judge is None:
-                await _idle("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
-            inbox = Inbox(
-                turns_db=settings.turns_db,
-                journal=journal,
-                needs_followup=judge.needs_followup,
-                idle_s=settings.rl.judge.idle_s,
-                retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
-            )
-            with torch_kept_out():
-                updater = load_updater(settings, journal)
-            _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
-            await Learner(journal=journal, inbox=inbox, judge=judge, training=updater).run()
+        async with new_session() as session, contextlib.AsyncExitStack() as closing:
+            await run_jobs(jobs_for(Shared(settings=settings, journal=journal, session=session, closing=closing)))
 
 
 @contextlib.contextmanager
@@ -89,12 +69,6 @@ def _only_learner(learning_db: Path) -> Generator[None]:
         except LockedError:
             raise ProcessError(f"another learner already writes {learning_db}; end it first") from None
         yield
-
-
-async def _idle(reason: str) -> NoReturn:
-    _log.warning("%s", reason)
-    await asyncio.Event().wait()
-    raise AssertionError("nobody sets that event")
 
 
 def _read_to_end() -> None:

@@ -1,4 +1,4 @@
-"""The loop: what fails delays learning, and nothing else."""
+"""Judging and training: what fails delays learning, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.inbox import Inbox, RetryPolicy
+from metaclaw.learner.jobs import run_jobs
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
-from metaclaw.learner.loop import Learner, Pace
+from metaclaw.learner.judging import Judging, JudgingPace
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
+from metaclaw.learner.updating import Updating
 from tests.learner.recording import Said, record
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +54,6 @@ class ScriptedTraining:
 
     outcomes: list[Outcome | Exception]
     agents: list[str] = field(default_factory=list)
-    is_closed: bool = False
 
     async def attempt(self, agent: str) -> Outcome:
         self.agents.append(agent)
@@ -61,13 +62,11 @@ class ScriptedTraining:
             raise outcome
         return outcome
 
-    async def close(self) -> None:
-        self.is_closed = True
-
 
 @dataclass
 class World:
-    learner: Learner
+    judging: Judging
+    updating: Updating
     journal: LearningJournal
     turns: TurnJournal
     judge: ScriptedJudge
@@ -85,23 +84,21 @@ async def world(tmp_path):
                 turns_db=tmp_path / "turns.db", journal=journal, needs_followup=False, idle_s=1,
                 retry=RetryPolicy(max_attempts=3, first_s=10), clock=lambda: time[0],
             )  # fmt: skip
-            learner = Learner(
-                journal=journal, inbox=inbox, judge=judge, training=training,
-                pace=Pace(poll_s=0.01, judge_at_once=4, first_pause_s=5), clock=lambda: time[0],
-            )  # fmt: skip
-            yield World(learner, journal, turns, judge, training, time)
+            judging = Judging(journal=journal, inbox=inbox, judge=judge, pace=JudgingPace(at_once=4))
+            updating = Updating(journal=journal, training=training, clock=lambda: time[0])
+            yield World(judging, updating, journal, turns, judge, training, time)
 
 
 async def test_a_judge_that_fails_leaves_unjudged_not_zero_and_is_asked_again(world):
     """PITFALLS R9: any failure of the judge was a reward of 0."""
     await record(world.turns, Said(turn="a", exchange="x"))
     world.judge.is_broken = True
-    assert await world.learner.judge_due()
+    assert await world.judging.step()
     assert world.journal.pending("main") == []
     assert world.journal.judgements(["x"])["x"].score is None
-    assert not await world.learner.judge_due()
+    assert not await world.judging.step()
     world.judge.is_broken, world.time[0] = False, 10.0
-    assert await world.learner.judge_due()
+    assert await world.judging.step()
     assert [sample.reward for sample in world.journal.pending("main")] == [1.0]
     assert world.journal.judgements(["x"])["x"].attempts == 2
 
@@ -111,7 +108,7 @@ async def test_a_judge_that_never_works_is_given_up_after_its_attempts(world):
     world.judge.is_broken = True
     for hour in range(9):
         world.time[0] = hour * 3600.0
-        await world.learner.judge_due()
+        await world.judging.step()
     assert len(world.judge.seen) == 3
     assert world.journal.pending("main") == []
 
@@ -122,78 +119,77 @@ async def test_a_judge_that_was_away_for_a_day_judges_what_was_said_meanwhile(wo
     world.judge.is_away = True
     for hour in range(24):
         world.time[0] = hour * 3600.0
-        await world.learner.judge_due()
+        await world.judging.step()
     assert len(world.judge.seen) > 20
     world.judge.is_away, world.time[0] = False, 25 * 3600.0
-    assert await world.learner.judge_due()
+    assert await world.judging.step()
     assert [sample.turn for sample in world.journal.pending("main")] == ["a"]
 
 
 async def test_no_opinion_is_no_reward_and_not_asked_again(world):
     await record(world.turns, Said(turn="a", exchange="x"))
     world.judge.score = None
-    await world.learner.judge_due()
+    await world.judging.step()
     world.time[0] = 1e6
-    assert not await world.learner.judge_due()
+    assert not await world.judging.step()
     assert world.journal.pending("main") == []
 
 
 async def test_judging_is_bounded_and_each_exchange_is_judged_once(world):
     await record(world.turns, *(Said(turn=f"t{n}", exchange=f"x{n}", session=f"s{n}") for n in range(30)))
-    await world.learner.judge_due()
-    await world.learner.judge_due()
+    await world.judging.step()
+    await world.judging.step()
     assert sorted(world.judge.seen) == sorted(f"x{n}" for n in range(30))
     assert world.judge.most_at_once == 4
 
 
 async def test_a_trainer_that_is_down_is_asked_again_after_growing_pauses(world, caplog):
     await record(world.turns, Said(turn="a", exchange="x"))
-    await world.learner.judge_due()
+    await world.judging.step()
     world.training.outcomes = [BackendError("down")]
     attempts = list[float]()
     for second in range(60):
         world.time[0] = float(second)
         before = len(world.training.agents)
-        await world.learner.train_due()
+        await world.updating.step()
         attempts += [float(second)] * (len(world.training.agents) - before)
     assert attempts == [0.0, 5.0, 15.0, 35.0]
     assert "down" in caplog.text
     world.training.outcomes, world.time[0] = [Waiting(reason="more")], 75.0
-    await world.learner.train_due()
+    await world.updating.step()
     world.training.outcomes, world.time[0] = [BackendError("down")], 76.0
-    await world.learner.train_due()
+    await world.updating.step()
     world.time[0] = 81.0
-    await world.learner.train_due()
+    await world.updating.step()
     assert len(world.training.agents) == 7, "the pause starts small again after a success"
 
 
 async def test_one_agent_that_fails_does_not_hold_up_another(world):
     await record(world.turns, Said(turn="a", exchange="x"), Said(turn="b", exchange="y", agent="other"))
-    await world.learner.judge_due()
+    await world.judging.step()
     world.training.outcomes = [BackendError("down"), Rejected(update_id=1, reason="KL")]
-    await world.learner.train_due()
-    await world.learner.train_due()
+    await world.updating.step()
+    await world.updating.step()
     assert world.training.agents == ["main", "other", "other"]
 
 
 async def test_what_it_waits_for_is_said_once(world, caplog):
     caplog.set_level("INFO")
     await record(world.turns, Said(turn="a", exchange="x"))
-    await world.learner.judge_due()
+    await world.judging.step()
     for _ in range(5):
-        await world.learner.train_due()
+        await world.updating.step()
     assert caplog.text.count("the next update waits: more") == 1
 
 
-async def test_it_runs_until_it_is_cancelled_and_lets_go_of_the_trainer(world, tmp_path):
-    task = asyncio.create_task(world.learner.run())
+async def test_both_go_on_until_they_are_cancelled(world, tmp_path):
+    running = asyncio.create_task(run_jobs([world.judging, world.updating]))
     await record(world.turns, Said(turn="a", exchange="x"))
     while not world.training.agents:  # noqa: ASYNC110 - polls what another task does
         await asyncio.sleep(0.01)
-    task.cancel()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
-    assert world.training.is_closed
+        await running
     (status,) = read_status(tmp_path / "learning.db")
     assert (status.agent, status.judged, status.pending, status.serving) == ("main", 1, 1, 0)
 

@@ -1,0 +1,94 @@
+"""The job that judges what was said.
+
+Owns the asking and the recording of verdicts; refuses to know how a judge comes to one. Invariant: a judge that fails
+leaves an exchange unjudged, which is recorded, and is never a reward of zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from metaclaw.errors import JudgeError
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.inbox import DueExchange, Inbox
+from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgingPace:
+    """How often is looked, and how much is judged at a time."""
+
+    poll_s: float = 1.0
+    at_once: int = 8
+    page: int = 64
+
+
+class Judging:
+    """Judges what is due."""
+
+    name = "judging"
+
+    def __init__(
+        self, *, journal: LearningJournal, inbox: Inbox, judge: Judge, pace: JudgingPace | None = None
+    ) -> None:
+        self._journal = journal
+        self._inbox = inbox
+        self._judge = judge
+        self._pace = pace or JudgingPace()
+
+    @property
+    def poll_s(self) -> float:
+        return self._pace.poll_s
+
+    async def step(self) -> bool:
+        """Judge what is due; return whether there was anything."""
+        due = await asyncio.to_thread(self._inbox.due, self._pace.page)
+        at_once = asyncio.Semaphore(self._pace.at_once)
+        async with asyncio.TaskGroup() as tasks:
+            for exchange in due:
+                tasks.create_task(self._judge_one(exchange, at_once))
+        return bool(due)
+
+    async def _judge_one(self, due: DueExchange, at_once: asyncio.Semaphore) -> None:
+        exchange = due.exchange
+        async with at_once:
+            try:
+                verdict = await self._judge.judge(exchange)
+            except JudgeError as error:
+                is_outage = isinstance(error, JudgeUnavailableError)
+                await self._record_failure(due, {"error": str(error)}, is_outage=is_outage)
+                return
+        if verdict.score is None:
+            await self._record_failure(due, {"no_opinion": True, **verdict.detail}, is_outage=False)
+            return
+        score, detail = verdict.score, {**verdict.detail, "excluded": dict(due.excluded)}
+
+        def record() -> None:
+            self._journal.record_verdict(
+                exchange=exchange.id,
+                agent=exchange.agent,
+                judge=self._judge.name,
+                score=score,
+                detail=detail,
+                samples=due.samples(score),
+            )
+
+        await asyncio.to_thread(record)
+
+    async def _record_failure(self, due: DueExchange, detail: dict[str, object], *, is_outage: bool) -> None:
+        def record() -> int:
+            return self._journal.record_failure(
+                exchange=due.exchange.id,
+                agent=due.exchange.agent,
+                judge=self._judge.name,
+                detail=detail,
+                is_outage=is_outage,
+            )
+
+        attempts = await asyncio.to_thread(record)
+        if "error" in detail:
+            _log.warning("exchange %s is unjudged after attempt %d: %s", due.exchange.id, attempts, detail["error"])
