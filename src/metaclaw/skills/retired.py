@@ -14,11 +14,10 @@ from pathlib import Path
 from metaclaw.errors import SkillError
 from metaclaw.locks import exclusive_lock
 from metaclaw.skills.durable_files import replace_file
-from metaclaw.skills.layout import checked_name, is_agent
+from metaclaw.skills.layout import LOCK_FILE, checked_name, is_agent
 from metaclaw.skills.skill import is_skill_name
 
 RETIRED_FILE = ".retired"
-LOCK_FILE = ".lock"
 EVERYBODY = "*"
 _HEAD = "# Skills that are not served: agent/name, or */name for everybody. A change counts at once."
 
