@@ -31,11 +31,15 @@ class GatewayMetrics:
 
     def __init__(self, recorder: Recorder, upstreams: UpstreamPool | None = None) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "metaclaw_gateway_requests", "HTTP requests answered.", ("route", "method", "status"), registry=registry
+        self.requests = _Counts(
+            Counter(
+                "metaclaw_gateway_requests", "HTTP requests answered.", ("route", "method", "status"), registry=registry
+            )
         )
-        self._turns = Counter(
-            "metaclaw_turns", "Turns, by how they ended and who answered.", ("state", "upstream"), registry=registry
+        self._turns = _Counts(
+            Counter(
+                "metaclaw_turns", "Turns, by how they ended and who answered.", ("state", "upstream"), registry=registry
+            )
         )
         self._added_s = Histogram(
             "metaclaw_added_seconds", "What we do with a request before a model is asked.", buckets=_ADDED_S,
@@ -72,7 +76,7 @@ class GatewayMetrics:
         return generate_latest(self.registry)
 
     def _closed(self, turn: ClosedTurn) -> None:
-        self._turns.labels(turn.state, turn.upstream).inc()
+        self._turns.add(turn.state, turn.upstream)
         if turn.added_s is not None:
             self._added_s.observe(turn.added_s)
         if turn.first_byte_s is not None:
@@ -96,9 +100,24 @@ def count_request(patterns: Mapping[Any, str]) -> Told:
 
     def told(scope: Scope, method: str, status: str) -> None:
         metrics: GatewayMetrics = scope["app"].state.deps.metrics
-        metrics.requests.labels(patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status).inc()
+        metrics.requests.add(patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status)
 
     return told
+
+
+class _Counts:
+    """A counter with labels; what the library looks up under a lock for each of them is looked up once."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._children: dict[tuple[str, ...], Counter] = {}
+
+    def add(self, *labels: str) -> None:
+        """One more."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._counter.labels(*labels)
+        child.inc()
 
 
 class _Upstreams(Collector):

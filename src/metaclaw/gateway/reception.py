@@ -8,9 +8,9 @@ released.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from uuid import uuid4
 
 from starlette.requests import Request
 
@@ -37,7 +37,7 @@ class Reception:
     max_body_bytes: int
     body_timeout_s: float
     clock: Callable[[], float]
-    new_turn_id: Callable[[], str] = lambda: f"turn-{uuid4().hex}"
+    new_turn_id: Callable[[], str] = lambda: f"turn-{secrets.token_hex(16)}"
 
     async def authenticate(self, request: Request) -> Principal:
         """Whose token it is. Raises ``AuthenticationError``."""

@@ -56,6 +56,11 @@ class Credential:
         return "half_open" if self._last else "ready"
 
     @property
+    def is_well(self) -> bool:
+        """Nothing is known against it: no other is better."""
+        return self._last is None
+
+    @property
     def rank(self) -> int:
         """0: ask it. 1 and 2: only when there is no better one; 2 wants to be left alone."""
         if self.readiness == "ready" or (self.readiness == "half_open" and not self._num_probes):

@@ -36,6 +36,7 @@ class HttpModel:
 
     def __init__(self, session: aiohttp.ClientSession, upstream: Upstream) -> None:
         self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=upstream.timeouts.connect_s)
         self.upstream = upstream
 
     @property
@@ -130,7 +131,7 @@ class HttpModel:
                 data=_payload(data),
                 headers=headers,
                 allow_redirects=False,  # a redirect would take the key and the conversation elsewhere
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
+                timeout=self._timeout,
             )
         except aiohttp.ConnectionTimeoutError as error:
             raise UpstreamError(f"{self.name} could not be reached within {connect_s:g} s") from error

@@ -67,6 +67,9 @@ class HttpReply:
 
 async def next_chunk(name: str, response: aiohttp.ClientResponse, limit_s: float) -> bytes:
     """What comes next; empty at the end. Raises ``UpstreamError``."""
+    content = response.content
+    if content.at_eof() and content.exception() is None:  # an end that is known needs no limit
+        return b""
     try:
         async with asyncio.timeout(limit_s):
             return await any_chunk(name, response)

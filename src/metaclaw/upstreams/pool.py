@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -162,16 +162,18 @@ class _Turn:
         self._credentials = list(credentials)
         self._prepare = prepare
         self._waiting = waiting
-        self._tries: Counter[Credential] = Counter()
+        self._tries: dict[Credential, int] = defaultdict(int)
         self._failures: list[UpstreamError] = []
         self._refused: InvalidRequestError | None = None
 
     @property
     def num_attempts(self) -> int:
-        return self._tries.total()
+        return sum(self._tries.values())
 
     def next_credential(self) -> Credential | None:
         """The best one; of those that are as good, one that was tried less, then the first."""
+        if not self._tries and self._credentials and self._credentials[0].is_well:
+            return self._credentials[0]
         order = {credential: number for number, credential in enumerate(self._credentials)}
         return min(
             self._credentials,
