@@ -12,7 +12,7 @@ import sys
 import typer
 
 from metaclaw import __version__
-from metaclaw.cli import config, journal, keys, models, run, setup, tokens, train_server, vllm
+from metaclaw.cli import config, journal, keys, models, run, setup, tokens, train_server, vllm, why
 from metaclaw.errors import ConfigError, MetaClawError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("setup")(setup.setup)
 app.command("start")(run.start)
 app.command("stop")(run.stop)
 app.command("status")(run.status)
+app.command("why")(why.why)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
 app.add_typer(models.app, name="models")
 app.add_typer(tokens.app, name="tokens")

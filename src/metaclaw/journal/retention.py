@@ -1,7 +1,8 @@
 """How long turns are kept.
 
-Owns applying an age and a size to the journal, beside a running gateway or without one; refuses to know settings.
-Invariant: nothing is given up unless somebody set a limit, and a turn never waits for more than one short step.
+Owns applying an age and a size to the journal, beside a running gateway or without one, and taking forgotten memories
+out of it without one; refuses to know settings. Invariant: nothing is given up unless somebody set a limit or forgot
+it, and a turn never waits for more than one short step.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_writer, transaction
 from metaclaw.journal.pruning import needed_exchanges, prune_step
+from metaclaw.journal.recall_blocks import erase_memories
 from metaclaw.journal.turn_writer import TurnJournal, lock_journal
 
 _DAY_S = 86_400.0
@@ -91,3 +94,26 @@ def prune_stopped(turns_db: Path, learning_db: Path, retention: Retention, now: 
     finally:
         lock.close()
     return num_pruned
+
+
+def erase_stopped(turns_db: Path, memories: Collection[str]) -> bool:
+    """Take forgotten ``memories`` out of recorded blocks while no gateway runs; false when one does, which will do it.
+
+    Raises ``JournalError`` when it could not be done.
+    """
+    if not turns_db.exists() or not memories:
+        return True
+    try:
+        lock = lock_journal(turns_db)
+    except JournalError:
+        return False
+    try:
+        with closing(open_writer(turns_db, "turns")) as connection:
+            with transaction(connection):
+                erase_memories(connection, memories)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise JournalError(f"what was forgotten could not be taken out of {turns_db}: {error}") from error
+    finally:
+        lock.close()
+    return True

@@ -17,7 +17,7 @@ from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
-from metaclaw.journal.recall_blocks import select_weighed
+from metaclaw.journal.recall_blocks import memories_in_blocks, select_weighed
 from metaclaw.journal.turn_records import (
     Feedback,
     PolicySample,
@@ -100,6 +100,19 @@ class TurnReader:
     def weighed(self, turn_id: str) -> list[Weighed]:
         """What was weighed when this turn brought its human message, best first; empty for later turns about it."""
         return select_weighed(self._connection, turn_id)
+
+    def about_the_same(self, agent: str, session: str, key: str) -> list[str]:
+        """The ids of a session's turns whose exchanges begin with ``key``, in order."""
+        rows = self._connection.execute(
+            "SELECT id FROM turns WHERE agent = ?1 AND session = ?2 AND substr(exchange, 1, length(?3)) = ?3"
+            " AND ?3 <> '' ORDER BY seq",
+            (agent, session, key),
+        )
+        return [turn for (turn,) in rows.fetchall()]
+
+    def recalled_memories(self) -> list[str]:
+        """The ids of all memories whose text is in some recorded block."""
+        return memories_in_blocks(self._connection)
 
     def exchanges(self, *, after_seq: int = 0, agent: str | None = None, limit: int = 500) -> list[RecordedExchange]:
         """Exchanges with a main turn opened after ``after_seq``, by their last turn; each with all its main turns."""

@@ -1,0 +1,97 @@
+"""``metaclaw why``: what was before the model at a turn, who answered, and how that was judged."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from metaclaw.journal.turn_explanation import Explanation
+
+_LEFT_OUT = {
+    "present": "there already",
+    "number": "enough others of its kind",
+    "budget": "no room in the budget",
+    "threshold": "does not fit well enough",
+}
+
+
+def why(
+    turn: Annotated[str, typer.Argument(help="A turn, as its answer's header X-MetaClaw-Turn has it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What was recalled for a turn and what was left out, which model or version answered, and how it was judged."""
+    from dataclasses import asdict
+
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.turn_explanation import explain
+
+    settings = load_settings()
+    found = explain(settings.turns_db, settings.learning_db, turn)
+    if not as_json:
+        for line in _lines(found):
+            typer.echo(line)
+        return
+    told = asdict(found)
+    del told["turn"]["head"]
+    del told["turn"]["answer"]  # `metaclaw journal export` has what was said
+    del told["turn"]["other_answers"]
+    typer.echo(json.dumps(told))
+
+
+def _lines(found: Explanation) -> list[str]:
+    turn = found.turn
+    lines = [
+        f"{turn.id}: {turn.kind} turn of agent {turn.agent}, session {turn.session}, {_moment(turn.opened_at)}",
+        _answered(found),
+    ]
+    if turn.error:
+        lines.append(f"error: {turn.error}")
+    lines += _recalled(found)
+    lines.append(_judged(found))
+    for given in found.feedback:
+        score = "" if given.score is None else f" {given.score:+g}"
+        lines.append(f"feedback of {given.source}:{score} {given.text}".rstrip())
+    return lines
+
+
+def _answered(found: Explanation) -> str:
+    turn, policy = found.turn, found.policy
+    if policy is None:
+        return f"answered by {turn.upstream} (asked for {turn.model}): {turn.state}"
+    sample = policy.untrainable or policy.state or "not judged yet"
+    reward = "" if policy.reward is None else f", reward {policy.reward:+.2f}"
+    return f"answered by policy version {policy.version} ({policy.model}): {turn.state}; sample: {sample}{reward}"
+
+
+def _recalled(found: Explanation) -> list[str]:
+    lines: list[str] = []
+    told = {one.item if one.kind == "skill" else f"memory:{one.item}" for one in found.weighed}
+    for one in found.weighed:
+        if one.outcome == "recalled":
+            lines.append(f"recalled {one.kind} {one.item}, score {one.score:.2f}")
+    lines += [f"recalled {name}" for name in found.recalled if name not in told]
+    if not lines:
+        lines.append("nothing was recalled")
+    for one in found.weighed:
+        if one.outcome != "recalled":
+            lines.append(f"left out {one.kind} {one.item}, score {one.score:.2f}: {_LEFT_OUT[one.outcome]}")
+    if found.weighed_in not in (None, found.turn.id):
+        lines.append(f"(chosen at {found.weighed_in}, which brought the message)")
+    return lines
+
+
+def _judged(found: Explanation) -> str:
+    verdict = found.verdict
+    if verdict is None:
+        return "not judged"
+    if verdict.score is None:
+        return f"judging failed {verdict.attempts} times ({verdict.judge}): {json.dumps(verdict.detail)}"
+    return f"judged {verdict.score:+.2f} by {verdict.judge}: {json.dumps(verdict.detail)}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

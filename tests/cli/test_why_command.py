@@ -1,0 +1,77 @@
+"""``metaclaw why``, on journals as a gateway and a learner leave them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from metaclaw.journal.feedback import NewFeedback
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_records import Sample
+from metaclaw.journal.turns import TurnJournal, Weighed
+from tests.cli.programs import metaclaw
+from tests.journal.test_turns import SAMPLE, done, new_turn, user
+
+EXCHANGE = "ex-0123-first"
+WEIGHED = (
+    Weighed(kind="skill", item="git-commit", score=3.25, outcome="recalled"),
+    Weighed(kind="memory", item="m-1", score=0.75, outcome="recalled"),
+    Weighed(kind="memory", item="m-2", score=0.25, outcome="threshold"),
+)
+
+
+async def record(home: Path) -> None:
+    names = ("git-commit", "memory:m-1")
+    async with TurnJournal(home / "turns.db") as journal:
+        first = new_turn("t1", user("x"), exchange=EXCHANGE, recalled=names, weighed=WEIGHED)
+        await journal.open_turn(first)
+        await journal.close_turn("t1", done(sample=SAMPLE))
+        await journal.open_turn(new_turn("t2", user("x"), exchange="ex-0123-again", recalled=names, upstream="openai"))
+        await journal.close_turn("t2", done(upstream="openai"))
+        given = NewFeedback(
+            turn="t1", agent="main", session="s", only_agent=None, score=-1.0, text="too long", source="ann",
+            created_at=3.0,
+        )  # fmt: skip
+        await journal.add_feedback(given)
+    sample = Sample(turn="t1", exchange=EXCHANGE, agent="main", version=3, reward=0.5, sampled_at=1.0)
+    with LearningJournal.open(home / "learning.db") as learning:
+        learning.record_verdict(
+            exchange=EXCHANGE, agent="main", judge="verifier", score=0.5, detail={"votes": 1}, samples=[sample]
+        )
+
+
+def test_it_says_what_was_recalled_and_left_out_who_answered_and_how_it_was_judged(tmp_path: Path) -> None:
+    asyncio.run(record(tmp_path))
+    said = metaclaw(tmp_path, "why", "t1")
+    assert said.returncode == 0, said.stderr
+    for words in (
+        "recalled skill git-commit, score 3.25",
+        "recalled memory m-1, score 0.75",
+        "left out memory m-2, score 0.25: does not fit well enough",
+        "policy version 3",
+        "reward +0.50",
+        'judged +0.50 by verifier: {"votes": 1}',
+        "feedback of ann: -1 too long",
+    ):
+        assert words in said.stdout, words
+    told = json.loads(metaclaw(tmp_path, "why", "t1", "--json").stdout)
+    assert told["weighed_in"] == "t1"
+    assert [(one["item"], one["outcome"]) for one in told["weighed"]][-1] == ("m-2", "threshold")
+    assert (told["policy"]["version"], told["verdict"]["score"], told["turn"]["id"]) == (3, 0.5, "t1")
+
+
+def test_another_try_at_a_message_shows_what_was_weighed_when_it_came(tmp_path: Path) -> None:
+    asyncio.run(record(tmp_path))
+    said = metaclaw(tmp_path, "why", "t2").stdout
+    assert "recalled skill git-commit, score 3.25" in said
+    assert "chosen at t1" in said
+    assert "answered by openai" in said
+    assert "not judged" in said
+
+
+def test_a_turn_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    asyncio.run(record(tmp_path))
+    said = metaclaw(tmp_path, "why", "t3")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "there is no turn 't3'" in said.stderr

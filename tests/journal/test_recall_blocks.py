@@ -1,0 +1,112 @@
+"""Blocks are written by the first, and only a forgotten memory is ever taken out of one."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from metaclaw.errors import JournalError
+from metaclaw.journal.retention import Retention, erase_stopped
+from metaclaw.journal.turns import BlockKey, RecallBlock, TurnEnd, TurnJournal, TurnReader, Weighed
+from tests.journal.test_turns import SAMPLE, done, new_turn, user
+
+pytestmark = pytest.mark.anyio
+KEY, OTHER = BlockKey(b"k" * 32, 0), BlockKey(b"o" * 32, 0)
+BLOCK = RecallBlock(text="<a|b|c>", items=("skill", "memory:m1", "memory:m2"), spans=((1, 2), (3, 4), (5, 6)))
+
+
+async def test_the_first_block_counts_whoever_writes_at_the_same_time(tmp_path: Path) -> None:
+    other = RecallBlock(text="<b>", items=("memory:m9",), spans=((1, 2),))
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        claims = [journal.claim_blocks("main", f"t{n}", [(KEY, BLOCK if n % 2 else other)], now=1.0) for n in range(8)]
+        claimed = [block for [block] in await asyncio.gather(*claims)]
+        assert len(set(claimed)) == 1
+        # Only the memories of the block that counts are said to be somewhere.
+        assert await journal.recalled_memories() == [
+            name.removeprefix("memory:") for name in claimed[0].items if name.startswith("memory:")
+        ]
+
+
+async def test_a_forgotten_memory_leaves_no_word_in_any_block(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    secret = "the-forgotten-words"
+    block = RecallBlock(text=f"<{secret}|rest>", items=("memory:m1", "memory:m2"), spans=((1, 20), (21, 25)))
+    async with TurnJournal(path) as journal:
+        await journal.claim_blocks("main", "t1", [(KEY, block), (OTHER, BLOCK)], now=1.0)
+        assert await journal.erase_memories(["m1", "never-there"]) == 2
+        assert await journal.recalled_memories() == ["m2"]
+        first, second = await journal.known_blocks("main", [KEY, OTHER])
+        assert first == RecallBlock(text="<|rest>", items=("memory:m2",), spans=((2, 6),), turn="t1")
+        assert second == RecallBlock(text="<a||c>", items=("skill", "memory:m2"), spans=((1, 2), (4, 5)), turn="t1")
+    assert secret.encode() not in path.read_bytes()
+    with TurnReader.open(path) as reader:
+        assert reader.recalled_memories() == ["m2"]
+
+
+async def test_a_stopped_gateway_s_blocks_are_erased_and_a_running_one_does_it_itself(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    assert erase_stopped(path, ["m1"])  # there is nothing
+    async with TurnJournal(path) as journal:
+        await journal.claim_blocks("main", "t1", [(KEY, BLOCK)], now=1.0)
+        assert not erase_stopped(path, ["m1"])
+    assert erase_stopped(path, ["m1"])
+    with TurnReader.open(path) as reader:
+        assert reader.recalled_memories() == ["m2"]
+
+
+async def test_what_the_policy_drew_after_a_memory_was_recalled_loses_its_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    async with TurnJournal(path) as journal:
+        for name, session in (("before", "s"), ("with", "s"), ("after", "s"), ("elsewhere", "z")):
+            await journal.open_turn(new_turn(name, user(name), session=session))
+            await journal.close_turn(name, done(sample=SAMPLE))
+            if name == "with":
+                await journal.claim_blocks("main", name, [(KEY, BLOCK)], now=1.0)
+        await journal.erase_memories(["m1"])
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT turn, length(prompt_tokens), untrainable FROM samples ORDER BY turn"
+        ).fetchall()
+    why = "a memory in its prompt was forgotten"
+    assert rows == [("after", 0, why), ("before", 4, None), ("elsewhere", 4, None), ("with", 0, why)]
+
+
+async def test_what_was_weighed_is_read_back_and_goes_with_its_turn(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    weighed = (
+        Weighed(kind="memory", item="m1", score=0.5, outcome="budget"),
+        Weighed(kind="skill", item="one", score=2.5, outcome="recalled"),
+    )
+    async with TurnJournal(path) as journal:
+        whose = {"user": "ann", "workspace": "lab", "memory_scope": "user"}
+        await journal.open_turn(new_turn("t1", user("x"), weighed=weighed, **whose))
+        await journal.close_turn("t1", TurnEnd(state="done", closed_at=2.0))
+        await journal.claim_blocks("main", "t1", [(KEY, BLOCK)], now=1.0)
+        with TurnReader.open(path) as reader:
+            assert reader.weighed("t1") == [weighed[1], weighed[0]]
+            recorded = reader.turn("t1")
+            assert recorded is not None
+            assert (recorded.user, recorded.workspace, recorded.memory_scope) == ("ann", "lab", "user")
+        assert await journal.prune(Retention(max_age_days=1), frozenset(), 1e9) == 1
+        with TurnReader.open(path) as reader:
+            assert reader.weighed("t1") == []
+            assert reader.recalled_memories() == []
+
+
+async def test_a_block_of_an_older_release_goes_as_a_whole(tmp_path: Path) -> None:
+    old = RecallBlock(text="<a|b>", items=("skill", "memory:m1"))
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        await journal.claim_blocks("main", "t1", [(KEY, old)], now=1.0)
+        await journal.erase_memories(["m1"])
+        assert await journal.known_blocks("main", [KEY]) == [RecallBlock(text="", turn="t1")]
+
+
+def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    path.write_bytes(b"no database at all, but long enough to be looked at as one" * 20)
+    with pytest.raises(JournalError, match="cannot open the journal"):
+        erase_stopped(path, ["m1"])
