@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _TAG = re.compile(r"<(?=\s*/?\s*metaclaw-recall)", re.IGNORECASE)
 _NO_TAG = "\u2039"
@@ -20,6 +21,7 @@ _OWN = {"user": "the user said", "manual": "the user wrote down"}
 _DATA = {"tool": "from a tool or the web", "outcome": "from what came of a task", "import": "imported"}
 
 
+@lru_cache(maxsize=1024)  # one text finds many skills, and the same ones come again
 def skill_section(name: str, description: str, body: str) -> str:
     """The section of a skill."""
     return f"\n## Skill {name}: {_without_tag(description)}\n{_without_tag(body)}\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metaclaw.skills.skill import Skill
@@ -36,42 +36,43 @@ _MIN_SHARE_OF_BEST = 0.4
 @dataclass(frozen=True, slots=True)
 class _Entry:
     skill: Skill
-    weights: dict[str, float]
     named: frozenset[str]
     headline: frozenset[str]
-    length: float
+    scores: Mapping[str, float]  # what each word counts when a text holds it
 
 
 class SkillRanking:
-    """An index over some skills."""
+    """An index over some skills. What does not depend on the text is worked out when it is made."""
 
     def __init__(self, skills: Sequence[Skill]) -> None:
-        self._entries = [_entry(skill) for skill in sorted(skills, key=lambda skill: skill.name)]
-        self._holders: dict[str, list[int]] = defaultdict(list)
+        self._entries = _entries(sorted(skills, key=lambda skill: skill.name))
+        self._by_headline: dict[str, list[int]] = defaultdict(list)
         for index, entry in enumerate(self._entries):
-            for word in entry.weights:
-                self._holders[word].append(index)
-        lengths = [entry.length for entry in self._entries]
-        self._mean_length = sum(lengths) / len(lengths) if lengths else 1.0
+            for word in entry.headline:
+                self._by_headline[word].append(index)
 
     def best(self, text: str) -> list[Skill]:
         """The skills that fit ``text``, best first."""
-        words = set(words_of(text))
-        scores: dict[int, float] = defaultdict(float)
-        for word in sorted(words):
-            for index in self._holders.get(word, ()):
-                scores[index] += self._score(word, self._entries[index])
-        fitting = {index: score for index, score in scores.items() if _is_evident(self._entries[index], words)}
+        words = sorted(set(words_of(text)))
+        fitting: dict[int, float] = {}
+        for index in self._evident(words):
+            scores = self._entries[index].scores
+            fitting[index] = sum(scores.get(word, 0.0) for word in words)
         floor = _MIN_SHARE_OF_BEST * max(fitting.values(), default=0.0)
         ranked = sorted((index for index, score in fitting.items() if score >= floor), key=lambda i: (-fitting[i], i))
         return [self._entries[index].skill for index in ranked]
 
-    def _score(self, word: str, entry: _Entry) -> float:
-        num_holders = len(self._holders[word])
-        rarity = math.log(1 + (len(self._entries) - num_holders + 0.5) / (num_holders + 0.5))
-        weight = entry.weights[word]
-        length_norm = 1 - _LENGTH_SHARE + _LENGTH_SHARE * entry.length / self._mean_length
-        return rarity * weight * (_SATURATION + 1) / (weight + _SATURATION * length_norm)
+    def _evident(self, words: Sequence[str]) -> list[int]:
+        """Those with enough words of name and description in the text, or all of the name."""
+        shared: Counter[int] = Counter()
+        for word in words:
+            shared.update(self._by_headline.get(word, ()))  # counted in C: a word may be that of many skills
+        known, entries = frozenset(words), self._entries
+        return [
+            index
+            for index, number in shared.items()
+            if number >= _MIN_SHARED_WORDS or (number == len(entries[index].named) and entries[index].named <= known)
+        ]
 
 
 def words_of(text: str) -> list[str]:
@@ -92,24 +93,42 @@ def _stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 4 else word
 
 
-def _is_evident(entry: _Entry, words: set[str]) -> bool:
-    return len(entry.headline & words) >= _MIN_SHARED_WORDS or (bool(entry.named) and entry.named <= words)
+def _entries(skills: Sequence[Skill]) -> list[_Entry]:
+    weighed = [_weights(skill) for skill in skills]
+    scores = _scores(weighed)
+    entries: list[_Entry] = []
+    for skill, of_words in zip(skills, scores, strict=True):
+        named = frozenset(words_of(skill.name))
+        entries.append(_Entry(skill, named, named | frozenset(words_of(skill.description)), of_words))
+    return entries
 
 
-def _entry(skill: Skill) -> _Entry:
+def _weights(skill: Skill) -> dict[str, float]:
     weights: dict[str, float] = defaultdict(float)
-    named, described = words_of(skill.name), words_of(skill.description)
-    for words, weight in (
-        (named, _NAME_WEIGHT),
-        (described, _DESCRIPTION_WEIGHT),
-        (words_of(skill.body), _BODY_WEIGHT),
+    for text, weight in (
+        (skill.name, _NAME_WEIGHT),
+        (skill.description, _DESCRIPTION_WEIGHT),
+        (skill.body, _BODY_WEIGHT),
     ):
-        for word, count in Counter(words).items():
+        for word, count in Counter(words_of(text)).items():
             weights[word] += weight * count
-    return _Entry(
-        skill=skill,
-        weights=dict(weights),
-        named=frozenset(named),
-        headline=frozenset(named) | frozenset(described),
-        length=sum(weights.values()),
-    )
+    return weights
+
+
+def _scores(weighed: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """What each word counts in each of some texts: BM25."""
+    lengths = [sum(weights.values()) for weights in weighed]
+    mean_length = sum(lengths) / len(lengths) if any(lengths) else 1.0
+    num_holders = Counter(word for weights in weighed for word in weights)
+    rarity = {word: _rarity(holders, len(weighed)) for word, holders in num_holders.items()}
+    scores: list[dict[str, float]] = []
+    for weights, length in zip(weighed, lengths, strict=True):
+        norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * length / mean_length)
+        scores.append(
+            {word: rarity[word] * weight * (_SATURATION + 1) / (weight + norm) for word, weight in weights.items()}
+        )
+    return scores
+
+
+def _rarity(num_holders: int, number: int) -> float:
+    return math.log(1 + (number - num_holders + 0.5) / (num_holders + 0.5))
