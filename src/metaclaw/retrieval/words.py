@@ -1,0 +1,113 @@
+"""The words of a text, in any script.
+
+Owns what counts as one word and which words carry no meaning; refuses to know why they are looked for. Invariant: equal
+words have one form whatever their case, width, accents or common endings, and no model or dictionary is needed.
+
+Scripts without blanks between words give pairs of neighbouring letters, so that two texts share a pair where they share
+a word. A single letter of those scripts counts only in Chinese characters, where it is a word.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from metaclaw.retrieval.scripts import CLUSTER, RUNS, WORD, one_spelling
+from metaclaw.retrieval.stop_words import STOP_CHARACTERS, STOP_WORDS
+
+_LONGEST = 64  # characters; what is longer is no word but data
+_CYRILLIC, _ARABIC = ("\u0400", "\u04ff"), ("\u0600", "\u06ff")
+# What is cut from the end, and how much must be left. Of "boxes" the whole syllable, of "notes" one letter.
+_LATIN_ENDINGS = (
+    ("ches", 2), ("shes", 2), ("sses", 2), ("ies", 3), ("xes", 2), ("zes", 3), ("ing", 4), ("ed", 4), ("es", 4),
+    ("en", 4), ("s", 3),
+)  # fmt: skip
+_PUT_BACK = {"ches": "ch", "shes": "sh", "sses": "ss", "ies": "y", "xes": "x", "zes": "z"}
+# Endings of declension that say little about the subject, longest first, and how much must be left of the word.
+_RUSSIAN_ENDINGS = (
+    "иями", "ями", "ами", "иях", "ого", "его", "ому", "ему", "ыми", "ими", "ях", "ах", "ам", "ям", "ов", "ев", "ей",
+    "ой", "ый", "ий", "ая", "яя", "ое", "ее", "ые", "ие", "ую", "юю", "ых", "их", "ым", "им", "ом", "ем", "ию", "ия", "ии",
+    "а", "я", "о", "е", "ы", "и", "у", "ю", "ь", "й",
+)  # fmt: skip
+_ARABIC_ARTICLES = ("وال", "بال", "كال", "فال", "لل", "ال")
+_SHORTEST_STEM = 3
+
+
+def words_of(text: str) -> list[str]:
+    """The words of ``text`` that carry meaning, in order, each in its one form."""
+    words: list[str] = []
+    for match in WORD.findall(one_spelling(text)):
+        if len(match) <= _LONGEST and match.isascii():
+            if word := _spaced_word(match):
+                words.append(word)
+        else:
+            words.extend(_mixed(match))
+    return words
+
+
+def _mixed(text: str) -> Iterator[str]:
+    """The words of a run of letters in which scripts may change."""
+    spaced = ""
+    for run in RUNS.finditer(text):
+        if run.lastgroup == "spaced":
+            spaced += run.group()
+            continue
+        yield from _spaced(spaced)
+        spaced = ""
+        yield from _unspaced(run.group(), str(run.lastgroup))
+    yield from _spaced(spaced)
+
+
+def _spaced(text: str) -> Iterator[str]:
+    if 0 < len(text) <= _LONGEST and (word := _spaced_word(text)):
+        yield word
+
+
+@lru_cache(maxsize=65_536)
+def _spaced_word(word: str) -> str:
+    """Its one form; empty when it carries no meaning."""
+    if word in STOP_WORDS or (len(word) == 1 and not word.isdigit()):
+        return ""
+    if word.isascii():
+        return _stem(word)
+    if _CYRILLIC[0] <= word[0] <= _CYRILLIC[1]:
+        return _without(word, _RUSSIAN_ENDINGS)
+    return _without_article(word) if _ARABIC[0] <= word[0] <= _ARABIC[1] else word
+
+
+def _unspaced(run: str, script: str) -> Iterator[str]:
+    parts = run.translate(STOP_CHARACTERS).split() if script == "han" else [run]
+    for part in parts:
+        letters: list[str] = CLUSTER.findall(part)
+        if len(letters) == 1 and script in ("han", "hangul"):
+            yield letters[0]
+        for first, second in itertools.pairwise(letters):
+            if (pair := first + second) not in STOP_WORDS:
+                yield pair
+
+
+def _stem(word: str) -> str:
+    for ending, shortest in _LATIN_ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= shortest and not word.endswith("ss"):
+            stem = word[: -len(ending)]
+            return stem + _PUT_BACK[ending] if ending in _PUT_BACK else _without_e(stem)
+    return _without_e(word)
+
+
+def _without_e(word: str) -> str:
+    return word.removesuffix("e") if len(word) > 4 else word
+
+
+def _without(word: str, endings: Iterable[str]) -> str:
+    for ending in endings:
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
+            return word[: -len(ending)]
+    return word
+
+
+def _without_article(word: str) -> str:
+    for article in _ARABIC_ARTICLES:
+        if word.startswith(article) and len(word) - len(article) >= _SHORTEST_STEM:
+            return word[len(article) :]
+    return word
