@@ -54,6 +54,8 @@ from metaclaw.journal.retention import Retention, keep_pruned
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.composing import Budget
+from metaclaw.recall.forgetting import keep_erased
+from metaclaw.recall.memories import StoredMemories
 from metaclaw.recall.recaller import Recaller
 from metaclaw.recall.skills import LibrarySkills
 from metaclaw.skills.layout import STARTER_FOLDER
@@ -100,6 +102,10 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         retention = Retention(max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb)
         pruning = asyncio.create_task(keep_pruned(journal, settings.learning_db, retention, clock))
         stack.callback(pruning.cancel)
+        memories = StoredMemories(settings.memory_db, min_score=settings.recall.min_memory_score)
+        stack.push_async_callback(memories.close)
+        erasing = asyncio.create_task(keep_erased(journal, memories))
+        stack.callback(erasing.cancel)
         path = RecordingPath()
         recorder = Recorder(journal, path, clock)
         recorder.on_ended.append(reception.turns.end)
@@ -115,7 +121,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         router = Router(policy=policy, models=models)
         proxy = Proxy(
             router=router,
-            recaller=_recaller(settings, journal),
+            recaller=_recaller(settings, journal, memories if settings.recall.max_memories else None),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
         )
@@ -267,7 +273,7 @@ def _reception(
     )
 
 
-def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:
+def _recaller(settings: Settings, journal: TurnJournal, memories: StoredMemories | None) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
     budget = Budget(
         max_tokens=recall.max_tokens,
@@ -276,11 +282,11 @@ def _recaller(settings: Settings, journal: TurnJournal) -> Recaller | None:
         skills_share=recall.skills_share,
     )
     has_skills = skills.enabled and skills.top_k > 0
-    if recall.max_tokens == 0 or not has_skills:
+    if recall.max_tokens == 0 or not (has_skills or memories):
         return None
     starter = STARTER_FOLDER if skills.starter else None
     library = LibrarySkills(SkillLibrary(settings.skills_dir, starter=starter)) if has_skills else None
-    return Recaller(journal, skills=library, memories=None, budget=budget)
+    return Recaller(journal, skills=library, memories=memories, budget=budget)
 
 
 def _policy_upstream(settings: Settings) -> Upstream:

@@ -32,13 +32,12 @@ class _View:
         return name in self._skills.by_name
 
     def found(self, text: str) -> Sequence[Candidate]:
-        best = self._skills.ranking.best(text)
         return [
             Candidate(
                 kind="skill",
                 item=skill.name,
-                score=1 / (1 + rank),
+                score=score,
                 section=skill_section(skill.name, skill.description, skill.body),
             )
-            for rank, skill in enumerate(best)
+            for skill, score in ((one.skill, one.score) for one in self._skills.ranking.ranked(text))
         ]
