@@ -55,7 +55,7 @@ def converse(
             "--port", "0",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        for name, value in (("llm.dialects", speaks), ("llm.max_attempts", "1")):
+        for name, value in (("llm.dialects", speaks), ("llm.max_attempts", "1"), ("skills.starter", "false")):
             assert metaclaw(home, "config", name, value).returncode == 0
         _write_skill(home / "skills" / SKILL)
         with started(home):

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from metaclaw.skills.retired import set_retired
 from tests.fakes.llm import fake_llm
-from tests.gateway.running import make_settings, running_gateway
+from tests.gateway.running import RunningGateway, make_settings, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -127,3 +128,22 @@ def _forbid_writes(path: Path) -> None:
     db.execute("CREATE TRIGGER no_blocks BEFORE INSERT ON recall_blocks BEGIN SELECT RAISE(FAIL, 'full'); END")
     db.commit()
     db.close()
+
+
+async def test_a_starter_skill_is_recalled_until_it_is_switched_off(tmp_path: Path) -> None:
+    body = {"messages": [user("Resolve the merge conflicts of this git rebase")]}
+
+    async def recalled(gateway: RunningGateway) -> str:
+        async with gateway.post(body) as response:
+            return response.headers["X-MetaClaw-Recalled"]
+
+    async with fake_llm() as llm:
+        settings = make_settings(tmp_path, llm_url=llm.url, skills={"starter": True})
+        async with running_gateway(settings) as gateway, asyncio.timeout(60):
+            assert await recalled(gateway) != "0"
+            names = {name for turn in await gateway.turns() for name in turn.recalled}
+            assert "git-merge-conflicts" in names
+            for name in names:
+                await asyncio.to_thread(set_retired, settings.skills_dir, "main", name, retired=True)
+            while "git-merge-conflicts" in (await gateway.turns())[-1].recalled:
+                await recalled(gateway)
