@@ -1,0 +1,77 @@
+"""Whether the store is whole.
+
+Owns the checks and the repairs that lose nothing; refuses to repair anything else. Invariant: units are never changed:
+only the index and tables beside them, which follow from the units, are made anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaclaw.memory.rows import owner_word
+from metaclaw.memory.store import MemoryStore, told
+from metaclaw.memory.units import index_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """Something that is not as it should be. ``number`` of rows."""
+
+    what: str
+    number: int
+    is_mendable: bool
+
+
+_ORPHANS = {
+    "index rows without a unit": "words WHERE rowid NOT IN (SELECT seq FROM units)",
+    "turns of units that are not there": "unit_turns WHERE unit NOT IN (SELECT id FROM units)",
+    "uses of units that are not there": "uses WHERE unit NOT IN (SELECT id FROM units)",
+}
+_LOST_SUCCESSORS = (
+    "units WHERE superseded_by IS NOT NULL AND superseded_by NOT IN (SELECT id FROM units)"
+    " AND superseded_by NOT IN (SELECT id FROM forgotten)"
+)
+
+
+def examine(store: MemoryStore) -> list[Complaint]:
+    """What is wrong; nothing when all is well."""
+    with told("examine"):
+        (verdict,) = store.connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            return [Complaint(what=f"the file is damaged: {verdict}", number=1, is_mendable=False)]
+        complaints = [
+            Complaint(what=what, number=_count(store, table), is_mendable=True) for what, table in _ORPHANS.items()
+        ]
+        stale = len(_stale(store))
+        complaints.append(Complaint(what="units that the index has not as they are", number=stale, is_mendable=True))
+        lost = _count(store, _LOST_SUCCESSORS)
+        complaints.append(Complaint(what="units whose successor is not there", number=lost, is_mendable=False))
+    return [complaint for complaint in complaints if complaint.number]
+
+
+def mend(store: MemoryStore) -> None:
+    """Make anew what follows from the units."""
+    with store.writing("mend"):
+        for table in _ORPHANS.values():
+            store.connection.execute(f"DELETE FROM {table}")
+        for seq, agent, text in _stale(store):
+            store.connection.execute("DELETE FROM words WHERE rowid = ?", (seq,))
+            store.connection.execute(
+                "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)", (seq, owner_word(agent), index_words(text))
+            )
+
+
+def _count(store: MemoryStore, table: str) -> int:
+    return store.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def _stale(store: MemoryStore) -> list[tuple[int, str, str]]:
+    rows = store.connection.execute(
+        "SELECT units.seq, units.agent, units.text || ' ' || units.subject, words.owner, words.body"
+        " FROM units LEFT JOIN words ON words.rowid = units.seq"
+    )
+    return [
+        (seq, agent, text)
+        for seq, agent, text, owner, body in rows.fetchall()
+        if (owner, body) != (owner_word(agent), index_words(text))
+    ]

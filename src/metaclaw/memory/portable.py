@@ -1,0 +1,105 @@
+"""Memory as lines of JSON, and as a copy of its file.
+
+Owns the format of the lines; refuses to know where they go. Invariants: what is exported and imported again is the same
+unit, field by field; what is not a unit is refused by the number of its line, and then nothing of the file is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, cast
+
+from metaclaw.errors import InvalidRequestError
+from metaclaw.memory.rows import insert_unit
+from metaclaw.memory.store import MemoryStore, told
+from metaclaw.memory.units import KINDS, SCOPES, SOURCES, MemoryUnit
+
+_PAGE = 500
+_ALLOWED = {"kind": KINDS, "scope": SCOPES, "source": SOURCES}
+_NUMBERS = ("said_at", "created_at", "trust", "confidence")
+_MAYBE_NUMBERS = ("true_from", "true_until")
+_TEXTS = ("id", "text", "agent", "subject")
+_MAYBE_TEXTS = ("user", "workspace", "session", "superseded_by")
+_FIELDS = frozenset(field.name for field in fields(MemoryUnit))
+
+
+def export(store: MemoryStore, *, agent: str | None = None) -> Iterator[str]:
+    """Every unit, history included, as a line of JSON each, in the order of their coming."""
+    last: str | None = None
+    while page := store.after(last, limit=_PAGE, agent=agent):
+        for unit in page:
+            yield json.dumps(asdict(unit), ensure_ascii=False)
+        last = page[-1].id
+
+
+def read_lines(lines: Iterable[str]) -> list[MemoryUnit]:
+    """The units in ``lines``. Raises ``InvalidRequestError`` that names the first line that is none."""
+    units: list[MemoryUnit] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                units.append(_unit(json.loads(line)))
+            except (ValueError, InvalidRequestError) as error:
+                raise InvalidRequestError(f"line {number} is not a memory: {error}; nothing was imported") from error
+    return units
+
+
+def import_units(store: MemoryStore, units: Iterable[MemoryUnit]) -> int:
+    """Take ``units`` in as they are, their ids and history too; return how many were new."""
+    num_new = 0
+    with store.writing("import into"):
+        for unit in units:
+            try:
+                insert_unit(store.connection, unit)
+            except sqlite3.IntegrityError:  # known by its id or by what it says
+                continue
+            num_new += 1
+    return num_new
+
+
+def backup(store: MemoryStore, target: Path) -> None:
+    """Copy the store as it is at one moment, beside whoever writes. Raises ``InvalidRequestError`` if ``target`` is."""
+    if target.exists():
+        raise InvalidRequestError(f"{target} exists; name a file that does not")
+    partial = target.with_name(f".{target.name}.partial")
+    with told("copy"):
+        with closing(sqlite3.connect(partial)) as copy:
+            partial.chmod(0o600)
+            store.connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        partial.replace(target)
+
+
+def _unit(value: object) -> MemoryUnit:
+    if not isinstance(value, dict):
+        raise InvalidRequestError("it is no JSON object")
+    given = cast(dict[str, Any], value)
+    if unknown := sorted(given.keys() - _FIELDS):
+        raise InvalidRequestError(f"{unknown[0]!r} is no field of a memory")
+    for name, allowed in _ALLOWED.items():
+        if name in given and given[name] not in allowed:
+            raise InvalidRequestError(f"{name} is {given[name]!r}; it must be one of {', '.join(allowed)}")
+    _check(given, _TEXTS, str, "a text")
+    _check(given, _NUMBERS, (int, float), "a number")
+    said = {name: value for name, value in given.items() if value is not None}
+    _check(said, _MAYBE_TEXTS, str, "a text")
+    _check(said, _MAYBE_NUMBERS, (int, float), "a number")
+    turns = given.get("turns", [])
+    if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in cast(list[object], turns)):
+        raise InvalidRequestError("turns must be a list of turn ids")
+    try:
+        fields_given: dict[str, Any] = {**given, "turns": tuple(cast(list[str], turns))}
+        return MemoryUnit(**fields_given)
+    except TypeError as error:
+        raise InvalidRequestError(str(error).partition("() ")[2] or str(error)) from error
+
+
+def _check(given: dict[str, Any], names: Iterable[str], kind: type | tuple[type, ...], what: str) -> None:
+    for name in names:
+        if name in given and (not isinstance(given[name], kind) or isinstance(given[name], bool)):
+            raise InvalidRequestError(f"{name} must be {what}")
