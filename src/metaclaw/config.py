@@ -7,102 +7,20 @@ cannot work is refused when the settings are built, not when they are first used
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, cast
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from metaclaw.config_types import ApiKey, Devices, HttpUrl, OptionalPath, Section, is_loopback, split
 
 Mode = Literal["skills_only", "rl", "auto"]
-
-
-def _http_url(value: str) -> str:
-    if any(char.isspace() or _is_control(char) for char in value):  # urlsplit would drop some of them without a word
-        raise ValueError(f"{value!r} is not a URL: it holds a blank or a control character")
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(
-            f"{value!r} is not a URL; write it with a scheme, for example 'http://{value or '127.0.0.1:8000'}'"
-        )
-    if not parts.hostname:
-        raise ValueError(f"{value!r} names no host; write one, for example '{parts.scheme}://127.0.0.1:8000'")
-    try:
-        _ = parts.port  # parsed only when it is asked for
-    except ValueError:
-        raise ValueError(f"{value!r} has a port that is not a number from 0 to 65535") from None
-    return value.rstrip("/")
-
-
-def _header_value(key: SecretStr) -> SecretStr:
-    # A key travels in a header, where a line break ends the header; the text must not show any of it.
-    if any(map(_is_control, key.get_secret_value())):
-        raise ValueError("it holds a line break or a control character; copy the key again, alone")
-    return key
-
-
-def _is_control(char: str) -> bool:
-    return unicodedata.category(char) == "Cc"
-
-
-@lru_cache(maxsize=16)  # every request of a client asks it of the same few names
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on ``host``."""
-    try:
-        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-def _split(value: object) -> object:
-    # In a variable or on the command line a list is one text; an older file may have one too.
-    return [part.strip(" ") for part in value.split(",") if part.strip(" ")] if isinstance(value, str) else value
-
-
-def _device_text(value: object) -> object:
-    # In YAML, `0` is a number and `[0, 1]` a list.
-    if isinstance(value, list):
-        return ",".join(map(str, cast("list[object]", value)))
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _devices(value: str) -> str:
-    """``auto``, ``cpu``, or GPUs as ``cuda:0,cuda:1``; bare numbers and ``cuda`` alone are understood."""
-    text = value.strip().lower()
-    if text in ("auto", "cpu"):
-        return text
-    names = ["0" if name.strip() == "cuda" else name.strip().removeprefix("cuda:") for name in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]{1,3}", name) for name in names):
-        raise ValueError("write 'auto', 'cpu', or GPUs like 'cuda:0' or '0,1'")
-    numbers = list(map(int, names))
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("a GPU is named twice")
-    return ",".join(f"cuda:{number}" for number in numbers)
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
-Devices = Annotated[str, BeforeValidator(_device_text), AfterValidator(_devices)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 
 
 DialectName = Literal[
     "openai.chat", "openai.responses", "openai.completions", "openai.embeddings",
     "anthropic.messages", "anthropic.count_tokens",
 ]  # fmt: skip
-
-
-class Section(BaseModel):
-    """A group of settings. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class UpstreamSettings(Section):
@@ -116,7 +34,7 @@ class UpstreamSettings(Section):
         default="", description="Base URL of its API, which mostly ends in /v1; default the preset's."
     )
     api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
-    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_split)] = Field(
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(split)] = Field(
         default=(), description="More keys for it, each asked when those before it are refused or used up."
     )
     auth_method: Literal["api_key", "bearer", "x-api-key", "oauth_token"] = Field(
@@ -130,7 +48,7 @@ class UpstreamSettings(Section):
         default=None, description="Program of the subscription; default claude, codex or gemini on PATH."
     )
     cli_max_concurrent: int = Field(default=2, ge=1, description="Runs of that program at once; others wait.")
-    dialects: Annotated[tuple[DialectName, ...], BeforeValidator(_split)] = Field(
+    dialects: Annotated[tuple[DialectName, ...], BeforeValidator(split)] = Field(
         default=(), description="Dialects that it speaks itself, best first; default the preset's, or openai.chat."
     )
     bedrock_region: str = Field(default="us-east-1", description="AWS region of the provider bedrock.")
@@ -159,7 +77,7 @@ class OpenRouterSettings(Section):
     route: Literal["", "fallback", "price", "throughput", "latency"] = Field(
         default="", description="How it chooses a host: the best price, throughput or latency; fallback: its default."
     )
-    fallback_models: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+    fallback_models: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         default=(), description="Models that it tries when the one that was asked for fails."
     )
     data_policy: Literal["", "allow", "deny"] = Field(
@@ -188,7 +106,7 @@ class ProxySettings(Section):
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
     body_timeout_s: float = Field(default=60.0, gt=0, description="Time for a request's body to come, then 408.")
-    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         default=(), description="Names beside this machine's own that requests may be sent to, such as a proxy's."
     )
     limits: LimitSettings = Field(default_factory=LimitSettings)
@@ -200,6 +118,33 @@ class ProxySettings(Section):
         return self
 
 
+class TrialSettings(Section):
+    """How a skill that a model wrote must prove itself before it is served."""
+
+    error: float = Field(
+        default=0.05, gt=0, lt=0.5, description="At most this share of the skills that do not help is adopted."
+    )
+    worthwhile: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="A skill that helps less is not worth its tokens; from always wrong to always right is 1.",
+    )
+    max_comparisons: int = Field(default=60, ge=10, description="A trial not decided by then is lost.")
+    replays_per_hour: int = Field(
+        default=60, ge=0, description="Recorded exchanges asked again per hour, twice each; 0 asks none again."
+    )
+    share: float = Field(
+        default=0.5,
+        ge=0,
+        le=0.9,
+        description="Share of turns with a skill on trial where nothing can be asked again; 0 makes no experiments.",
+    )
+    unused_days: float = Field(
+        default=30.0, ge=0, description="Days unused before a model's skill is retired, a trial given up; 0 keeps all."
+    )
+
+
 class SkillsSettings(Section):
     """What is recalled from the skills folder."""
 
@@ -207,6 +152,7 @@ class SkillsSettings(Section):
     dir: OptionalPath = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
     starter: bool = Field(default=True, description="Recall the skills that come with MetaClaw too, below all others.")
     top_k: int = Field(default=2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
+    trial: TrialSettings = Field(default_factory=TrialSettings)
 
 
 class RecallSettings(Section):
@@ -243,6 +189,23 @@ class JudgeSettings(Section):
     idle_s: float = Field(
         default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
     )
+
+
+class EvolverSettings(Section):
+    """Who writes skills from failures. Without a model, none are written."""
+
+    enabled: bool = Field(default=True, description="Have skills written at all.")
+    url: HttpUrl | Literal[""] = Field(
+        default="", description="Base URL of an OpenAI-compatible API; it is sent the exchanges that failed."
+    )
+    model: str = Field(default="", description="Model that writes skills; a strong one is worth its price.")
+    api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
+    max_tokens: int = Field(default=8192, ge=256, description="Longest answer, thinking included.")
+    timeout_s: float = Field(default=300.0, gt=0, description="Time for one answer.")
+    min_failures: int = Field(default=3, ge=1, description="An agent's new failures before it is asked.")
+    max_new: int = Field(default=2, ge=1, le=10, description="Most skills and edits of one answer that go on trial.")
+    min_pause_s: float = Field(default=1800.0, ge=0, description="Least time between two answers for one agent.")
+    max_per_day: int = Field(default=12, ge=0, description="Most answers in 24 hours for one agent.")
 
 
 class UpdateSettings(Section):
@@ -424,6 +387,7 @@ class Settings(Section):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
+    evolver: EvolverSettings = Field(default_factory=EvolverSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
     home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)
@@ -453,6 +417,10 @@ class Settings(Section):
     @property
     def access_db(self) -> Path:
         return self.home / "access.db"
+
+    @property
+    def requests_db(self) -> Path:
+        return self.home / "requests.db"
 
     @property
     def learning_db(self) -> Path:

@@ -12,6 +12,9 @@ from fnmatch import fnmatchcase
 from metaclaw.config_keys import Given
 
 RENAMED = {
+    "rl.evolver_api_base": "evolver.url",
+    "rl.evolver_api_key": "evolver.api_key",
+    "rl.evolver_model": "evolver.model",
     "memory.max_injected_units": "recall.max_memories",
     "rl.learning_rate": "rl.update.learning_rate",
     "rl.loss_fn": "rl.update.loss",
@@ -21,6 +24,7 @@ RENAMED = {
     "rl.prm_model": "rl.judge.model",
     "rl.prm_temperature": "rl.judge.temperature",
     "rl.prm_url": "rl.judge.url",
+    "skills.auto_evolve": "evolver.enabled",
     "skills.max_tokens": "recall.max_tokens",
 }
 
@@ -55,15 +59,17 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "memory.manual_trigger", "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds",
         "memory.auto_upgrade_require_review", "memory.review_stale_after_hours", "memory.store_path",
         "memory.policy_path", "memory.telemetry_path",
-        "rl.evolver_api_base", "rl.evolver_api_key", "rl.evolver_model", "rl.evolver_provider",
+        "rl.evolver_provider",
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
         "scheduler.enabled", "scheduler.idle_threshold_minutes", "scheduler.sleep_start", "scheduler.sleep_end",
         "scheduler.min_window_minutes", "scheduler.calendar.enabled", "scheduler.calendar.credentials_path",
         "scheduler.calendar.token_path",
-        "skills.auto_evolve", "skills.evolution_every_n_turns",
     ),
     "belongs to a training cloud, which this release does not support yet, and is sent nowhere": (
         *_CLOUD_KEYS, "rl.base_url",
+    ),
+    "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
+        "skills.evolution_every_n_turns",
     ),
     "is obsolete: `mode` alone decides": ("rl.enabled",),
     "is obsolete: rl.update.min_exchanges says how much an update needs, and fewer than 16 exchanges teach noise": (

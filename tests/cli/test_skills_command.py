@@ -77,23 +77,23 @@ def test_an_edit_is_checked_before_it_is_written(tmp_path: Path):
 
 
 def test_an_edited_starter_skill_becomes_a_copy_above_it(tmp_path: Path):
-    edited = skills(tmp_path, "edit", "regex-building", env=editor(tmp_path, "1. Collect", "1. Always collect"))
+    edited = skills(tmp_path, "edit", "regex", env=editor(tmp_path, "1. Collect", "1. Always collect"))
     assert edited["owner"] == "_shared"
     seen = {one["name"]: one["owner"] for one in skills(tmp_path, "list", "--agent", "main")}
-    assert seen["regex-building"] == "_shared"
+    assert seen["regex"] == "_shared"
 
 
 def test_a_retired_and_a_broken_skill_are_listed_as_such(tmp_path: Path):
-    set_retired(tmp_path / "skills", "main", "regex-building", retired=True)
+    set_retired(tmp_path / "skills", "main", "regex", retired=True)
     broken = tmp_path / "skills" / "main" / "broken"
     broken.mkdir(parents=True)
     (broken / "SKILL.md").write_text("no front matter")
     listed = {one["name"]: one for one in skills(tmp_path, "list")}
-    assert listed["regex-building"]["retired_for"] == ["main"]
+    assert listed["regex"]["retired_for"] == ["main"]
     assert "broken/SKILL.md:1" in listed["broken"]["error"]
     seen = {one["name"] for one in skills(tmp_path, "list", "--agent", "main")}
-    assert not {"regex-building", "broken"} & seen
-    assert "regex-building" in {one["name"] for one in skills(tmp_path, "list", "--agent", "ops")}
+    assert not {"regex", "broken"} & seen
+    assert "regex" in {one["name"] for one in skills(tmp_path, "list", "--agent", "ops")}
 
 
 def test_skills_go_out_and_come_in(tmp_path: Path):
@@ -117,9 +117,9 @@ def test_an_export_to_openclaw_lands_where_it_looks(tmp_path: Path):
     add(tmp_path, "shared-one")
     state = tmp_path / "claw"
     state.mkdir()
-    skills(tmp_path, "export", "regex-building", "shared-one", "--openclaw", env={"OPENCLAW_STATE_DIR": str(state)})
+    skills(tmp_path, "export", "regex", "shared-one", "--openclaw", env={"OPENCLAW_STATE_DIR": str(state)})
     assert (state / "skills" / "shared-one" / "SKILL.md").exists()
-    assert (state / "skills" / "regex-building" / "SKILL.md").exists()
+    assert (state / "skills" / "regex" / "SKILL.md").exists()
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path: Path):

@@ -192,3 +192,22 @@ async def test_paging_reaches_every_exchange_and_an_unsettled_one_is_found_again
             )
     assert seen == [f"x{n}" for n in range(230)]
     assert ids(world.inbox(needs_followup=False)) == []
+
+
+async def test_where_nothing_is_trained_every_answered_exchange_is_judged_but_not_the_past(world):
+    """A judge in skills_only tells failures; what was said long before there was one is not paid for."""
+    await record(
+        world.turns,
+        Said(turn="a", exchange="x", sample=None),
+        Said(turn="b", exchange="y", session="o", state="failed", sample=None),
+        Said(turn="c", exchange="z", session="p", sample=None, opened_at=-MAX_AGE_S - 1),
+    )
+    assert ids(world.inbox(needs_followup=False)) == []
+    inbox = Inbox(
+        turns_db=world.turns_db, journal=world.learning, needs_followup=False, idle_s=300, needs_trainable=False,
+        retry=RetryPolicy(max_age_s=MAX_AGE_S), clock=lambda: world.now,
+    )  # fmt: skip
+    (due,) = inbox.due(10)
+    assert (due.exchange.id, due.turns) == ("x", ())
+    world.learning.record_verdict(exchange="x", agent="main", judge="t", score=-1.0, detail={}, samples=[])
+    assert ids(inbox) == []

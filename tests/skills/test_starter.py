@@ -73,7 +73,7 @@ REQUESTS = {
         "Is it true that we only use ten percent of our brain? fact check that claim",
         "verify this quote, who said it and is the statistic true?",
     ),
-    "file-naming-and-folders": (
+    "organise-files": (
         "organise my downloads folder, rename the files sensibly",
         "sort the photos into folders by year",
     ),
@@ -113,7 +113,7 @@ REQUESTS = {
         "turn this meeting transcript into minutes",
         "extract decisions and action items from my meeting notes",
     ),
-    "phishing-check": (
+    "phishing": (
         "is this email from my bank a scam or phishing?",
         "I got a text message with a link about a parcel, is that a scam?",
     ),
@@ -133,7 +133,7 @@ REQUESTS = {
         "refactor this module, the class does too much",
         "extract these functions into a module of their own and simplify the code",
     ),
-    "regex-building": (
+    "regex": (
         "write a regex that matches German licence plates",
         "regular expression for extracting the order number from a text",
     ),
@@ -169,11 +169,11 @@ REQUESTS = {
         "run an UPDATE on the production database to fix the rows with a wrong country",
         "write a migration that adds a column to the users schema in production",
     ),
-    "sql-query-writing": (
+    "sql-queries": (
         "write an SQL query that joins orders and customers",
         "a query for the latest order per customer with a window function",
     ),
-    "summarize-documents": (
+    "summarize": (
         "summarize this article in five key points",
         "give me a summary of the attached report, it is a long document",
     ),
@@ -181,11 +181,11 @@ REQUESTS = {
         "the tool call failed with permission denied, what next?",
         "the command timed out and returned an error",
     ),
-    "translate-faithfully": (
+    "translate": (
         "translate this document into Spanish",
         "please translate the user interface strings to French",
     ),
-    "unit-tests-that-fail": (
+    "unit-tests": (
         "write unit tests for the parser",
         "add a regression test for this bug fix",
     ),
@@ -214,7 +214,7 @@ EVERYDAY = (
     "how do I get red wine out of a shirt?", "tell me about the French revolution", "sing happy birthday",
     "which plants like shade?", "how far is the moon?", "remind me to call mum at six", "where did we go last summer?",
     "make a shopping list: milk, bread, apples", "how do I tie a bow tie?", "what is a good workout for beginners?",
-    "translate nothing, I only wanted to say hello", "can dogs eat chocolate?", "what's your favourite colour?",
+    "I only wanted to say hello", "can dogs eat chocolate?", "what's your favourite colour?",
     "set a timer for ten minutes", "how do vaccines work?", "teach me to play chess", "what time is it in Tokyo?",
     "book a table for two at the Italian place", "yes, do that", "go on", "今天天气怎么样？", "Erzähl mir einen Witz",
     "¿Qué puedo cocinar esta noche?", "no, the other one", "that looks wrong, try again", "what did I say about Paris?",

@@ -105,6 +105,17 @@ class SkillReader:
         )
         return {row["exchange"] for row in rows}
 
+    def bad_exchanges(self, *, below: float, since: float) -> list[tuple[str, str]]:
+        """Agents and exchanges that were judged below a score and that no evolver has seen, oldest first."""
+        rows = self._rows(
+            """
+            SELECT agent, exchange FROM judgements WHERE state = 'judged' AND score < ? AND judged_at >= ?
+                AND exchange NOT IN (SELECT exchange FROM evidence) ORDER BY judged_at, exchange
+            """,
+            (below, since),
+        )
+        return [(row["agent"], row["exchange"]) for row in rows]
+
     def evolutions(self, agent: str, *, since: float = 0.0) -> list[tuple[float, Evolution]]:
         """When an evolver was asked for ``agent``, and what came of it; newest first."""
         rows = self._rows(
@@ -134,6 +145,22 @@ class SkillReader:
         """The number of the newest turn whose recalls are kept."""
         rows = self._rows("SELECT coalesce(max(seq), 0) AS n FROM recalls", ())
         return rows[0]["n"] if rows else 0
+
+    def score(self, exchange: str) -> float | None:
+        """The verdict on an exchange; ``None`` when there is none."""
+        rows = self._rows("SELECT score FROM judgements WHERE exchange = ?", (exchange,))
+        return rows[0]["score"] if rows else None
+
+    def scores_with(self, agent: str, skill: str, *, since: float) -> list[float]:
+        """The rewards of the agent's exchanges that were given a skill since a time, in order."""
+        rows = self._rows(
+            """
+            SELECT j.score FROM recalls AS r JOIN judgements AS j ON j.exchange = r.exchange
+            WHERE r.agent = ? AND r.skill = ? AND r.recalled_at >= ? AND j.score IS NOT NULL ORDER BY r.seq
+            """,
+            (agent, skill, since),
+        )
+        return [row["score"] for row in rows]
 
     def mean_score(self, agent: str, before: float) -> float:
         """The mean reward of the agent's exchanges that were judged before a time; 0 when there is none."""

@@ -23,6 +23,7 @@ from metaclaw.journal.turn_records import (
     PolicySample,
     RecordedExchange,
     RecordedTurn,
+    TurnRecalls,
     Weighed,
     exchange_key,
 )
@@ -142,6 +143,40 @@ class TurnReader:
         """All feedback in the order of its arrival, a page at a time."""
         rows = self._connection.execute("SELECT * FROM feedback WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit))
         return [Feedback(**dict(row)) for row in rows.fetchall()]
+
+    def exchange_before(self, recorded: RecordedExchange) -> RecordedExchange | None:
+        """The exchange about another message that came before ``recorded`` in its session."""
+        first = recorded.turns[0]
+        row = self._connection.execute(
+            """
+            SELECT exchange FROM turns WHERE agent = ?1 AND session = ?2 AND seq < ?3 AND kind = 'main'
+                AND exchange <> ?4 AND (?5 = '' OR substr(exchange, 1, length(?5)) <> ?5)
+            ORDER BY seq DESC LIMIT 1
+            """,
+            (first.agent, first.session, first.seq, recorded.id, exchange_key(recorded.id)),
+        ).fetchone()
+        return None if row is None else self.exchange(row[0])
+
+    def seq_at(self, opened_at: float) -> int:
+        """The number of the newest turn that was opened before a time, 0 when there is none."""
+        row = self._connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM turns WHERE opened_at < ?", (opened_at,)
+        ).fetchone()
+        return row[0]
+
+    def recalls_after(self, seq: int, *, limit: int = 500) -> list[TurnRecalls]:
+        """Main turns after a number that something was recalled for, by number."""
+        rows = self._connection.execute(
+            """
+            SELECT seq, exchange, agent, opened_at, recalled FROM turns
+            WHERE seq > ? AND kind = 'main' AND recalled <> '[]' ORDER BY seq LIMIT ?
+            """,
+            (seq, limit),
+        )
+        return [
+            TurnRecalls(seq=row[0], exchange=row[1], agent=row[2], opened_at=row[3], names=tuple(json.loads(row[4])))
+            for row in rows.fetchall()
+        ]
 
     def last_seq(self) -> int:
         """The number of the newest turn, 0 when there is none."""

@@ -210,6 +210,17 @@ class RecordedTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecalls:
+    """What was recalled for a turn, by name."""
+
+    seq: int
+    exchange: str
+    agent: str
+    opened_at: float
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
     """What a person (or a program, as ``source`` says) thought of a turn, or of a session when ``turn`` is ``None``.
 

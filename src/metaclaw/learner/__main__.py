@@ -20,6 +20,7 @@ from metaclaw.errors import MetaClawError, ProcessError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.assembly import Shared, jobs_for
 from metaclaw.learner.jobs import run_jobs
+from metaclaw.learner.judges.loading import load_judge
 from metaclaw.learner.threads import call_in_thread
 from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.upstreams.session import new_session
@@ -56,7 +57,9 @@ async def _learn(settings: Settings) -> None:
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
         async with new_session() as session, contextlib.AsyncExitStack() as closing:
-            await run_jobs(jobs_for(Shared(settings=settings, journal=journal, session=session, closing=closing)))
+            judge = load_judge(settings.rl.judge, session)
+            shared = Shared(settings=settings, journal=journal, session=session, judge=judge, closing=closing)
+            await run_jobs(jobs_for(shared))
 
 
 @contextlib.contextmanager

@@ -18,8 +18,9 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
-from metaclaw.learner.judges.loading import load_judge
+from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judging import Judging
+from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.updating import Updating
 
 _log = logging.getLogger("metaclaw.learner")
@@ -32,6 +33,7 @@ class Shared:
     settings: Settings
     journal: LearningJournal
     session: aiohttp.ClientSession
+    judge: Judge | None
     closing: contextlib.AsyncExitStack
 
 
@@ -43,12 +45,11 @@ def jobs_for(shared: Shared) -> list[Job]:
 def _rl_jobs(shared: Shared) -> list[Job]:
     """Judging and training, which need each other: what is not judged is not trained on."""
     settings, journal = shared.settings, shared.journal
-    if settings.mode == "skills_only":
-        _log.info("mode is skills_only: nothing is trained")
-        return []
     if settings.mode == "auto":
         _log.info("mode auto trains like rl for now: whenever enough was judged, not only while you are away")
-    judge = load_judge(settings.rl.judge, shared.session)
+    judge = shared.judge
+    if settings.mode == "skills_only":
+        _log.info("mode is skills_only: nothing is trained")
     if judge is None:
         _log.warning("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
         return []
@@ -57,14 +58,30 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         journal=journal,
         needs_followup=judge.needs_followup,
         idle_s=settings.rl.judge.idle_s,
+        needs_trainable=settings.mode != "skills_only",
         retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
     )
+    judging = Judging(journal=journal, inbox=inbox, judge=judge)
+    if settings.mode == "skills_only":
+        _log.info("judging with %s, so that failures are known", judge.name)
+        return [judging]
     with torch_kept_out():
         updater = load_updater(settings, journal)
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
-    return [Judging(journal=journal, inbox=inbox, judge=judge), Updating(journal=journal, training=updater)]
+    return [judging, Updating(journal=journal, training=updater)]
+
+
+def _skill_jobs(shared: Shared) -> list[Job]:
+    parts = SkillParts(
+        settings=shared.settings,
+        journal=shared.journal,
+        session=shared.session,
+        judge=shared.judge,
+        closing=shared.closing,
+    )
+    return skill_jobs(parts)
 
 
 # One function a part of learning; a new part is added here.
-_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs,)
+_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _skill_jobs)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Judgement, Sample
-from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader, exchange_key
+from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.learner.exchanges import whole_exchange
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.judges.judge import Exchange
 
@@ -88,12 +89,14 @@ class Inbox:
         journal: LearningJournal,
         needs_followup: bool,
         idle_s: float,
+        needs_trainable: bool = True,
         retry: RetryPolicy | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._turns_db = turns_db
         self._journal = journal
         self._needs_followup = needs_followup
+        self._needs_trainable = needs_trainable
         self._idle_s = idle_s
         self._retry = retry or RetryPolicy()
         self._clock = clock
@@ -101,7 +104,10 @@ class Inbox:
         self._said: set[str] = set()  # exchanges after `_settled_seq` whose exclusion was told of
 
     def due(self, limit: int) -> list[DueExchange]:
-        """At most ``limit`` exchanges that are complete, hold a trainable turn, and wait for a verdict."""
+        """At most ``limit`` exchanges that are complete, hold a trainable turn, and wait for a verdict.
+
+        Where nothing is trained (``needs_trainable`` is false), an answered turn is enough: failures are known by it.
+        """
         if not self._turns_db.exists():
             return []
         found, all_settled = list[DueExchange](), True
@@ -129,9 +135,9 @@ class Inbox:
             after = page[-1].turns[-1].seq
 
     def _is_settled(self, recorded: RecordedExchange, judgement: Judgement | None) -> bool:
-        if judgement is None:
-            return False
         age_s = self._clock() - recorded.turns[-1].opened_at
+        if judgement is None:  # what was said before there was a judge is not paid for, unless it is to be trained on
+            return not self._needs_trainable and age_s > self._retry.max_age_s
         return judgement.state == "judged" or self._retry.is_over(judgement, age_s)
 
     def _due(
@@ -144,10 +150,12 @@ class Inbox:
         if judgement is not None and now < self._retry.retry_at(judgement):
             return None
         turns, excluded = _trainable(reader, recorded)
-        if not turns:
+        is_answered = any(turn.state == "done" and turn.answer is not None for turn in recorded.turns)
+        if not turns and (self._needs_trainable or not is_answered):
             self._say_excluded(recorded, excluded)
             return _NOTHING_TO_LEARN
-        return DueExchange(exchange=self._exchange(reader, recorded), turns=turns, excluded=excluded)
+        exchange = whole_exchange(reader, recorded, with_followup=self._needs_followup)
+        return DueExchange(exchange=exchange, turns=turns, excluded=excluded)
 
     def _say_excluded(self, recorded: RecordedExchange, excluded: Counter[str]) -> None:
         if excluded and recorded.id not in self._said and len(self._said) < _MAX_SAID:
@@ -161,21 +169,6 @@ class Inbox:
             return True
         last = recorded.turns[-1]
         return not self._needs_followup and last.state == "done" and last.finish_reason not in _CALLING
-
-    def _exchange(self, reader: TurnReader, recorded: RecordedExchange) -> Exchange:
-        answered = [turn for turn in recorded.turns if turn.state == "done"]
-        last = answered[-1]
-        return Exchange(
-            id=recorded.id,
-            agent=recorded.agent,
-            session=recorded.session,
-            turn_ids=tuple(turn.id for turn in recorded.turns),
-            prompt=recorded.human,
-            answer=recorded.answer,
-            messages=tuple(reader.messages(last)),
-            finish_reason=last.finish_reason,
-            followup=_followup(reader, recorded) if self._needs_followup and recorded.has_later else None,
-        )
 
 
 _NOTHING_TO_LEARN = "nothing to learn"
@@ -193,22 +186,3 @@ def _trainable(reader: TurnReader, recorded: RecordedExchange) -> tuple[tuple[Tr
         else:
             excluded[rule] += 1
     return tuple(turns), excluded
-
-
-def _followup(reader: TurnReader, recorded: RecordedExchange) -> str | None:
-    for turn in _later_turns(reader, recorded.turns[-1]):
-        if turn.session == recorded.session and turn.kind == "main" and turn.exchange != recorded.id:
-            if (key := exchange_key(recorded.id)) and key == exchange_key(turn.exchange):
-                return (
-                    None  # the prompt again in the same place: whoever sent it, and what follows, answers another one
-                )
-            following = reader.exchange(turn.exchange)
-            return None if following is None else following.human
-    return None
-
-
-def _later_turns(reader: TurnReader, last: RecordedTurn) -> Iterator[RecordedTurn]:
-    after = last.seq
-    while page := reader.turns(after_seq=after, agent=last.agent, limit=_PAGE):
-        yield from page
-        after = page[-1].seq

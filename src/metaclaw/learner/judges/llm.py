@@ -8,7 +8,6 @@ are a ``JudgeError``, never a zero.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,11 +16,10 @@ from typing import Any, Protocol
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
+from metaclaw.learner.judges.material import cut, steps_of
 
 _LAST_LINE = re.compile(r"Score:[ \t]*([+-]?[01])")
 _SCORES = {"-1": -1.0, "0": 0.0, "+0": 0.0, "-0": 0.0, "1": 1.0, "+1": 1.0}
-_MAX_STEPS = 12
-_MAX_STEP_CHARS = 2_000
 _MAX_TEXT_CHARS = 12_000
 _REFUSES_THIS_REQUEST = (400, 413, 422)  # any other failure would meet another exchange just the same
 
@@ -92,7 +90,7 @@ class LlmJudge:
 def question(exchange: Exchange, fence: str) -> list[dict[str, Any]]:
     """The request for one vote. ``fence`` must be one that the judged text cannot know."""
     parts = [("The human's request", exchange.prompt)]
-    steps = _steps(exchange.messages)
+    steps = steps_of(exchange.messages)
     if steps:
         parts.append(("What the agent did on the way", steps))
     parts.append(("The agent's answer", exchange.answer))
@@ -100,7 +98,7 @@ def question(exchange: Exchange, fence: str) -> list[dict[str, Any]]:
         parts.append(("How the answer ended", str(exchange.finish_reason)))
     if exchange.followup is not None:
         parts.append(("The human's next message", exchange.followup))
-    material = "\n\n".join(f"{title}:\n<<<{fence}\n{_cut(text, _MAX_TEXT_CHARS)}\n{fence}>>>" for title, text in parts)
+    material = "\n\n".join(f"{title}:\n<<<{fence}\n{cut(text, _MAX_TEXT_CHARS)}\n{fence}>>>" for title, text in parts)
     return [{"role": "system", "content": _TASK.format(fence=fence)}, {"role": "user", "content": material}]
 
 
@@ -126,23 +124,3 @@ def decide(votes: Sequence[Vote]) -> Verdict:
     if others and others[0][1] == count:
         raise (JudgeUnavailableError if outages else JudgeError)(f"the votes are tied: {valid}")
     return Verdict(score=best, detail={"votes": valid, "invalid": problems})
-
-
-def _steps(messages: Sequence[dict[str, Any]]) -> str:
-    """Tool calls and their results since the human's message: what a claim in the answer must be held against."""
-    steps = list[str]()
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            break
-        for call in reversed(message.get("tool_calls") or []):
-            steps.append(_cut(f"call {json.dumps(call.get('function', call), ensure_ascii=False)}", _MAX_STEP_CHARS))
-        if message.get("role") == "tool":
-            steps.append(_cut(f"result {message.get('content')}", _MAX_STEP_CHARS))
-    return "\n".join(reversed(steps[:_MAX_STEPS]))
-
-
-def _cut(text: str, limit: int) -> str:
-    """``text`` without its middle, so that its beginning and its end stay."""
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit // 2]}\n[{len(text) - limit} characters left out]\n{text[-limit // 2 :]}"

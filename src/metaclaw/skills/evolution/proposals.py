@@ -22,7 +22,7 @@ from metaclaw.skills.skill import Skill, is_skill_name
 
 MAX_TOKENS = 600  # of a body: it is read at every turn that it is recalled for
 _MAX_DESCRIPTION = 400
-_OUR_MARKS = ("<recalled", "</recalled", "\n---\n")
+_OUR_MARKS = ("<metaclaw-", "</metaclaw-", "\n---\n")
 
 
 class _Strict(BaseModel):

@@ -1,0 +1,34 @@
+"""What an agent did, as it is shown to whoever judges it or learns from it.
+
+Owns choosing and shortening it; refuses to know who reads it. Invariant: only what came after the human's message is
+shown, never a system prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+_MAX_STEPS = 12
+_MAX_STEP_CHARS = 2_000
+
+
+def steps_of(messages: Sequence[dict[str, Any]]) -> str:
+    """Tool calls and their results since the human's message: what a claim in the answer must be held against."""
+    steps = list[str]()
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            break
+        for call in reversed(message.get("tool_calls") or []):
+            steps.append(cut(f"call {json.dumps(call.get('function', call), ensure_ascii=False)}", _MAX_STEP_CHARS))
+        if message.get("role") == "tool":
+            steps.append(cut(f"result {message.get('content')}", _MAX_STEP_CHARS))
+    return "\n".join(reversed(steps[:_MAX_STEPS]))
+
+
+def cut(text: str, limit: int) -> str:
+    """``text`` without its middle, so that its beginning and its end stay."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n[{len(text) - limit} characters left out]\n{text[-limit // 2 :]}"

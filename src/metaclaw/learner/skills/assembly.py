@@ -1,0 +1,168 @@
+"""Which jobs about skills the settings ask for.
+
+Owns putting their parts together; refuses to know how any of them works. Invariant: what is not done is said once, with
+the setting that changes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+
+from metaclaw.chat.usage import TokenCounts
+from metaclaw.config import Settings
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.skill_trials import SkillTrials
+from metaclaw.learner.failures import FailureFinder
+from metaclaw.learner.jobs import Job
+from metaclaw.learner.judges.judge import Judge
+from metaclaw.learner.skills.answerers import Answerer, PolicyAnswerer, PoolAnswerer
+from metaclaw.learner.skills.asked import Asked
+from metaclaw.learner.skills.evolving import Evolving, EvolvingParts, EvolvingRule
+from metaclaw.learner.skills.proving import Proving, ProvingParts, ProvingRule
+from metaclaw.learner.skills.shelf import Shelf
+from metaclaw.learner.skills.tending import Tending, TendingRule
+from metaclaw.learner.skills.views import LearnersSkills
+from metaclaw.recall.composing import Budget
+from metaclaw.skills.layout import STARTER_FOLDER
+from metaclaw.skills.library import SkillLibrary
+from metaclaw.skills.trial.verdicts import TrialRule
+from metaclaw.upstreams.configured import open_pool
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.prices import load_prices
+from metaclaw.upstreams.structured import StructuredModel
+from metaclaw.upstreams.upstream import Timeouts, Upstream
+
+_log = logging.getLogger("metaclaw.learner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillParts:
+    """What the jobs are made from; what must be let go of at the end is pushed onto ``closing``."""
+
+    settings: Settings
+    journal: LearningJournal
+    session: aiohttp.ClientSession
+    judge: Judge | None
+    closing: contextlib.AsyncExitStack
+
+
+def skill_jobs(parts: SkillParts) -> list[Job]:
+    """Writing, trying and counting skills, and what commands ask for. Raises ``ConfigError`` for what cannot work."""
+    settings = parts.settings
+    if not settings.skills.enabled:
+        return []
+    trials = SkillTrials.open(settings.learning_db)
+    parts.closing.callback(trials.close)
+    starter = STARTER_FOLDER if settings.skills.starter else None
+    skills = LearnersSkills(SkillLibrary(settings.skills_dir, starter=starter), trials)
+    shelf = Shelf(settings.skills_dir)
+    failures = FailureFinder(turns_db=settings.turns_db, judgements=parts.journal, trials=trials)
+    proving = _proving(parts, trials, skills, shelf)
+    evolving = _evolving(parts, trials, skills, failures)
+    rule = TendingRule(unused_days=settings.skills.trial.unused_days, error=settings.skills.trial.error)
+    tending = Tending(turns_db=settings.turns_db, trials=trials, shelf=shelf, rule=rule)
+    asked = Asked(
+        requests_db=settings.requests_db, trials=trials, proving=proving, evolving=evolving, failures=failures
+    )
+    return [tending, proving, asked, *([evolving] if evolving else [])]
+
+
+def _evolving(
+    parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, failures: FailureFinder
+) -> Evolving | None:
+    evolver = parts.settings.evolver
+    if not (evolver.enabled and evolver.url and evolver.model):
+        if evolver.enabled and (evolver.url or evolver.model):
+            _log.warning("no skills are written: evolver.url and evolver.model must both be set")
+        return None
+    upstream = Upstream(
+        name="the evolver",
+        base_url=evolver.url,
+        api_key=evolver.api_key,
+        key_setting="evolver.api_key",
+        timeouts=Timeouts(first_byte_s=evolver.timeout_s, gap_s=evolver.timeout_s),
+    )
+    client = HttpModel(parts.session, upstream)
+    model = StructuredModel(client, model=evolver.model, max_tokens=evolver.max_tokens, timeout_s=evolver.timeout_s)
+    _log.info("skills are written by %s at %s, which is sent the exchanges that failed", evolver.model, evolver.url)
+    return Evolving(
+        EvolvingParts(
+            trials=trials,
+            failures=failures,
+            evolver=model,
+            skills=skills,
+            cost=_cost(parts.settings),
+            new_id=lambda: secrets.token_hex(6),
+            new_fence=lambda: secrets.token_hex(16),
+        ),
+        EvolvingRule(
+            min_failures=evolver.min_failures,
+            max_failures=max(8, evolver.min_failures),
+            max_new=evolver.max_new,
+            min_pause_s=evolver.min_pause_s,
+            max_per_day=evolver.max_per_day,
+        ),
+    )
+
+
+def _proving(parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, shelf: Shelf) -> Proving:
+    settings, trial = parts.settings, parts.settings.skills.trial
+    budget = Budget(
+        max_tokens=settings.recall.max_tokens,
+        max_skills=settings.skills.top_k,
+        max_memories=0,
+        skills_share=settings.recall.skills_share,
+    )
+    rule = TrialRule(error=trial.error, worthwhile=trial.worthwhile, max_observations=trial.max_comparisons)
+    return Proving(
+        ProvingParts(
+            turns_db=settings.turns_db,
+            trials=trials,
+            skills=skills,
+            shelf=shelf,
+            budget=budget,
+            judge=parts.judge,
+            answerer=_answerer(parts),
+            chance=random.Random(secrets.randbits(64)),
+        ),
+        ProvingRule(trial=rule, share=trial.share, replays_per_hour=trial.replays_per_hour),
+    )
+
+
+def _answerer(parts: SkillParts) -> Answerer | None:
+    settings = parts.settings
+    if settings.mode != "skills_only":
+        return PolicyAnswerer(HttpModel(parts.session, _policy_upstream(settings)), parts.journal, settings.rl)
+    pool = open_pool(settings, parts.session)
+    if pool is None:
+        return None
+    parts.closing.push_async_callback(pool.close)
+    return PoolAnswerer(pool)
+
+
+def _policy_upstream(settings: Settings) -> Upstream:
+    rl = settings.rl
+    return Upstream(
+        name=f"the training server at {rl.remote_url}",
+        base_url=f"{rl.remote_url}/v1",
+        api_key=rl.remote_api_key,
+        key_setting="rl.remote_api_key",
+        timeouts=Timeouts(first_byte_s=rl.remote_timeout_s, gap_s=settings.llm.gap_timeout_s),
+    )
+
+
+def _cost(settings: Settings) -> Callable[[str, TokenCounts], float | None]:
+    prices = load_prices(settings.home)
+
+    def cost(model: str, tokens: TokenCounts) -> float | None:
+        price = prices.find("the evolver", model)
+        return None if price is None else price.cost(tokens)
+
+    return cost

@@ -1,0 +1,81 @@
+"""English: what people say that is worth remembering.
+
+Owns the patterns; refuses to know what is done with them. Invariant: a wish for this one answer ("I want a table") and
+the state of the moment ("my build is broken") are no facts.
+"""
+
+from __future__ import annotations
+
+from metaclaw.memory.extraction.languages.language import Language, Rule, words
+
+# Where a clause of the speaker's own begins.
+_BEGIN = (
+    r"(?:^|[,;:(–—-]\s*|\b(?:and|but|so|because|since|as|also|actually|btw|by the way|well|fyi|note that|please|hi|hey|hello"
+    r"|ok(?:ay)?|no|yes|sorry|oh|then|though|that|when|while|for context|just so you know)\b,?\s+)"
+)
+_HOW = r"(?:(?:really|always|usually|generally|strongly|definitely|absolutely|personally|also|still|just|only|mostly|now|currently|actually|much|kind of|do|did|honestly|typically|normally)\s+)*"
+_I = rf"{_BEGIN}i\s+{_HOW}"
+_I_AM = rf"{_BEGIN}(?:i\s+am|i['’]m)\s+{_HOW}"
+_WE = rf"{_BEGIN}we\s+{_HOW}"
+_NOT = r"(?:(?:do not|don['’]t|did not|didn['’]t|never|no longer|can ?not|can['’]t|will not|won['’]t|would never)\s+)"
+_THIS = r"(?!\s+(?:it|this|that|these|those|them|what|how|the (?:idea|way|plan|look|sound|answer|result|first|second)|your|to (?:know|see|ask|hear))\b)"
+_MOMENT = (
+    r"(?!\s+(?:\w+\s+)?(?:not working|broken|failing|down|slow|crashing|stuck|wrong|missing|giving|throwing|returning|showing|erroring|empty"
+    r"|too (?:long|slow|big|short)|what|why|how|whether|when|where|to |that\b|about\b|simple|clear|as follows|below|here|done|ready|okay|ok|fine)\b)"
+)
+_RELATIVE = (
+    r"(?:wife|husband|partner|girlfriend|boyfriend|fianc[ée]e?|spouse|mother|father|mom|mum|dad|sister|brother|son|daughter|kids?|child(?:ren)?|baby"
+    r"|grand(?:mother|father|ma|pa)|parents|aunt|uncle|cousin|niece|nephew|roommate|neighbou?r|boss|manager|colleague|teammate|mentor|doctor|dentist|therapist"
+    r"|dog|cat|pet|puppy|kitten|car|bike|apartment|flat|house|hometown|hobby|hobbies|major|school|university|employer|company|team|role|title|job|profession"
+    r"|phone|laptop|computer|editor|ide|shell|os|operating system|browser|keyboard|salary|budget|diet|blood type|shoe size|height|weight|birth ?place|nationality"
+    r"|native language|mother tongue|working hours|office|startup|thesis|domain|website|blog|github(?: \w+)?|handle|username|nickname|pronouns|goal|deadline|flight|appointment|wedding|anniversary|exam|interview)"
+)
+_PROJECT = (
+    r"(?:(?:(?:our|my|the|this)\s+(?:[\w-]+\s+){0,2}(?:project|repo(?:sitory)?|code ?base|monorepo|service|app(?:lication)?|backend|back[- ]end|frontend|front[- ]end|database|db|api|website|site"
+    r"|cluster|pipeline|ci|server|package|library|product|stack|infrastructure|staging(?: environment)?|production(?: environment)?|deployments?|releases?|test suite|tests|main branch|default branch|company|team|linter|formatter|schema))|(?:production|staging))"
+)
+_USES = r"(?:(?:currently|now|still|only|always|never|no longer|also|all|does not|doesn['’]t|do not|don['’]t|must|must not|should never|will|has to|have to|cannot)\s+)*(?:uses?|runs?|lives?|depends?|targets?|supports?|deploys?|needs?|requires?|has|have|is|are|must|was|were|contains?|stores?|follows?|go(?:es)?|ships?|starts?)"
+
+_rules = (
+    Rule(kind="semantic", subject="name", confidence=0.9, pattern=words(rf"{_BEGIN}(?:my (?:full |first |real |last )?name(?: is|['’]s)|i go by|(?:please )?call me)\s+(?!back|later|when|if|tomorrow|at\b|on\b)\S")),
+    Rule(kind="semantic", subject="home", confidence=0.85, pattern=words(rf"{_I}(?:{_NOT})?(?:live|reside) (?:in|at|near|on)\b|{_I_AM}(?:based|living) (?:in|at|near)\b|{_I}(?:have )?(?:just |recently )?(?:moved|relocated) (?:back )?(?:to|from .+ to)\b|{_BEGIN}i['’]ve (?:just |recently )?(?:moved|relocated) to\b")),
+    Rule(kind="semantic", subject="employer", pattern=words(rf"{_I}(?:{_NOT})?work (?:at|for)\b|{_BEGIN}(?:i['’]ve |i have |i )(?:just |recently )?(?:started (?:working )?|joined |got (?:a|my) (?:new )?job |quit (?:my job )?)(?:at|with)?\b|{_I_AM}(?:employed|working) (?:at|by|for)\b")),
+    Rule(kind="semantic", pattern=words(rf"{_I}(?:{_NOT})?work (?:as|in|on|with|from|remotely|nights|part|full)\b")),
+    Rule(kind="semantic", subject="age", pattern=words(rf"{_I_AM}\d{{1,3}}(?: years old)?\s*(?:[.,;!]|$|years|and\b)|{_BEGIN}i (?:just )?turned \d")),
+    Rule(kind="semantic", subject="birthday", pattern=words(rf"{_BEGIN}my (?:birthday|date of birth) (?:is|was)\b|{_I}was born (?:on|in)\b")),
+    Rule(kind="semantic", subject="timezone", pattern=words(rf"{_BEGIN}my time ?zone is\b")),
+    Rule(kind="semantic", subject="email", pattern=words(rf"{_BEGIN}my (?:e-?mail)(?: address)? is\b")),
+    Rule(kind="semantic", subject="phone number", pattern=words(rf"{_BEGIN}my (?:phone|mobile|cell)(?: number)? is\b")),
+    Rule(kind="semantic", subject="address", pattern=words(rf"{_BEGIN}my (?:home |postal )?address is\b")),
+    Rule(kind="preference", subject="favourite", confidence=0.9, pattern=words(rf"{_BEGIN}my (?:absolute |all-time )?(?:favou?rite|preferred|go-to) (?P<subject>[\w -]{{2,30}}?) (?:is|are|was|has always been)\b")),
+    Rule(kind="preference", confidence=0.85, pattern=words(rf"{_BEGIN}i(?:['’]d)?\s+{_HOW}(?:{_NOT})?(?:(?:prefer|favou?r|love|enjoy|adore|hate|dislike|loathe|despise|avoid)|(?<!d )like(?! (?:a|an|to (?:know|see|ask|have|get|understand|book|order|make|add|change|use|find|do)|you to|some|help)\b)|(?:stand|tolerate|eat|drink|trust|want to see)){_THIS}\b")),
+    Rule(kind="preference", confidence=0.85, pattern=words(rf"{_I_AM}(?:not )?(?:allergic to|intolerant|lactose|gluten|vegan|(?:a )?vegetarian|pescatarian|a (?:big |huge )?fan of|not a fan of|colou?r-?blind|left-handed|afraid of|scared of|fond of|into\b)")),
+    Rule(kind="preference", confidence=0.85, pattern=words(rf"{_BEGIN}(?:from now on|going forward|in (?:the )?future|by default|as a rule|for all (?:my|our|future)|unless i (?:say|tell you) otherwise|every time)\b")),
+    Rule(kind="preference", confidence=0.8, pattern=words(r"^(?:please,? |and |so |ok(?:ay)?,? |if you [^,]{3,60}, |when(?:ever)? [^,]{3,80}, |for [^,]{3,60}, |in [^,]{3,60}, )*(?:you (?:should|must) )?(?:always|never|do not ever|don['’]t ever)\s+(?!mind|mind\b|heard|seen|used|been|the\b|a\b|got)[a-z]+\s+\S")),
+    Rule(kind="preference", confidence=0.75, pattern=words(r"^(?:whenever|when|every time|each time) (?:i|you|we)\b[^?]{4,120}, (?:please |then )?(?:always |never |do not |don['’]t )?[a-z]+\b")),
+    Rule(kind="preference", pattern=words(rf"{_I}(?:want|need) (?:you to|all (?:answers|replies|responses)|answers|replies|responses|your (?:answers|replies))\b.*\b(?:always|never|from now on|in future|every)\b")),
+    Rule(kind="semantic", pattern=words(rf"{_I}(?:{_NOT})?speak (?!to\b|with\b|up\b)\w+|{_I_AM}(?:originally )?from (?!the (?:top|start|beginning))\S|{_I}(?:{_NOT})?(?:have|own|drive|play|study|studied|teach|collect|smoke)\s+(?!(?:a |an |some |the )?(?:question|problem|issue|bug|error|trouble|idea|doubt|script|file|function|list|table|dataset|string|class|look|time|few|couple|meeting|appointment|to\b|been\b|no (?:idea|clue)|this\b|that\b|tried|it\b))\S")),
+    Rule(kind="semantic", pattern=words(rf"{_I_AM}(?:not )?(?:an? )(?!bit\b|little\b|lot\b|few\b|big\b|huge\b|beginner at this\b)[\w -]*?\b(?:\w+(?:er|or|ist|ian|ant|ect|eur|ive|ess)|nurse|student|teacher|lawyer|chef|pilot|parent|father|mother|dad|mom|mum|freelancer|consultant|musician|native speaker|phd|postdoc|founder|ceo|cto|intern|expat|citizen|christian|muslim|jew|buddhist|atheist|diabetic|runner|beginner|veteran|widow\w*|twin)\b|{_I_AM}(?:married|divorced|engaged|single|retired|pregnant|deaf|blind|diabetic|self-employed|unemployed)\b")),
+    Rule(kind="preference", confidence=0.65, pattern=words(rf"{_BEGIN}i (?:usually|always|often|never|typically|normally|regularly|rarely|mostly) (?!get\b|see\b|receive|have to|end up|find\b|seem|thought|knew|know\b|wonder|heard|used\b|had\b|hear\b)\w+\s+\S|{_BEGIN}(?:i['’]ve|i have) been (?:learning|studying|playing|working (?:at|for|as)|living|married|vegan|vegetarian)\b")),
+    Rule(kind="semantic", subject="my", pattern=words(rf"{_BEGIN}my (?P<subject>(?:new |old |older |younger |eldest |youngest )?{_RELATIVE}(?:['’]s (?:name|birthday|age|job))?)(?: is|['’]s| are| was| has| lives| works| likes| loves| speaks){_MOMENT}")),
+    Rule(kind="episodic", pattern=words(rf"(?:{_BEGIN}(?:i|we)(?:['’]ve| have)?\s+{_HOW}(?:just |recently |finally |already )?(?:went to|bought|finished|completed|graduated|got (?:married|engaged|divorced|promoted|hired|fired|a (?:dog|cat|puppy|new))|visited|adopted|retired|signed|launched|released|shipped|deployed|migrated|upgraded|passed|submitted|booked|cancelled|canceled|met with|won|sold|broke my|had (?:surgery|a baby)|quit|resigned|attended)\b(?! (?:this|that|it|the (?:code|error|script|command|above))\b))")),
+    Rule(kind="project_state", confidence=0.85, pattern=words(rf"{_BEGIN}(?:we|i|the team)(?:['’]ve| have)?\s+{_HOW}(?:finally )?(?:decided|agreed|settled on|chose|chosen|opted|committed to|ruled out|rejected|dropped|abandoned|picked|approved)\b(?! (?:if|whether|yet)\b)|{_BEGIN}(?:we|i)(?:['’]re| are| am|['’]m) (?:going|sticking|switching|moving|migrating) (?:with|to|away from|from)\b(?! (?:be|do|ask|try|bed|need)\b)|{_BEGIN}let['’]s (?:go with|stick (?:with|to)|settle on|standardi[sz]e on|always|never|not use|agree (?:to|on|that))\b|{_BEGIN}(?:the|our) (?:final )?decision (?:is|was)\b")),
+    Rule(kind="project_state", pattern=words(rf"{_WE}(?:{_NOT}|only |now |must |must not |have to )*(?:use|run|deploy|host|store|keep|follow|require|target|support|ship|release|merge|squash|write|test|build|pin|log|work (?:in|with|on)|switched|moved|migrated|renamed|replaced|removed|upgraded)\b(?! (?:this|that|it)\b)")),
+    Rule(kind="project_state", pattern=words(rf"{_BEGIN}{_PROJECT}(?:['’]s)?\s+{_USES}{_MOMENT}\s+\S")),
+    Rule(kind="project_state", subject="project", pattern=words(rf"{_BEGIN}(?:our|the) (?P<subject>(?:launch|release|go-live|deadline|due) ?(?:date|day)?|budget|deadline) (?:is|was|has (?:been )?moved|moved|got moved|has been)\b{_MOMENT}")),
+)  # fmt: skip
+
+ENGLISH = Language(
+    name="English",
+    doubtful=words(
+        r"\?\s*[\"')]*$|^(?:(?:hi|hey|so|ok|okay|and|but|well|please),?\s+)*(?:what|why|how|who|whom|whose|which|where|do|does|did|is|are|am|was|were|can|could|would|should|shall|will|may|might|has|have you|have i|had|any (?:idea|chance|way)|tell me|remind me|do you remember)\b(?! is my favou?rite)"
+        r"|\b(?:suppose|supposing|imagine|assume|assuming|hypothetical(?:ly)?|what if|as if|pretend|let['’]s say|say i|for (?:example|instance)|e\.g\.|such as when|would be|if i (?:were|was|had)|in theory|in (?:my|the|this) (?:story|novel|game|dream)|maybe|perhaps|not sure (?:if|whether)|might|could have|should have|wonder(?:ing)?|i wish|i(?:['’]d| would) (?:like|love) to)\b"
+        r"|^if (?!you\b)|\b(?:says?|said|told (?:me|us)|claims?|claimed|thinks?|writes?|wrote|replied|according to|quote[ds]?|reads?:|the (?:article|docs?|documentation|book|page|email|author|manual|post|paper)\b|he|she|they)\b[^,;]{0,40}\b(?:that )?(?:i|we|my|our)\b"
+    ),
+    asked=words(
+        r"^(?:(?:hi|hey|ok(?:ay)?|also|and|please|btw|by the way|could you|can you|one more thing),?\s+)*(?:remember|note|keep in mind|bear in mind|don['’]t forget|do not forget|never forget|make a note|take note|fyi|for (?:your|future) (?:information|reference)|memori[sz]e|save (?:this|it) (?:to|in) (?:your )?memory)\b(?:\s+(?:this|the following))?\s*(?:that\b|:|,|–|-)\s*(?P<fact>\S.{3,})"
+        r"|^(?:(?:ok(?:ay)?|also|and|please),?\s+)*(?:remember|don['’]t forget|do not forget|never forget),?\s+(?P<fact2>(?:i|my|we|our|always|never|not to|to always|to never)\b.{3,})"
+    ),
+    own=words(r"(?:^|[,;(]\s*|\b(?:and|but|so|because|that)\s+)(?:i|we|my|our)\b"),
+    rules=_rules,
+)
