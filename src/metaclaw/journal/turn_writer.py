@@ -141,6 +141,10 @@ class TurnJournal:
             self._blocks.clear()  # blocks went with their turns
         return pruned
 
+    def remembered_blocks(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
+        """As ``known_blocks``, without waiting: ``None`` also where nobody remembers whether there is one."""
+        return [self._blocks.get((agent, key)) for key in keys]
+
     async def known_blocks(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
         """The blocks that were recorded for these messages; ``None`` where there is none yet."""
         known = {key: block for key in keys if (block := self._blocks.get((agent, key))) is not None}

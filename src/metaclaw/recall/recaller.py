@@ -50,7 +50,7 @@ class Recaller:
         if not humans:
             return Recalled()
         skills = None if self._skills is None else await self._skills.view(about.agent)
-        known = await self._journal.known_blocks(about.agent, [human.key for human in humans])
+        known = await self._known(about.agent, [human.key for human in humans])
         blocks = {human.key: block for human, block in zip(humans, known, strict=True) if block is not None}
         served = await self._served(blocks, skills)
         *earlier, newest = humans
@@ -62,13 +62,20 @@ class Recaller:
             proposals.append((newest.key, composed.block))
         if proposals:
             claimed = await self._journal.claim_blocks(about.agent, turn_id, proposals, now=now)
-            served |= {key: block for (key, _), block in zip(proposals, claimed, strict=True)}
+            served |= await self._served(
+                {key: block for (key, _), block in zip(proposals, claimed, strict=True)}, skills
+            )
         is_ours = served[newest.key].items == composed.block.items
         return Recalled(
             blocks={human.index: block.text for human in humans if (block := served[human.key]).text},
             names=served[newest.key].items,
             weighed=composed.weighed if is_ours else (),
         )
+
+    async def _known(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
+        # The newest message is nearly always new: the claim of its block finds out whether it is, in the same wait.
+        remembered = self._journal.remembered_blocks(agent, keys)
+        return remembered if None not in remembered[:-1] else await self._journal.known_blocks(agent, keys)
 
     async def _served(
         self, blocks: Mapping[BlockKey, RecallBlock], skills: SkillView | None

@@ -1,0 +1,63 @@
+"""Units as rows of ``memory.db``.
+
+Owns the columns; refuses to know which rows are wanted. Invariant: what is read is what was written, field by field.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from metaclaw.memory.units import MemoryUnit, digest_of, index_words
+
+COLUMNS = (
+    "units.id, units.kind, units.text, units.agent, units.scope, units.user, units.workspace, units.session,"
+    " units.subject, units.source, units.trust, units.confidence, units.said_at, units.true_from, units.true_until,"
+    " units.superseded_by, units.created_at"
+)
+
+
+def unit_of(row: Sequence[object]) -> MemoryUnit:
+    """The unit in ``row`` of ``COLUMNS``, without its turns."""
+    names = [column.strip().removeprefix("units.") for column in COLUMNS.split(",")]
+    return MemoryUnit(**dict(zip(names, row, strict=True)))  # pyright: ignore[reportArgumentType]
+
+
+def with_turns(connection: sqlite3.Connection, units: Iterable[MemoryUnit]) -> list[MemoryUnit]:
+    """``units`` with the turns that each was learned from."""
+    query = "SELECT turn FROM unit_turns WHERE unit = ? ORDER BY turn"
+    return [
+        replace(unit, turns=tuple(turn for (turn,) in connection.execute(query, (unit.id,)).fetchall()))
+        for unit in units
+    ]
+
+
+def insert_unit(connection: sqlite3.Connection, unit: MemoryUnit) -> int:
+    """Write a new unit with its turns and its words; return its row."""
+    cursor = connection.execute(
+        f"INSERT INTO units ({COLUMNS.replace('units.', '')}, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            unit.id, unit.kind, unit.text, unit.agent, unit.scope, unit.user, unit.workspace, unit.session,
+            unit.subject, unit.source, unit.trust, unit.confidence, unit.said_at, unit.true_from, unit.true_until,
+            unit.superseded_by, unit.created_at, digest_of(unit),
+        ),
+    )  # fmt: skip
+    seq = cursor.lastrowid or 0
+    add_turns(connection, unit.id, unit.turns)
+    connection.execute(
+        "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)",
+        (seq, owner_word(unit.agent), index_words(f"{unit.text} {unit.subject}")),
+    )
+    return seq
+
+
+def add_turns(connection: sqlite3.Connection, unit: str, turns: Iterable[str]) -> None:
+    """Note further turns that a unit was learned from."""
+    connection.executemany("INSERT OR IGNORE INTO unit_turns VALUES (?, ?)", [(unit, turn) for turn in turns])
+
+
+def owner_word(agent: str) -> str:
+    """``agent`` as one word of the index, whatever is in its id."""
+    return "a" + agent.encode().hex()

@@ -1,0 +1,192 @@
+"""``memory.db``: what is remembered.
+
+Owns the transactions; refuses to know what is worth remembering and what is shown to a model. Invariants: one thing is
+remembered once; what contradicts an older statement ends it and never erases it; what is forgotten leaves no word of
+itself and is not learned again from the same turns.
+
+Any process may write: each method is one short transaction. One thread at a time may use a store.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+
+from metaclaw.errors import JournalError, NotFoundError
+from metaclaw.journal.database import open_reader, open_writer, transaction
+from metaclaw.memory.consolidation import settle
+from metaclaw.memory.query import Found, MemoryQuery
+from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
+from metaclaw.memory.search import search
+from metaclaw.memory.units import MemoryUnit
+
+SCHEMA = "memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """An exchange that was read: what was found in it, and what was left out, by the rule that left it out."""
+
+    exchange: str
+    agent: str
+    session: str
+    turns: tuple[str, ...]
+    units: tuple[MemoryUnit, ...] = ()
+    detail: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+class MemoryStore:
+    """On a connection of one's own. Every method may raise ``JournalError``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> MemoryStore:
+        """Open ``path`` for reading and writing, making it if there is none. A broken file stays as it is."""
+        with told(f"open {path} for"):
+            connection = open_writer(path, SCHEMA)
+            connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is gone from the file
+            return cls(connection)
+
+    @classmethod
+    def open_reader(cls, path: Path) -> MemoryStore:
+        """Open an existing ``path`` for reading only."""
+        with told(f"read {path} for"):
+            return cls(open_reader(path))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> MemoryStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For the other modules of this room."""
+        return self._connection
+
+    @contextmanager
+    def writing(self, what: str) -> Generator[None]:
+        """A short transaction, for the modules of this room."""
+        with told(what), transaction(self._connection):
+            yield
+
+    def add(self, units: Sequence[MemoryUnit], *, now: float) -> list[str]:
+        """Remember ``units``; return the id under which each is kept, "" for what was forgotten before.
+
+        What is known already keeps its id and gains the turns; what contradicts an older unit ends that one.
+        """
+        with self.writing("add to"):
+            return [settle(self._connection, unit, now) for unit in units]
+
+    def record(self, extraction: Extraction, *, now: float) -> list[str]:
+        """Remember what an exchange held, and that it was read: both or neither, and an exchange once.
+
+        Returns as ``add`` does, and nothing for an exchange that was read before.
+        """
+        with self.writing("add to"):
+            is_new = self._connection.execute(
+                "INSERT OR IGNORE INTO extracted VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    extraction.exchange, extraction.agent, extraction.session, json.dumps(extraction.turns),
+                    len(extraction.units), json.dumps(extraction.detail), now,
+                ),
+            ).rowcount  # fmt: skip
+            return [settle(self._connection, unit, now) for unit in extraction.units] if is_new else []
+
+    def was_read(self, exchanges: Sequence[str]) -> frozenset[str]:
+        """Those of ``exchanges`` that were read for memories."""
+        with told("read"):
+            rows = self._connection.execute(
+                "SELECT exchange FROM extracted WHERE exchange IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(exchanges)),),
+            )
+            return frozenset(exchange for (exchange,) in rows.fetchall())
+
+    def get(self, ids: Iterable[str]) -> list[MemoryUnit]:
+        """Those of ``ids`` that there are, whether or not they still hold."""
+        query = f"SELECT {COLUMNS} FROM units WHERE units.id IN (SELECT value FROM json_each(?)) ORDER BY units.seq"
+        return self._units(query, (json.dumps(list(ids)),))
+
+    def search(self, query: MemoryQuery) -> list[Found]:
+        """What fits a question and may be told to whoever asks."""
+        with told("search"):
+            return search(self._connection, query)
+
+    def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
+        """The newest units, of one agent or of all."""
+        held = "" if with_history else " AND units.superseded_by IS NULL"
+        query = f"SELECT {COLUMNS} FROM units WHERE (?1 IS NULL OR units.agent = ?1){held}"
+        return self._units(f"{query} ORDER BY units.said_at DESC, units.seq DESC LIMIT ?2", (agent, limit))
+
+    def after(self, unit: str | None, *, limit: int = 500, agent: str | None = None) -> list[MemoryUnit]:
+        """All units in the order of their coming, page by page: those that came after ``unit``."""
+        query = (
+            f"SELECT {COLUMNS} FROM units WHERE units.seq > coalesce((SELECT seq FROM units WHERE id = ?1), 0)"
+            " AND (?2 IS NULL OR units.agent = ?2) ORDER BY units.seq LIMIT ?3"
+        )
+        return self._units(query, (unit, agent, limit))
+
+    def count_uses(self, ids: Iterable[str], *, now: float) -> None:
+        """Note that units were recalled."""
+        with self.writing("count in"):
+            self._connection.executemany(
+                "INSERT INTO uses VALUES (?, 1, ?) ON CONFLICT (unit) DO UPDATE SET number = number + 1,"
+                " last_at = max(last_at, excluded.last_at)",
+                [(unit, now) for unit in ids],
+            )
+
+    def edit(self, unit: MemoryUnit, *, now: float) -> str:
+        """Put ``unit`` in the place of the one that has its id, which becomes history; return the new id."""
+        with self.writing("edit"):
+            old = self._connection.execute(
+                "SELECT seq FROM units WHERE id = ? AND superseded_by IS NULL", (unit.id,)
+            ).fetchone()
+            if old is None:
+                raise NotFoundError(f"there is no memory {unit.id} that holds; `metaclaw memory list` shows them")
+            fresh = f"{unit.id.partition('~')[0]}~{int(now * 1000):x}"
+            self._connection.execute("UPDATE units SET superseded_by = ? WHERE id = ?", (fresh, unit.id))
+            return settle(self._connection, replace(unit, id=fresh, superseded_by=None), now)
+
+    def stats(self, agent: str | None = None) -> dict[str, int]:
+        """How many units hold, by kind, how many are history, and how many were forgotten."""
+        with told("count"):
+            rows = self._connection.execute(
+                "SELECT kind, superseded_by IS NOT NULL, count(*) FROM units WHERE ?1 IS NULL OR agent = ?1"
+                " GROUP BY 1, 2",
+                (agent,),
+            ).fetchall()
+            (forgotten,) = self._connection.execute(
+                "SELECT count(*) FROM forgotten WHERE ?1 IS NULL OR agent = ?1", (agent,)
+            ).fetchone()
+        counts = Counter[str](forgotten=forgotten)
+        for kind, is_history, number in rows:
+            counts["history" if is_history else kind] += number
+            counts["units"] += 0 if is_history else number
+        return dict(counts)
+
+    def _units(self, query: str, values: Sequence[object]) -> list[MemoryUnit]:
+        with told("read"):
+            rows = self._connection.execute(query, values).fetchall()
+            return with_turns(self._connection, map(unit_of, rows))
+
+
+@contextmanager
+def told(what: str) -> Generator[None]:
+    """Errors of SQLite as ``JournalError``, saying what could not be done."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(f"cannot {what} the memory: {error}. Nothing in it was changed.") from error
