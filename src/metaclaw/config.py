@@ -152,7 +152,48 @@ class SkillsSettings(Section):
     dir: OptionalPath = Field(default=None, description="Folder of skills; default METACLAW_HOME/skills.")
     starter: bool = Field(default=True, description="Recall the skills that come with MetaClaw too, below all others.")
     top_k: int = Field(default=2, ge=0, le=20, description="At most so many skills are recalled for one exchange.")
+    retrieval: Literal["auto", "lexical", "semantic"] = Field(
+        default="auto",
+        description="lexical: by words; semantic: by meaning too; auto: semantic where embeddings are configured.",
+    )
     trial: TrialSettings = Field(default_factory=TrialSettings)
+
+
+class EmbeddingSettings(Section):
+    """What finds texts by their meaning (extra `evolve`): an endpoint or a folder. Without either, words do alone."""
+
+    url: HttpUrl | Literal[""] = Field(
+        default="", description="Base URL of an OpenAI-compatible API, which mostly ends in /v1."
+    )
+    model: str = Field(default="", description="Embedding model asked for there.")
+    api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
+    path: OptionalPath = Field(
+        default=None, description="Folder of a static model: model.safetensors and tokenizer.json, as of model2vec."
+    )
+    timeout_s: float = Field(
+        default=1.0, gt=0, description="Time for a turn's query, else words do alone; other texts have 15 times that."
+    )
+    min_likeness: float = Field(
+        default=0.3,
+        ge=-1,
+        le=1,
+        description="How near a text must be to a query, from 0 (as any other) to 1 (the same); static models: 0.5.",
+    )
+    query_prefix: str = Field(default="", description="What the model wants before a query; e5: 'query: '.")
+    passage_prefix: str = Field(default="", description="What it wants before a text to be found; e5: 'passage: '.")
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is an embedder at all."""
+        return self.path is not None or bool(self.url)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> EmbeddingSettings:
+        if self.path is not None and self.url:
+            raise ValueError("embeddings.url and embeddings.path exclude each other: empty one of them")
+        if self.url and not self.model:
+            raise ValueError("embeddings.model is missing: name the model that embeddings.url is asked for")
+        return self
 
 
 class RecallSettings(Section):
@@ -386,11 +427,18 @@ class Settings(Section):
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
+    embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
     evolver: EvolverSettings = Field(default_factory=EvolverSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
     home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)
+
+    @model_validator(mode="after")
+    def _meaning_needs_an_embedder(self) -> Settings:
+        if self.skills.retrieval == "semantic" and not self.embeddings.is_configured:
+            raise ValueError("skills.retrieval 'semantic' needs embeddings.url or embeddings.path; or use 'auto'")
+        return self
 
     @model_validator(mode="after")
     def _clouds_need_a_bridge(self) -> Settings:

@@ -26,13 +26,18 @@ RENAMED = {
     "rl.prm_url": "rl.judge.url",
     "skills.auto_evolve": "evolver.enabled",
     "skills.max_tokens": "recall.max_tokens",
+    "skills.retrieval_mode": "skills.retrieval",
 }
 
 _DEFAULT_HOST = "0.0.0.0"
 _DEFAULT_PRM_URL = "https://api.openai.com/v1"
 
 # A value that was renamed: (key, old value) -> new value.
-RENAMED_VALUES = {("mode", "madmax"): "auto"}
+RENAMED_VALUES = {
+    ("mode", "madmax"): "auto",
+    ("skills.retrieval", "template"): "lexical",
+    ("skills.retrieval", "embedding"): "auto",  # it may name no embedder yet
+}
 
 _MAX_TOP_K = 20  # older releases had no limit
 
@@ -53,8 +58,7 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
-        "memory.enabled", "memory.dir", "memory.scope", "memory.retrieval_mode", "memory.use_embeddings",
-        "memory.embedding_mode", "memory.embedding_model", "memory.embedding_model_path",
+        "memory.enabled", "memory.dir", "memory.scope",
         "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",
         "memory.manual_trigger", "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds",
         "memory.auto_upgrade_require_review", "memory.review_stale_after_hours", "memory.store_path",
@@ -78,7 +82,11 @@ IGNORED: dict[str, tuple[str, ...]] = {
     "is obsolete: starting MetaClaw never rewires an agent program": ("claw_type", "configure_openclaw"),
     "is obsolete: max_context_tokens limits what is sent to a model": ("context_window",),
     "is obsolete: skills are chosen for each exchange, at most skills.top_k of them": (
-        "skills.retrieval_mode", "skills.task_specific_top_k",
+        "skills.task_specific_top_k",
+    ),
+    "is obsolete: embeddings.url or embeddings.path names what finds by meaning, and words are looked for always": (
+        "memory.retrieval_mode", "memory.use_embeddings", "memory.embedding_mode", "memory.embedding_model",
+        "memory.embedding_model_path",
     ),
     "is obsolete: recall.max_tokens is the budget of skills and memories together": ("memory.max_injected_tokens",),
     "is obsolete: use the agent program's own channels": ("wechat.enabled",),
@@ -119,13 +127,13 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
     warnings: list[str] = []
     given = _without_default_judge(given, warnings)
     known = {name: entry for name, entry in given.items() if not is_legacy(name)}
-    _rename_values(known, warnings)
-    _limit_top_k(known, warnings)
     for name, entry in given.items():
         if name in RENAMED:
             _rename(known, name, RENAMED[name], entry, warnings)
         elif why := why_ignored(name):
             warnings.append(f"{name} {why}")
+    _rename_values(known, warnings)
+    _limit_top_k(known, warnings)
     _settle_cloud(known, given, warnings)
     return known, warnings
 

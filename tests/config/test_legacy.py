@@ -63,6 +63,18 @@ def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_pat
         assert name in told
 
 
+@pytest.mark.parametrize(("old", "new"), [("template", "lexical"), ("embedding", "auto")])
+def test_how_skills_were_found_is_honoured(tmp_path: Path, old: str, new: str):
+    settings, warnings = load(tmp_path, f"skills: {{retrieval_mode: {old}}}\n")
+    assert settings.skills.retrieval == new
+    assert warnings[0] == "skills.retrieval_mode is now called skills.retrieval; it was honoured"
+
+
+def test_finding_by_meaning_needs_something_that_knows_it(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"skills\.retrieval 'semantic' needs embeddings\.url or embeddings\.path"):
+        load(tmp_path, "skills: {retrieval: semantic}\n")
+
+
 def test_the_old_name_of_the_mode_auto_is_honoured(tmp_path: Path):
     assert load(tmp_path, "mode: madmax\n")[0].mode == "auto"
 

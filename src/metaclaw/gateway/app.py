@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -25,6 +26,7 @@ from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
 from metaclaw.config import Settings, is_loopback
 from metaclaw.errors import NotFoundError
+from metaclaw.extras import load_backend
 from metaclaw.gateway.access import Access
 from metaclaw.gateway.access_keeper import AccessKeeper
 from metaclaw.gateway.conversations import Conversations
@@ -57,7 +59,9 @@ from metaclaw.recall.composing import Budget
 from metaclaw.recall.forgetting import keep_erased
 from metaclaw.recall.memories import StoredMemories
 from metaclaw.recall.recaller import Recaller
-from metaclaw.recall.skills import LibrarySkills
+from metaclaw.recall.skills import LibrarySkills, SkillRanker
+from metaclaw.retrieval.breaker import Breaker
+from metaclaw.retrieval.configured import open_embedder
 from metaclaw.skills.layout import STARTER_FOLDER
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.upstreams.configured import open_pool
@@ -119,9 +123,13 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
             policy = Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl)
         router = Router(policy=policy, models=models)
+        embedder = await asyncio.to_thread(open_embedder, settings.embeddings, session)
+        meanings = _meanings(settings, embedder)
+        if meanings is not None:
+            stack.push_async_callback(meanings.close)
         proxy = Proxy(
             router=router,
-            recaller=_recaller(settings, journal, memories if settings.recall.max_memories else None),
+            recaller=_recaller(settings, journal, memories if settings.recall.max_memories else None, meanings),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
         )
@@ -273,7 +281,17 @@ def _reception(
     )
 
 
-def _recaller(settings: Settings, journal: TurnJournal, memories: StoredMemories | None) -> Recaller | None:
+def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | None:
+    if embedder is None or settings.skills.retrieval == "lexical":
+        return None
+    module = load_backend("metaclaw.skills.meaning", extra="evolve")
+    folder, min_likeness = settings.home / "cache", settings.embeddings.min_likeness
+    return cast(SkillRanker, module.SkillMeanings(embedder, folder, min_likeness=min_likeness))
+
+
+def _recaller(
+    settings: Settings, journal: TurnJournal, memories: StoredMemories | None, meanings: SkillRanker | None
+) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
     budget = Budget(
         max_tokens=recall.max_tokens,
@@ -285,7 +303,7 @@ def _recaller(settings: Settings, journal: TurnJournal, memories: StoredMemories
     if recall.max_tokens == 0 or not (has_skills or memories):
         return None
     starter = STARTER_FOLDER if skills.starter else None
-    library = LibrarySkills(SkillLibrary(settings.skills_dir, starter=starter)) if has_skills else None
+    library = LibrarySkills(SkillLibrary(settings.skills_dir, starter=starter), meanings) if has_skills else None
     return Recaller(journal, skills=library, memories=memories, budget=budget)
 
 

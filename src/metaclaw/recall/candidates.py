@@ -53,7 +53,7 @@ class SkillView(Protocol):
         """Whether a skill may be before the model."""
         ...
 
-    def found(self, text: str) -> Sequence[Candidate]:
+    async def found(self, text: str) -> Sequence[Candidate]:
         """What fits ``text``, best first."""
         ...
 
