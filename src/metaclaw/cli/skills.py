@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from metaclaw.journal.skill_records import Utility
     from metaclaw.skills.catalogue import Entry
     from metaclaw.skills.history import Version
     from metaclaw.skills.writer import SkillWriter
@@ -35,15 +36,18 @@ def list_skills(
     from metaclaw.skills.catalogue import seen_by
 
     entries = _entries()
+    utilities: dict[str, Utility] = {}
     if agent is not None:
         entries = seen_by(entries, _agent(agent))
+        utilities = _utilities(_agent(agent))
     if as_json:
-        typer.echo(json.dumps([_shown(entry) for entry in entries]))
+        typer.echo(json.dumps([{**_shown(entry), "utility": _shown_utility(utilities, entry)} for entry in entries]))
         return
     for entry in entries:
         state = f"BROKEN {entry.error}" if entry.error else entry.description
         retired = f" (retired for {', '.join(entry.retired_for)})" if entry.retired_for else ""
-        typer.echo(f"{entry.owner}\t{entry.name}{retired}\t{state}")
+        used = f"\trecalled {utilities[entry.name].num_recalled} times" if entry.name in utilities else ""
+        typer.echo(f"{entry.owner}\t{entry.name}{retired}\t{state}{used}")
 
 
 @app.command("show")
@@ -224,6 +228,18 @@ def _entries() -> list[Entry]:
     logging.getLogger("metaclaw.skills").setLevel(logging.ERROR)  # the list itself shows what is broken
     library.scan()
     return all_entries(library.found(), library.retired())
+
+
+def _utilities(agent: str) -> dict[str, Utility]:
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.skill_reader import SkillReader
+
+    with SkillReader.open(load_settings().learning_db) as reader:
+        return {one.skill: one for one in reader.utilities(agent)}
+
+
+def _shown_utility(utilities: dict[str, Utility], entry: Entry) -> dict[str, Any] | None:
+    return asdict(utilities[entry.name]) if entry.name in utilities else None
 
 
 def _writer() -> SkillWriter:

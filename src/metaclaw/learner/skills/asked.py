@@ -19,6 +19,7 @@ from metaclaw.learner.failures import FailureFinder
 from metaclaw.learner.skills.evolving import Evolving
 from metaclaw.learner.skills.proving import Proving
 
+EVERYBODY = "*"
 _MOST_COMPARISONS = 60
 
 
@@ -92,7 +93,8 @@ class Asked:
 
     def _retire(self, request: Request) -> str:
         with self._trials.reading() as reader:
-            found = reader.candidates(agent=request.agent, name=request.subject)
+            agent = None if request.agent == EVERYBODY else request.agent
+            found = reader.candidates(agent=agent, name=request.subject)
         for candidate in found:
             if candidate.state == "trial":
                 self._trials.reject(candidate.id, "a human turned it down")

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,8 @@ from metaclaw.learner.skills.replays import RecallWith, Replay, replay_of, why_n
 from metaclaw.learner.skills.shelf import Shelf
 from metaclaw.learner.skills.views import LearnersSkills, skill_of
 from metaclaw.recall.composing import Budget
-from metaclaw.skills.trial.arms import experiment_observation, paired_observation
-from metaclaw.skills.trial.sequential import Observation
-from metaclaw.skills.trial.verdicts import TrialRule, TrialVerdict, decide
+from metaclaw.skills.trial.evidence import verdict_on
+from metaclaw.skills.trial.verdicts import TrialRule, TrialVerdict
 
 _log = logging.getLogger(__name__)
 
@@ -247,27 +246,6 @@ class Proving:
         since = self._clock() - _HOUR_S
         self._replayed_at = [at for at in self._replayed_at if at > since]
         return len(self._replayed_at) < self._rule.replays_per_hour
-
-
-def verdict_on(candidate: Candidate, comparisons: Sequence[Comparison], rule: TrialRule) -> TrialVerdict:
-    """The verdict that comparisons allow."""
-    fitting = [seen for one in comparisons if one.fits and (seen := observation(candidate, one)) is not None]
-    others = [seen for one in comparisons if not one.fits and (seen := observation(candidate, one)) is not None]
-    return decide(fitting, others, rule)
-
-
-def observation(candidate: Candidate, comparison: Comparison) -> Observation | None:
-    """What a comparison says, ``None`` when it says nothing."""
-    with_it, without_it = comparison.with_score, comparison.without_score
-    if comparison.void is not None:
-        return None
-    if comparison.kind == "replay":
-        return None if with_it is None or without_it is None else paired_observation(with_it, without_it)
-    reward = with_it if with_it is not None else without_it
-    if reward is None or candidate.experiment is None:
-        return None
-    experiment = candidate.experiment
-    return experiment_observation(reward, served=with_it is not None, share=experiment.share, usual=experiment.usual)
 
 
 def _recent(turns: TurnReader, agent: str, since: float) -> list[RecordedExchange]:
