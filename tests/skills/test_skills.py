@@ -345,3 +345,30 @@ async def test_who_has_seen_the_skills_does_not_wait_for_a_slow_change(
     may_go_on.set()
     await asyncio.gather(*skills._late)
     assert set((await skills.visible("main")).by_name) == {"first", "second"}
+
+
+@pytest.mark.anyio
+async def test_of_many_skills_only_the_changed_one_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(folder: Path) -> Skill:
+        read.append(folder.name)
+        return read_skill(folder)
+
+    monkeypatch.setattr(library, "read_skill", noted)
+    clock = FakeClock()
+    for number in range(200):
+        write(tmp_path, f"_shared/skill-{number}")
+    skills = SkillLibrary(tmp_path, clock=clock, patience_s=60)
+    before = await skills.visible("main")
+    assert len(read) == 200
+    read.clear()
+    folder = write(tmp_path, "_shared/skill-7", description="Another")
+    os.utime(folder / "SKILL.md", ns=(1, 1))
+    clock.now += 2
+    after = await skills.visible("main")
+    assert read == ["skill-7"]
+    assert after.by_name["skill-7"].description == "Another"
+    assert all(after.by_name[name] is one for name, one in before.by_name.items() if name != "skill-7")

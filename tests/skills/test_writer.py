@@ -122,7 +122,13 @@ def test_a_model_is_held_to_the_standard_and_does_not_follow_links_out_of_the_fo
     root.mkdir()
     (root / "main").symlink_to(elsewhere)
     foreign = text().replace("description:", "hooks: x\ndescription:")
-    for bad, says in ((text(), "leads out"), (foreign, "unknown field 'hooks'"), ("rm -rf /", "begins with")):
+    for bad, says in (
+        (text(), "leads out"),
+        (foreign, "unknown field 'hooks'"),
+        ("rm -rf /", "begins with"),
+        (text(body="half \ud83d"), "half a character"),
+        (text(body="x" * 300_000), "larger than 256 KiB"),
+    ):
         with pytest.raises(SkillError, match=says):
             make_writer(root).write("main", bad, by="model")
     assert not list(elsewhere.rglob("*"))
@@ -186,3 +192,4 @@ def test_a_writer_that_is_killed_leaves_a_whole_skill_and_a_whole_history(tmp_pa
         assert all(writer.history.text(one) for one in writer.history.log())
         writer.write("main", text(body=f"after {round_}"), by="human")
         assert served(tmp_path) == text(body=f"after {round_}")
+        assert [path.name for path in (tmp_path / "main" / "notes").iterdir()] == ["SKILL.md"]

@@ -21,7 +21,7 @@ from metaclaw.skills.skill import FILE_NAME, is_skill_name
 SHARED = "_shared"
 STARTER = "_starter"
 HISTORY = ".history"
-LOCK_FILE = ".lock"  # whoever writes below the folder holds it
+LOCK_FILE = f"{HISTORY}/.lock"  # whoever writes below the folder holds it
 STARTER_FOLDER = Path(__file__).parent / "starter"
 
 _log = logging.getLogger(__name__)

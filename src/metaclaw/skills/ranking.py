@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metaclaw.retrieval.bm25 import Bm25Index
 from metaclaw.retrieval.words import words_of
@@ -66,16 +67,29 @@ class SkillRanking:
         return sorted(evident, key=lambda name: (-shared[name], name))[:_MAX_CONSIDERED]
 
     def _hold(self, name: str, skill: Skill) -> None:
-        weights: dict[str, float] = defaultdict(float)
-        named, described = words_of(skill.name), words_of(skill.description)
-        for words, weight in (
-            (named, _NAME_WEIGHT),
-            (described, _DESCRIPTION_WEIGHT),
-            (words_of(skill.body), _BODY_WEIGHT),
-        ):
-            for word, count in Counter(words).items():
-                weights[word] += weight * count
-        self._named[name] = frozenset(named)
-        for word in {*named, *described}:
+        words = _weighed(skill)
+        self._named[name] = words.named
+        for word in words.headline:
             self._headlines[word].append(name)
-        self._index.add(name, weights)
+        self._index.add(name, words.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    named: frozenset[str]
+    headline: frozenset[str]
+    weights: dict[str, float]
+
+
+@lru_cache(maxsize=4096)  # most skills are the same in the next index, and in that of the next agent
+def _weighed(skill: Skill) -> _Words:
+    weights: dict[str, float] = defaultdict(float)
+    named, described = words_of(skill.name), words_of(skill.description)
+    for words, weight in (
+        (named, _NAME_WEIGHT),
+        (described, _DESCRIPTION_WEIGHT),
+        (words_of(skill.body), _BODY_WEIGHT),
+    ):
+        for word, count in Counter(words).items():
+            weights[word] += weight * count
+    return _Words(frozenset(named), frozenset((*named, *described)), dict(weights))

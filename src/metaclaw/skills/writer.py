@@ -16,7 +16,7 @@ from metaclaw.locks import exclusive_lock
 from metaclaw.skills.durable_files import replace_file
 from metaclaw.skills.history import Author, Change, SkillHistory, Version, digest
 from metaclaw.skills.layout import LOCK_FILE, checked_name, skill_folder
-from metaclaw.skills.skill import FILE_NAME, parse_text, read_text
+from metaclaw.skills.skill import FILE_NAME, decode, parse_text, read_text
 
 ANYTHING = "*"  # of ``replaces``
 
@@ -43,7 +43,7 @@ class SkillWriter:
         by now, nothing is written. Raises ``SkillError`` for that, and for a text that is no skill; a model's is held
         to the letter of the standard.
         """
-        name = parse_text(text, f"{owner}/{FILE_NAME}", strict=by == "model").name
+        name = _checked_text(text, f"{owner}/{FILE_NAME}", strict=by == "model")
         folder = skill_folder(self._root, owner, name)
         with exclusive_lock(self._root / LOCK_FILE, wait=True):
             there = self.current(owner, name)
@@ -83,6 +83,8 @@ class SkillWriter:
         if there is not None:
             self._keep_found(change.owner, change.name, there)
         version = self.history.add(change, text)
+        for cut_off in folder.glob(f".{FILE_NAME}.*"):  # by a kill; the lock is ours, so nobody writes there now
+            cut_off.unlink()
         replace_file(folder / FILE_NAME, text.encode())
         return version
 
@@ -97,6 +99,14 @@ class SkillWriter:
     def _change(self, owner: str, name: str, by: Author, why: str, *, restores: int | None = None) -> Change:
         action = "write" if restores is None else "rollback"
         return Change(owner=owner, name=name, action=action, by=by, at=self._clock(), why=why, restores=restores)
+
+
+def _checked_text(text: str, where: str, *, strict: bool) -> str:
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as error:
+        raise SkillError(f"{where}: half a character at {error.start}, which no file can hold") from error
+    return parse_text(decode(raw, where), where, strict=strict).name
 
 
 def _earlier(past: list[Version], there: str | None, owner: str, name: str) -> Version:
