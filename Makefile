@@ -95,6 +95,7 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.gateway
+	$(BIN)/python -m benchmarks.recall
 	$(BIN)/python -m benchmarks.sampler --model "$$($(BIN)/python -m metaclaw.cli.main models prepare smollm2)"
 	$(BIN)/python -m benchmarks.engine "$$($(BIN)/python -m metaclaw.cli.main models prepare smollm2)"
 	$(BIN)/python -m benchmarks.adapters "$$($(BIN)/python -m metaclaw.cli.main models prepare smollm2)"

@@ -1,0 +1,32 @@
+"""The evaluation of `benchmarks/recall.py` measures what it says: evidence is there, said once, and does not change."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from benchmarks.recall_conversations import conversations
+
+
+def test_every_question_has_its_evidence_in_the_conversation_it_is_asked_of():
+    for made in conversations():
+        said = {one.id: one for one in made.said}
+        assert len(said) == len(made.said)
+        assert all(question.evidence in said for question in made.questions)
+        assert all(one.at <= made.now for one in made.said)
+
+
+def test_of_a_changing_fact_the_newer_statement_is_the_evidence():
+    for made in conversations():
+        said = {one.id: one for one in made.said}
+        for question in (one for one in made.questions if one.kind == "changing"):
+            newest = said[question.evidence]
+            same = [one for one in made.said if one.text[:4] == newest.text[:4] and one.text[-6:] == newest.text[-6:]]
+            assert max(same, key=lambda one: one.at) == newest
+
+
+def test_there_are_several_hundred_questions_in_six_languages_and_they_are_the_same_every_time():
+    made = conversations()
+    assert sum(len(one.questions) for one in made) > 400
+    assert set(Counter(one.language for one in made).values()) == {5}
+    assert conversations() == made
+    assert conversations(seed=6) != made
