@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,7 @@ def _measure_store(size: int, num_queries: int) -> None:
             queries = [MemoryQuery(text=text(10), agent="main", user="u", now=NOW) for _ in range(num_queries)]
             _report(f"{size} memories, search", _times(store.search, queries))
             turns = [[_unit(size + 3 * n + k, text(18)) for k in range(3)] for n in range(100)]
-            _report(
-                f"{size} memories, a turn of 3 is added", [_timed(lambda t=t: store.add(t, now=NOW)) for t in turns]
-            )
+            _report(f"{size} memories, a turn of 3 is added", _times(partial(store.add, now=NOW), turns))
         disk = sum(file.stat().st_size for file in Path(folder).iterdir())
         resident = process.memory_info().rss
     print(f"  {disk / size * 10_000 / 2**20:.1f} MiB on disk per 10,000; {resident / 2**20:.0f} MiB resident")
@@ -133,9 +132,7 @@ def _measure_vectors(sizes: Sequence[int], num_queries: int, width: int = 384) -
             rows = np.load(file, mmap_mode="r")
             keys = [str(number) for number in range(size)]
             queries = unit_rows(rng.standard_normal((num_queries, width), dtype=np.float32))
-            _report(
-                f"{size} vectors of {width}", [_timed(lambda q=query: nearest(q, rows, keys, 50)) for query in queries]
-            )
+            _report(f"{size} vectors of {width}", _times(partial(nearest, rows=rows, keys=keys, limit=50), queries))
     print(f"  {width * 4 * 10_000 / 2**20:.1f} MiB per 10,000")
 
 
