@@ -188,7 +188,8 @@ def _settings(home: Path, port: int, stub: int, has_recall: bool) -> Settings:
             "home": home,
             "llm": {"api_base": f"http://127.0.0.1:{stub}/v1"},
             "proxy": {"api_key": TOKEN, "port": port},
-            "skills": {"enabled": has_recall},
+            "skills": {"enabled": has_recall, "starter": False},
+            "recall": {"max_memories": 0},
         }
     )
 

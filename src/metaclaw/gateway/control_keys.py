@@ -28,10 +28,13 @@ class Controls:
     session_done: bool | None = None
 
 
+_NOTHING = Controls()
+
+
 def take_controls(body: JsonObject) -> tuple[Controls, JsonObject]:
     """What ``body`` says to us, and the body without it (itself when there is nothing). ``InvalidRequestError``."""
     if _KEYS.isdisjoint(body):
-        return Controls(), body
+        return _NOTHING, body
     texts = {name: _text(body, name) for name in _TEXTS}
     controls = Controls(**texts, session_done=_session_done(body.get("session_done")))
     return controls, {key: value for key, value in body.items() if key not in _KEYS}

@@ -8,7 +8,7 @@ released.
 from __future__ import annotations
 
 import json
-import secrets
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -26,6 +26,8 @@ from metaclaw.http.body import parse_json_object, read_body_within
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.identity import DEFAULT_AGENT, agent_id
 
+_ids = random.Random()  # seeded by the system; an id is no secret, and asking the system for each takes longer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
@@ -37,7 +39,7 @@ class Reception:
     max_body_bytes: int
     body_timeout_s: float
     clock: Callable[[], float]
-    new_turn_id: Callable[[], str] = lambda: f"turn-{secrets.token_hex(16)}"
+    new_turn_id: Callable[[], str] = lambda: f"turn-{_ids.getrandbits(128):032x}"
 
     async def authenticate(self, request: Request) -> Principal:
         """Whose token it is. Raises ``AuthenticationError``."""

@@ -183,9 +183,11 @@ def _with_defaults(body: bytes, defaults: JsonObject) -> bytes:
     return json.dumps(merged, separators=(",", ":")).encode()
 
 
-def _payload(data: bytes | None) -> bytes | io.BytesIO | None:
+def _payload(data: bytes | None) -> aiohttp.BytesPayload | io.BytesIO | None:
     # A file is written piece by piece; bytes of this size at once would hold up every other turn.
-    return io.BytesIO(data) if data and len(data) > _LARGE_BYTES else data
+    if not data:
+        return None
+    return io.BytesIO(data) if len(data) > _LARGE_BYTES else aiohttp.BytesPayload(data)
 
 
 async def _read_and_close(reply: HttpReply) -> bytes:
