@@ -12,7 +12,20 @@ import sys
 import typer
 
 from metaclaw import __version__
-from metaclaw.cli import config, journal, keys, models, run, setup, skill_trials, tokens, train_server, vllm, why
+from metaclaw.cli import (
+    config,
+    journal,
+    keys,
+    memory,
+    models,
+    run,
+    setup,
+    skill_trials,
+    tokens,
+    train_server,
+    vllm,
+    why,
+)
 from metaclaw.errors import ConfigError, MetaClawError
 
 app = typer.Typer(
@@ -33,6 +46,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")
 app.add_typer(journal.app, name="journal")
 app.add_typer(skill_trials.app, name="skills")
+app.add_typer(memory.app, name="memory")
 app.command("train-server")(train_server.train_server)
 app.add_typer(vllm.app, name="vllm")
 

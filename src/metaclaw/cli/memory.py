@@ -1,0 +1,315 @@
+"""``metaclaw memory``: what is remembered, looked at, corrected, taken elsewhere, forgotten."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from metaclaw.memory.store import MemoryStore
+    from metaclaw.memory.units import MemoryUnit
+
+app = typer.Typer(help="Memory: what users said that is worth knowing later.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Agent = Annotated[str | None, typer.Option(help="Of this agent; without it, of all.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="As `metaclaw memory list` shows them.")]
+
+
+@app.command("search")
+def search(
+    text: Annotated[str, typer.Argument(help="A question, or words.")],
+    agent: Annotated[str, typer.Option(help="Whose memory.")] = "main",
+    limit: Limit = 10,
+    history: Annotated[bool, typer.Option("--history", help="Also what no longer holds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What fits a question, best first, with its score."""
+    import time
+
+    from metaclaw.identity import agent_id
+    from metaclaw.memory.query import MemoryQuery
+
+    query = MemoryQuery(
+        text=text, agent=agent_id(agent), now=time.time(), limit=limit, with_history=history, is_everything=True
+    )
+    with _store() as store:
+        found = store.search(query)
+    if as_json:
+        typer.echo(json.dumps([{**asdict(one.unit), "score": one.score, "parts": dict(one.parts)} for one in found]))
+        return
+    for one in found:
+        typer.echo(f"{one.score:.2f}\t{_line(one.unit)}")
+
+
+@app.command("list")
+def list_units(
+    agent: Agent = None,
+    limit: Limit = 50,
+    history: Annotated[bool, typer.Option("--history", help="Also what no longer holds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The newest memories."""
+    from metaclaw.identity import agent_id
+
+    with _store() as store:
+        units = store.latest(agent and agent_id(agent), limit=limit, with_history=history)
+    _print(units, as_json=as_json)
+
+
+@app.command("show")
+def show(ids: Ids, as_json: AsJson = False) -> None:
+    """Memories with all that is known of them: who said them, when, in which turns."""
+    with _store() as store:
+        units = _known(store, ids)
+    if as_json:
+        typer.echo(json.dumps([asdict(unit) for unit in units]))
+        return
+    for unit in units:
+        typer.echo(_line(unit))
+        for name, value in asdict(unit).items():
+            if name not in ("id", "text") and value not in (None, "", ()):
+                typer.echo(f"  {name}: {_readable(name, value)}")
+
+
+@app.command("add")
+def add(
+    text: Annotated[str, typer.Argument(help="One statement; '-' reads it from standard input.")],
+    agent: Annotated[str, typer.Option(help="Whose memory.")] = "main",
+    kind: Annotated[str, typer.Option(help="Such as semantic, preference, episodic.")] = "semantic",
+    subject: Annotated[str, typer.Option(help="What it is about; a later one on the same ends it.")] = "",
+    user: Annotated[str | None, typer.Option(help="Only where this user asks.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Only in this workspace.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remember something; what contradicts it and was said before becomes history."""
+    import time
+
+    from metaclaw.identity import agent_id
+    from metaclaw.memory.portable import read_lines
+    from metaclaw.memory.units import new_id
+
+    now = time.time()
+    scope = "user" if user else "workspace" if workspace else "agent"
+    words = sys.stdin.read() if text == "-" else text
+    given = {"id": new_id(), "text": words.strip(), "agent": agent_id(agent), "kind": kind, "subject": subject}
+    given |= {"scope": scope, "user": user, "workspace": workspace, "source": "manual", "said_at": now}
+    (unit,) = read_lines([json.dumps({**given, "created_at": now})])
+    with _store() as store:
+        (kept,) = store.add([unit], now=now)
+    typer.echo(json.dumps({"id": kept, "is_new": kept == unit.id}) if as_json else kept)
+
+
+@app.command("edit")
+def edit(
+    unit_id: Annotated[str, typer.Argument(metavar="ID")],
+    text: Annotated[str, typer.Argument(help="What it shall say; '-' reads it from standard input.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put another wording in the place of one; the earlier becomes history."""
+    import time
+    from dataclasses import replace
+
+    words = (sys.stdin.read() if text == "-" else text).strip()
+    with _store() as store:
+        (unit,) = _known(store, [unit_id])
+        fresh = store.edit(replace(unit, text=words, source="manual"), now=time.time())
+    typer.echo(json.dumps({"id": fresh}) if as_json else fresh)
+
+
+@app.command("forget")
+def forget(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="These.")] = None,
+    query: Annotated[str | None, typer.Option(help="What fits these words, of --agent.")] = None,
+    agent: Annotated[str | None, typer.Option(help="All of this agent.")] = None,
+    user: Annotated[str | None, typer.Option(help="All of this user's.")] = None,
+    session: Annotated[str | None, typer.Option(help="All that was learned in this session.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="All that was said since (UTC).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove memories for good: text, index and history. What was made of the same turns is marked."""
+    import time
+
+    from metaclaw.errors import InvalidRequestError
+    from metaclaw.identity import agent_id
+    from metaclaw.memory.forgetting import Whose, forget, select
+    from metaclaw.memory.query import MemoryQuery
+
+    whose = Whose(
+        agent=agent and agent_id(agent),
+        user=user,
+        session=session,
+        said_since=since and since.replace(tzinfo=UTC).timestamp(),
+    )
+    if not ids and query is None and whose == Whose():
+        raise InvalidRequestError("name what is to be forgotten: ids, --query, --agent, --user, --session or --since")
+    with _store() as store:
+        chosen = [unit.id for unit in _known(store, ids)] if ids else []
+        if query is not None:
+            asked = MemoryQuery(
+                text=query,
+                agent=whose.agent or "main",
+                now=time.time(),
+                limit=100,
+                with_history=True,
+                is_everything=True,
+            )
+            chosen += [found.unit.id for found in store.search(asked) if found.score >= _FITS]
+        elif not ids:
+            chosen = select(store, whose)
+        units = store.get(chosen)
+        if not yes and units and not as_json:
+            _print(units, as_json=False)
+            typer.confirm(f"Forget these {len(units)} for good?", abort=True)
+        done = forget(store, chosen, why="asked by the owner", now=time.time())
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(f"forgotten: {len(done.ids)}")
+    for what, name in done.marked:
+        typer.echo(f"made of the same turns: {what} {name}")
+    if not done.is_clean:
+        typer.echo("somebody reads the memory right now; `metaclaw memory doctor` empties its log then", err=True)
+
+
+@app.command("stats")
+def stats(agent: Agent = None, as_json: AsJson = False) -> None:
+    """How much is remembered, by kind."""
+    from metaclaw.identity import agent_id
+
+    with _store() as store:
+        counts = store.stats(agent and agent_id(agent))
+    if as_json:
+        typer.echo(json.dumps(counts))
+        return
+    for name, number in sorted(counts.items()):
+        typer.echo(f"{name}\t{number}")
+
+
+@app.command("export")
+def export(
+    file: Annotated[Path | None, typer.Argument(help="Where to; without it, standard output.")] = None,
+    agent: Agent = None,
+) -> None:
+    """Every memory, history included, as lines of JSON."""
+    import os
+
+    from metaclaw.identity import agent_id
+    from metaclaw.memory.portable import export
+
+    with _store() as store:
+        lines = export(store, agent=agent and agent_id(agent))
+        if file is None:
+            for line in lines:
+                typer.echo(line)
+        else:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as target:
+                target.writelines(f"{line}\n" for line in lines)
+
+
+@app.command("import")
+def import_units(
+    file: Annotated[Path, typer.Argument(help="Lines of JSON, as exported; '-' is standard input.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take exported memories in. A file with one line that is none is refused as a whole."""
+    from metaclaw.memory.portable import import_units, read_lines
+
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    units = read_lines(text.splitlines())
+    with _store() as store:
+        number = import_units(store, units)
+    typer.echo(json.dumps({"read": len(units), "new": number}) if as_json else f"{number} new of {len(units)}")
+
+
+@app.command("backup")
+def backup(file: Annotated[Path, typer.Argument(help="A file that does not exist yet.")]) -> None:
+    """Copy the store, as it is at this moment, beside a running MetaClaw."""
+    from metaclaw.memory.portable import backup
+
+    with _store() as store:
+        backup(store, file)
+    typer.echo(str(file))
+
+
+@app.command("doctor")
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Make anew what follows from the memories.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Whether the store is whole; exit code 1 when it is not."""
+    from metaclaw.memory.doctor import examine, mend
+    from metaclaw.memory.forgetting import empty_log
+
+    with _store() as store:
+        complaints = examine(store)
+        if fix and any(complaint.is_mendable for complaint in complaints):
+            mend(store)
+            complaints = examine(store)
+        empty_log(store)
+    if as_json:
+        typer.echo(json.dumps([asdict(complaint) for complaint in complaints]))
+    else:
+        for complaint in complaints:
+            cure = "; `metaclaw memory doctor --fix` mends it" if complaint.is_mendable else ""
+            typer.echo(f"{complaint.number} {complaint.what}{cure}")
+        if not complaints:
+            typer.echo("all is well")
+    raise typer.Exit(1 if complaints else 0)
+
+
+_FITS = 0.35  # of what is forgotten by a query: it must speak of it
+
+
+@contextmanager
+def _store() -> Generator[MemoryStore]:
+    from metaclaw.config_file import load_settings
+    from metaclaw.memory.store import MemoryStore
+
+    with MemoryStore.open(load_settings().memory_db) as store:
+        yield store
+
+
+def _known(store: MemoryStore, ids: Iterable[str]) -> list[MemoryUnit]:
+    from metaclaw.errors import NotFoundError
+
+    wanted = list(ids)
+    units = {unit.id: unit for unit in store.get(wanted)}
+    missing = [name for name in wanted if name not in units]
+    if missing:
+        raise NotFoundError(f"there is no memory {missing[0]}; `metaclaw memory list` shows them")
+    return [units[name] for name in wanted]
+
+
+def _print(units: Iterable[MemoryUnit], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([asdict(unit) for unit in units]))
+        return
+    for unit in units:
+        typer.echo(_line(unit))
+
+
+def _line(unit: MemoryUnit) -> str:
+    ended = " (no longer)" if unit.superseded_by else ""
+    whose = unit.agent if unit.scope == "agent" else f"{unit.agent}/{unit.scope} {getattr(unit, unit.scope)}"
+    return f"{unit.id}\t{_day(unit.said_at)}\t{whose}\t{unit.kind}\t{unit.text}{ended}"
+
+
+def _readable(name: str, value: Any) -> str:
+    if name in ("said_at", "created_at", "true_from", "true_until"):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
+    return ", ".join(map(str, value)) if name == "turns" else str(value)
+
+
+def _day(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).date().isoformat()
