@@ -77,6 +77,8 @@ def test_an_edit_is_checked_before_it_is_written(tmp_path: Path):
 
 
 def test_an_edited_starter_skill_becomes_a_copy_above_it(tmp_path: Path):
+    assert not skills(tmp_path, "edit", "regex", env=editor(tmp_path, "nothing", ""))["changed"]
+    assert not (tmp_path / "skills").exists()
     edited = skills(tmp_path, "edit", "regex", env=editor(tmp_path, "1. Collect", "1. Always collect"))
     assert edited["owner"] == "_shared"
     seen = {one["name"]: one["owner"] for one in skills(tmp_path, "list", "--agent", "main")}

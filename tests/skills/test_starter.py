@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
 import pytest
 
 from metaclaw.chat.token_estimate import estimate_tokens
@@ -247,6 +252,15 @@ def test_a_starter_skill_is_found_by_requests_for_it(name: str):
     for request in REQUESTS[name]:
         found = [one.name for one in ranking.best(request)][:NUM_RECALLED]
         assert name in found, request
+
+
+def test_a_wheel_holds_every_starter_skill(tmp_path: Path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {f"metaclaw/skills/starter/{name}/SKILL.md" for name in REQUESTS} <= names
 
 
 def test_everyday_messages_recall_almost_nothing():

@@ -124,12 +124,13 @@ def edit(name: Annotated[str, typer.Argument(help="Its name.")], agent: Agent = 
     folder = Path(tempfile.mkdtemp(prefix="metaclaw-")) / name
     folder.mkdir()
     copy = folder / FILE_NAME
-    copy.write_text(read_text(entry.path) if there is None else there, encoding="utf-8")
+    before = read_text(entry.path) if there is None else there
+    copy.write_text(before, encoding="utf-8")
     try:
         subprocess.run([*_words(editor), str(copy)], check=True)
         text = read_text(copy)
         _warn(parse_skill(text, copy).notes)
-        version = writer.write(owner, text, by="human", replaces=there) if text != there else None
+        version = writer.write(owner, text, by="human", replaces=there) if text != before else None
     except (SkillError, OSError, subprocess.CalledProcessError) as error:
         raise SkillError(f"{error}; nothing was written, and your text is still in {copy}") from error
     copy.unlink()
