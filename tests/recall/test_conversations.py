@@ -49,7 +49,7 @@ class World:
     def is_served(self, name: str) -> bool:
         return name in self.skills
 
-    async def found(self, text: str) -> list[Candidate]:
+    async def found(self, text: str, message: bytes) -> list[Candidate]:
         return [self.candidate("skill", name) for name, topic in sorted(self.skills.items()) if topic in text]
 
     def candidate(self, kind: str, item: str) -> Candidate:

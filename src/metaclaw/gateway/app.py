@@ -62,6 +62,7 @@ from metaclaw.recall.recaller import Recaller
 from metaclaw.recall.skills import LibrarySkills, SkillRanker
 from metaclaw.retrieval.breaker import Breaker
 from metaclaw.retrieval.configured import open_embedder
+from metaclaw.skills.experiments import Experiments
 from metaclaw.skills.layout import STARTER_FOLDER
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.upstreams.configured import open_pool
@@ -303,8 +304,9 @@ def _recaller(
     if recall.max_tokens == 0 or not (has_skills or memories):
         return None
     starter = STARTER_FOLDER if skills.starter else None
-    library = LibrarySkills(SkillLibrary(settings.skills_dir, starter=starter), meanings) if has_skills else None
-    return Recaller(journal, skills=library, memories=memories, budget=budget)
+    library = SkillLibrary(settings.skills_dir, starter=starter)
+    source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if has_skills else None
+    return Recaller(journal, skills=source, memories=memories, budget=budget)
 
 
 def _policy_upstream(settings: Settings) -> Upstream:

@@ -17,14 +17,16 @@ from metaclaw.journal.turns import MEMORY_ITEM, ItemKind
 class Candidate:
     """Something that was found for a message, best first among its kind.
 
-    ``is_fitting`` is false for what fell short of its source's threshold. ``turns`` are those that it was learned from,
-    ``words`` what it says, without what we write around it.
+    ``alias`` is another name by which the same may be there already. ``is_fitting`` is false for what fell short of its
+    source's threshold. ``turns`` are those that it was learned from, ``words`` what it says, without what we write
+    around it.
     """
 
     kind: ItemKind
     item: str
     score: float
     section: str
+    alias: str = ""
     words: str = ""
     turns: frozenset[str] = frozenset()
     is_fitting: bool = True
@@ -53,8 +55,8 @@ class SkillView(Protocol):
         """Whether a skill may be before the model."""
         ...
 
-    async def found(self, text: str) -> Sequence[Candidate]:
-        """What fits ``text``, best first."""
+    async def found(self, text: str, message: bytes) -> Sequence[Candidate]:
+        """What fits ``text``, best first, for the human message with this key."""
         ...
 
 

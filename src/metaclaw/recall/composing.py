@@ -73,7 +73,7 @@ def _eligible(
     for one in candidates:
         if not one.is_fitting:
             verdicts[one.name] = "threshold"
-        elif one.name in present:
+        elif one.name in present or one.alias in present:
             verdicts[one.name] = "present"
         elif len(eligible) >= number:
             verdicts[one.name] = "number"

@@ -100,7 +100,7 @@ class Recaller:
         found_skills: Sequence[Candidate] = ()
         found_memories: Sequence[Candidate] = ()
         for text in queries(messages, humans):
-            found_skills = () if skills is None else await skills.found(text)
+            found_skills = () if skills is None else await skills.found(text, humans[-1].key.hash)
             found_memories = () if self._memories is None else await self._memories.found(text, about, now)
             if any(one.is_fitting for one in (*found_skills, *found_memories)):
                 break
