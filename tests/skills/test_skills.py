@@ -218,6 +218,16 @@ def test_among_two_thousand_skills_the_few_that_fit_are_found() -> None:
     assert [one.name for one in SkillRanking(many).best("about topic77 and subject77 please")] == ["skill-77"]
 
 
+def test_of_very_many_that_share_some_words_with_a_long_text_the_one_that_shares_the_most_is_first() -> None:
+    many = [skill(f"skill-{n}", "Handles common matters of every kind") for n in range(300)]
+    best = skill("zebra-matters", "Handles common matters of every kind for zebras and giraffes")
+    text = "common matters of every kind, which somebody handles for zebras and giraffes " + "and much else " * 50
+    found = SkillRanking([*many, best]).ranked(text)
+    assert found[0].skill == best
+    assert found[0].score > found[1].score
+    assert SkillRanking([best, *many[::-1]]).ranked(text) == found
+
+
 @given(st.lists(st.sampled_from(LIBRARY), unique_by=lambda one: one.name), st.text(max_size=60))
 def test_the_order_of_the_folder_does_not_matter(skills: list[Skill], text: str) -> None:
     assert SkillRanking(skills).best(text) == SkillRanking(skills[::-1]).best(text)

@@ -19,7 +19,7 @@ from metaclaw.skills.skill import Skill
 _NAME_WEIGHT, _DESCRIPTION_WEIGHT, _BODY_WEIGHT = 3.0, 2.0, 0.25
 _MIN_SHARED_WORDS = 2  # of name and description; one shared word is a coincidence
 _MIN_SHARE_OF_BEST = 0.4
-_MAX_CONSIDERED = 100
+_MAX_CONSIDERED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,7 @@ class SkillRanking:
             for name, number in shared.items()
             if number >= _MIN_SHARED_WORDS or (self._named[name] and self._named[name] <= words)
         ]
-        # A long text shares two words with everything: what shares the most is looked at.
-        return sorted(evident, key=lambda name: (-shared[name], name))[:_MAX_CONSIDERED]
+        return evident if len(evident) <= _MAX_CONSIDERED else _sharing_most(shared, evident)
 
     def _hold(self, name: str, skill: Skill) -> None:
         words = _weighed(skill)
@@ -93,3 +92,15 @@ def _weighed(skill: Skill) -> _Words:
         for word, count in Counter(words).items():
             weights[word] += weight * count
     return _Words(frozenset(named), frozenset((*named, *described)), dict(weights))
+
+
+def _sharing_most(shared: Counter[str], names: Sequence[str]) -> list[str]:
+    """``_MAX_CONSIDERED`` of ``names``: a long text shares two words with everything."""
+    numbers = Counter(shared[name] for name in names)
+    least, num_above = 0, 0
+    for least in sorted(numbers, reverse=True):
+        if num_above + numbers[least] >= _MAX_CONSIDERED:
+            break
+        num_above += numbers[least]
+    chosen = [name for name in names if shared[name] > least]
+    return chosen + sorted(name for name in names if shared[name] == least)[: _MAX_CONSIDERED - len(chosen)]
