@@ -212,6 +212,13 @@ class RecallSettings(Section):
     max_memories: int = Field(default=6, ge=0, le=50, description="At most so many memories for one exchange.")
 
 
+class MemorySettings(Section):
+    """What users said, remembered for later turns (docs/memory.md)."""
+
+    enabled: bool = Field(default=True, description="Remember what users say, and recall it.")
+    dir: OptionalPath = Field(default=None, description="Folder of the store, units.db; default METACLAW_HOME/memory.")
+
+
 class JudgeSettings(Section):
     """Who scores the answers. Without a judge there is no reinforcement learning."""
 
@@ -429,6 +436,7 @@ class Settings(Section):
     skills: SkillsSettings = Field(default_factory=SkillsSettings)
     embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     recall: RecallSettings = Field(default_factory=RecallSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
     evolver: EvolverSettings = Field(default_factory=EvolverSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
@@ -455,12 +463,13 @@ class Settings(Section):
         return self.home / (self.skills.dir or Path("skills")).expanduser()
 
     @property
-    def turns_db(self) -> Path:
-        return self.home / "turns.db"
+    def memory_db(self) -> Path:
+        # Older releases kept a memory.db of another making in the same folder; it stays as it is.
+        return self.home / (self.memory.dir or Path("memory")).expanduser() / "units.db"
 
     @property
-    def memory_db(self) -> Path:
-        return self.home / "memory" / "memory.db"
+    def turns_db(self) -> Path:
+        return self.home / "turns.db"
 
     @property
     def access_db(self) -> Path:

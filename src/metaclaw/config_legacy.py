@@ -58,11 +58,6 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
-        "memory.enabled", "memory.dir", "memory.scope",
-        "memory.auto_extract", "memory.auto_consolidate", "memory.ignore_turn_type",
-        "memory.manual_trigger", "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds",
-        "memory.auto_upgrade_require_review", "memory.review_stale_after_hours", "memory.store_path",
-        "memory.policy_path", "memory.telemetry_path",
         "rl.evolver_provider",
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
         "scheduler.enabled", "scheduler.idle_threshold_minutes", "scheduler.sleep_start", "scheduler.sleep_end",
@@ -89,6 +84,18 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "memory.embedding_model_path",
     ),
     "is obsolete: recall.max_tokens is the budget of skills and memories together": ("memory.max_injected_tokens",),
+    "is obsolete: clients say whose memories they mean by X-Memory-Scope, X-User-Id and X-Workspace-Id": (
+        "memory.scope",
+    ),
+    "is obsolete: memory.enabled alone decides, and contradictions and repetitions are always settled": (
+        "memory.auto_extract", "memory.auto_consolidate", "memory.manual_trigger",
+    ),
+    "is obsolete: side turns are never remembered": ("memory.ignore_turn_type",),
+    "is obsolete: memories have no policy that rewrites itself": (
+        "memory.auto_upgrade_enabled", "memory.auto_upgrade_interval_seconds", "memory.auto_upgrade_require_review",
+        "memory.review_stale_after_hours", "memory.policy_path", "memory.telemetry_path",
+    ),
+    "is obsolete: memory.dir is the folder of the store": ("memory.store_path",),
     "is obsolete: use the agent program's own channels": ("wechat.enabled",),
     "was never read from a configuration file, and does nothing": (
         *_CODE_ONLY, *(f"rl.{name}" for name in _CODE_ONLY),

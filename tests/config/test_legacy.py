@@ -59,7 +59,7 @@ def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_pat
     assert settings.llm.model_id == "kimi-k2.5"
     assert (settings.openrouter.app_name, settings.openrouter.route) == ("x", "price")
     told = "\n".join(warnings)
-    for name in ("memory.enabled", "scheduler.calendar.enabled", "agents.research-agent.mode", "rl.batch_size", "opd."):
+    for name in ("memory.scope", "scheduler.calendar.enabled", "agents.research-agent.mode", "rl.batch_size", "opd."):
         assert name in told
 
 

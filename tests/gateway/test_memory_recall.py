@@ -33,12 +33,12 @@ async def remember(home: Path, *texts: str, **more: Any) -> list[str]:
 
 
 def remembered(home: Path, *texts: str, **more: Any) -> list[str]:
-    with MemoryStore.open(home / "memory" / "memory.db") as store:
+    with MemoryStore.open(home / "memory" / "units.db") as store:
         return store.add([unit(text, **more) for text in texts], now=NOW)
 
 
 def forget_all(home: Path, ids: list[str]) -> None:
-    with MemoryStore.open(home / "memory" / "memory.db") as store:
+    with MemoryStore.open(home / "memory" / "units.db") as store:
         forget(store, ids, why="asked", now=NOW)
 
 
@@ -143,7 +143,7 @@ async def test_what_was_said_in_this_conversation_is_not_recalled_into_it(tmp_pa
 @pytest.mark.parametrize("spoilt", ["broken", "locked"])
 async def test_a_memory_that_cannot_be_read_never_breaks_a_turn(tmp_path: Path, spoilt: str) -> None:
     await remember(tmp_path, FACT)
-    path = tmp_path / "memory" / "memory.db"
+    path = tmp_path / "memory" / "units.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         if spoilt == "locked":
             holder.execute("PRAGMA journal_mode = DELETE")

@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "memory" / "memory.db"
+    return tmp_path / "memory" / "units.db"
 
 
 @asynccontextmanager

@@ -20,7 +20,11 @@ _PROGRAM = "\n".join(
     for path in sorted(SOURCE.rglob("*.py"))
     if path.name not in _NOT_READERS and "cli" not in path.relative_to(SOURCE).parts[:1]
 )
-_DERIVED = {"skills.dir": "skills_dir", "train_server.data_dir": "train_server_dir"}  # read through a property
+_DERIVED = {
+    "memory.dir": "memory_db",
+    "skills.dir": "skills_dir",
+    "train_server.data_dir": "train_server_dir",
+}  # read through a property
 
 
 @pytest.mark.parametrize("key", setting_keys().values(), ids=lambda key: key.name)

@@ -32,6 +32,8 @@ from metaclaw.gateway.access_keeper import AccessKeeper
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
+from metaclaw.gateway.memory_desk import MemoryDesk
+from metaclaw.gateway.memory_routes import memory_routes
 from metaclaw.gateway.metrics import CONTENT_TYPE, GatewayMetrics, count_request
 from metaclaw.gateway.models import in_anthropics_shape, list_models
 from metaclaw.gateway.open_turns import OpenTurns
@@ -89,6 +91,7 @@ class Deps:
     metrics: GatewayMetrics
     policy: Policy | None
     models: UpstreamPool | None
+    memory: MemoryDesk | None
 
 
 @asynccontextmanager
@@ -115,6 +118,9 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         recorder = Recorder(journal, path, clock)
         recorder.on_ended.append(reception.turns.end)
         recorder.on_settled.append(reception.turns.charge)
+        memory = MemoryDesk(settings.memory_db) if settings.memory.enabled else None
+        if memory is not None:
+            stack.push_async_callback(memory.close)
         models = open_pool(settings, session)
         if models is not None:
             stack.push_async_callback(models.close)
@@ -130,7 +136,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             stack.push_async_callback(meanings.close)
         proxy = Proxy(
             router=router,
-            recaller=_recaller(settings, journal, memories if settings.recall.max_memories else None, meanings),
+            recaller=_recaller(settings, journal, memories, meanings),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
         )
@@ -142,6 +148,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             metrics=GatewayMetrics(recorder, models),
             policy=policy,
             models=models,
+            memory=memory,
         )
         await recorder.drain(_DRAIN_S)
 
@@ -170,6 +177,7 @@ def make_app(
         *(Route(f"{prefix}/v1/messages/count_tokens", _token_count, methods=["POST"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/responses/{{rest:path}}", _kept_response, methods=_ANY) for prefix in _PREFIXES),
+        *memory_routes(_PREFIXES),
         Route("/v1/feedback", _feedback, methods=["POST"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
@@ -291,9 +299,10 @@ def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | Non
 
 
 def _recaller(
-    settings: Settings, journal: TurnJournal, memories: StoredMemories | None, meanings: SkillRanker | None
+    settings: Settings, journal: TurnJournal, stored: StoredMemories, meanings: SkillRanker | None
 ) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
+    memories = stored if settings.memory.enabled and recall.max_memories else None
     budget = Budget(
         max_tokens=recall.max_tokens,
         max_skills=skills.top_k,
