@@ -55,20 +55,35 @@ class ExperimentView:
 
 
 class Experiments:
-    """Asks ``learning.db`` every two seconds at most, off the event loop. What cannot be read is no experiment."""
+    """Asks ``learning.db`` every two seconds at most, off the event loop. What cannot be read is no experiment.
+
+    Only the first to ask waits for the answer; the others see what was there before, until it has come.
+    """
 
     def __init__(self, learning_db: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = learning_db
         self._clock = clock
-        self._view = ExperimentView()
-        self._read_at: float | None = None
+        self._view: ExperimentView | None = None
+        self._read_at = 0.0
+        self._reading: asyncio.Task[None] | None = None
 
     async def view(self) -> ExperimentView:
         """What is on experiment now."""
-        if self._read_at is None or self._clock() - self._read_at >= _FRESH_S:
-            self._read_at = self._clock()
-            self._view = await asyncio.to_thread(self._read)
-        return self._view
+        is_stale = self._view is None or self._clock() - self._read_at >= _FRESH_S
+        if is_stale and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._refresh())
+        if self._view is None and self._reading is not None:
+            await asyncio.shield(self._reading)
+        return self._view or ExperimentView()
+
+    async def close(self) -> None:
+        """Wait for what is being read."""
+        if self._reading is not None:
+            await self._reading
+
+    async def _refresh(self) -> None:
+        self._view = await asyncio.to_thread(self._read)
+        self._read_at = self._clock()
 
     def _read(self) -> ExperimentView:
         try:
