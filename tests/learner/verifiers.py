@@ -29,3 +29,7 @@ def hangs(exchange: Exchange) -> float:
 
 def answers_what_the_prompt_says(exchange: Exchange) -> object:
     return {"none": None, "nan": float("nan"), "two": 2, "text": "1", "true": True, "half": 0.5}[exchange.prompt]
+
+
+def is_right(exchange: Exchange) -> float:
+    return 1.0 if exchange.answer == "right" else -1.0

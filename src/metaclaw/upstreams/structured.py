@@ -120,10 +120,9 @@ def _change_for(error: UpstreamError, body: JsonObject) -> _Change | None:
         return strictly_openai
     if "max_completion_tokens" in named and "max_completion_tokens" in body:
         return _with_max_tokens
-    if any(word in named for word in ("response_format", "json_schema", "schema", "structured")):
-        kind = (object_or_none(body.get("response_format")) or {}).get("type")
-        return {"json_schema": _as_json_object, "json_object": _without_form}.get(str(kind))
-    return None
+    # Many servers do not say which parameter it was; then it is most likely the one that the fewest know.
+    kind = (object_or_none(body.get("response_format")) or {}).get("type")
+    return {"json_schema": _as_json_object, "json_object": _without_form}.get(str(kind))
 
 
 def _with_max_tokens(body: JsonObject) -> JsonObject:
