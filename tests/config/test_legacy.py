@@ -232,3 +232,12 @@ def test_the_table_holds_no_key_that_is_a_setting_again():
     assert not (patterns | RENAMED.keys()) & setting_keys().keys()
     assert set(RENAMED.values()) <= setting_keys().keys()
     assert {name for name, _ in RENAMED_VALUES} <= setting_keys().keys()
+
+
+def test_who_writes_skills_is_found_under_its_names_of_today(tmp_path: Path):
+    old = "evolver_api_base: https://evolver.example/v1, evolver_model: big, evolver_api_key: sk-3"
+    settings, warnings = load(tmp_path, f"skills: {{auto_evolve: false}}\nrl: {{{old}}}\n")
+    evolver = settings.evolver
+    assert (evolver.url, evolver.model, evolver.enabled) == ("https://evolver.example/v1", "big", False)
+    assert evolver.api_key.get_secret_value() == "sk-3"
+    assert "skills.auto_evolve is now called evolver.enabled; it was honoured" in warnings
