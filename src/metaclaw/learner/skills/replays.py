@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import attach
-from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.journal.turns import RecallBlock, RecordedExchange, TurnReader
 from metaclaw.learner.exchanges import whole_exchange
 from metaclaw.learner.judges.judge import Exchange
 from metaclaw.recall.blocks import human_messages
@@ -42,31 +42,34 @@ class Replay:
         return replace(self.exchange, answer=text, finish_reason=finish_reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecallWith:
-    """What would be recalled with a candidate among the skills, and without it."""
+    """What would be recalled with a candidate among the skills, and without it. Its two indexes are made once."""
 
-    skills: Mapping[str, Skill]
-    candidate: Skill
-    budget: Budget
+    def __init__(self, *, skills: Mapping[str, Skill], candidate: Skill, budget: Budget) -> None:
+        self._candidate = candidate
+        self._budget = budget
+        self._without = list(skills.values())
+        self._with = list({**skills, candidate.name: candidate}.values())
+        self._rankings: dict[bool, SkillRanking] = {}
 
     def fits(self, text: str) -> bool:
         """Whether the candidate would be recalled for ``text``."""
-        return self.candidate.name in self._names(text, self._with())
+        return self._candidate.name in self._recalled(text, with_it=True).items
 
     def blocks(self, text: str, *, fits: bool) -> tuple[str, str]:
         """The two blocks. Where the candidate does not fit, it stands alone in its block: does it harm there?"""
-        without = self._block(text, dict(self.skills))
-        return (self._block(text, self._with()) if fits else f"{BEGIN}{_section(self.candidate)}{END}"), without
+        alone = f"{BEGIN}{_section(self._candidate)}{END}"
+        with_it = self._recalled(text, with_it=True).text if fits else alone
+        return with_it, self._recalled(text, with_it=False).text
 
-    def _with(self) -> dict[str, Skill]:
-        return {**self.skills, self.candidate.name: self.candidate}
-
-    def _names(self, text: str, skills: Mapping[str, Skill]) -> tuple[str, ...]:
-        return compose(_found(text, skills), (), present=(), budget=self.budget).block.items
-
-    def _block(self, text: str, skills: Mapping[str, Skill]) -> str:
-        return compose(_found(text, skills), (), present=(), budget=self.budget).block.text
+    def _recalled(self, text: str, *, with_it: bool) -> RecallBlock:
+        if with_it not in self._rankings:
+            self._rankings[with_it] = SkillRanking(self._with if with_it else self._without)
+        found = [
+            Found(kind="skill", item=skill.name, score=1 / (1 + rank), section=_section(skill))
+            for rank, skill in enumerate(self._rankings[with_it].best(text))
+        ]
+        return compose(found, (), present=(), budget=self._budget).block
 
 
 def why_not(recorded: RecordedExchange) -> str | None:
@@ -102,13 +105,6 @@ def replay_of(turns: TurnReader, recorded: RecordedExchange, recall: RecallWith,
         with_it=request(with_it),
         without_it=request(without_it),
     )
-
-
-def _found(text: str, skills: Mapping[str, Skill]) -> list[Found]:
-    return [
-        Found(kind="skill", item=skill.name, score=1 / (1 + rank), section=_section(skill))
-        for rank, skill in enumerate(SkillRanking(list(skills.values())).best(text))
-    ]
 
 
 def _section(skill: Skill) -> str:
