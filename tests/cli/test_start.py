@@ -125,7 +125,10 @@ def test_status_says_what_was_learned(tmp_path: Path):
             "INSERT INTO judgements (exchange, agent, state, score, judge, detail, judged_at)"
             " VALUES ('e1', 'main', 'judged', 1.0, 'j', '{}', 0)"
         )
-        connection.execute("INSERT INTO samples VALUES ('t1', 'e1', 'main', 0, 1.0, 'pending', NULL, 0, 0)")
+        connection.execute(
+            "INSERT INTO samples (turn, exchange, agent, version, reward, state, sampled_at, changed_at)"
+            " VALUES ('t1', 'e1', 'main', 0, 1.0, 'pending', 0, 0)"
+        )
         connection.execute("INSERT INTO updates VALUES (7, 'main', 0, 'rejected', 'KL is over the limit', '{}', 0, 1)")
     done = metaclaw(tmp_path, "status")
     assert done.returncode == 1
