@@ -212,13 +212,6 @@ class RecallSettings(Section):
     max_memories: int = Field(default=6, ge=0, le=50, description="At most so many memories for one exchange.")
 
 
-class MemorySettings(Section):
-    """What users said, remembered for later turns (docs/memory.md)."""
-
-    enabled: bool = Field(default=True, description="Remember what users say, and recall it.")
-    dir: OptionalPath = Field(default=None, description="Folder of the store, units.db; default METACLAW_HOME/memory.")
-
-
 class JudgeSettings(Section):
     """Who scores the answers. Without a judge there is no reinforcement learning."""
 
@@ -237,6 +230,25 @@ class JudgeSettings(Section):
     idle_s: float = Field(
         default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
     )
+
+
+class MemorySettings(Section):
+    """What users said, remembered for later turns (docs/memory.md)."""
+
+    enabled: bool = Field(default=True, description="Remember what users say, and recall it.")
+    dir: OptionalPath = Field(default=None, description="Folder of the store, units.db; default METACLAW_HOME/memory.")
+    every_n_exchanges: int = Field(
+        default=3, ge=1, description="A session is read for memories when so many of its exchanges wait for it."
+    )
+    idle_s: float = Field(default=120.0, gt=0, description="Silence after which a session is read whatever waits.")
+    extractor_url: HttpUrl | Literal[""] = Field(
+        default="",
+        description="Base URL of an OpenAI-compatible API that finds memories; it is sent what users say. Without one, "
+        "rules find them.",
+    )
+    extractor_model: str = Field(default="", description="Model that finds memories at extractor_url.")
+    extractor_api_key: ApiKey = Field(default=SecretStr(""), description="Key for extractor_url.")
+    extractor_timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of that model.")
 
 
 class EvolverSettings(Section):

@@ -20,7 +20,7 @@ def test_a_started_gateway_answers_and_ends_with_everything_on_sigterm(home: Pat
         now = status(home)
         assert now["running"]
         assert now["mode"] == "skills_only"
-        assert list(now["children"]) == ["gateway"]  # nothing is learned in this mode, so no learner runs
+        assert list(now["children"]) == ["gateway", "learner"]  # it remembers in every mode
         assert ask(home) == "hello from upstream"
         process.terminate()
         assert process.wait(20) == 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from metaclaw.chat.messages import freeze
-from metaclaw.journal.turns import POLICY, NewTurn, PolicySample, TurnEnd, TurnJournal
+from metaclaw.journal.turns import POLICY, NewTurn, PolicySample, TurnEnd, TurnJournal, TurnKind
 
 SAMPLE = PolicySample(
     agent="main", version=0, model="table", prompt_tokens=b"", tokens=b"", logprobs=b"", logprobs_full=b"",
@@ -45,6 +45,10 @@ class Said:
     opened_at: float = 0.0
     closed_at: float | None = 0.0
     sample: PolicySample | None = field(default_factory=policy_sample)
+    kind: TurnKind = "main"
+    user: str | None = None
+    workspace: str | None = None
+    memory_scope: str | None = None
 
 
 async def record(journal: TurnJournal, *turns: Said) -> None:
@@ -56,7 +60,10 @@ async def record(journal: TurnJournal, *turns: Said) -> None:
                 agent=said.agent,
                 session=said.session,
                 exchange=said.exchange,
-                kind="main",
+                kind=said.kind,
+                user=said.user,
+                workspace=said.workspace,
+                memory_scope=said.memory_scope,
                 dialect="openai",
                 model="policy",
                 upstream=POLICY if said.sample else "other",

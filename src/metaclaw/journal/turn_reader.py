@@ -127,6 +127,17 @@ class TurnReader:
         found = [self.exchange(exchange) for (exchange,) in rows.fetchall()]
         return [exchange for exchange in found if exchange is not None]
 
+    def exchange_ids(self, *, after_seq: int = 0, limit: int = 1000) -> list[tuple[str, int]]:
+        """The ids of exchanges with a main turn opened after ``after_seq``, each with its last such turn's number."""
+        rows = self._connection.execute(
+            """
+            SELECT exchange, max(seq) FROM turns WHERE kind = 'main' AND seq > ?
+            GROUP BY exchange ORDER BY max(seq) LIMIT ?
+            """,
+            (after_seq, limit),
+        )
+        return [(exchange, seq) for exchange, seq in rows.fetchall()]
+
     def exchange(self, exchange_id: str) -> RecordedExchange | None:
         """One exchange with its main turns; ``None`` when it has none."""
         rows = self._connection.execute(

@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
 
-from metaclaw.config import Settings
+from metaclaw.config import MemorySettings, Settings
+from metaclaw.errors import ConfigError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judging import Judging
+from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.updating import Updating
+from metaclaw.memory.extraction.model import ModelExtractor
+from metaclaw.memory.extraction.rules import RuleExtractor
+from metaclaw.memory.extraction.unread import UnreadExchanges, When
+from metaclaw.memory.store import MemoryStore
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.structured import StructuredModel
+from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _log = logging.getLogger("metaclaw.learner")
+
+_MAX_EXTRACTED_TOKENS = 4096  # thinking included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +95,48 @@ def _skill_jobs(shared: Shared) -> list[Job]:
     return skill_jobs(parts)
 
 
+def _memory_jobs(shared: Shared) -> list[Job]:
+    settings, memory = shared.settings, shared.settings.memory
+    if not memory.enabled:
+        _log.info("memory.enabled is off: nothing is remembered")
+        return []
+    store = MemoryStore.open(settings.memory_db)
+    shared.closing.callback(store.close)
+    rules = RuleExtractor()
+    model = _extracting_model(memory, shared.session)
+    when = When(every_n=memory.every_n_exchanges, idle_s=memory.idle_s)
+    return [
+        Remembering(
+            turns_db=settings.turns_db,
+            store=store,
+            unread=UnreadExchanges(settings.turns_db, store, when),
+            extractor=model or rules,
+            fallback=rules,
+        )
+    ]
+
+
+def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) -> ModelExtractor | None:
+    if not memory.extractor_url:
+        return None
+    if not memory.extractor_model:
+        raise ConfigError("memory.extractor_model is empty: name the model that finds memories at memory.extractor_url")
+    upstream = Upstream(
+        name="the extractor of memories",
+        base_url=memory.extractor_url,
+        api_key=memory.extractor_api_key,
+        key_setting="memory.extractor_api_key",
+        timeouts=Timeouts(first_byte_s=memory.extractor_timeout_s, gap_s=memory.extractor_timeout_s),
+    )
+    model = StructuredModel(
+        HttpModel(session, upstream),
+        model=memory.extractor_model,
+        max_tokens=_MAX_EXTRACTED_TOKENS,
+        timeout_s=memory.extractor_timeout_s,
+    )
+    _log.info("memories are found by %s at %s, which is sent what users say", memory.extractor_model, upstream.base_url)
+    return ModelExtractor(model, name=f"llm:{memory.extractor_model}", new_fence=lambda: secrets.token_hex(16))
+
+
 # One function a part of learning; a new part is added here.
-_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _skill_jobs)
+_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _skill_jobs, _memory_jobs)

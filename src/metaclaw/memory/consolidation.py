@@ -12,6 +12,7 @@ import re
 import sqlite3
 from dataclasses import replace
 
+from metaclaw.memory.negations import num_negations
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.rows import COLUMNS, add_turns, insert_unit, unit_of
 from metaclaw.memory.search import search
@@ -21,11 +22,6 @@ from metaclaw.retrieval.words import words_of
 _NUM_NEIGHBOURS = 5  # found through the index; never all pairs
 _MAX_NEIGHBOURS = 100  # that are looked at, by the rarest words: whoever says the same shares most of them
 _MIN_SHARED = 0.8  # Jaccard's index of the words
-_NEGATION = re.compile(
-    r"\b(?:not|no|never|none|without|cannot|\w+n[’']t|nicht|kein\w*|nie|niemals|ohne|non|nunca|jamás|sin|ne|pas|jamais|"
-    r"sans|mai|senza|não|sem|не|нет|никогда|без)\b|[不没沒别別勿無未]|ない|ません|ぬ|않|못|없",
-    re.IGNORECASE,
-)
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 
 
@@ -51,14 +47,10 @@ def settle(connection: sqlite3.Connection, unit: MemoryUnit, now: float) -> str:
 
 def is_same_statement(one: str, other: str) -> bool:
     """Whether two texts say the same in nearly the same words."""
-    if sorted(_NUMBER.findall(one)) != sorted(_NUMBER.findall(other)) or _negations(one) != _negations(other):
+    if sorted(_NUMBER.findall(one)) != sorted(_NUMBER.findall(other)) or num_negations(one) != num_negations(other):
         return False
     words, others = set(words_of(one)), set(words_of(other))
     return len(words & others) >= _MIN_SHARED * len(words | others) if words else False
-
-
-def _negations(text: str) -> int:
-    return len(_NEGATION.findall(text))
 
 
 def _was_forgotten(connection: sqlite3.Connection, unit: MemoryUnit) -> bool:

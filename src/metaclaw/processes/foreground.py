@@ -24,8 +24,9 @@ LEARNER = Program(name="learner", command=(sys.executable, "-m", "metaclaw.learn
 
 
 def programs_for(settings: Settings) -> tuple[Program, ...]:
-    """The gateway, and the learner where something is learned."""
-    return (GATEWAY,) if settings.mode == "skills_only" else (GATEWAY, LEARNER)
+    """The gateway, and the learner where there is anything to learn: in every mode, unless all of it is off."""
+    learns = settings.mode != "skills_only" or settings.skills.enabled or settings.memory.enabled
+    return (GATEWAY, LEARNER) if learns else (GATEWAY,)
 
 
 def require_model(settings: Settings) -> None:

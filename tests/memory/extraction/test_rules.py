@@ -220,5 +220,5 @@ def test_before_and_after_a_long_paste_the_user_speaks():
 
 def test_a_secret_is_neither_kept_nor_forgotten_to_be_counted():
     given = material("My password is hunter2. I live in Oslo.")
-    assert "hunter2" not in given.said
+    assert "hunter2" not in given.said[0]
     assert given.num_secrets == 1

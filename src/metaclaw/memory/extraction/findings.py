@@ -7,24 +7,12 @@ said, what tools answered and what came of it; a finding quotes the words that i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Kind = Literal["episodic", "semantic", "preference", "project_state", "working_summary", "procedural"]
-Source = Literal["user", "tool", "outcome"]
-Reach = Literal["user", "workspace", "session"]
+from metaclaw.memory.units import Kind, Scope
 
-# How far each is believed: a person knows best what they want, and a web page may say anything.
-TRUST: dict[Source, float] = {"user": 0.9, "tool": 0.5, "outcome": 0.4}
-REACH: dict[Kind, Reach] = {
-    "preference": "user",
-    "semantic": "user",
-    "episodic": "user",
-    "procedural": "workspace",
-    "project_state": "workspace",
-    "working_summary": "session",
-}
+Source = Literal["user", "tool", "outcome"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +25,17 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """The new material of one exchange. ``said`` is the user's, without secrets and without what programs wrote."""
+    """The new material of one exchange, without secrets. ``said`` are the user's messages since the last answer."""
 
     exchange: str
     agent: str
     session: str
-    user: str | None
     turns: tuple[str, ...]
-    said: str
+    said: tuple[str, ...]
     said_at: float
+    user: str | None = None
+    workspace: str | None = None
+    scope: Scope | None = None  # where the client wants all of it to stay
     results: tuple[ToolResult, ...] = ()
     outcomes: tuple[str, ...] = ()
     elsewhere: tuple[
@@ -69,7 +59,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extraction:
+class Found:
     """What was found in one exchange, and what was dropped, by the reason."""
 
     findings: tuple[Finding, ...] = ()
@@ -82,14 +72,4 @@ class Extractor(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def extract(self, material: Material) -> Extraction: ...
-
-
-def sentences_hold(evidence: str, texts: Sequence[str]) -> bool:
-    """Whether ``evidence`` stands in one of ``texts``, whatever the white space and the case."""
-    wanted = _plain(evidence)
-    return bool(wanted) and any(wanted in _plain(text) for text in texts)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    async def extract(self, material: Material) -> Found: ...

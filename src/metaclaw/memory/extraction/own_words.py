@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from metaclaw.memory.extraction.findings import Material
+
 # Messages that programs write in the user's name, by a phrase that no person types. OpenClaw's were read in its source
 # and on the wire; the others are how coding agents hand over files and settings.
 _PROGRAM = re.compile(
@@ -87,6 +89,12 @@ def statements(said: str, *, elsewhere: Collection[str] = ()) -> list[Statement]
             continue
         found.append(Statement(sentence, _QUOTED.sub(lambda match: "Q" * len(match[0]), sentence)))
     return found
+
+
+def own_statements(material: Material) -> list[Statement]:
+    """The user's sentences in all their messages of an exchange, each once."""
+    found = (one for said in material.said for one in statements(said, elsewhere=material.elsewhere))
+    return list({one.text: one for one in found}.values())
 
 
 def plain(text: str) -> str:

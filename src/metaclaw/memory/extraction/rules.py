@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from metaclaw.memory.extraction.dates import day_of, is_until
-from metaclaw.memory.extraction.findings import Extraction, Finding, Kind, Material
+from metaclaw.memory.extraction.findings import Finding, Found, Material
 from metaclaw.memory.extraction.languages.chinese import CHINESE
 from metaclaw.memory.extraction.languages.english import ENGLISH
 from metaclaw.memory.extraction.languages.french import FRENCH
@@ -20,8 +20,9 @@ from metaclaw.memory.extraction.languages.german import GERMAN
 from metaclaw.memory.extraction.languages.japanese import JAPANESE
 from metaclaw.memory.extraction.languages.language import Language, Rule
 from metaclaw.memory.extraction.languages.spanish import SPANISH
-from metaclaw.memory.extraction.own_words import Statement, statements
+from metaclaw.memory.extraction.own_words import Statement, own_statements
 from metaclaw.memory.secrets import holds_secret
+from metaclaw.memory.units import Kind
 
 _SPACED = (ENGLISH, GERMAN, SPANISH, FRENCH)
 _MAX_FINDINGS = 6  # of one exchange
@@ -49,15 +50,15 @@ class RuleExtractor:
 
     name = "rules"
 
-    async def extract(self, material: Material) -> Extraction:
+    async def extract(self, material: Material) -> Found:
         return self.find(material)
 
-    def find(self, material: Material) -> Extraction:
+    def find(self, material: Material) -> Found:
         """What the user's own sentences say that is worth keeping."""
         found, dropped = list[Finding](), Counter[str]()
         if material.num_secrets:
             dropped["secret"] += material.num_secrets
-        for statement in statements(material.said, elsewhere=material.elsewhere):
+        for statement in own_statements(material):
             for finding in _findings(statement, material.said_at):
                 if holds_secret(statement.text):
                     dropped["secret"] += 1
@@ -65,7 +66,7 @@ class RuleExtractor:
                     dropped["too_many"] += 1
                 elif all(finding.text != other.text for other in found):
                     found.append(finding)
-        return Extraction(findings=tuple(found), dropped=dropped)
+        return Found(findings=tuple(found), dropped=dropped)
 
 
 def _findings(statement: Statement, said_at: float) -> list[Finding]:

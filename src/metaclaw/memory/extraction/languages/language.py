@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from metaclaw.memory.extraction.findings import Kind
+from metaclaw.memory.units import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,105 @@
+"""The job that reads what was said for what is worth remembering.
+
+Owns the reading of due exchanges, one after another, and what happens when an extractor fails; refuses to know when an
+exchange is due and how a memory is found. Invariant: what was found in an exchange and that it was read are written in
+one transaction, so that no kill loses a memory or makes one twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metaclaw.errors import UpstreamError
+from metaclaw.journal.learning import Clock
+from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.memory.extraction.findings import Extractor, Found, Material
+from metaclaw.memory.extraction.materials import asked_in, material_of
+from metaclaw.memory.extraction.remembered import extraction_of
+from metaclaw.memory.extraction.unread import UnreadExchanges
+from metaclaw.memory.store import Extraction, MemoryStore
+from metaclaw.memory.units import new_id as any_id
+
+_log = logging.getLogger(__name__)
+
+_MIN_ASKED = 2  # a session of one question needs no summary
+_REFUSES_THIS_REQUEST = (400, 413, 422)  # any other failure would meet another exchange just the same
+
+
+class Remembering:
+    """Reads exchanges with an extractor; ``fallback`` reads those that it refuses."""
+
+    name = "remembering"
+
+    def __init__(
+        self,
+        *,
+        turns_db: Path,
+        store: MemoryStore,
+        unread: UnreadExchanges,
+        extractor: Extractor,
+        fallback: Extractor,
+        poll_s: float = 5.0,
+        clock: Clock = time.time,
+        new_id: Callable[[], str] = any_id,
+    ) -> None:
+        self.poll_s = poll_s
+        self._turns_db = turns_db
+        self._store = store
+        self._unread = unread
+        self._extractor = extractor
+        self._fallback = fallback
+        self._clock = clock
+        self._new_id = new_id
+
+    async def step(self) -> bool:
+        """Read what is due. Raises ``UpstreamError`` when the extractor's model is away: all waits until it is back."""
+        due = await asyncio.to_thread(self._unread.due, self._clock())
+        for exchanges in due:
+            await self._read_session(exchanges)
+        return bool(due)
+
+    async def _read_session(self, exchanges: Sequence[RecordedExchange]) -> None:
+        for exchange in exchanges:
+            is_last = exchange is exchanges[-1]
+            material, asked = await asyncio.to_thread(self._material, exchange, with_summary=is_last)
+            if material is None:
+                extraction = _nothing(exchange)
+            else:
+                found = await self._found(material)
+                extraction = extraction_of(
+                    material,
+                    found,
+                    summary=asked if len(asked) >= _MIN_ASKED else (),
+                    now=self._clock(),
+                    new_id=self._new_id,
+                )
+            await asyncio.to_thread(self._store.record, extraction, now=self._clock())
+            if extraction.units:
+                _log.info("%s: %d memories from exchange %s", exchange.agent, len(extraction.units), exchange.id)
+
+    def _material(self, exchange: RecordedExchange, *, with_summary: bool) -> tuple[Material | None, tuple[str, ...]]:
+        with TurnReader.open(self._turns_db) as reader:
+            material = material_of(reader, exchange)
+            if material is None or not with_summary:
+                return material, ()
+            return material, asked_in(reader, exchange)
+
+    async def _found(self, material: Material) -> Found:
+        try:
+            return await self._extractor.extract(material)
+        except UpstreamError as error:
+            if error.status not in _REFUSES_THIS_REQUEST:
+                raise
+            _log.warning("%s refuses exchange %s: %s", self._extractor.name, material.exchange, error)
+        found = await self._fallback.extract(material)
+        return Found(findings=found.findings, dropped=Counter({**found.dropped, "refused_by_model": 1}))
+
+
+def _nothing(exchange: RecordedExchange) -> Extraction:
+    turns = tuple(turn.id for turn in exchange.turns)
+    return Extraction(exchange=exchange.id, agent=exchange.agent, session=exchange.session, turns=turns)

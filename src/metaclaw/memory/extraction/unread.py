@@ -1,0 +1,67 @@
+"""Which exchanges are to be read for memories now.
+
+Owns when a session is due; refuses to know what is found. Invariant: what is due follows from the journal and the store
+alone: an exchange whose reading was not committed is due again after a crash, one whose was is never. No client has to
+say that a session has ended.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.memory.store import MemoryStore
+
+_PAGE = 500
+_MAX_PENDING = 2_000  # exchanges that are looked at in one go; the others are found when these are read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class When:
+    """A session is read when ``every_n`` of its exchanges wait, or when it has been silent for ``idle_s``."""
+
+    every_n: int
+    idle_s: float
+
+
+class UnreadExchanges:
+    """Looks through the journal. One thread at a time may use it."""
+
+    def __init__(self, turns_db: Path, store: MemoryStore, when: When) -> None:
+        self._turns_db = turns_db
+        self._store = store
+        self._when = when
+        self._read_up_to = 0  # every exchange up to this turn was read; found again after a restart
+
+    def due(self, now: float) -> list[list[RecordedExchange]]:
+        """The exchanges to read, by session, in the order in which they were said."""
+        if not self._turns_db.exists():
+            return []
+        sessions: dict[tuple[str, str], list[RecordedExchange]] = defaultdict(list)
+        with TurnReader.open(self._turns_db) as reader:
+            for exchange in self._unread(reader):
+                sessions[exchange.agent, exchange.session].append(exchange)
+        return [due for waiting in sessions.values() if (due := self._due(waiting, now))]
+
+    def _unread(self, reader: TurnReader) -> Iterator[RecordedExchange]:
+        after, number, all_read = self._read_up_to, 0, True
+        while number < _MAX_PENDING and (page := reader.exchange_ids(after_seq=after, limit=_PAGE)):
+            read = self._store.was_read([exchange for exchange, _ in page])
+            for exchange_id, seq in page:
+                if exchange_id not in read and (exchange := reader.exchange(exchange_id)) is not None:
+                    all_read = False
+                    number += 1
+                    yield exchange
+                elif all_read:
+                    self._read_up_to = seq
+            after = page[-1][1]
+
+    def _due(self, waiting: list[RecordedExchange], now: float) -> list[RecordedExchange]:
+        ended = [one for one in waiting if not one.is_open]
+        silent = {one.id for one in ended if one.closed_at is not None and now - one.closed_at >= self._when.idle_s}
+        if sum(one.has_later for one in ended) >= self._when.every_n:
+            return [one for one in ended if one.has_later or one.id in silent]
+        return [one for one in ended if one.id in silent]

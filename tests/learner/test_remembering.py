@@ -1,0 +1,268 @@
+"""What was said is read for memories, at the right time, once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from pydantic import SecretStr
+
+from metaclaw.errors import UpstreamError
+from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.remembering import Remembering
+from metaclaw.memory.extraction.findings import Extractor, Finding, Found, Material
+from metaclaw.memory.extraction.model import ModelExtractor
+from metaclaw.memory.extraction.rules import RuleExtractor
+from metaclaw.memory.extraction.unread import UnreadExchanges, When
+from metaclaw.memory.forgetting import forget, forgotten_ids
+from metaclaw.memory.store import MemoryStore
+from metaclaw.memory.units import MemoryUnit
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.session import new_session
+from metaclaw.upstreams.structured import StructuredModel
+from metaclaw.upstreams.upstream import Timeouts, Upstream
+from tests.fakes.judge_llm import judge_model
+from tests.learner.recording import Said, record
+
+pytestmark = pytest.mark.anyio
+
+IDLE_S = 100.0
+
+
+@dataclass
+class World:
+    turns: TurnJournal
+    store: MemoryStore
+    path: object
+    time: list[float] = field(default_factory=lambda: [0.0])
+
+    def job(self, extractor: Extractor | None = None) -> Remembering:
+        rules = RuleExtractor()
+        when = When(every_n=3, idle_s=IDLE_S)
+        return Remembering(
+            turns_db=self.path, store=self.store, unread=UnreadExchanges(self.path, self.store, when),
+            extractor=extractor or rules, fallback=rules, clock=lambda: self.time[0],
+        )  # fmt: skip
+
+    def units(self) -> list[MemoryUnit]:
+        return self.store.latest()
+
+    def texts(self) -> list[str]:
+        return sorted(unit.text for unit in self.units() if unit.kind != "working_summary")
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with TurnJournal(tmp_path / "turns.db") as turns:
+        with MemoryStore.open(tmp_path / "memory" / "memory.db") as store:
+            yield World(turns, store, tmp_path / "turns.db")
+
+
+def said(number: int, text: str, session: str = "s", **changes) -> Said:
+    return Said(turn=f"{session}-t{number}", exchange=f"{session}x{number}", session=session, human=text, **changes)
+
+
+async def test_a_session_is_read_after_a_few_exchanges_without_waiting_for_its_end(world):
+    """PITFALLS B4-6: memory was written only when a client announced the end of a session, which none does."""
+    job = world.job()
+    await record(world.turns, *(said(number, f"I live in town {number}.") for number in range(3)))
+    assert not await job.step(), "of three exchanges two are followed by another"
+    await record(world.turns, said(3, "hello"))
+    assert await job.step()
+    assert world.texts() == ["I live in town 2."], "each took the place of the one before"
+    assert not await job.step()
+
+
+async def test_a_session_that_falls_silent_is_read(world):
+    await record(world.turns, said(0, "I live in Oslo."))
+    job = world.job()
+    world.time[0] = IDLE_S - 1
+    assert not await job.step()
+    world.time[0] = IDLE_S
+    assert await job.step()
+    (unit,) = world.units()
+    assert (unit.text, unit.kind, unit.subject, unit.turns) == ("I live in Oslo.", "semantic", "home", ("s-t0",))
+    assert (unit.source, unit.agent, unit.scope) == ("user", "main", "agent")
+
+
+async def test_an_exchange_that_is_still_answered_waits(world):
+    await record(world.turns, said(0, "I live in Oslo.", closed_at=None))
+    world.time[0] = 1e6
+    assert not await world.job().step()
+
+
+async def test_side_turns_are_never_read(world):
+    await record(world.turns, said(0, "I live in Oslo.", kind="side"), said(1, "I prefer tea.", kind="side"))
+    world.time[0] = 1e6
+    assert not await world.job().step()
+    assert world.units() == []
+
+
+async def test_what_was_read_is_not_read_again_by_anybody(world):
+    await record(world.turns, said(0, "I live in Oslo."), said(1, "I prefer tea over coffee.", session="other"))
+    world.time[0] = 1e6
+    seen = list[str]()
+
+    class Watching(RuleExtractor):
+        async def extract(self, material: Material) -> Found:
+            seen.append(material.exchange)
+            return await super().extract(material)
+
+    for _ in range(3):
+        await world.job(Watching()).step()
+    assert sorted(seen) == ["otherx1", "sx0"]
+
+
+async def test_what_a_client_sends_again_is_not_new(world):
+    """PITFALLS B4-1: the whole history was ingested at every turn."""
+    history = (
+        {"role": "system", "content": "You are Claw. My name is Claw and I live in a terminal."},
+        {"role": "user", "content": "I live in Oslo."},
+        {"role": "assistant", "content": "I prefer tabs over spaces."},
+    )
+    await record(world.turns, said(0, "I prefer tea over coffee.", history=history))
+    world.time[0] = 1e6
+    await world.job().step()
+    assert world.texts() == ["I prefer tea over coffee."]
+
+
+async def test_messages_in_a_row_are_new_together(world):
+    history = ({"role": "user", "content": "I live in Oslo."},)
+    await record(world.turns, said(0, "And I prefer tea over coffee.", history=history))
+    world.time[0] = 1e6
+    await world.job().step()
+    assert world.texts() == ["And I prefer tea over coffee.", "I live in Oslo."]
+
+
+async def test_an_answer_or_a_tool_is_not_taken_for_the_user(world):
+    await record(world.turns, said(0, "hello", answer="I live in Rome. Remember that my name is Claw."))
+    world.time[0] = 1e6
+    await world.job().step()
+    assert world.units() == []
+
+
+async def test_what_one_user_said_is_theirs_alone(world):
+    """The reference system under faults: user B's prompt contained user A's PIN."""
+    await record(
+        world.turns,
+        said(0, "I live in Oslo.", session="a", user="ada"),
+        said(0, "We decided to use Postgres.", session="b", user="bob", workspace="shop"),
+        said(0, "I prefer tea over coffee.", session="c", memory_scope="session"),
+        said(0, "I live in Rome.", session="d", memory_scope="none"),
+    )
+    world.time[0] = 1e6
+    await world.job().step()
+    owners = {unit.text: (unit.scope, unit.user or unit.workspace or unit.session) for unit in world.units()}
+    assert owners == {
+        "I live in Oslo.": ("user", "ada"),
+        "We decided to use Postgres.": ("workspace", "shop"),
+        "I prefer tea over coffee.": ("session", "c"),
+    }
+
+
+async def test_what_was_forgotten_is_not_learned_again_from_the_same_turn(world):
+    await record(world.turns, said(0, "I live in Oslo."))
+    world.time[0] = 1e6
+    await world.job().step()
+    (unit,) = world.units()
+    world.store.connection.execute("DELETE FROM extracted")  # as a restored backup would have it
+    forget(world.store, [unit.id], why="asked", now=1e6)
+    await world.job().step()
+    assert world.units() == []
+    assert forgotten_ids(world.store) == {unit.id}
+
+
+async def test_a_session_has_one_summary_which_is_replaced(world):
+    def history(*texts: str) -> tuple[dict, ...]:
+        pairs = [({"role": "user", "content": text}, {"role": "assistant", "content": "ok"}) for text in texts]
+        return tuple(message for pair in pairs for message in pair)
+
+    await record(world.turns, said(0, "Plan a trip."), said(1, "Book the train.", history=history("Plan a trip.")))
+    world.time[0] = 1e6
+    job = world.job()
+    await job.step()
+    more = history("Plan a trip.", "Book the train.")
+    await record(world.turns, said(2, "Find a hotel.", history=more))
+    await job.step()
+    (summary,) = world.units()
+    assert (summary.kind, summary.scope, summary.session) == ("working_summary", "session", "s")
+    assert summary.text == "In this session the user said: Plan a trip. | Book the train. | Find a hotel."
+
+
+@dataclass
+class ScriptedExtractor:
+    """Finds what it is given, or raises it; the last for ever."""
+
+    outcomes: list[Found | Exception]
+    name: str = "scripted"
+    asked: int = 0
+
+    async def extract(self, material: Material) -> Found:
+        self.asked += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+FOUND = Found(findings=(Finding(kind="semantic", text="It lives in Oslo.", evidence="Oslo"),))
+
+
+async def test_while_the_model_is_away_nothing_is_lost_and_nothing_is_marked_as_read(world):
+    await record(world.turns, said(0, "I live in Oslo."))
+    world.time[0] = 1e6
+    job = world.job(ScriptedExtractor([UpstreamError("away", status=503), FOUND]))
+    with pytest.raises(UpstreamError):
+        await job.step()
+    assert world.store.was_read(["sx0"]) == frozenset()
+    await job.step()
+    assert world.texts() == ["It lives in Oslo."]
+
+
+async def test_what_the_model_refuses_is_read_by_the_rules(world):
+    await record(world.turns, said(0, "I live in Oslo."))
+    world.time[0] = 1e6
+    await world.job(ScriptedExtractor([UpstreamError("too long", status=413)])).step()
+    assert world.texts() == ["I live in Oslo."]
+    assert details(world.store) == [{"refused_by_model": 1}]
+
+
+async def test_secrets_are_counted_and_not_kept(world):
+    await record(world.turns, said(0, "My password is hunter2. I live in Oslo."))
+    world.time[0] = 1e6
+    await world.job().step()
+    assert "hunter2" not in " ".join(world.texts())
+    assert details(world.store) == [{"secret": 1}]
+
+
+async def test_a_model_finds_memories_and_is_shown_no_secret_and_no_system_prompt(world):
+    def reply(body):
+        memory = {
+            "kind": "preference", "text": "The user does not eat fish.", "evidence": "I do not eat fish",
+            "source": "user", "subject": "", "true_from": None, "true_until": None, "confidence": 0.8,
+        }  # fmt: skip
+        invented = {**memory, "text": "The user lives in Rome.", "evidence": "I live in Rome"}
+        return json.dumps({"memories": [memory, invented]})
+
+    history = ({"role": "system", "content": "The magic word is xyzzy."},)
+    await record(world.turns, said(0, "I do not eat fish. My password is hunter2.", history=history))
+    world.time[0] = 1e6
+    async with judge_model(reply) as model, new_session() as session:
+        limits = Timeouts(first_byte_s=60, gap_s=60)
+        upstream = Upstream(
+            name="the extractor", base_url=model.url, api_key=SecretStr(""), key_setting="k", timeouts=limits
+        )
+        client = HttpModel(session, upstream)
+        asked = StructuredModel(client, model="m", max_tokens=500, timeout_s=60)
+        await world.job(ModelExtractor(asked, name="llm:m", new_fence=lambda: "fence")).step()
+    assert world.texts() == ["The user does not eat fish."]
+    assert details(world.store) == [{"not_said": 1, "secret": 1}]
+    shown = json.dumps(model.requests)
+    assert "hunter2" not in shown
+    assert "xyzzy" not in shown
+    assert model.requests[0]["response_format"]["type"] == "json_schema"
+
+
+def details(store: MemoryStore) -> list[dict[str, int]]:
+    return [json.loads(detail) for (detail,) in store.connection.execute("SELECT detail FROM extracted").fetchall()]
