@@ -1,4 +1,4 @@
--- memory.db: what is remembered. Written by the learner, the gateway's routes and the command line, each in short
+-- memory/units.db: what is remembered. Written by the learner, the gateway's routes and the command line, each in short
 -- transactions. Times are Unix seconds.
 
 CREATE TABLE units (
