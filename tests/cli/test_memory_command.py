@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
+from metaclaw.journal.turns import BlockKey, RecallBlock, TurnJournal
 from tests.cli.programs import metaclaw
 
 
@@ -54,6 +56,20 @@ def test_what_fits_a_query_is_forgotten_and_nothing_else(tmp_path: Path):
     memory(tmp_path, "add", "The shed is painted red.")
     assert len(memory(tmp_path, "forget", "--query", "alarm code of the shed")["ids"]) == 1
     assert [one["text"] for one in memory(tmp_path, "list")] == ["The shed is painted red."]
+
+
+def test_what_is_forgotten_is_gone_from_the_journal_too_where_nothing_runs(tmp_path: Path):
+    name = memory(tmp_path, "add", "The alarm code of the shed is xylophonebarn.")["id"]
+    block = RecallBlock(text="<xylophonebarn>", items=(f"memory:{name}",), spans=((1, 14),))
+
+    async def recall() -> None:
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            await journal.claim_blocks("main", "t1", [(BlockKey(b"k" * 32, 0), block)], now=1.0)
+
+    asyncio.run(recall())
+    assert b"xylophonebarn" in (tmp_path / "turns.db").read_bytes()
+    memory(tmp_path, "forget", name)
+    assert all(b"xylophonebarn" not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
 def test_nothing_is_forgotten_without_a_yes(tmp_path: Path):

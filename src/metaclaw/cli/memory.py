@@ -139,8 +139,10 @@ def forget(
     """Remove memories for good: text, index and history. What was made of the same turns is marked."""
     import time
 
+    from metaclaw.config_file import load_settings
     from metaclaw.errors import InvalidRequestError
     from metaclaw.identity import agent_id
+    from metaclaw.journal.retention import erase_stopped
     from metaclaw.memory.forgetting import Whose, forget, select
     from metaclaw.memory.query import MemoryQuery
 
@@ -171,6 +173,7 @@ def forget(
             _print(units, as_json=False)
             typer.confirm(f"Forget these {len(units)} for good?", abort=True)
         done = forget(store, chosen, why="asked by the owner", now=time.time())
+    erase_stopped(load_settings().turns_db, done.ids)  # a running gateway takes it out of the journal by itself
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return

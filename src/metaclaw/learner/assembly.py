@@ -63,6 +63,9 @@ def _rl_jobs(shared: Shared) -> list[Job]:
     if settings.mode == "skills_only":
         _log.info("mode is skills_only: nothing is trained")
     if judge is None:
+        if settings.mode == "skills_only":
+            _log.info("no judge: failures are known from feedback and from what users say next alone")
+            return []
         _log.warning("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
         return []
     inbox = Inbox(
