@@ -49,6 +49,7 @@ class Said:
     user: str | None = None
     workspace: str | None = None
     memory_scope: str | None = None
+    recalled: tuple[str, ...] = ()
 
 
 async def record(journal: TurnJournal, *turns: Said) -> None:
@@ -64,6 +65,7 @@ async def record(journal: TurnJournal, *turns: Said) -> None:
                 user=said.user,
                 workspace=said.workspace,
                 memory_scope=said.memory_scope,
+                recalled=said.recalled,
                 dialect="openai",
                 model="policy",
                 upstream=POLICY if said.sample else "other",

@@ -266,3 +266,14 @@ async def test_a_model_finds_memories_and_is_shown_no_secret_and_no_system_promp
 
 def details(store: MemoryStore) -> list[dict[str, int]]:
     return [json.loads(detail) for (detail,) in store.connection.execute("SELECT detail FROM extracted").fetchall()]
+
+
+async def test_a_memory_that_was_recalled_counts_as_used_when_its_exchange_is_read(world):
+    await record(world.turns, said(0, "I live in Oslo."))
+    world.time[0] = IDLE_S
+    assert await world.job().step()
+    (unit,) = world.units()
+    recalled = ("git-undo-safely", f"memory:{unit.id}", "memory:m-forgotten")
+    await record(world.turns, said(1, "Where do I live?", session="z", recalled=recalled))
+    assert await world.job().step()
+    assert world.store.connection.execute("SELECT unit, number FROM uses").fetchall() == [(unit.id, 1)]

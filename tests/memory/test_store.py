@@ -113,10 +113,22 @@ def test_an_exchange_is_read_once(store: MemoryStore):
     assert store.stats()["units"] == 1
 
 
+def use(store: MemoryStore, name: str, *, exchange: str, now: float) -> None:
+    store.record(Extraction(exchange=exchange, agent="main", session="s", turns=(), used=(name,)), now=now)
+
+
+def test_a_use_is_counted_once_an_exchange_and_only_of_what_there_is(store: MemoryStore):
+    (name,) = store.add([unit("The user prefers tea.")], now=NOW)
+    for exchange in ("x", "x", "y"):
+        use(store, name, exchange=exchange, now=NOW)
+    use(store, "m-forgotten", exchange="z", now=NOW)
+    assert store.connection.execute("SELECT unit, number FROM uses").fetchall() == [(name, 2)]
+
+
 def test_uses_change_nothing_of_what_is_known(store: MemoryStore):
     (name,) = store.add([unit("The user prefers tea.")], now=NOW)
     before = store.get([name])
-    store.count_uses([name], now=NOW + 100)
+    use(store, name, exchange="x", now=NOW + 100)
     assert store.get([name]) == before
 
 
@@ -124,7 +136,7 @@ def test_what_is_used_stays_and_what_is_not_fades(store: MemoryStore):
     """PITFALLS B4-4: there it was the other way round."""
     used, unused = store.add([unit("The user prefers green tea."), unit("The user likes green apples.")], now=NOW)
     for day in range(20):
-        store.count_uses([used], now=NOW + day * 86_400)
+        use(store, used, exchange=f"x{day}", now=NOW + day * 86_400)
     later = NOW + 400 * 86_400
     scores = {found.unit.id: found.parts["freshness"] for found in store.search(asked("green tea apples", now=later))}
     assert scores[used] > scores[unused] >= 0.7

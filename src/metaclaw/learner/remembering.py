@@ -12,11 +12,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.learning import Clock
-from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.journal.turns import MEMORY_ITEM, RecordedExchange, TurnReader
 from metaclaw.memory.extraction.findings import Extractor, Found, Material
 from metaclaw.memory.extraction.materials import asked_in, material_of
 from metaclaw.memory.extraction.remembered import extraction_of
@@ -78,6 +79,7 @@ class Remembering:
                     now=self._clock(),
                     new_id=self._new_id,
                 )
+            extraction = replace(extraction, used=_used(exchange))
             await asyncio.to_thread(self._store.record, extraction, now=self._clock())
             if extraction.units:
                 _log.info("%s: %d memories from exchange %s", exchange.agent, len(extraction.units), exchange.id)
@@ -98,6 +100,10 @@ class Remembering:
             _log.warning("%s refuses exchange %s: %s", self._extractor.name, material.exchange, error)
         found = await self._fallback.extract(material)
         return Found(findings=found.findings, dropped=Counter({**found.dropped, "refused_by_model": 1}))
+
+
+def _used(exchange: RecordedExchange) -> tuple[str, ...]:
+    return tuple(name.removeprefix(MEMORY_ITEM) for name in exchange.recalled if name.startswith(MEMORY_ITEM))
 
 
 def _nothing(exchange: RecordedExchange) -> Extraction:

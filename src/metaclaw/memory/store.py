@@ -31,13 +31,17 @@ SCHEMA = "memory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
-    """An exchange that was read: what was found in it, and what was left out, by the rule that left it out."""
+    """An exchange that was read: what was found in it, and what was left out, by the rule that left it out.
+
+    ``used`` are the units that were recalled for it.
+    """
 
     exchange: str
     agent: str
     session: str
     turns: tuple[str, ...]
     units: tuple[MemoryUnit, ...] = ()
+    used: tuple[str, ...] = ()
     detail: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
@@ -92,7 +96,7 @@ class MemoryStore:
             return [settle(self._connection, unit, now) for unit in units]
 
     def record(self, extraction: Extraction, *, now: float) -> list[str]:
-        """Remember what an exchange held, and that it was read: both or neither, and an exchange once.
+        """Remember what an exchange held and used, and that it was read: all or nothing, and an exchange once.
 
         Returns as ``add`` does, and nothing for an exchange that was read before.
         """
@@ -104,7 +108,14 @@ class MemoryStore:
                     len(extraction.units), json.dumps(extraction.detail), now,
                 ),
             ).rowcount  # fmt: skip
-            return [settle(self._connection, unit, now) for unit in extraction.units] if is_new else []
+            if not is_new:
+                return []
+            self._connection.execute(
+                "INSERT INTO uses SELECT id, 1, ?1 FROM units WHERE id IN (SELECT value FROM json_each(?2))"
+                " ON CONFLICT (unit) DO UPDATE SET number = number + 1, last_at = max(last_at, excluded.last_at)",
+                (now, json.dumps(extraction.used)),
+            )
+            return [settle(self._connection, unit, now) for unit in extraction.units]
 
     def was_read(self, exchanges: Sequence[str]) -> frozenset[str]:
         """Those of ``exchanges`` that were read for memories."""
@@ -138,15 +149,6 @@ class MemoryStore:
             " AND (?2 IS NULL OR units.agent = ?2) ORDER BY units.seq LIMIT ?3"
         )
         return self._units(query, (unit, agent, limit))
-
-    def count_uses(self, ids: Iterable[str], *, now: float) -> None:
-        """Note that units were recalled."""
-        with self.writing("count in"):
-            self._connection.executemany(
-                "INSERT INTO uses VALUES (?, 1, ?) ON CONFLICT (unit) DO UPDATE SET number = number + 1,"
-                " last_at = max(last_at, excluded.last_at)",
-                [(unit, now) for unit in ids],
-            )
 
     def edit(self, unit: MemoryUnit, *, now: float) -> str:
         """Put ``unit`` in the place of the one that has its id, which becomes history; return the new id."""
