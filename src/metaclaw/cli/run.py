@@ -19,7 +19,7 @@ def start(
     daemon: Annotated[bool, typer.Option("--daemon", "-d", help="Run in the background.")] = False,
     log_file: Annotated[Path | None, typer.Option(help="With -d; default METACLAW_HOME/metaclaw.log.")] = None,
 ) -> None:
-    """Run the gateway, and in the modes rl and auto the learner, until Ctrl-C or `metaclaw stop`."""
+    """Run the gateway and, where there is anything to learn, the learner, until Ctrl-C or `metaclaw stop`."""
     from metaclaw.config_file import load_settings, require_settings
     from metaclaw.config_keyring import resolve_secrets
     from metaclaw.processes import background, foreground
