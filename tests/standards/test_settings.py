@@ -14,11 +14,11 @@ from metaclaw.config_keys import SettingKey, section_names, setting_keys
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "metaclaw"
 # Where a setting is defined, listed or asked for, which is not reading it.
-_NOT_READERS = {"config.py", "config_file.py", "config_keys.py", "config_legacy.py"}
+_NOT_READERS = {SOURCE / name for name in ("config_file.py", "config_keys.py", "config_legacy.py")}
 _PROGRAM = "\n".join(
     path.read_text(encoding="utf-8")
     for path in sorted(SOURCE.rglob("*.py"))
-    if path.name not in _NOT_READERS and "cli" not in path.relative_to(SOURCE).parts[:1]
+    if path not in _NOT_READERS and path.relative_to(SOURCE).parts[0] not in {"cli", "config"}
 )
 _DERIVED = {
     "memory.dir": "memory_db",

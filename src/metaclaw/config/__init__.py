@@ -1,0 +1,44 @@
+"""Typed settings: what a user may write into ``config.yaml`` and what it means.
+
+Owns the keys, their defaults and their validation, one module a part of the program; refuses to know how a file is
+found or edited (``metaclaw.config_file``). Invariant: every key is described here and read somewhere, and a
+combination that cannot work is refused when the settings are built, not when they are first used.
+"""
+
+from metaclaw.config.learning import JudgeSettings, RlSettings, UpdateSettings
+from metaclaw.config.recalling import (
+    EmbeddingSettings,
+    EvolverSettings,
+    MemorySettings,
+    RecallSettings,
+    SkillsSettings,
+    TrialSettings,
+)
+from metaclaw.config.serving import JournalSettings, LimitSettings, ProxySettings
+from metaclaw.config.settings import Mode, Settings
+from metaclaw.config.training import TrainServerSettings
+from metaclaw.config.upstreams import DialectName, LlmSettings, OpenRouterSettings, UpstreamSettings
+from metaclaw.config_types import is_loopback
+
+__all__ = [
+    "DialectName",
+    "EmbeddingSettings",
+    "EvolverSettings",
+    "JournalSettings",
+    "JudgeSettings",
+    "LimitSettings",
+    "LlmSettings",
+    "MemorySettings",
+    "Mode",
+    "OpenRouterSettings",
+    "ProxySettings",
+    "RecallSettings",
+    "RlSettings",
+    "Settings",
+    "SkillsSettings",
+    "TrainServerSettings",
+    "TrialSettings",
+    "UpdateSettings",
+    "UpstreamSettings",
+    "is_loopback",
+]

@@ -1,0 +1,92 @@
+"""Settings of learning by reinforcement.
+
+Owns `rl`; refuses to know the training server's own settings.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from metaclaw.config_types import ApiKey, HttpUrl, Section
+
+
+class JudgeSettings(Section):
+    """Who scores the answers. Without a judge there is no reinforcement learning."""
+
+    verifier: str = Field(
+        default="", description="Python entry point 'package.module:function' that scores an exchange."
+    )
+    url: HttpUrl | Literal[""] = Field(
+        default="", description="Base URL of an OpenAI-compatible API for the LLM judge."
+    )
+    model: str = Field(default="", description="Model of the LLM judge.")
+    api_key: ApiKey = Field(default=SecretStr(""), description="Key of the LLM judge.")
+    votes: int = Field(default=3, ge=1, le=15, description="Votes per exchange; the majority counts.")
+    temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature of the votes.")
+    max_tokens: int = Field(default=1024, ge=16, description="Longest answer of one vote.")
+    timeout_s: float = Field(default=120.0, gt=0, description="Time for one vote.")
+    idle_s: float = Field(
+        default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
+    )
+
+
+class UpdateSettings(Section):
+    """One update: the optimiser step and its limits (DESIGN, the recipe)."""
+
+    loss: Literal["ppo", "importance_sampling", "cispo"] = Field(
+        default="ppo", description="Loss of the policy gradient."
+    )
+    learning_rate: float = Field(
+        default=4e-5, gt=0, le=0.1, description="Peak learning rate; about 4e-5 at 8B, 3e-4 at 135M."
+    )
+    warmup_updates: int = Field(default=5, ge=0, description="Updates over which the learning rate rises to its peak.")
+    grad_clip_norm: float = Field(default=1.0, gt=0, description="Largest global gradient norm.")
+    min_exchanges: int = Field(default=16, ge=2, description="Judged exchanges that an update needs.")
+    min_informative: int = Field(
+        default=8, ge=1, description="Of those, so many must differ from the baseline by more than 0.05."
+    )
+    max_exchanges: int = Field(default=64, ge=2, description="Exchanges that one update takes at most.")
+    max_staleness: int = Field(default=2, ge=0, description="Oldest trainable sample, in policy versions.")
+    max_age_days: float = Field(default=7.0, gt=0, description="Oldest trainable sample, in days.")
+    ratio_low: float = Field(default=0.8, gt=0, le=1, description="Lower bound of the PPO ratio.")
+    ratio_high: float = Field(default=1.28, ge=1, description="Upper bound of the PPO ratio.")
+    baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
+    max_kl: float = Field(
+        default=0.05,
+        gt=0,
+        description="Largest KL from the serving version, in nats per token; a longer step is taken back and halved.",
+    )
+
+    @model_validator(mode="after")
+    def _batch_makes_sense(self) -> UpdateSettings:
+        if self.max_exchanges < self.min_exchanges:
+            raise ValueError(f"max_exchanges ({self.max_exchanges}) is below min_exchanges ({self.min_exchanges})")
+        if self.min_informative > self.min_exchanges:
+            raise ValueError(f"min_informative ({self.min_informative}) is above min_exchanges ({self.min_exchanges})")
+        return self
+
+
+class RlSettings(Section):
+    """The trained policy and the server that trains it."""
+
+    backend: Literal["remote", "tinker"] = Field(
+        default="remote", description="remote: a `metaclaw train-server`; tinker: the cloud, not supported yet."
+    )
+    model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
+    remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
+    remote_api_key: ApiKey = Field(default=SecretStr(""), description="Key of the training server.")
+    remote_timeout_s: float = Field(default=600.0, gt=0, description="Longest wait for one training request.")
+    lora_rank: int = Field(default=32, ge=1, le=512, description="Rank of the adapter.")
+    temperature: float = Field(
+        default=1.0, ge=0, le=2, description="Temperature of policy turns whose client sends none."
+    )
+    max_tokens: int = Field(
+        default=1024, ge=1, description="Longest answer of policy turns whose client sends no limit."
+    )
+    session_idle_s: float = Field(
+        default=1800.0, gt=0, description="A session keeps its policy version until idle for so long."
+    )
+    judge: JudgeSettings = Field(default_factory=JudgeSettings)
+    update: UpdateSettings = Field(default_factory=UpdateSettings)
