@@ -10,6 +10,8 @@ AGENTS := .agents/.installed
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+# Most of the tests wait for processes of their own, so two run well on two cores. A file is never split: it shares its servers.
+TEST_WORKERS ?= 2
 
 # The model comes from the package index, so a hub is never asked; idle OpenMP threads must not spin on a busy machine.
 export HF_HUB_OFFLINE := 1
@@ -46,7 +48,7 @@ demo: $(STAMP)
 	$(BIN)/python -m demo $(if $(QUICK),--quick)
 
 test: $(STAMP) clients
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 # Training clients that we did not write, each with what it pins: the tests drive them against our server.
 clients: $(MINT) $(COOKBOOK)
