@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from metaclaw.training.api.records import Session
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.api.workers import Worker
-from metaclaw.training.commands import CreateModel, EngineCommand, LoadModel, UnloadModel
+from metaclaw.training.commands import CreateModel, EngineCommand, ForwardBackward, LoadModel, UnloadModel
 
 CREATION = 0  # the seq_id of the job that makes a model; the SDK's own begin with 1
 
@@ -47,6 +47,7 @@ class LiveModel:
         self.ended = ""  # why it is gone for good
         self.lane = Lane[_Submitted](CREATION)
         self.arrived = asyncio.Event()
+        self.over = asyncio.Event()
 
 
 class LiveModels:
@@ -116,13 +117,19 @@ class LiveModels:
         return answer
 
     async def call(self, model: LiveModel, command: EngineCommand) -> dict[str, Any]:
-        """Run a command on a model that exists. Raises ``EngineError`` that names a checkpoint if it is lost."""
+        """Run a command on a model that exists. Raises ``EngineError`` that names a checkpoint if it is lost.
+
+        A pass ends with its model: nobody will take the gradients, and whoever ended it wants the device at once.
+        """
         if model.generation is None:
             raise await self._lost(model, model.ended or "it could not be created")
+        calling = self._engine.call(command, generation=model.generation, share=model.owner)
         try:
-            return await self._engine.call(command, generation=model.generation, share=model.owner)
+            if isinstance(command, ForwardBackward):
+                return await self._unless_over(model, calling)
+            return await calling
         except EngineError as error:
-            if self._engine.state == "ready" and self._engine.generation == model.generation:
+            if model.over.is_set() or (self._engine.state == "ready" and self._engine.generation == model.generation):
                 raise
             model.generation, model.ended = None, "the engine process that held it has ended"
             raise await self._lost(model, model.ended) from error
@@ -139,6 +146,7 @@ class LiveModels:
             return
         generation, model.generation, model.ended = model.generation, None, reason
         model.arrived.set()
+        model.over.set()
         if generation is not None:
             self._tasks.start(self._unload(model, generation))
 
@@ -187,6 +195,17 @@ class LiveModels:
             return  # the process has ended, and the model with it
         except InvalidRequestError:
             return  # it was unloaded before
+
+    async def _unless_over(self, model: LiveModel, call: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        calling, ending = asyncio.ensure_future(call), asyncio.ensure_future(model.over.wait())
+        try:
+            await asyncio.wait({calling, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not calling.done():
+                raise await self._lost(model, model.ended)
+            return calling.result()
+        finally:
+            calling.cancel()  # which has the engine abandon it
+            ending.cancel()
 
     async def _lost(self, model: LiveModel, why: str) -> EngineError:
         saved, _ = await self._registry.everything.checkpoints.latest(model_id=model.model_id, kind="weights", limit=1)

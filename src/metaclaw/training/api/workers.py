@@ -24,6 +24,7 @@ from metaclaw.training.commands import (
     Cancel,
     Command,
     ForwardBackward,
+    Generate,
     WorkerReady,
     command_frame,
     decode_frame,
@@ -178,9 +179,11 @@ class Worker:
                 self._abandon(command, frame_id)
 
     def _abandon(self, command: Command, frame_id: int) -> None:
-        # Only generations can be stopped half-way; a training command runs to its end and is not listened to.
+        # Generations and passes can be stopped half-way; any other command runs to its end and is not listened to.
         process = self._process
-        if command.op != "generate" or process is None or process.stdin is None or process.stdin.is_closing():
+        if command.op not in (Generate.op, ForwardBackward.op) or process is None:
+            return
+        if process.stdin is None or process.stdin.is_closing():
             return
         self._last_id += 1
         process.stdin.write(_packed(command_frame(self._last_id, Cancel(target=frame_id))))
