@@ -187,6 +187,12 @@ class ModelSourceError(MetaClawError, OSError):
     code = "model_unavailable"
 
 
+class WiringError(MetaClawError, ValueError):
+    """The configuration of an agent program cannot be read or changed; the text says which, and nothing was changed."""
+
+    code = "wiring_error"
+
+
 class ProcessError(MetaClawError, RuntimeError):
     """A program of ours did not start, stop or answer as it must."""
 

@@ -18,11 +18,13 @@ from metaclaw.cli import (
     keys,
     memory,
     models,
+    programs,
     run,
     setup,
     skill_trials,
     tokens,
     train_server,
+    uninstall,
     vllm,
     why,
 )
@@ -39,6 +41,9 @@ app.command("setup")(setup.setup)
 app.command("start")(run.start)
 app.command("stop")(run.stop)
 app.command("status")(run.status)
+app.command("connect")(programs.connect)
+app.command("disconnect")(programs.disconnect)
+app.command("programs")(programs.programs)
 app.command("why")(why.why)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
 app.add_typer(models.app, name="models")
@@ -49,6 +54,7 @@ app.add_typer(skill_trials.app, name="skills")
 app.add_typer(memory.app, name="memory")
 app.command("train-server")(train_server.train_server)
 app.add_typer(vllm.app, name="vllm")
+app.command("uninstall")(uninstall.uninstall)
 
 
 @app.command("version")

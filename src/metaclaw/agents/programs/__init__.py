@@ -1,0 +1,1 @@
+"""The agent programs that people use, one module each."""

@@ -1,0 +1,138 @@
+"""``metaclaw connect``, ``disconnect``, ``programs`` and ``uninstall``, as a person or a script uses them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from metaclaw.cli.main import app
+from metaclaw.config_file import set_values
+from metaclaw.errors import ConfigError, MetaClawError, WiringError
+from metaclaw.http.auth import digest
+from metaclaw.journal.access_store import AccessStore, AccessToken
+from tests.agents.configs import CLAUDE_CODE, OPENCLAW
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of somebody who has Claude Code and OpenClaw; MetaClaw's is in it, set up."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("METACLAW_HOME", str(tmp_path / "metaclaw"))
+    for name in ("CLAUDE_CONFIG_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_STATE_DIR", "CODEX_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for path, text in ((".claude/settings.json", CLAUDE_CODE), (".openclaw/openclaw.json", OPENCLAW)):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(text)
+        (tmp_path / path).chmod(0o600)
+    set_values(tmp_path / "metaclaw", {"llm.api_base": "http://127.0.0.1:9/v1", "proxy.port": 4321})
+    return tmp_path
+
+
+@pytest.fixture
+def run(user: Path) -> Run:
+    def run(*words: str, answer: str = "") -> Result:
+        done = CliRunner().invoke(app, words, input=answer)
+        if isinstance(done.exception, MetaClawError):
+            raise done.exception
+        return done
+
+    return run
+
+
+def in_use(user: Path) -> dict[bytes, AccessToken]:
+    store = AccessStore.open(user / "metaclaw" / "access.db")
+    try:
+        return store.in_use()
+    finally:
+        store.close()
+
+
+def test_a_program_is_connected_with_a_token_of_its_own_and_disconnected(user: Path, run: Run):
+    settings = user / ".claude" / "settings.json"
+    done = run("connect", "claude-code", "--agent", "Ops", answer="y\n")
+    assert done.exit_code == 0, done.output
+    assert "agent ops" in done.output
+    env = json.loads(settings.read_text().replace("// allowed without asking", ""))["env"]
+    assert (env["ANTHROPIC_BASE_URL"], env["EDITOR"]) == ("http://127.0.0.1:4321", "vim")
+    assert env["ANTHROPIC_AUTH_TOKEN"] not in done.output
+    assert in_use(user)[digest(env["ANTHROPIC_AUTH_TOKEN"])].agent == "ops"
+    assert "nothing to do" in run("connect", "claude-code", "--agent", "ops", "--yes").output
+    assert len(in_use(user)) == 1
+    assert run("disconnect", "claude-code", "--yes").exit_code == 0
+    assert settings.read_text() == CLAUDE_CODE
+    assert in_use(user) == {}
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--dry-run", "--json"), ()], ids=str)
+def test_who_does_not_say_yes_has_nothing_changed(user: Path, run: Run, words: tuple[str, ...]):
+    done = run("connect", "openclaw", *words, answer="n\n")
+    assert "http://127.0.0.1:4321/v1" in done.output
+    assert (user / ".openclaw" / "openclaw.json").read_text() == OPENCLAW
+    assert in_use(user) == {}
+    assert [path.name for path in (user / "metaclaw" / "agents").iterdir()] == [".lock"]
+
+
+def test_programs_says_how_each_stands(user: Path, run: Run):
+    assert run("connect", "openclaw", "--yes", "--json").exit_code == 0
+    states = {facts["name"]: facts for facts in json.loads(run("programs", "--json").output)}
+    assert states["openclaw"]["state"] == "connected"
+    assert states["openclaw"]["endpoint"] == "http://127.0.0.1:4321/v1"
+    assert (states["claude-code"]["state"], states["codex"]["state"]) == ("found", "absent")
+    plugin = user / "metaclaw" / "agents" / "openclaw" / "plugin"
+    assert {path.name for path in plugin.iterdir()} == {"index.js", "package.json", "openclaw.plugin.json"}
+
+
+def test_uninstalling_leaves_nothing_in_other_programs_and_the_home_unless_told(user: Path, run: Run):
+    """PITFALLS B6: uninstall looked at the wrong key, and the provider stayed."""
+    for name in ("openclaw", "claude-code"):
+        run("connect", name, "--yes")
+    assert run("uninstall", answer="n\n").exit_code == 1
+    done = run("uninstall", "--yes")
+    assert done.exit_code == 0, done.output
+    assert (user / ".openclaw" / "openclaw.json").read_text() == OPENCLAW
+    assert (user / ".claude" / "settings.json").read_text() == CLAUDE_CODE
+    assert f"left: {user / 'metaclaw'}" in done.output
+    assert (user / "metaclaw" / "config.yaml").exists()
+    assert run("uninstall", answer="y\nyes\n").exit_code == 0
+    assert not (user / "metaclaw").exists()
+
+
+def test_a_program_that_cannot_be_disconnected_does_not_hold_up_the_others_and_nothing_is_removed(user: Path, run: Run):
+    for name in ("openclaw", "claude-code"):
+        run("connect", name, "--yes")
+    (user / ".claude" / "settings.json").write_text("{")
+    done = run("uninstall", "--yes", "--remove-home")
+    assert done.exit_code == 1
+    assert (user / ".openclaw" / "openclaw.json").read_text() == OPENCLAW
+    copies = (user / "metaclaw" / "agents" / "claude-code" / "before").iterdir()
+    assert [path.read_text() for path in copies] == [CLAUDE_CODE]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        (("connect", "codex", "--yes"), WiringError, "not on this machine"),
+        (("connect", "clawd", "--yes"), WiringError, "openclaw, claude-code"),
+        (("disconnect", "openclaw", "--yes"), WiringError, "is not connected"),
+        (("connect", "openclaw", "--json"), ConfigError, "--yes"),
+        (("connect", "openclaw", "--agent", "../x", "--yes"), MetaClawError, "agent id"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_says_why(run: Run, words: tuple[str, ...], error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        run(*words)
+
+
+def test_another_program_is_told_where_the_gateway_is(run: Run):
+    done = run("connect", "none")
+    assert "http://127.0.0.1:4321/v1" in done.output
+    assert "metaclaw tokens create" in done.output
