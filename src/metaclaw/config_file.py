@@ -42,6 +42,7 @@ from metaclaw.errors import ConfigError
 from metaclaw.locks import LockedError, exclusive_lock
 
 _OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE", "METACLAW_LOG"}
+_SECRETS = ("api_key", "api_keys", "oauth_token", "calendar.url", "calendar.password")  # how their names end
 
 # A list whose dashes stand right below the key, as some people write them.
 _FLAT_LIST = re.compile(rb"^( *)[^\s#-][^\n]*:[ ]*(?:#[^\n]*)?\n(?: *#[^\n]*\n)*\1- ", re.MULTILINE)
@@ -175,7 +176,7 @@ def _shows_secrets(document: Mapping[str, Any], path: Path) -> bool:
     if os.name == "nt" or not path.stat().st_mode & 0o044:
         return False
     return any(
-        name.endswith(("api_key", "api_keys", "oauth_token")) and value and not str(value).startswith("keyring:")
+        name.endswith(_SECRETS) and value and not str(value).startswith("keyring:")
         for name, value in _leaves(document, "")
     )
 

@@ -60,9 +60,6 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "agents.*.mode", "agents.*.skills_dir", "agents.*.lora_output",
         "rl.evolver_provider",
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
-        "scheduler.enabled", "scheduler.idle_threshold_minutes", "scheduler.sleep_start", "scheduler.sleep_end",
-        "scheduler.min_window_minutes", "scheduler.calendar.enabled", "scheduler.calendar.credentials_path",
-        "scheduler.calendar.token_path",
     ),
     "belongs to a training cloud, which this release does not support yet, and is sent nowhere": (
         *_CLOUD_KEYS, "rl.base_url",

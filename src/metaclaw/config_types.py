@@ -41,6 +41,17 @@ def _header_value(key: SecretStr) -> SecretStr:
     return key
 
 
+def _secret_url(url: SecretStr) -> SecretStr:
+    # `webcal` is what calendars call https; an address that grants access must not be in the text of an error.
+    value = _header_value(url).get_secret_value()
+    if not value:
+        return url
+    try:
+        return SecretStr(_http_url(f"https{value[6:]}" if value.lower().startswith("webcal:") else value))
+    except ValueError:
+        raise ValueError("it is not a URL; write it with a scheme, like 'https://example.org/calendar.ics'") from None
+
+
 def _is_control(char: str) -> bool:
     return unicodedata.category(char) == "Cc"
 
@@ -86,6 +97,7 @@ def _devices(value: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
 Devices = Annotated[str, BeforeValidator(_device_text), AfterValidator(_devices)]
 OptionalPath = Annotated[Path | None, BeforeValidator(none_if_empty)]
 

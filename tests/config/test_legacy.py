@@ -59,7 +59,11 @@ def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_pat
     assert settings.llm.model_id == "kimi-k2.5"
     assert (settings.openrouter.app_name, settings.openrouter.route) == ("x", "price")
     told = "\n".join(warnings)
-    for name in ("memory.scope", "scheduler.calendar.enabled", "agents.research-agent.mode", "rl.batch_size", "opd."):
+    assert settings.scheduler.model_dump(exclude={"calendar"}) | {"time_zone": ""} == {
+        "enabled": True, "idle_threshold_minutes": 30, "sleep_start": "23:00", "sleep_end": "07:00",
+        "min_window_minutes": 15, "time_zone": "", "idle_source": "auto", "resume_after_minutes": 5,
+    }  # fmt: skip
+    for name in ("memory.scope", "agents.research-agent.mode", "rl.batch_size", "opd."):
         assert name in told
 
 

@@ -183,7 +183,7 @@ def test_a_file_with_a_key_that_others_can_read_is_mentioned_with_what_to_do(tmp
 
 
 def test_every_secret_is_known_by_the_end_of_its_name():
-    ends = ("api_key", "api_keys", "oauth_token")
+    ends = ("api_key", "api_keys", "oauth_token", "calendar.url", "calendar.password")
     assert all(key.secret == key.name.endswith(ends) for key in setting_keys().values())
 
 

@@ -34,7 +34,7 @@ def said_before(process: subprocess.Popen, text: str) -> bool:
     ("settings", "text"),
     [
         ({"mode": "rl"}, "NO JUDGE, NO LEARNING"),
-        ({"mode": "auto"}, "auto trains like rl for now"),
+        ({"mode": "auto"}, "NO JUDGE, NO LEARNING"),
         ({"mode": "skills_only"}, "nothing is trained"),
     ],
 )

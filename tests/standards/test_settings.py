@@ -22,6 +22,10 @@ _PROGRAM = "\n".join(
 )
 _DERIVED = {
     "memory.dir": "memory_db",
+    "scheduler.calendar.token_path": "calendar_token",
+    "scheduler.sleep_end": "sleep",
+    "scheduler.sleep_start": "sleep",
+    "scheduler.time_zone": "zone",
     "skills.dir": "skills_dir",
     "train_server.data_dir": "train_server_dir",
 }  # read through a property

@@ -20,6 +20,7 @@ from metaclaw.cli import (
     models,
     programs,
     run,
+    scheduler,
     setup,
     skill_trials,
     tokens,
@@ -44,6 +45,8 @@ app.command("status")(run.status)
 app.command("connect")(programs.connect)
 app.command("disconnect")(programs.disconnect)
 app.command("programs")(programs.programs)
+app.command("train-step")(scheduler.train_step)
+app.add_typer(scheduler.app, name="scheduler")
 app.command("why")(why.why)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
 app.add_typer(models.app, name="models")

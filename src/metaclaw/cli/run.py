@@ -49,7 +49,8 @@ def status(
     """Whether MetaClaw runs and answers, and what was learned; exit code 1 when it does not answer."""
     from dataclasses import asdict
 
-    from metaclaw.config_file import find_home
+    from metaclaw.cli.scheduler import facts, headline
+    from metaclaw.config_file import find_home, read_settings
     from metaclaw.journal.learning_status import read_status
     from metaclaw.processes.instance import read_health, running_instance
 
@@ -58,15 +59,18 @@ def status(
     health = read_health(instance.url) if instance else None
     healthy = health is not None
     learning = read_status(home / "learning.db")
+    training = facts(read_settings(home)[0]) if instance and instance.mode not in ("", "skills_only") else None
     if as_json:
-        facts = asdict(instance) if instance else {}
+        said = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
-        state = {"running": instance is not None, "healthy": healthy, **facts, "recording": health, "learning": agents}
-        typer.echo(json.dumps(state))
+        state = {"running": instance is not None, "healthy": healthy, **said, "recording": health}
+        typer.echo(json.dumps({**state, "training": training, "learning": agents}))
     else:
         typer.echo(_described(instance, healthy))
         if trouble := _recording_trouble(health or {}):
             typer.echo(trouble)
+        if training:
+            typer.echo(headline(training))
         for agent in learning:
             typer.echo(_progress(agent))
     raise typer.Exit(0 if healthy else 1)

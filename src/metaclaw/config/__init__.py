@@ -14,6 +14,7 @@ from metaclaw.config.recalling import (
     SkillsSettings,
     TrialSettings,
 )
+from metaclaw.config.scheduling import CalendarSettings, SchedulerSettings
 from metaclaw.config.serving import JournalSettings, LimitSettings, ProxySettings
 from metaclaw.config.settings import Mode, Settings
 from metaclaw.config.training import TrainServerSettings
@@ -21,6 +22,7 @@ from metaclaw.config.upstreams import DialectName, LlmSettings, OpenRouterSettin
 from metaclaw.config_types import is_loopback
 
 __all__ = [
+    "CalendarSettings",
     "DialectName",
     "EmbeddingSettings",
     "EvolverSettings",
@@ -34,6 +36,7 @@ __all__ = [
     "ProxySettings",
     "RecallSettings",
     "RlSettings",
+    "SchedulerSettings",
     "Settings",
     "SkillsSettings",
     "TrainServerSettings",

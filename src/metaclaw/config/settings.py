@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from metaclaw.config.learning import RlSettings
 from metaclaw.config.recalling import EmbeddingSettings, EvolverSettings, MemorySettings, RecallSettings, SkillsSettings
+from metaclaw.config.scheduling import SchedulerSettings
 from metaclaw.config.serving import JournalSettings, ProxySettings
 from metaclaw.config.training import TrainServerSettings
 from metaclaw.config.upstreams import LlmSettings, OpenRouterSettings
@@ -25,7 +26,9 @@ class Settings(Section):
     """Everything. ``home`` is METACLAW_HOME, never a key of the file."""
 
     mode: Mode = Field(
-        default="skills_only", description="skills_only: any model; rl: the policy trained on the training server."
+        default="skills_only",
+        description="skills_only: any model; rl: the policy trained on the training server; auto: rl that trains only "
+        "while you are away (`scheduler`).",
     )
     max_context_tokens: int = Field(
         default=0,
@@ -42,6 +45,7 @@ class Settings(Section):
     memory: MemorySettings = Field(default_factory=MemorySettings)
     evolver: EvolverSettings = Field(default_factory=EvolverSettings)
     rl: RlSettings = Field(default_factory=RlSettings)
+    scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
     home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)
 
@@ -69,6 +73,19 @@ class Settings(Section):
     def memory_db(self) -> Path:
         # Older releases kept a memory.db of another making in the same folder; it stays as it is.
         return self.home / (self.memory.dir or Path("memory")).expanduser() / "units.db"
+
+    @property
+    def trains_in_windows(self) -> bool:
+        """Whether training keeps to the windows of `scheduler`."""
+        return self.mode == "auto" or (self.mode == "rl" and self.scheduler.enabled)
+
+    @property
+    def scheduler_state(self) -> Path:
+        return self.home / "scheduler_state.json"
+
+    @property
+    def calendar_token(self) -> Path:
+        return self.home / (self.scheduler.calendar.token_path or Path("calendar_token.json")).expanduser()
 
     @property
     def turns_db(self) -> Path:

@@ -208,6 +208,12 @@ class LearningJournal:
             self._require_running(db, update_id)
             self._finish(db, update_id, "aborted", reason, "pending", {})
 
+    def rewards_of(self, update_id: int) -> list[float]:
+        """The reward of each sample that an update has claimed or consumed."""
+        with self._read() as db:
+            rows = db.execute("SELECT reward FROM samples WHERE claimed_by = ?", (update_id,)).fetchall()
+        return [row["reward"] for row in rows]
+
     def baseline(self, agent: str) -> Baseline | None:
         """The agent's reward baseline; ``None`` before its first update."""
         with self._read() as db:

@@ -19,6 +19,7 @@ from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.recall_blocks import memories_in_blocks, select_weighed
 from metaclaw.journal.turn_records import (
+    Activity,
     Feedback,
     PolicySample,
     RecordedExchange,
@@ -188,6 +189,18 @@ class TurnReader:
             TurnRecalls(seq=row[0], exchange=row[1], agent=row[2], opened_at=row[3], names=tuple(json.loads(row[4])))
             for row in rows.fetchall()
         ]
+
+    def last_main_activity(self) -> Activity | None:
+        """When a main turn last was in progress; ``None`` when there was never one."""
+        still = self._connection.execute(
+            "SELECT max(opened_at) FROM turns WHERE state = 'open' AND kind = 'main'"
+        ).fetchone()
+        if still[0] is not None:
+            return Activity(at=still[0], is_open=True)
+        last = self._connection.execute(
+            "SELECT opened_at, closed_at FROM turns WHERE kind = 'main' ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        return None if last is None else Activity(at=last["closed_at"] or last["opened_at"], is_open=False)
 
     def last_seq(self) -> int:
         """The number of the newest turn, 0 when there is none."""

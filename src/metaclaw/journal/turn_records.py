@@ -257,3 +257,11 @@ class RecordedExchange:
     has_later: bool
     is_open: bool
     closed_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """A turn was in progress at this time, and still is where ``is_open``."""
+
+    at: float
+    is_open: bool

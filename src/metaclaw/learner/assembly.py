@@ -17,6 +17,7 @@ import aiohttp
 from metaclaw.config import MemorySettings, Settings
 from metaclaw.errors import ConfigError
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
@@ -25,6 +26,8 @@ from metaclaw.learner.judging import Judging
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.updating import Updating
+from metaclaw.learner.windows.assembly import looking_for
+from metaclaw.learner.windows.watch import Windows
 from metaclaw.memory.extraction.model import ModelExtractor
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.extraction.unread import UnreadExchanges, When
@@ -57,8 +60,6 @@ def jobs_for(shared: Shared) -> list[Job]:
 def _rl_jobs(shared: Shared) -> list[Job]:
     """Judging and training, which need each other: what is not judged is not trained on."""
     settings, journal = shared.settings, shared.journal
-    if settings.mode == "auto":
-        _log.info("mode auto trains like rl for now: whenever enough was judged, not only while you are away")
     judge = shared.judge
     if settings.mode == "skills_only":
         _log.info("mode is skills_only: nothing is trained")
@@ -84,7 +85,18 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         updater = load_updater(settings, journal)
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
-    return [judging, Updating(journal=journal, training=updater)]
+    asked = TrainSteps(settings.requests_db)
+    if not settings.trains_in_windows:
+        return [judging, Updating(journal=journal, training=updater, asked=asked)]
+    _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
+    windows = _windows(shared)
+    return [judging, windows, Updating(journal=journal, training=updater, permission=windows, asked=asked)]
+
+
+def _windows(shared: Shared) -> Windows:
+    looking, _ = looking_for(shared.settings, shared.session)
+    shared.closing.push_async_callback(looking.close)
+    return Windows(conditions=looking, state_file=shared.settings.scheduler_state)
 
 
 def _skill_jobs(shared: Shared) -> list[Job]:

@@ -1,7 +1,8 @@
 """The job that trains when enough was judged.
 
-Owns when an agent's update is attempted; refuses to know how one is made. Invariant: a trainer that fails one agent
-delays that agent's updates and nothing else, and is asked again after a pause that grows.
+Owns when an agent's update is attempted; refuses to know how one is made, and what a window is. Invariant: a trainer
+that fails one agent delays that agent's updates and nothing else, and is asked again after a pause that grows; what
+somebody asks for is attempted at once, and answered.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Version
+from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
 from metaclaw.learner.jobs import Patience
-from metaclaw.learner.outcomes import Outcome, Waiting
+from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +28,28 @@ class Training(Protocol):
     """The slice of an ``Updater`` that is used."""
 
     async def attempt(self, agent: str) -> Outcome: ...
+
+
+class Permission(Protocol):
+    """When updates may run."""
+
+    async def is_open(self) -> bool:
+        """Whether one may begin now."""
+        ...
+
+    async def run(self, agent: str, work: Coroutine[Any, Any, Outcome], *, is_asked: bool = False) -> Outcome:
+        """Do ``work``, or stop it and return ``Waiting`` when it may not go on."""
+        ...
+
+
+class AnyTime:
+    """Updates may run whenever there is something to train on."""
+
+    async def is_open(self) -> bool:
+        return True
+
+    async def run(self, agent: str, work: Coroutine[Any, Any, Outcome], *, is_asked: bool = False) -> Outcome:
+        return await work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +61,7 @@ class UpdatePace:
 
 
 class Updating:
-    """Attempts an update of each agent that has samples."""
+    """Attempts an update of each agent that has samples, and of those that somebody asks for."""
 
     name = "training"
 
@@ -45,11 +70,15 @@ class Updating:
         *,
         journal: LearningJournal,
         training: Training,
+        permission: Permission | None = None,
+        asked: TrainSteps | None = None,
         pace: UpdatePace | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
         self._training = training
+        self._permission = permission or AnyTime()
+        self._asked = asked
         self._pace = pace or UpdatePace()
         self._clock = clock
         self._pauses: dict[str, _Pause] = {}
@@ -61,15 +90,19 @@ class Updating:
 
     async def step(self) -> bool:
         """Attempt an update of each agent; return whether one was made."""
-        worked = False
+        worked = await self._do_asked()
         for agent in await asyncio.to_thread(self._journal.agents_with_pending):
-            if self._clock() >= self._pauses.get(agent, _NO_PAUSE).until:
-                worked |= await self._train_one(agent)
+            if self._clock() < self._pauses.get(agent, _NO_PAUSE).until:
+                continue
+            if not await self._permission.is_open():
+                break
+            worked |= await self._train_one(agent)
+            worked |= await self._do_asked()
         return worked
 
     async def _train_one(self, agent: str) -> bool:
         try:
-            outcome = await self._training.attempt(agent)
+            outcome = await self._permission.run(agent, self._training.attempt(agent))
         except (BackendError, ConflictError) as error:
             pause = self._pauses.get(agent, _NO_PAUSE).longer(self._clock(), self._pace.patience)
             self._pauses[agent] = pause
@@ -80,6 +113,52 @@ class Updating:
             self._said[agent] = outcome.reason
             _log.info("%s: the next update waits: %s", agent, outcome.reason)
         return isinstance(outcome, Version)
+
+    async def _do_asked(self) -> bool:
+        if self._asked is None:
+            return False
+        requests = await asyncio.to_thread(self._asked.waiting, self._clock())
+        for request in requests:
+            answer = await self._answer(request.agent)
+            await asyncio.to_thread(self._asked.answer, request.id, answer, self._clock())
+        return bool(requests)
+
+    async def _answer(self, asked: str) -> TrainAnswer:
+        agents = await asyncio.to_thread(self._journal.agents_with_pending) if asked == EVERY_AGENT else [asked]
+        answers = [await self._train_asked(agent) for agent in agents]
+        if not answers:
+            return TrainAnswer(
+                status="skipped", agent=asked, reason="nothing was judged that is not trained on already"
+            )
+        made = [answer for answer in answers if answer.status == "ok"]
+        if len(answers) == 1 or not made:
+            return answers[0]
+        return made[0].model_copy(
+            update={"reason": "; ".join(f"{answer.agent}: {answer.reason}" for answer in answers)}
+        )
+
+    async def _train_asked(self, agent: str) -> TrainAnswer:
+        try:
+            outcome = await self._permission.run(agent, self._training.attempt(agent), is_asked=True)
+        except (BackendError, ConflictError) as error:
+            return TrainAnswer(status="error", agent=agent, reason=str(error))
+        self._pauses.pop(agent, None)
+        if isinstance(outcome, Version):
+            return await asyncio.to_thread(self._made, outcome)
+        status = "refused" if isinstance(outcome, Rejected) else "skipped"
+        return TrainAnswer(status=status, agent=agent, reason=outcome.reason)
+
+    def _made(self, version: Version) -> TrainAnswer:
+        rewards = self._journal.rewards_of(version.update_id)
+        return TrainAnswer(
+            status="ok",
+            agent=version.agent,
+            reason=f"version {version.version} serves",
+            step=version.version,
+            samples=len(rewards),
+            mean_reward=sum(rewards) / max(1, len(rewards)),
+            success_rate=sum(reward > 0 for reward in rewards) / max(1, len(rewards)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

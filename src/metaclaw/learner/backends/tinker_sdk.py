@@ -88,7 +88,7 @@ class TinkerBackend:
                     f"resuming {state_path}",
                     lambda: service.create_training_client_from_state_with_optimizer(state_path),
                 )
-        except BackendError:
+        except (BackendError, asyncio.CancelledError):
             await link.close(service)
             raise
         return TinkerRun(link, service, client)
