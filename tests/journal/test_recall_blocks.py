@@ -6,10 +6,14 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from metaclaw.errors import JournalError
+from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.erasing import empty_log, erase_memories, is_erasure_due, rewrite_blocks
+from metaclaw.journal.recall_blocks import insert_blocks, memories_in_blocks
 from metaclaw.journal.retention import Retention, erase_stopped
 from metaclaw.journal.turns import BlockKey, RecallBlock, TurnEnd, TurnJournal, TurnReader, Weighed
 from tests.journal.test_turns import SAMPLE, done, new_turn, user
@@ -45,6 +49,30 @@ async def test_a_forgotten_memory_leaves_no_word_in_any_block(tmp_path: Path) ->
     assert secret.encode() not in path.read_bytes()
     with TurnReader.open(path) as reader:
         assert reader.recalled_memories() == ["m2"]
+
+
+def test_no_page_keeps_a_copy_of_what_was_erased(tmp_path: Path) -> None:
+    """SQLite leaves copies of rows behind when it splits a page: without writing anew this finds one."""
+    path, chance = tmp_path / "turns.db", Random(7)
+    blocks = {f"m{number}": f"words-{number}-" + "x" * chance.randrange(20, 3000) for number in range(600)}
+    with closing(open_writer(path, "turns")) as connection:
+        for memory, text in blocks.items():
+            block = RecallBlock(text=text, items=(f"memory:{memory}",), spans=((0, len(text)),))
+            with transaction(connection):
+                insert_blocks(connection, "main", "t1", [(BlockKey(chance.randbytes(32), 0), block)], 1.0)
+        gone = chance.sample(sorted(blocks), 100)
+        with transaction(connection):
+            assert erase_memories(connection, gone, max_rewritten=10) == 100
+            assert is_erasure_due(connection)  # they are too many for this moment
+        with transaction(connection):
+            assert rewrite_blocks(connection)
+        assert not is_erasure_due(connection)
+        assert len(memories_in_blocks(connection)) == 500
+    assert empty_log(path)
+    left = path.read_bytes()
+    assert [memory for memory, text in blocks.items() if text.encode()[:12] in left and memory in gone] == []
+    with TurnReader.open(path) as reader:
+        assert sorted(reader.recalled_memories()) == sorted(blocks.keys() - set(gone))
 
 
 async def test_a_stopped_gateway_s_blocks_are_erased_and_a_running_one_does_it_itself(tmp_path: Path) -> None:

@@ -190,6 +190,19 @@ async def test_a_session_has_one_summary_which_is_replaced(world):
     assert summary.text == "In this session the user said: Plan a trip. | Book the train. | Find a hotel."
 
 
+async def test_a_session_of_which_something_was_forgotten_is_not_summarised_again(world):
+    """A summary reaches back to all that the user asked, so it would bring back what was forgotten."""
+    before = ({"role": "user", "content": "I live in Oslo."}, {"role": "assistant", "content": "ok"})
+    await record(world.turns, said(0, "I live in Oslo."), said(1, "Book the train.", history=before))
+    world.time[0] = 1e6
+    await world.job().step()
+    forget(world.store, [unit.id for unit in world.units() if unit.text == "I live in Oslo."], why="asked", now=1e6)
+    assert world.units() == []
+    await record(world.turns, said(2, "I prefer tea over coffee.", history=before))
+    await world.job().step()
+    assert [unit.text for unit in world.units()] == ["I prefer tea over coffee."]
+
+
 @dataclass
 class ScriptedExtractor:
     """Finds what it is given, or raises it; the last for ever."""

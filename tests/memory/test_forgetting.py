@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metaclaw.memory.forgetting import Whose, descend, forget, forgotten_ids, select
+from metaclaw.memory.forgetting import Whose, clear, forget, forgotten_ids, select, tombstones
 from metaclaw.memory.store import Extraction, MemoryStore
 from tests.memory.units import NOW, asked, unit
 
@@ -43,11 +43,20 @@ def test_it_is_not_learned_again_from_the_same_turn_but_from_a_new_one(store: Me
     assert store.add([unit("The user is called Ada.", turns=("t2",))], now=NOW) != [""]
 
 
-def test_what_was_made_of_its_turns_is_marked(store: MemoryStore):
-    descend(store, "skill", "reply-in-german", ["t1"])
-    descend(store, "policy", "main@3", ["t2"])
-    (name,) = store.add([unit("The user is called Ada.", turns=("t1",))], now=NOW)
-    assert forget(store, [name], why="asked", now=NOW).marked == (("skill", "reply-in-german"),)
+def test_the_summary_of_its_session_goes_with_it_and_no_other(store: MemoryStore):
+    for session, text in (("s", "I live in Oslo."), ("other", "My dog is called Rex.")):
+        said = unit(text, turns=(f"{session}-1",), subject=session)
+        summary = unit(
+            f"In this session the user said: {text} | What is the time?",
+            kind="working_summary", scope="session", session=session, turns=(f"{session}-2",),
+        )  # fmt: skip
+        turns = {"exchange": f"{session}-x1", "turns": (f"{session}-1",), "units": (said,)}
+        store.record(Extraction(agent="main", session=session, **turns), now=NOW)
+        turns = {"exchange": f"{session}-x2", "turns": (f"{session}-2",), "units": (summary,)}
+        store.record(Extraction(agent="main", session=session, **turns), now=NOW)
+    gone = select(store, Whose(session="s"))[:1]
+    forget(store, gone, why="asked", now=NOW)
+    assert [one.session for one in store.latest() if one.kind == "working_summary"] == ["other"]
 
 
 def test_a_reader_in_the_middle_keeps_the_log_and_is_told_of(store: MemoryStore, tmp_path: Path):
@@ -57,8 +66,10 @@ def test_a_reader_in_the_middle_keeps_the_log_and_is_told_of(store: MemoryStore,
         reader.connection.execute("SELECT count(*) FROM units").fetchone()
         store.connection.execute("PRAGMA busy_timeout = 10")
         assert not forget(store, [name], why="asked", now=NOW).is_clean
+        assert [one.cleared_at for one in tombstones(store)] == [None]
         reader.connection.execute("COMMIT")
-    assert forget(store, [name], why="asked", now=NOW).is_clean
+    assert clear(store, NOW + 1)
+    assert [one.cleared_at for one in tombstones(store)] == [NOW + 1]
     assert SECRET.encode() not in bytes_of(tmp_path)
 
 

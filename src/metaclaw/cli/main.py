@@ -13,6 +13,7 @@ import typer
 
 from metaclaw import __version__
 from metaclaw.cli import (
+    audit,
     config,
     journal,
     keys,
@@ -55,6 +56,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(journal.app, name="journal")
 app.add_typer(skill_trials.app, name="skills")
 app.add_typer(memory.app, name="memory")
+app.command("audit")(audit.audit)
 app.command("train-server")(train_server.train_server)
 app.add_typer(vllm.app, name="vllm")
 app.command("uninstall")(uninstall.uninstall)

@@ -136,14 +136,15 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove memories for good: text, index and history. What was made of the same turns is marked."""
+    """Remove memories for good: text, index and history. What was made of the same turns is named."""
     import time
 
     from metaclaw.config_file import load_settings
     from metaclaw.errors import InvalidRequestError
     from metaclaw.identity import agent_id
     from metaclaw.journal.retention import erase_stopped
-    from metaclaw.memory.forgetting import Whose, forget, select
+    from metaclaw.memory.audit import descend_from
+    from metaclaw.memory.forgetting import Whose, forget, select, tombstones
     from metaclaw.memory.query import MemoryQuery
 
     whose = Whose(
@@ -173,13 +174,16 @@ def forget(
             _print(units, as_json=False)
             typer.confirm(f"Forget these {len(units)} for good?", abort=True)
         done = forget(store, chosen, why="asked by the owner", now=time.time())
-    erase_stopped(load_settings().turns_db, done.ids)  # a running gateway takes it out of the journal by itself
+        gone = [one for one in tombstones(store) if one.id in done.ids]
+    settings = load_settings()
+    erase_stopped(settings.turns_db, done.ids)  # a running gateway takes it out of the journal by itself
+    made = descend_from(gone, turns_db=settings.turns_db, learning_db=settings.learning_db)
     if as_json:
-        typer.echo(json.dumps(asdict(done)))
+        typer.echo(json.dumps({**asdict(done), "descendants": [asdict(one) for one in made]}))
         return
     typer.echo(f"forgotten: {len(done.ids)}")
-    for what, name in done.marked:
-        typer.echo(f"made of the same turns: {what} {name}")
+    for one in made:
+        typer.echo(f"made of turns that held it: {one.kind} {one.name} of {one.agent} ({one.state}); `metaclaw audit`")
     if not done.is_clean:
         typer.echo("somebody reads the memory right now; `metaclaw memory doctor` empties its log then", err=True)
 
@@ -205,9 +209,10 @@ def export(
 ) -> None:
     """Every memory, history included, as lines of JSON."""
     import os
+    import time
 
     from metaclaw.identity import agent_id
-    from metaclaw.memory.portable import export
+    from metaclaw.memory.portable import export, note_copy
 
     with _store() as store:
         lines = export(store, agent=agent and agent_id(agent))
@@ -218,6 +223,7 @@ def export(
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as target:
                 target.writelines(f"{line}\n" for line in lines)
+            note_copy(store, file, "export", time.time())
 
 
 @app.command("import")
@@ -238,10 +244,13 @@ def import_units(
 @app.command("backup")
 def backup(file: Annotated[Path, typer.Argument(help="A file that does not exist yet.")]) -> None:
     """Copy the store, as it is at this moment, beside a running MetaClaw."""
-    from metaclaw.memory.portable import backup
+    import time
+
+    from metaclaw.memory.portable import backup, note_copy
 
     with _store() as store:
         backup(store, file)
+        note_copy(store, file, "backup", time.time())
     typer.echo(str(file))
 
 
@@ -251,15 +260,20 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Whether the store is whole; exit code 1 when it is not."""
+    import time
+
+    from metaclaw.config_file import load_settings
+    from metaclaw.journal.retention import erase_stopped
     from metaclaw.memory.doctor import examine, mend
-    from metaclaw.memory.forgetting import empty_log
+    from metaclaw.memory.forgetting import clear, forgotten_ids
 
     with _store() as store:
         complaints = examine(store)
         if fix and any(complaint.is_mendable for complaint in complaints):
             mend(store)
             complaints = examine(store)
-        empty_log(store)
+        clear(store, time.time())  # what was forgotten while somebody read
+        erase_stopped(load_settings().turns_db, forgotten_ids(store))
     if as_json:
         typer.echo(json.dumps([asdict(complaint) for complaint in complaints]))
     else:

@@ -62,13 +62,15 @@ def show(name: Annotated[str, typer.Argument(help="Its name.")], agent: Agent = 
     versions = [] if entry.owner == STARTER else _writer().history.log(entry.owner, name)
     beside = [path.relative_to(entry.path.parent) for path in sorted(entry.path.parent.rglob("*")) if path.is_file()]
     files = [path.as_posix() for path in beside if path.as_posix() != FILE_NAME]
+    origins = _forgotten_origins(entry.owner, name)
     if as_json:
         shown = {**_shown(entry), "text": text, "files": files, "versions": [_logged(one) for one in versions]}
+        shown["forgotten_origins"] = origins
         typer.echo(json.dumps(shown))
         return
     typer.echo(text.rstrip())
     facts = [str(entry.path), *(f"with {file}" for file in files), *(_line(one) for one in versions), *entry.notes]
-    for fact in [*facts, *([entry.error] if entry.error else [])]:
+    for fact in [*facts, *origins, *([entry.error] if entry.error else [])]:
         typer.echo(f"# {fact}", err=True)
 
 
@@ -241,6 +243,19 @@ def _utilities(agent: str) -> dict[str, Utility]:
 
 def _shown_utility(utilities: dict[str, Utility], entry: Entry) -> dict[str, Any] | None:
     return asdict(utilities[entry.name]) if entry.name in utilities else None
+
+
+def _forgotten_origins(owner: str, name: str) -> list[str]:
+    from metaclaw.cli.origins import forgotten_origins, remedy
+    from metaclaw.config_file import load_settings
+
+    found = [
+        one
+        for one in forgotten_origins(load_settings())
+        if one.kind == "skill" and (one.agent, one.name) == (owner, name)
+    ]
+    what = "it was written for turns that held something which was forgotten since"
+    return [f"{what} ({one.state}); {remedy(one)}".rstrip("; ") for one in found]
 
 
 def _writer() -> SkillWriter:

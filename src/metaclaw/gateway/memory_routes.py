@@ -136,7 +136,7 @@ async def _one(request: Request, memory: MemoryDesk, agent: str) -> object:
 
 async def _forget(request: Request, memory: MemoryDesk, agent: str) -> object:
     forgotten = await memory.forget(request.path_params["unit"], agent, now=_now(request))
-    return {"forgotten": forgotten.ids, "marked": forgotten.marked, "is_clean": forgotten.is_clean}
+    return {"forgotten": forgotten.ids, "is_clean": forgotten.is_clean}
 
 
 async def _store(request: Request, memory: MemoryDesk, agent: str) -> object:

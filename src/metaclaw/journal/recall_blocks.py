@@ -1,8 +1,8 @@
 """The statements for what was recalled.
 
-Owns how blocks are written by the first, read, and how a forgotten memory is cut out of them; refuses to know
-transactions and what is recalled. Invariant: a block is written once; after that only the text of a memory that was
-forgotten is ever taken out of it.
+Owns how blocks are written by the first, read, and what is left of one without an item; refuses to know transactions
+and what is recalled. Invariant: a block is written once; after that only the text of a memory that was forgotten is
+ever taken out of it (``erasing``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Collection, Sequence
 
 from metaclaw.journal.turn_records import MEMORY_ITEM, BlockKey, RecallBlock, Weighed
 
-_WHERE = "agent = ? AND key = ? AND occurrence = ?"
-_ERASED = "a memory in its prompt was forgotten"
+WHERE = "agent = ? AND key = ? AND occurrence = ?"
 
 
 def select_blocks(connection: sqlite3.Connection, agent: str, keys: Sequence[BlockKey]) -> dict[BlockKey, RecallBlock]:
@@ -22,10 +21,10 @@ def select_blocks(connection: sqlite3.Connection, agent: str, keys: Sequence[Blo
     found: dict[BlockKey, RecallBlock] = {}
     for key in keys:
         row = connection.execute(
-            f"SELECT text, items, spans, turn FROM recall_blocks WHERE {_WHERE}", (agent, key.hash, key.occurrence)
+            f"SELECT text, items, spans, turn FROM recall_blocks WHERE {WHERE}", (agent, key.hash, key.occurrence)
         ).fetchone()
         if row is not None:
-            found[key] = _block(row)
+            found[key] = block_of(row)
     return found
 
 
@@ -78,31 +77,6 @@ def without(block: RecallBlock, gone: Collection[str]) -> RecallBlock:
     )
 
 
-def erase_memories(connection: sqlite3.Connection, memories: Collection[str]) -> int:
-    """Take the text of ``memories`` out of every block; how many blocks that were.
-
-    What the policy drew in the sessions that had them is not trained on any more, and loses its prompt.
-    """
-    connection.execute("PRAGMA secure_delete = ON")
-    erased = 0
-    for memory in memories:
-        places = connection.execute(
-            "SELECT agent, key, occurrence FROM block_memories WHERE memory = ?", (memory,)
-        ).fetchall()
-        for place in places:
-            row = connection.execute(f"SELECT text, items, spans, turn FROM recall_blocks WHERE {_WHERE}", place)
-            block = without(_block(row.fetchone()), {MEMORY_ITEM + memory})
-            connection.execute(
-                f"UPDATE recall_blocks SET text = ?, items = ?, spans = ? WHERE {_WHERE}",
-                (block.text, json.dumps(block.items), json.dumps(block.spans), *place),
-            )
-            _forget_prompts(connection, block.turn)
-            erased += 1
-        connection.execute("DELETE FROM block_memories WHERE memory = ?", (memory,))
-    connection.execute("PRAGMA secure_delete = OFF")
-    return erased
-
-
 def memories_in_blocks(connection: sqlite3.Connection) -> list[str]:
     """The ids of all memories whose text is in some block."""
     rows = connection.execute("SELECT DISTINCT memory FROM block_memories ORDER BY memory")
@@ -127,23 +101,8 @@ def insert_weighed(connection: sqlite3.Connection, turn_id: str, weighed: Sequen
     )
 
 
-def _forget_prompts(connection: sqlite3.Connection, turn_id: str) -> None:
-    # Every later prompt of the session held the block too, as long as its client kept the message.
-    connection.execute(
-        """
-        UPDATE samples SET prompt_tokens = x'', untrainable = coalesce(untrainable, ?)
-        WHERE turn IN (
-            SELECT later.id FROM turns AS first
-            JOIN turns AS later
-                ON later.agent = first.agent AND later.session = first.session AND later.seq >= first.seq
-            WHERE first.id = ?
-        )
-        """,
-        (_ERASED, turn_id),
-    )
-
-
-def _block(row: sqlite3.Row | tuple[str, str, str, str]) -> RecallBlock:
+def block_of(row: sqlite3.Row | tuple[str, str, str, str]) -> RecallBlock:
+    """The block in a row of its text, items, spans and turn."""
     text, items, spans, turn = row
     return RecallBlock(
         text=text,

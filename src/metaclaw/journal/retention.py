@@ -18,8 +18,8 @@ from pathlib import Path
 
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.erasing import empty_log, erase_memories, is_erasure_due, rewrite_blocks
 from metaclaw.journal.pruning import needed_exchanges, prune_step
-from metaclaw.journal.recall_blocks import erase_memories
 from metaclaw.journal.turn_writer import TurnJournal, lock_journal
 
 _DAY_S = 86_400.0
@@ -108,10 +108,11 @@ def erase_stopped(turns_db: Path, memories: Collection[str]) -> bool:
     except JournalError:
         return False
     try:
-        with closing(open_writer(turns_db, "turns")) as connection:
-            with transaction(connection):
-                erase_memories(connection, memories)
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with closing(open_writer(turns_db, "turns")) as connection, transaction(connection):
+            erase_memories(connection, memories, max_rewritten=None)
+            if is_erasure_due(connection):  # of an earlier time, beside a running gateway
+                rewrite_blocks(connection)
+        empty_log(turns_db)
     except sqlite3.Error as error:
         raise JournalError(f"what was forgotten could not be taken out of {turns_db}: {error}") from error
     finally:

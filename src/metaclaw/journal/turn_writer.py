@@ -22,9 +22,10 @@ from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import JournalError
 from metaclaw.journal.backlog import Backlog, BacklogState
 from metaclaw.journal.database import may_pass, open_writer
+from metaclaw.journal.erasing import empty_log, erase_memories
 from metaclaw.journal.feedback import NewFeedback, insert_feedback
 from metaclaw.journal.group_commit import GroupCommitter
-from metaclaw.journal.recall_blocks import erase_memories, insert_blocks, memories_in_blocks, select_blocks
+from metaclaw.journal.recall_blocks import insert_blocks, memories_in_blocks, select_blocks
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
 from metaclaw.journal.turn_records import BlockKey, Cost, Feedback, NewTurn, RecallBlock, TurnEnd
@@ -33,6 +34,7 @@ from metaclaw.journal.turn_rows import end_turn, insert_turn
 _MAX_CACHED_BLOCKS = 4096
 _BUSY_TIMEOUT_MS = 1000  # what is recorded is tried again anyway, and who waits does not wait long
 _RECOVERY_S = 5.0
+_ERASING_PATIENCE_S = 60.0  # no turn waits for it
 
 _log = logging.getLogger(__name__)
 
@@ -173,9 +175,15 @@ class TurnJournal:
 
     async def erase_memories(self, memories: Collection[str]) -> int:
         """Take the text of forgotten memories out of every block; how many blocks that were."""
-        erased = await self._committer.run(lambda connection: erase_memories(connection, memories))
+        erased = await self._committer.run(
+            lambda connection: erase_memories(connection, memories), patience_s=_ERASING_PATIENCE_S
+        )
         self._blocks.clear()
         return erased
+
+    async def empty_log(self) -> bool:
+        """Cut the log to nothing, so that no old page is left in it; false while somebody reads or writes."""
+        return await asyncio.to_thread(empty_log, self._path)
 
     async def pin_session(self, agent: str, session: str, serving: int, *, now: float, idle_s: float) -> int:
         """The policy version of a session: the one it has, or ``serving`` when it is new or was idle for too long."""

@@ -87,8 +87,8 @@ class Remembering:
     def _material(self, exchange: RecordedExchange, *, with_summary: bool) -> tuple[Material | None, tuple[str, ...]]:
         with TurnReader.open(self._turns_db) as reader:
             material = material_of(reader, exchange)
-            if material is None or not with_summary:
-                return material, ()
+            if material is None or not with_summary or self._store.has_gap(exchange.agent, exchange.session):
+                return material, ()  # a summary reaches back, also to what was forgotten
             return material, asked_in(reader, exchange)
 
     async def _found(self, material: Material) -> Found:

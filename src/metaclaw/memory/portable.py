@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from metaclaw.errors import InvalidRequestError
 from metaclaw.memory.rows import insert_unit
@@ -73,6 +73,12 @@ def backup(store: MemoryStore, target: Path) -> None:
             store.connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
         partial.replace(target)
+
+
+def note_copy(store: MemoryStore, path: Path, kind: Literal["backup", "export"], now: float) -> None:
+    """Note that a copy was made, so that whoever forgets something is told of it."""
+    with store.writing("note a copy of"):
+        store.connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (str(path.resolve()), kind, now))
 
 
 def _unit(value: object) -> MemoryUnit:

@@ -126,6 +126,17 @@ class MemoryStore:
             )
             return frozenset(exchange for (exchange,) in rows.fetchall())
 
+    def has_gap(self, agent: str, session: str) -> bool:
+        """Whether something was forgotten that was said in a session."""
+        with told("read"):
+            row = self._connection.execute(
+                "SELECT 1 FROM extracted, json_each(extracted.turns) AS turn WHERE extracted.agent = ?1"
+                " AND extracted.session = ?2 AND turn.value IN"
+                " (SELECT said.value FROM forgotten, json_each(forgotten.turns) AS said) LIMIT 1",
+                (agent, session),
+            ).fetchone()
+            return row is not None
+
     def get(self, ids: Iterable[str]) -> list[MemoryUnit]:
         """Those of ``ids`` that there are, whether or not they still hold."""
         query = f"SELECT {COLUMNS} FROM units WHERE units.id IN (SELECT value FROM json_each(?)) ORDER BY units.seq"

@@ -32,6 +32,8 @@ class Blocks(Protocol):
 
     async def erase_memories(self, memories: Collection[str]) -> int: ...
 
+    async def empty_log(self) -> bool: ...
+
 
 async def erase_forgotten(journal: Blocks, memories: Tombstones) -> int:
     """Take what was forgotten out of the blocks; how many blocks that were. Raises ``JournalError``."""
@@ -43,11 +45,15 @@ async def erase_forgotten(journal: Blocks, memories: Tombstones) -> int:
 
 
 async def keep_erased(journal: Blocks, memories: Tombstones, every_s: float = EVERY_S) -> None:
-    """Do so again and again, until cancelled. What fails is logged and tried again."""
+    """Do so again and again, and empty the log behind it, until cancelled. What fails is logged and tried again."""
+    is_log_due = True  # whoever was here before may have died in between
     while True:
         try:
             if erased := await erase_forgotten(journal, memories):
+                is_log_due = True
                 _log.info("forgotten memories were taken out of %d recorded blocks", erased)
+            if is_log_due:
+                is_log_due = not await journal.empty_log()
         except JournalError as error:
             _log.warning("forgotten memories could not be taken out of the journal yet: %s", error)
         await asyncio.sleep(every_s)
