@@ -9,6 +9,8 @@ from pathlib import Path
 from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Sample
+from metaclaw.journal.skill_records import Evolution, NewCandidate
+from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.journal.turns import TurnJournal, Weighed
 from tests.cli.programs import metaclaw
 from tests.journal.test_turns import SAMPLE, done, new_turn, user
@@ -34,11 +36,19 @@ async def record(home: Path) -> None:
             created_at=3.0,
         )  # fmt: skip
         await journal.add_feedback(given)
+    adopted = NewCandidate(
+        id="c1", agent="main", name="brevity", description="d", body="b", base=None, why="w", author="big",
+        exchanges=(), turns=("t1",),
+    )  # fmt: skip
+    with SkillTrials.open(home / "learning.db", clock=lambda: 1e12) as trials:
+        trials.record_evolution(Evolution(agent="main", author="big", num_failures=1), [adopted])
+        trials.adopt("c1", "it helps")
     sample = Sample(turn="t1", exchange=EXCHANGE, agent="main", version=3, reward=0.5, sampled_at=1.0)
     with LearningJournal.open(home / "learning.db") as learning:
         learning.record_verdict(
             exchange=EXCHANGE, agent="main", judge="verifier", score=0.5, detail={"votes": 1}, samples=[sample]
         )
+        learning.expire(["t1"], "skill_support")
 
 
 def test_it_says_what_was_recalled_and_left_out_who_answered_and_how_it_was_judged(tmp_path: Path) -> None:
@@ -50,6 +60,8 @@ def test_it_says_what_was_recalled_and_left_out_who_answered_and_how_it_was_judg
         "recalled memory m-1, score 0.75",
         "left out memory m-2, score 0.25: does not fit well enough",
         "policy version 3",
+        "sample: expired (skill_support)",
+        "generation of the agent's skills: 0 (it is 1 now)",
         "reward +0.50",
         'judged +0.50 by verifier: {"votes": 1}',
         "feedback of ann: -1 too long",
@@ -59,6 +71,9 @@ def test_it_says_what_was_recalled_and_left_out_who_answered_and_how_it_was_judg
     assert told["weighed_in"] == "t1"
     assert [(one["item"], one["outcome"]) for one in told["weighed"]][-1] == ("m-2", "threshold")
     assert (told["policy"]["version"], told["verdict"]["score"], told["turn"]["id"]) == (3, 0.5, "t1")
+    assert (told["generation"], told["generation_now"]) == (0, 1)
+    exported = metaclaw(tmp_path, "journal", "export").stdout.splitlines()
+    assert [json.loads(line)["generation"] for line in exported] == [0, 0]
 
 
 def test_another_try_at_a_message_shows_what_was_weighed_when_it_came(tmp_path: Path) -> None:

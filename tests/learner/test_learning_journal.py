@@ -216,7 +216,7 @@ class LearningLife(RuleBasedStateMachine):
     @rule()
     def expire_oldest(self) -> None:
         oldest = self.pending()[:1]
-        assert self.journal.expire(oldest) == len(oldest)
+        assert self.journal.expire(oldest, "too_old") == len(oldest)
         self.spent |= set(oldest)
 
     @precondition(lambda self: self.num_versions)

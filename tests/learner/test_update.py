@@ -54,7 +54,9 @@ class World:
             clock=lambda: 0.0,
         )
 
-    async def converse(self, count: int, *, rewards: Sequence[float] | None = None, temperature: float = 0.8) -> float:
+    async def converse(
+        self, count: int, *, rewards: Sequence[float] | None = None, temperature: float = 0.8, at: float = 0.0
+    ) -> float:
         """Record ``count`` turns of the serving version with their verdicts; return their mean reward."""
         serving = self.learning.serving("main")
         path = self.learning.version("main", serving).sampler_path if serving else None
@@ -65,7 +67,8 @@ class World:
             name = f"n{next(self.numbers)}"
             token = int(self.random.choice(VOCABULARY, p=np.exp(logprobs_V)))
             sample = policy_sample([0], [token], [logprobs_V[token]], temperature=temperature, version=serving)
-            await record(self.turns, Said(turn=name, exchange=f"x{name}", session=name, sample=sample))
+            said = Said(turn=name, exchange=f"x{name}", session=name, sample=sample, opened_at=at)
+            await record(self.turns, said)
             scores.append(rewards[index % len(rewards)] if rewards else float(token % 2))
         for due, score in zip(inbox.due(count), scores, strict=True):
             self.learning.record_verdict(

@@ -24,9 +24,11 @@ def export(
     """Print every turn with its messages and its answer as a line of JSON."""
     from metaclaw.config_file import load_settings
     from metaclaw.journal.export import export_turns
+    from metaclaw.journal.skill_reader import SkillReader
     from metaclaw.journal.turns import TurnReader
 
-    with TurnReader.open(load_settings().turns_db) as reader:
+    settings = load_settings()
+    with TurnReader.open(settings.turns_db) as reader, SkillReader.open(settings.learning_db) as skills:
         turns = export_turns(
             reader,
             agent=agent,
@@ -34,6 +36,7 @@ def export(
             since=since.timestamp() if since else None,
             until=until.timestamp() if until else None,
             with_tokens=tokens,
+            generation=skills.generation,
         )
         if as_json:
             typer.echo(json.dumps(list(turns)))

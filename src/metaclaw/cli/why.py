@@ -50,6 +50,7 @@ def _lines(found: Explanation) -> list[str]:
     ]
     if turn.error:
         lines.append(f"error: {turn.error}")
+    lines.append(_generation(found))
     lines += _recalled(found)
     lines.append(_judged(found))
     for given in found.feedback:
@@ -63,8 +64,15 @@ def _answered(found: Explanation) -> str:
     if policy is None:
         return f"answered by {turn.upstream} (asked for {turn.model}): {turn.state}"
     sample = policy.untrainable or policy.state or "not judged yet"
+    if policy.excluded_by is not None:
+        sample += f" ({policy.excluded_by})"
     reward = "" if policy.reward is None else f", reward {policy.reward:+.2f}"
     return f"answered by policy version {policy.version} ({policy.model}): {turn.state}; sample: {sample}{reward}"
+
+
+def _generation(found: Explanation) -> str:
+    since = "" if found.generation == found.generation_now else f" (it is {found.generation_now} now)"
+    return f"generation of the agent's skills: {found.generation}{since}"
 
 
 def _recalled(found: Explanation) -> list[str]:

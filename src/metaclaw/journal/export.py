@@ -7,7 +7,7 @@ no large memory.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from metaclaw.chat.messages import JsonObject
@@ -26,9 +26,11 @@ def export_turns(
     since: float | None = None,
     until: float | None = None,
     with_tokens: bool = False,
+    generation: Callable[[str, float], int],
 ) -> Iterator[JsonObject]:
     """Each turn with its messages, its answer and what was thought of it, in the order of opening.
 
+    ``generation`` gives that of an agent's skills at a time.
     With ``with_tokens`` also what the policy drew: little-endian int32 and float32 arrays in base64.
     """
     after = 0
@@ -37,7 +39,8 @@ def export_turns(
         for turn in page:
             is_wanted = (since is None or turn.opened_at >= since) and (until is None or turn.opened_at < until)
             if is_wanted and session in (None, turn.session):
-                yield _line(reader, turn, with_tokens=with_tokens)
+                skills = generation(turn.agent, turn.opened_at)
+                yield {**_line(reader, turn, with_tokens=with_tokens), "generation": skills}
 
 
 def _line(reader: TurnReader, turn: RecordedTurn, *, with_tokens: bool) -> JsonObject:

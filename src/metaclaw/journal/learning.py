@@ -26,6 +26,7 @@ from metaclaw.journal.learning_records import (
     NewVersion,
     Recovery,
     Sample,
+    SkillSplit,
     Version,
 )
 
@@ -129,16 +130,43 @@ class LearningJournal:
             rows = db.execute("SELECT DISTINCT agent FROM samples WHERE state = 'pending' ORDER BY agent").fetchall()
         return [row["agent"] for row in rows]
 
-    def expire(self, turns: Sequence[str]) -> int:
+    def expire(self, turns: Sequence[str], rule: str) -> int:
         """Give up pending samples that a rule excludes; return how many they were."""
         with self._write() as db:
             return db.execute(
                 """
-                UPDATE samples SET state = 'expired', changed_at = ?
+                UPDATE samples SET state = 'expired', changed_at = ?, excluded_by = ?
                 WHERE state = 'pending' AND turn IN (SELECT value FROM json_each(?))
                 """,
-                (self._clock(), json.dumps(list(turns))),
+                (self._clock(), rule, json.dumps(list(turns))),
             ).rowcount
+
+    def expired(self, agent: str) -> dict[str, int]:
+        """How many samples each rule gave up since the last update that was committed or rejected had its samples."""
+        with self._read() as db:
+            rows = db.execute(
+                """
+                SELECT excluded_by, count(*) AS n FROM samples
+                WHERE agent = ?1 AND state = 'expired' AND excluded_by IS NOT NULL AND changed_at > (
+                    SELECT coalesce(max(started_at), 0) FROM updates
+                    WHERE agent = ?1 AND state IN ('committed', 'rejected')
+                ) GROUP BY excluded_by ORDER BY excluded_by
+                """,
+                (agent,),
+            ).fetchall()
+        return {row["excluded_by"]: row["n"] for row in rows}
+
+    def skill_split(self, agent: str) -> SkillSplit:
+        """What keeps samples of ``agent`` apart from the skills that are in force now."""
+        with self._read() as db:
+            (generation,) = db.execute(
+                "SELECT coalesce(max(generation), 0) FROM generations WHERE agent = ?", (agent,)
+            ).fetchone()
+            rows = db.execute(
+                "SELECT DISTINCT value FROM candidates, json_each(turns) WHERE agent = ? AND state = 'adopted'",
+                (agent,),
+            ).fetchall()
+        return SkillSplit(generation=generation, support=frozenset(row["value"] for row in rows))
 
     def claim(self, agent: str, parent: int, turns: Sequence[str]) -> int:
         """Open an update from version ``parent`` on pending ``turns``; return its id.

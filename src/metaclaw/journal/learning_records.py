@@ -52,6 +52,18 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkillSplit:
+    """An agent's generation of skills now, and the turns (``support``) that its adopted skills were learned from.
+
+    An update trains on what came under this generation alone, and never on what taught it (the query set of MetaClaw,
+    arXiv 2603.17187): a reward from before a skill says nothing of how the policy does with it.
+    """
+
+    generation: int = 0
+    support: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """The expected reward of an agent and the number of rewards behind it."""
 

@@ -16,19 +16,26 @@ from typing import Any
 
 from metaclaw.errors import NotFoundError
 from metaclaw.journal.database import open_reader
+from metaclaw.journal.skill_reader import SkillReader
 from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.journal.turn_records import Feedback, RecordedTurn, Weighed, exchange_key
+
+_WITH_RULES = 4  # the schema since which learning.db says by which rule a sample was given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyAnswer:
-    """The policy version that answered; ``reward`` and ``state`` are of its sample, once it was judged."""
+    """The policy version that answered; what follows ``untrainable`` is of its sample, once it was judged.
+
+    ``excluded_by`` is the rule that gave it up.
+    """
 
     version: int
     model: str
     untrainable: str | None
     state: str | None = None
     reward: float | None = None
+    excluded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """All that is known. ``weighed_in`` is the turn that brought the human message, at which things were weighed."""
+    """All that is known. ``weighed_in`` is the turn that brought the human message, at which things were weighed.
+
+    ``generation`` is that of the agent's skills when the turn was opened, ``generation_now`` what it is by now.
+    """
 
     turn: RecordedTurn
     recalled: tuple[str, ...]
@@ -54,6 +64,8 @@ class Explanation:
     policy: PolicyAnswer | None
     verdict: Verdict | None
     feedback: tuple[Feedback, ...]
+    generation: int
+    generation_now: int
 
 
 def explain(turns_db: Path, learning_db: Path, turn_id: str) -> Explanation:
@@ -69,12 +81,11 @@ def explain(turns_db: Path, learning_db: Path, turn_id: str) -> Explanation:
         sample = reader.sample(turn_id)
         feedback = tuple(reader.feedback(turn.exchange))
     verdict, row = _learned(learning_db, turn)
+    with SkillReader.open(learning_db) as skills:
+        generation, now = skills.generation(turn.agent, turn.opened_at), skills.generation(turn.agent)
     policy = None
     if sample is not None:
-        state, reward = row or (None, None)
-        policy = PolicyAnswer(
-            version=sample.version, model=sample.model, untrainable=sample.untrainable, state=state, reward=reward
-        )
+        policy = PolicyAnswer(version=sample.version, model=sample.model, untrainable=sample.untrainable, **(row or {}))
     return Explanation(
         turn=turn,
         recalled=turn.recalled,
@@ -83,6 +94,8 @@ def explain(turns_db: Path, learning_db: Path, turn_id: str) -> Explanation:
         policy=policy,
         verdict=verdict,
         feedback=feedback,
+        generation=generation,
+        generation_now=now,
     )
 
 
@@ -96,14 +109,16 @@ def _weighed(reader: TurnReader, turn: RecordedTurn) -> tuple[str | None, list[W
     return None, []
 
 
-def _learned(learning_db: Path, turn: RecordedTurn) -> tuple[Verdict | None, tuple[str, float] | None]:
+def _learned(learning_db: Path, turn: RecordedTurn) -> tuple[Verdict | None, dict[str, Any] | None]:
     if not learning_db.exists():
         return None, None
     with closing(open_reader(learning_db)) as connection:
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        if schema == 0:
             return None, None
-        sample = connection.execute("SELECT state, reward FROM samples WHERE turn = ?", (turn.id,)).fetchone()
-        return _verdict(connection, turn.exchange), sample
+        columns = ("state", "reward", *(("excluded_by",) if schema >= _WITH_RULES else ()))
+        row = connection.execute(f"SELECT {', '.join(columns)} FROM samples WHERE turn = ?", (turn.id,)).fetchone()
+        return _verdict(connection, turn.exchange), None if row is None else dict(zip(columns, row, strict=True))
 
 
 def _verdict(connection: sqlite3.Connection, exchange: str) -> Verdict | None:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metaclaw.config import UpdateSettings
-from metaclaw.journal.learning_records import Baseline, Sample
+from metaclaw.journal.learning_records import Baseline, Sample, SkillSplit
 from metaclaw.learner.advantages import num_informative, surprises
 from metaclaw.learner.lineage import Lineage
 
 _DAY_S = 86_400.0
+_NO_SKILLS = SkillSplit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,16 @@ def select(
     baseline: Baseline | None,
     now: float,
     limits: UpdateSettings,
+    split: SkillSplit = _NO_SKILLS,
 ) -> Selection:
     """Choose the oldest exchanges that are young enough for an update of version ``parent``."""
+    support, oldest = _apart(pending, split)
     expired: dict[str, tuple[str, ...]] = defaultdict(tuple)
     fresh: dict[str, list[Sample]] = defaultdict(list)
     for sample in sorted(pending, key=lambda sample: (sample.sampled_at, sample.turn)):
-        rule = _too_old(sample, lineage.distance(parent, sample.version), now, limits)
+        rule = "skill_support" if sample.exchange in support else None
+        rule = rule or ("older_generation" if oldest[sample.exchange] < split.generation else None)
+        rule = rule or _too_old(sample, lineage.distance(parent, sample.version), now, limits)
         if rule is None:
             fresh[sample.exchange].append(sample)
         else:
@@ -70,6 +75,14 @@ def select(
         expired["uninformative"] = tuple(sample.turn for sample in batch.samples)
     waiting = f"{informative} of {limits.min_informative} exchanges that differ from the baseline"
     return Selection(batch=None, waiting=waiting, expired=expired)
+
+
+def _apart(pending: Sequence[Sample], split: SkillSplit) -> tuple[set[str], dict[str, int]]:
+    """The exchanges that a skill was learned from, and the generation of each: that in which it began."""
+    oldest: dict[str, int] = {}
+    for sample in pending:
+        oldest[sample.exchange] = min(sample.generation, oldest.get(sample.exchange, sample.generation))
+    return {sample.exchange for sample in pending if sample.turn in split.support}, oldest
 
 
 def _too_old(sample: Sample, distance: int | None, now: float, limits: UpdateSettings) -> str | None:

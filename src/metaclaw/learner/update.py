@@ -102,6 +102,7 @@ class Updater:
             baseline=journal.baseline(agent),
             now=self._clock(),
             limits=self._settings,
+            split=journal.skill_split(agent),
         )
         self._expire(agent, selection)
         if selection.batch is None:
@@ -110,7 +111,7 @@ class Updater:
             turns, unusable = _recorded(selection.batch, reader)
         if unusable:
             # What was chosen cannot be trained as a whole: give those up and choose again at the next attempt.
-            self._journal.expire(unusable)
+            self._journal.expire(unusable, "not_recorded")
             _log.warning("%s: %d pending turns are not in the turn journal any more", agent, len(unusable))
             return Waiting(reason="turns that are no longer recorded were left out")
         return Prepared(
@@ -118,12 +119,12 @@ class Updater:
             batch=selection.batch,
             groups=build_groups(turns, self._settings),
             learning_rate=self._learning_rate(lineage, parent),
-            excluded=Counter({rule: len(turns) for rule, turns in selection.expired.items()}),
+            excluded=Counter(journal.expired(agent)),
         )
 
     def _expire(self, agent: str, selection: Selection) -> None:
         for rule, turns in selection.expired.items():
-            _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns), rule)
+            _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
 
     def _learning_rate(self, lineage: Lineage, parent: int) -> float:
         number = len(lineage.ancestors(parent))  # of this update since the base model: going back there warms up anew
