@@ -37,12 +37,13 @@ def search(
 
     from metaclaw.identity import agent_id
     from metaclaw.memory.query import MemoryQuery
+    from metaclaw.memory.times.asked import with_time
 
     query = MemoryQuery(
         text=text, agent=agent_id(agent), now=time.time(), limit=limit, with_history=history, is_everything=True
     )
     with _store() as store:
-        found = store.search(query)
+        found = store.search(with_time(query))
     if as_json:
         typer.echo(json.dumps([{**asdict(one.unit), "score": one.score, "parts": dict(one.parts)} for one in found]))
         return

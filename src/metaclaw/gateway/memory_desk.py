@@ -16,6 +16,7 @@ from metaclaw.errors import NotFoundError
 from metaclaw.memory.forgetting import Forgotten, forget
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.store import MemoryStore
+from metaclaw.memory.times.asked import with_time
 from metaclaw.memory.units import MemoryUnit
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class MemoryDesk:
 
     async def search(self, query: MemoryQuery) -> list[Found]:
         """What fits a question."""
-        return await self._ask(lambda store: store.search(query))
+        return await self._ask(lambda store: store.search(with_time(query)))
 
     async def latest(self, agent: str, limit: int) -> list[MemoryUnit]:
         """The newest of an agent's units."""

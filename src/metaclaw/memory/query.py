@@ -6,10 +6,14 @@ without an owner.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from metaclaw.memory.units import Kind, MemoryUnit
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +22,10 @@ class MemoryQuery:
 
     A unit is visible when it is the agent's, and its scope is the agent, or this user, workspace or session. Recall
     sets ``min_trust``; a person who looks through the store finds all. ``with_history`` adds what no longer holds.
+
+    Units of the spans ``during``, said in one or true in one, are preferred, those that no longer hold among them; when
+    nothing else is asked, they alone are found. ``time_words`` are the words of the text that asked for a time: they
+    may be found, but need not. ``is_of_the_past`` prefers what no longer holds.
     """
 
     text: str
@@ -31,6 +39,10 @@ class MemoryQuery:
     min_trust: float = 0.0
     kinds: tuple[Kind, ...] = ()  # none: all
     with_history: bool = False
+    during: tuple[Range, ...] = ()
+    time_words: str = ""
+    is_of_the_past: bool = False
+    only_during: bool = False  # a condition, where it is a preference otherwise
     is_everything: bool = False  # of the agent, whatever the scope: for the person who owns the store
 
 
@@ -41,3 +53,23 @@ class Found:
     unit: MemoryUnit
     score: float
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """A unit that is near to a question in meaning; ``num_uses`` and ``last_used_at`` say how it was used."""
+
+    unit: MemoryUnit
+    likeness: float
+    num_uses: int
+    last_used_at: float | None
+
+
+class ByMeaning(Protocol):
+    """A question's meaning, ready to be compared with those of units."""
+
+    min_likeness: float
+
+    def near(self, connection: sqlite3.Connection, query: MemoryQuery, *, limit: int) -> list[Near]:
+        """At most ``limit`` of the units that ``query`` may see, likest first."""
+        ...

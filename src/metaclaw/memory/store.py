@@ -21,7 +21,7 @@ from types import TracebackType
 from metaclaw.errors import JournalError, NotFoundError
 from metaclaw.journal.database import open_reader, open_writer, transaction
 from metaclaw.memory.consolidation import settle
-from metaclaw.memory.query import Found, MemoryQuery
+from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.search import search
 from metaclaw.memory.units import MemoryUnit
@@ -142,10 +142,10 @@ class MemoryStore:
         query = f"SELECT {COLUMNS} FROM units WHERE units.id IN (SELECT value FROM json_each(?)) ORDER BY units.seq"
         return self._units(query, (json.dumps(list(ids)),))
 
-    def search(self, query: MemoryQuery) -> list[Found]:
-        """What fits a question and may be told to whoever asks."""
+    def search(self, query: MemoryQuery, meaning: ByMeaning | None = None) -> list[Found]:
+        """What fits a question, by its words and by its ``meaning``, and may be told to whoever asks."""
         with told("search"):
-            return search(self._connection, query)
+            return search(self._connection, query, meaning)
 
     def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
         """The newest units, of one agent or of all."""

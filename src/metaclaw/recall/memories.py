@@ -20,6 +20,8 @@ from metaclaw.errors import JournalError
 from metaclaw.memory.forgetting import forgotten_ids
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.store import MemoryStore
+from metaclaw.memory.times.asked import with_time
+from metaclaw.memory.visibility import holds
 from metaclaw.recall.candidates import About, Candidate
 from metaclaw.recall.sections import memory_section
 
@@ -95,8 +97,8 @@ class StoredMemories:
             min_score=self._min_score / 2,  # what falls short is told to whoever asks why
             min_trust=MIN_TRUST,
         )
-        found = await self._ask(lambda store: store.search(query), [])
-        return [self._candidate(one) for one in found or ()]
+        found = await self._ask(lambda store: store.search(with_time(query)), [])
+        return [self._candidate(one, now) for one in found or ()]
 
     async def served(self, ids: Collection[str]) -> frozenset[str]:
         """Those of the memories that are neither forgotten nor distrusted, as far as that is known."""
@@ -121,13 +123,19 @@ class StoredMemories:
         if self._store is not None:
             self._store.close()
 
-    def _candidate(self, found: Found) -> Candidate:
+    def _candidate(self, found: Found, now: float) -> Candidate:
         unit = found.unit
         return Candidate(
             kind="memory",
             item=unit.id,
             score=found.score,
-            section=memory_section(unit.text, source=unit.source, said_at=unit.said_at, trust=unit.trust),
+            section=memory_section(
+                unit.text,
+                source=unit.source,
+                said_at=unit.said_at,
+                trust=unit.trust,
+                held_until=None if holds(unit, now) else unit.true_until,
+            ),
             words=unit.text,
             turns=frozenset(unit.turns),
             is_fitting=found.score >= self._min_score,

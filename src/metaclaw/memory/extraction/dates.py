@@ -10,7 +10,7 @@ import contextlib
 import re
 from datetime import UTC, date, datetime, timedelta
 
-_MONTHS = {
+MONTHS = {
     name: number
     for number, names in enumerate(
         (
@@ -24,7 +24,7 @@ _MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
-_DAYS = {
+DAYS = {
     name: number
     for number, names in enumerate(
         (
@@ -44,7 +44,7 @@ _RELATIVE = {
     "today": 0, "tonight": 0, "heute": 0, "hoy": 0, "aujourd'hui": 0, "今天": 0, "今日": 0,
 }  # fmt: skip
 
-_MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
 _ISO = re.compile(r"(?<!\d)(\d{4})-(\d{1,2})-(\d{1,2})(?!\d)")
 _DOTTED = re.compile(r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(\d{4})?(?![\d])")
 _MONTH_DAY = re.compile(rf"\b({_MONTH})\.? (\d{{1,2}})(?:st|nd|rd|th)?(?!\d|:)(?:,? (\d{{4}}))?", re.IGNORECASE)
@@ -54,7 +54,7 @@ _DAY_MONTH = re.compile(
 )
 _UNSPACED = re.compile(r"(?:(\d{4})年)?(\d{1,2})月(\d{1,2})[日号號]")
 _WEEKDAY = re.compile(
-    rf"(?:\b(next|last|nächste[nrm]?|kommende[nrm]?|letzte[nrm]?|próximo|pasado) )?({'|'.join(_DAYS)})(?: (próximo|pasado|prochain|dernier))?",
+    rf"(?:\b(next|last|nächste[nrm]?|kommende[nrm]?|letzte[nrm]?|próximo|pasado) )?({'|'.join(DAYS)})(?: (próximo|pasado|prochain|dernier))?",
     re.IGNORECASE,
 )
 _RELATIVE_DAY = re.compile(
@@ -94,9 +94,9 @@ def _explicit(sentence: str, said: date) -> date | None:
     if match := _UNSPACED.search(sentence):
         return _near(match[1], int(match[2]), int(match[3]), said, is_past=is_past)
     if match := _DAY_MONTH.search(sentence):
-        return _near(match[3], _MONTHS[match[2].lower()], int(match[1]), said, is_past=is_past)
+        return _near(match[3], MONTHS[match[2].lower()], int(match[1]), said, is_past=is_past)
     if match := _MONTH_DAY.search(sentence):
-        return _near(match[3], _MONTHS[match[1].lower()], int(match[2]), said, is_past=is_past)
+        return _near(match[3], MONTHS[match[1].lower()], int(match[2]), said, is_past=is_past)
     if match := _DOTTED.search(sentence):
         return _near(match[3], int(match[2]), int(match[1]), said, is_past=is_past)
     return None
@@ -106,7 +106,7 @@ def _relative(sentence: str, said: date) -> date | None:
     if match := _RELATIVE_DAY.search(sentence):
         return said + timedelta(days=_RELATIVE[match[0].lower()])
     if match := _WEEKDAY.search(sentence):
-        ahead = (_DAYS[match[2].lower()] - said.weekday()) % 7 or 7
+        ahead = (DAYS[match[2].lower()] - said.weekday()) % 7 or 7
         is_past = (match[1] or match[3] or "").lower().startswith(_PAST_WORDS)
         return said + timedelta(days=ahead - 7 if is_past and ahead < 7 else -7 if is_past else ahead)
     return None

@@ -1,0 +1,69 @@
+"""What may be found by whom.
+
+Owns the condition on units; refuses to know what is looked for. Invariant: whoever ranks units, by words or by meaning,
+asks with this condition in the query itself, so that what may not be found is never even a candidate.
+"""
+
+from __future__ import annotations
+
+from metaclaw.memory.query import MemoryQuery, Range
+from metaclaw.memory.units import MemoryUnit
+
+_HOLDS = "(units.superseded_by IS NULL AND (units.true_until IS NULL OR units.true_until > ?))"
+# What was corrected never held.
+_EVER_HELD = "(units.superseded_by IS NULL OR units.true_until IS NOT NULL)"
+
+
+def visible(query: MemoryQuery) -> tuple[str, list[object]]:
+    """The condition on ``units`` for what ``query`` may find, and its values."""
+    conditions, values = ["units.agent = ?"], list[object]([query.agent])
+    if not query.is_everything:
+        conditions.append(
+            "(units.scope = 'agent' OR (units.scope = 'user' AND units.user = ?)"
+            " OR (units.scope = 'workspace' AND units.workspace = ?)"
+            " OR (units.scope = 'session' AND units.session = ?))"
+        )
+        values += [query.user, query.workspace, query.session]
+    conditions.append("units.trust >= ?")
+    values.append(query.min_trust)
+    within, spans = _during(query)
+    if query.only_during:
+        conditions.append(within)
+        values += spans
+    elif query.is_of_the_past and not query.with_history:
+        conditions.append(_EVER_HELD)
+    elif not query.with_history:
+        conditions.append(f"({_HOLDS} OR {within})")
+        values += [query.now, *spans]
+    if query.kinds:
+        conditions.append(f"units.kind IN ({', '.join('?' * len(query.kinds))})")
+        values += query.kinds
+    return " AND ".join(conditions), values
+
+
+def is_during(unit: MemoryUnit, during: tuple[Range, ...]) -> bool:
+    """Whether ``unit`` was said in one of the spans, begins in it, or held in it and holds no longer."""
+    return any(_is_of(unit, first, last) for first, last in during)
+
+
+def holds(unit: MemoryUnit, now: float) -> bool:
+    """Whether ``unit`` is true now, as far as is known."""
+    return unit.superseded_by is None and (unit.true_until is None or unit.true_until > now)
+
+
+def _is_of(unit: MemoryUnit, first: float, last: float) -> bool:
+    begins = unit.said_at if unit.true_from is None else unit.true_from
+    held = unit.true_until is not None and begins < last and unit.true_until > first
+    return held or first <= unit.said_at < last or first <= begins < last
+
+
+def _during(query: MemoryQuery) -> tuple[str, list[object]]:
+    """``is_during`` as a condition."""
+    begins = "coalesce(units.true_from, units.said_at)"
+    spans = [
+        f"(units.said_at >= ? AND units.said_at < ?) OR ({begins} >= ? AND {begins} < ?)"
+        f" OR (units.true_until > ? AND {begins} < ?)"
+        for _ in query.during
+    ]
+    values: list[object] = [one for first, last in query.during for one in (first, last, first, last, first, last)]
+    return f"({_EVER_HELD} AND ({' OR '.join(spans) or '0'}))", values
