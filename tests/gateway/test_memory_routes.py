@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.gateway.running import TOKEN, make_settings, running_gateway
+from metaclaw.learner.jobs import run_jobs
+from metaclaw.learner.reading_now import ReadingNow
+from metaclaw.learner.remembering import Remembering
+from metaclaw.memory.extraction.rules import RuleExtractor
+from metaclaw.memory.extraction.unread import UnreadExchanges, When
+from metaclaw.memory.store import Extraction, MemoryStore
+from tests.fakes.llm import fake_llm
+from tests.gateway.running import TOKEN, RunningGateway, make_settings, running_gateway
 from tests.gateway.test_access import make
+from tests.memory.units import unit
 
 pytestmark = pytest.mark.anyio
 URL = "/v1/memory"
@@ -26,7 +37,7 @@ async def test_what_was_stored_is_found_shown_and_forgotten(tmp_path: Path) -> N
             assert 0 < found["score"] <= 1
         async with gateway.http.get(f"{address}/{unit}", headers=gateway.headers) as answer:
             assert (await answer.json())["text"] == "The user's sister lives in Porto."
-        async with gateway.http.get(f"{address}/summary", headers=gateway.headers) as answer:
+        async with gateway.http.get(f"{address}/summary?scope=all", headers=gateway.headers) as answer:
             assert (await answer.json())["counts"]["units"] == 1
         async with gateway.http.delete(f"{address}/{unit}", headers=gateway.headers) as answer:
             assert (await answer.json())["forgotten"] == [unit]
@@ -34,6 +45,122 @@ async def test_what_was_stored_is_found_shown_and_forgotten(tmp_path: Path) -> N
             assert answer.status == 404
         async with gateway.http.get(f"{address}/stats", headers=gateway.headers) as answer:
             assert await answer.json() == {"agent": "main", "forgotten": 1}
+
+
+@asynccontextmanager
+async def learner(home: Path) -> AsyncGenerator[None]:
+    """What the learner runs for the memory, beside the gateway."""
+    path = home / "memory" / "units.db"
+    opened = await asyncio.to_thread(lambda: (MemoryStore.open(path), MemoryStore.open(path)))
+    when = When(every_n=3, idle_s=1e9)
+    reads, asks = opened
+    rules = RuleExtractor()
+    unread = UnreadExchanges(home / "turns.db", reads, when)
+    remembering = Remembering(
+        turns_db=home / "turns.db", store=reads, unread=unread, extractor=rules, fallback=rules, poll_s=0.05
+    )
+    task = asyncio.create_task(run_jobs([remembering, ReadingNow(asks, remembering, poll_s=0.05)]))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        for store in opened:
+            store.close()
+
+
+async def posted(gateway: RunningGateway, path: str, body: object, **headers: str) -> Any:
+    async with gateway.post(body, URL + path, **headers) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.json()
+
+
+async def got(gateway: RunningGateway, path: str, **headers: str) -> Any:
+    async with gateway.http.get(gateway.url + URL + path, headers={**gateway.headers, **headers}) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.json()
+
+
+def told(text: str, session: str = "elsewhere", response: str = "ok") -> dict[str, Any]:
+    return {"session_id": session, "turn": {"prompt_text": text, "response_text": response}}
+
+
+async def test_turns_that_passed_elsewhere_are_read_like_those_that_passed_here(tmp_path: Path) -> None:
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        said = [
+            "I live in Oslo.",
+            "<system-reminder>I live in Rome.</system-reminder>My dog is called Rex.",
+            "HEARTBEAT.md says: I live in Paris.",
+            "I live in Oslo.",
+        ]
+        answers = [await posted(gateway, "/buffer_turn", told(text, response="I am Claw.")) for text in said]
+        assert [one["buffered"] for one in answers] == [1, 2, 3, 3], "what is told twice is there once"
+        assert [(one["added"], one["flushed"]) for one in answers] == [(0, False)] * 4
+        away = await posted(gateway, "/flush_session", {"session_id": "elsewhere", "wait_s": 0})
+        assert (away["is_done"], away["added"], away["buffered_turns"]) == (False, 0, 3)
+        assert "learner" in away["note"]
+        async with learner(tmp_path):
+            done = await posted(gateway, "/flush_session", {"session_id": "elsewhere", "final": True, "wait_s": 60})
+            assert (done["is_done"], done["buffered_turns"]) == (True, 0)
+            assert {unit["text"] for unit in (await got(gateway, "/summary?scope=all"))["newest"]} == {
+                "I live in Oslo.",
+                "My dog is called Rex.",
+            }
+            again = await posted(gateway, "/buffer_turn", told("I live in Oslo.", response="I am Claw."))
+            assert again["buffered"] == 0, "it was read"
+
+
+async def test_a_session_that_passed_here_is_read_at_once_when_asked(tmp_path: Path) -> None:
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        await posted(gateway, "/buffer_turn", told("My dog is called Rex.", session="b"), **{"X-User-Id": "ann"})
+        message = {"messages": [{"role": "user", "content": "I live in Oslo."}]}
+        async with gateway.post(message, **{"X-Session-Id": "a", "X-Turn-Type": "main"}) as answer:
+            await answer.read()
+        async with learner(tmp_path):
+            done = await posted(gateway, "/ingest", {"wait_s": 60})
+        assert done == {"is_done": True, "buffered_turns": 0, "added": 2, "sessions": 2}
+        assert [unit["text"] for unit in (await got(gateway, "/summary"))["newest"]] == ["I live in Oslo."]
+        assert len((await got(gateway, "/summary", **{"X-User-Id": "ann"}))["newest"]) == 2
+
+
+async def test_a_search_sees_what_recall_would_tell_and_everything_only_when_asked(tmp_path: Path) -> None:
+    async with running_gateway(make_settings(tmp_path)) as gateway:
+        for more in ({}, {"scope": "user", "user": "ann"}, {"scope": "workspace", "workspace": "shop"}):
+            await posted(gateway, "/store", {"text": f"The vault opens on Tuesday {len(more)} {more}", **more})
+        seen = {
+            query: len((await got(gateway, f"/search?q=vault{query}"))["results"])
+            for query in ("", "&user=ann", "&workspace=shop", "&user=ann&workspace=shop", "&user=bob", "&scope=all",
+                          "&user=ann&scope=agent")
+        }  # fmt: skip
+        assert list(seen.values()) == [1, 2, 2, 3, 1, 3, 1]
+        scope = (await got(gateway, "/search?q=vault&user=ann"))["scope"]
+        assert scope == {"agent": "main", "everything": False, "user": "ann"}
+
+
+async def test_reports_say_how_the_memory_fares_and_what_may_be_done(tmp_path: Path) -> None:
+    path = tmp_path / "memory" / "units.db"
+
+    def past() -> str:
+        with MemoryStore.open(path) as store:
+            [old] = store.add([unit("The office is in Bonn.", said_at=1.0)], now=1.0)
+            found = Extraction(exchange="x", agent="main", session="s", turns=("t",), used=(old,), detail={"secret": 2})
+            store.record(found, now=2.0)
+            return store.add([unit("The shed is red.", said_at=1.0)], now=1.0)[0]
+
+    unused = await asyncio.to_thread(past)
+    secret, _ = await asyncio.to_thread(make, tmp_path, agent="main")
+    async with running_gateway(make_settings(tmp_path)) as gateway:
+        use = await got(gateway, "/feedback-analysis")
+        assert (use["units"], use["used"], use["never_used"], use["left_out"]) == (2, 1, 1, {"secret": 2})
+        assert use["most_used"][0]["text"] == "The office is in Bonn."
+        [action] = (await posted(gateway, "/action-plan", {}))["actions"]
+        assert (action["ids"], action["number"]) == ([unused], 1)
+        assert (await got(gateway, "/operator-report"))["units"] == 2
+        assert (await posted(gateway, "/maintenance", {}))["done"] == []
+        bound = {"Authorization": f"Bearer {secret}"}
+        for method, name in (("GET", "operator-report"), ("POST", "maintenance")):
+            async with gateway.http.request(method, f"{gateway.url}{URL}/{name}", headers=bound) as answer:
+                assert answer.status == 403
 
 
 async def test_an_agent_never_sees_or_forgets_what_is_anothers(tmp_path: Path) -> None:
@@ -83,6 +210,9 @@ async def test_it_needs_a_token_and_says_so_when_it_is_off(tmp_path: Path) -> No
         ("POST", "/store", {"text": "x", "agent": "other"}),
         ("POST", "/store", {"text": "x", "scope": "user"}),
         ("POST", "/buffer_turn", {"session_id": "s"}),
+        ("POST", "/buffer_turn", {"session_id": "s", "turn": {"prompt_text": ""}}),
+        ("POST", "/flush_session", {}),
+        ("GET", "/search?q=x&scope=none", None),
     ],
 )
 async def test_what_cannot_be_answered_is_refused_with_a_reason(

@@ -145,6 +145,7 @@ def forget(
     from metaclaw.identity import agent_id
     from metaclaw.journal.retention import erase_stopped
     from metaclaw.memory.audit import descend_from
+    from metaclaw.memory.extraction.elsewhere import discard
     from metaclaw.memory.forgetting import Whose, forget, select, tombstones
     from metaclaw.memory.query import MemoryQuery
 
@@ -174,6 +175,8 @@ def forget(
         if not yes and units and not as_json:
             _print(units, as_json=False)
             typer.confirm(f"Forget these {len(units)} for good?", abort=True)
+        if query is None and not ids:
+            discard(store, whose)  # what was told and not read yet
         done = forget(store, chosen, why="asked by the owner", now=time.time())
         gone = [one for one in tombstones(store) if one.id in done.ids]
     settings = load_settings()

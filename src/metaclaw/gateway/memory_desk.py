@@ -44,9 +44,9 @@ class MemoryDesk:
         """What fits a question."""
         return await self._ask(lambda store: store.search(with_time(query)))
 
-    async def latest(self, agent: str, limit: int) -> list[MemoryUnit]:
-        """The newest of an agent's units."""
-        return await self._ask(lambda store: store.latest(agent, limit=limit))
+    async def do(self, work: Callable[[MemoryStore], T]) -> T:
+        """Something else on the store, which it must not keep. One at a time: what takes long keeps others waiting."""
+        return await self._ask(work)
 
     async def get(self, unit: str, agent: str) -> MemoryUnit:
         """One unit. Raises ``NotFoundError`` also for another agent's."""

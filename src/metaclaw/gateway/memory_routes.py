@@ -7,26 +7,38 @@ changes what its agent remembers and nothing else; a token that is bound to an a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
-from typing import Protocol
+from dataclasses import asdict, replace
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from metaclaw.errors import InvalidRequestError
+from metaclaw.errors import ForbiddenError, InvalidRequestError
 from metaclaw.gateway.memory_desk import MemoryDesk
+from metaclaw.gateway.memory_turns import BufferTurn, FlushSession, Ingest, buffer_turn, flush_session, ingest
 from metaclaw.gateway.reception import Reception
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.errors import error_body
 from metaclaw.memory.query import Found, MemoryQuery
+from metaclaw.memory.reports import maintain, plan, report_state, report_use
 from metaclaw.memory.units import Kind, MemoryUnit, Scope, new_id
+from metaclaw.recall.candidates import About
+from metaclaw.recall.memories import whose
 
 _MAX_LIMIT = 200
 _NUM_SUMMARISED = 20
-_OWNERS = (("user", "x-user-id"), ("workspace", "x-workspace-id"), ("session", "x-session-id"))
-_READ_FROM_TURNS = "turns that pass through the gateway are read for memories by the learner; nothing waits here"
+_OWNERS = {"user": "x-user-id", "workspace": "x-workspace-id", "session": "x-session-id"}
+_ALL = "all"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Flushes(Protocol):
+    """The slice of the recorder that is used here."""
+
+    async def flush(self) -> None: ...
 
 
 class Stands(Protocol):
@@ -34,6 +46,8 @@ class Stands(Protocol):
 
     @property
     def reception(self) -> Reception: ...
+    @property
+    def recorder(self) -> Flushes: ...
     @property
     def memory(self) -> MemoryDesk | None: ...
 
@@ -66,6 +80,8 @@ def memory_routes(prefixes: Sequence[str]) -> list[Route]:
         ("GET", "/search", _search),
         ("GET", "/health", _health),
         ("GET", "/summary", _summary),
+        ("GET", "/feedback-analysis", _feedback_analysis),
+        ("GET", "/operator-report", _operator_report),
         ("POST", "/store", _store),
         ("POST", "/ingest", _ingest),
         ("POST", "/flush_session", _flush_session),
@@ -107,27 +123,36 @@ async def _search(request: Request, memory: MemoryDesk, agent: str) -> object:
     text = request.query_params.get("q") or request.query_params.get("query") or ""
     if not text.strip():
         raise InvalidRequestError("say what to look for: ?q=...", param="q")
-    user, workspace, session = (
-        request.query_params.get(name) or request.headers.get(header) for name, header in _OWNERS
-    )
-    query = MemoryQuery(
-        text=text,
-        agent=agent,
-        now=_now(request),
-        limit=_limit(request),
-        user=user,
-        workspace=workspace,
-        session=session,
-        is_everything=not (user or workspace or session),
-        with_history=request.query_params.get("history", "") in ("1", "true"),
-    )
-    return {"results": [_found(one) for one in await memory.search(query)]}
+    query = replace(_seen(request, agent), text=text, limit=_limit(request))
+    return {"scope": _scope_of(query), "results": [_found(one) for one in await memory.search(query)]}
 
 
 async def _summary(request: Request, memory: MemoryDesk, agent: str) -> object:
-    newest = await memory.latest(agent, _NUM_SUMMARISED)
+    query = replace(_seen(request, agent), limit=_NUM_SUMMARISED)
+    newest = await memory.do(lambda store: store.newest(query))
     counts = await memory.stats(agent)
-    return {"agent": agent, "counts": counts, "newest": [asdict(unit) for unit in newest]}
+    return {"agent": agent, "scope": _scope_of(query), "counts": counts, "newest": [asdict(unit) for unit in newest]}
+
+
+async def _feedback_analysis(request: Request, memory: MemoryDesk, agent: str) -> object:
+    return {"agent": agent, **asdict(await memory.do(lambda store: report_use(store, agent)))}
+
+
+async def _operator_report(request: Request, memory: MemoryDesk, agent: str) -> object:
+    await _require_owner(request)
+    return asdict(await memory.do(report_state))
+
+
+async def _action_plan(request: Request, memory: MemoryDesk, agent: str) -> object:
+    now = _now(request)
+    actions = await memory.do(lambda store: plan(store, agent, now))
+    return {"agent": agent, "actions": [asdict(action) for action in actions]}
+
+
+async def _maintenance(request: Request, memory: MemoryDesk, agent: str) -> object:
+    await _require_owner(request)
+    now = _now(request)
+    return {"done": await memory.do(lambda store: maintain(store, now))}
 
 
 async def _one(request: Request, memory: MemoryDesk, agent: str) -> object:
@@ -140,40 +165,77 @@ async def _forget(request: Request, memory: MemoryDesk, agent: str) -> object:
 
 
 async def _store(request: Request, memory: MemoryDesk, agent: str) -> object:
-    deps: Stands = request.app.state.deps
-    body = parse_json_object(await deps.reception.body(request))
-    try:
-        new = NewMemory.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InvalidRequestError(f"{name!r}: {first['msg']}", param=name) from error
+    new = await _told(request, NewMemory)
     now = _now(request)
     kept = await memory.add(new.unit(agent, now), now)
     return {"id": kept, "is_stored": bool(kept)}
 
 
-async def _ingest(request: Request, memory: MemoryDesk, agent: str) -> object:
-    return {"added": 0, "buffered_turns": 0, "sessions": 0, "note": _READ_FROM_TURNS}
+async def _buffer_turn(request: Request, memory: MemoryDesk, agent: str) -> object:
+    told = await _told(request, BufferTurn)
+    return await buffer_turn(memory, agent, told, request.headers, _now(request))
 
 
 async def _flush_session(request: Request, memory: MemoryDesk, agent: str) -> object:
-    return {"added": 0, "note": _READ_FROM_TURNS}
+    deps: Stands = request.app.state.deps
+    asked = await _told(request, FlushSession)
+    await deps.recorder.flush()  # a turn may have ended a moment ago
+    return await flush_session(memory, agent, asked, deps.reception.clock)
 
 
-async def _buffer_turn(request: Request, memory: MemoryDesk, agent: str) -> object:
-    raise InvalidRequestError(
-        "turns are not taken here: send them through the gateway, which records them and reads them for memories;"
-        " a single statement goes to POST /v1/memory/store"
+async def _ingest(request: Request, memory: MemoryDesk, agent: str) -> object:
+    deps: Stands = request.app.state.deps
+    asked = await _told(request, Ingest)
+    await deps.recorder.flush()
+    return await ingest(memory, agent, asked, deps.reception.clock)
+
+
+async def _told(request: Request, shape: type[M]) -> M:
+    """The body as ``shape``. Raises ``InvalidRequestError`` that names what is wrong."""
+    deps: Stands = request.app.state.deps
+    body = await deps.reception.body(request)
+    try:
+        return shape.model_validate(parse_json_object(body) if body else {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InvalidRequestError(f"{name!r}: {first['msg']}", param=name) from error
+
+
+async def _require_owner(request: Request) -> None:
+    deps: Stands = request.app.state.deps
+    if (bound := (await deps.reception.authenticate(request)).agent) is not None:
+        raise ForbiddenError(f"this is about the memory of all agents, and this token is agent {bound!r}'s alone")
+
+
+def _seen(request: Request, agent: str) -> MemoryQuery:
+    """What a request may see: as recall would tell it to whom the request is about, everything only when asked."""
+    asked = {
+        name: request.query_params.get(name) or request.headers.get(header) or None for name, header in _OWNERS.items()
+    }
+    scope = request.query_params.get("scope") or request.headers.get("x-memory-scope") or None
+    history = request.query_params.get("history", "") in ("1", "true")
+    query = MemoryQuery(text="", agent=agent, now=_now(request), with_history=history)
+    if scope == _ALL:
+        return replace(query, is_everything=True)
+    about = About(
+        agent=agent,
+        session=asked["session"] or "",
+        user=asked["user"],
+        workspace=asked["workspace"],
+        memory_scope=scope,
     )
+    owners = whose(about)
+    if owners is None:
+        raise InvalidRequestError("scope 'none' sees nothing; leave it out, or say agent, user or all", param="scope")
+    return replace(query, user=owners.user, workspace=owners.workspace, session=owners.session or None)
 
 
-async def _action_plan(request: Request, memory: MemoryDesk, agent: str) -> object:
-    return {"actions": [], "note": "contradictions and repetitions are settled whenever something is remembered"}
-
-
-async def _maintenance(request: Request, memory: MemoryDesk, agent: str) -> object:
-    return {"done": [], "note": "there is nothing to do at intervals; `metaclaw memory doctor` checks the store"}
+def _scope_of(query: MemoryQuery) -> dict[str, object]:
+    """What was looked through, so that nobody takes a part for the whole."""
+    given = {"user": query.user, "workspace": query.workspace, "session": query.session}
+    owners = {name: value for name, value in given.items() if value}
+    return {"agent": query.agent, "everything": query.is_everything, **owners}
 
 
 def _now(request: Request) -> float:

@@ -23,6 +23,7 @@ from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judging import Judging
+from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.updating import Updating
@@ -120,15 +121,16 @@ def _memory_jobs(shared: Shared) -> list[Job]:
     rules = RuleExtractor()
     model = _extracting_model(memory, shared.session)
     when = When(every_n=memory.every_n_exchanges, idle_s=memory.idle_s)
-    return [
-        Remembering(
-            turns_db=settings.turns_db,
-            store=store,
-            unread=UnreadExchanges(settings.turns_db, store, when),
-            extractor=model or rules,
-            fallback=rules,
-        )
-    ]
+    remembering = Remembering(
+        turns_db=settings.turns_db,
+        store=store,
+        unread=UnreadExchanges(settings.turns_db, store, when),
+        extractor=model or rules,
+        fallback=rules,
+    )
+    asked = MemoryStore.open(settings.memory_db)  # of its own: one thread at a time may use a store
+    shared.closing.callback(asked.close)
+    return [remembering, ReadingNow(asked, remembering)]
 
 
 def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) -> ModelExtractor | None:

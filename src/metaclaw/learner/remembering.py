@@ -18,8 +18,9 @@ from pathlib import Path
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.learning import Clock
 from metaclaw.journal.turns import MEMORY_ITEM, RecordedExchange, TurnReader
+from metaclaw.memory.extraction.elsewhere import ToldExchange, waiting
 from metaclaw.memory.extraction.findings import Extractor, Found, Material
-from metaclaw.memory.extraction.materials import asked_in, material_of
+from metaclaw.memory.extraction.materials import asked_in, material_of, material_told
 from metaclaw.memory.extraction.remembered import extraction_of
 from metaclaw.memory.extraction.unread import UnreadExchanges
 from metaclaw.memory.store import Extraction, MemoryStore
@@ -56,33 +57,63 @@ class Remembering:
         self._fallback = fallback
         self._clock = clock
         self._new_id = new_id
+        self._turn = asyncio.Lock()  # one thread at a time may use the store
 
     async def step(self) -> bool:
         """Read what is due. Raises ``UpstreamError`` when the extractor's model is away: all waits until it is back."""
-        due = await asyncio.to_thread(self._unread.due, self._clock())
-        for exchanges in due:
-            await self._read_session(exchanges)
-        return bool(due)
+        async with self._turn:
+            now = self._clock()
+            due = await asyncio.to_thread(self._unread.due, now)
+            told = await asyncio.to_thread(self._unread.told, now)
+            for exchanges in due:
+                await self._read_session(exchanges)
+            await self._read_told(told)
+            return bool(due or told)
 
-    async def _read_session(self, exchanges: Sequence[RecordedExchange]) -> None:
+    async def read_now(self, agent: str, session: str | None) -> tuple[int, int]:
+        """Read what has ended of a session, or of all of the agent's; how many memories of how many sessions came.
+
+        Raises ``UpstreamError`` as ``step`` does.
+        """
+        async with self._turn:
+            ended = await asyncio.to_thread(self._unread.ended, agent, session)
+            told = await asyncio.to_thread(waiting, self._store, agent, session)
+            added = 0
+            for exchanges in ended:
+                added += await self._read_session(exchanges)
+            added += await self._read_told(told)
+            return added, len({exchanges[0].session for exchanges in ended} | {one.session for one in told})
+
+    async def _read_session(self, exchanges: Sequence[RecordedExchange]) -> int:
+        added = 0
         for exchange in exchanges:
             is_last = exchange is exchanges[-1]
             material, asked = await asyncio.to_thread(self._material, exchange, with_summary=is_last)
+            summary = asked if len(asked) >= _MIN_ASKED else ()
+            extraction = _nothing(exchange) if material is None else await self._extraction(material, summary)
+            added += await self._keep(replace(extraction, used=_used(exchange)))
+        return added
+
+    async def _read_told(self, exchanges: Sequence[ToldExchange]) -> int:
+        added = 0
+        for told in exchanges:
+            material = material_told(told)
             if material is None:
-                extraction = _nothing(exchange)
+                extraction = Extraction(exchange=told.id, agent=told.agent, session=told.session, turns=(told.id,))
             else:
-                found = await self._found(material)
-                extraction = extraction_of(
-                    material,
-                    found,
-                    summary=asked if len(asked) >= _MIN_ASKED else (),
-                    now=self._clock(),
-                    new_id=self._new_id,
-                )
-            extraction = replace(extraction, used=_used(exchange))
-            await asyncio.to_thread(self._store.record, extraction, now=self._clock())
-            if extraction.units:
-                _log.info("%s: %d memories from exchange %s", exchange.agent, len(extraction.units), exchange.id)
+                extraction = await self._extraction(material, ())
+            added += await self._keep(extraction)
+        return added
+
+    async def _extraction(self, material: Material, summary: Sequence[str]) -> Extraction:
+        found = await self._found(material)
+        return extraction_of(material, found, summary=summary, now=self._clock(), new_id=self._new_id)
+
+    async def _keep(self, extraction: Extraction) -> int:
+        kept = await asyncio.to_thread(self._store.record, extraction, now=self._clock())
+        if extraction.units:
+            _log.info("%s: %d memories from %s", extraction.agent, len(extraction.units), extraction.exchange)
+        return len({unit.id for unit in extraction.units}.intersection(kept))
 
     def _material(self, exchange: RecordedExchange, *, with_summary: bool) -> tuple[Material | None, tuple[str, ...]]:
         with TurnReader.open(self._turns_db) as reader:

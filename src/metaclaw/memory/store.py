@@ -23,7 +23,7 @@ from metaclaw.journal.database import open_reader, open_writer, transaction
 from metaclaw.memory.consolidation import settle
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
-from metaclaw.memory.search import search
+from metaclaw.memory.search import search, visible
 from metaclaw.memory.units import MemoryUnit
 
 SCHEMA = "memory"
@@ -101,6 +101,7 @@ class MemoryStore:
         Returns as ``add`` does, and nothing for an exchange that was read before.
         """
         with self.writing("add to"):
+            self._connection.execute("DELETE FROM buffered WHERE id = ?", (extraction.exchange,))
             is_new = self._connection.execute(
                 "INSERT OR IGNORE INTO extracted VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -152,6 +153,12 @@ class MemoryStore:
         held = "" if with_history else " AND units.superseded_by IS NULL"
         query = f"SELECT {COLUMNS} FROM units WHERE (?1 IS NULL OR units.agent = ?1){held}"
         return self._units(f"{query} ORDER BY units.said_at DESC, units.seq DESC LIMIT ?2", (agent, limit))
+
+    def newest(self, query: MemoryQuery) -> list[MemoryUnit]:
+        """The newest of what ``query`` may see, whatever its text."""
+        condition, values = visible(query)
+        rows = f"SELECT {COLUMNS} FROM units WHERE {condition} ORDER BY units.said_at DESC, units.seq DESC LIMIT ?"
+        return self._units(rows, (*values, query.limit))
 
     def after(self, unit: str | None, *, limit: int = 500, agent: str | None = None) -> list[MemoryUnit]:
         """All units in the order of their coming, page by page: those that came after ``unit``."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, object_or_none, text_of
 from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader
+from metaclaw.memory.extraction.elsewhere import ToldExchange
 from metaclaw.memory.extraction.findings import Material, ToolResult
 from metaclaw.memory.extraction.own_words import own_statements
 from metaclaw.memory.secrets import MARK, redact
@@ -33,7 +34,7 @@ def material_of(reader: TurnReader, exchange: RecordedExchange) -> Material | No
     newest = _last_human(messages)
     if newest < 0 or _narrowed(last) == _NOTHING:
         return None
-    workspace, scope = _kept_within(last)
+    workspace, scope = _kept_within(last.workspace, last.memory_scope)
     clean = _Redactor()
     return Material(
         exchange=exchange.id,
@@ -48,6 +49,28 @@ def material_of(reader: TurnReader, exchange: RecordedExchange) -> Material | No
         results=tuple(_results(messages[newest + 1 :], clean)),
         outcomes=tuple(clean(thought.text) for thought in reader.feedback(exchange.id) if thought.text),
         elsewhere=tuple(_elsewhere(messages)),
+        num_secrets=clean.number,
+    )
+
+
+def material_told(told: ToldExchange) -> Material | None:
+    """What is new in an exchange that passed elsewhere; ``None`` when nothing of it may be remembered."""
+    message: JsonObject = {"role": "user", "content": told.prompt}
+    if not is_human(message) or (told.memory_scope or "").strip() == _NOTHING:
+        return None
+    workspace, scope = _kept_within(told.workspace, told.memory_scope)
+    clean = _Redactor()
+    return Material(
+        exchange=told.id,
+        agent=told.agent,
+        session=told.session,
+        turns=(told.id,),
+        said=(clean(human_text(message)),),
+        said_at=told.said_at,
+        user=told.user,
+        workspace=workspace,
+        scope=scope,
+        elsewhere=(told.response,),
         num_secrets=clean.number,
     )
 
@@ -122,10 +145,10 @@ def _narrowed(turn: RecordedTurn) -> str:
     return (turn.memory_scope or "").strip()
 
 
-def _kept_within(turn: RecordedTurn) -> tuple[str | None, Scope | None]:
+def _kept_within(workspace: str | None, memory_scope: str | None) -> tuple[str | None, Scope | None]:
     """The workspace, and the one scope that the client wants everything in; as recall understands the header."""
-    wanted = _narrowed(turn)
+    wanted = (memory_scope or "").strip()
     for scope in SCOPES:
         if wanted == scope:
-            return turn.workspace, scope
-    return turn.workspace or wanted or None, None
+            return workspace, scope
+    return workspace or wanted or None, None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.memory.extraction.elsewhere import ToldExchange, waiting
 from metaclaw.memory.store import MemoryStore
 
 _PAGE = 500
@@ -45,6 +46,29 @@ class UnreadExchanges:
             for exchange in self._unread(reader):
                 sessions[exchange.agent, exchange.session].append(exchange)
         return [due for waiting in sessions.values() if (due := self._due(waiting, now))]
+
+    def ended(self, agent: str, session: str | None) -> list[list[RecordedExchange]]:
+        """Every exchange of a session, or of all of the agent's, that has ended and was not read."""
+        if not self._turns_db.exists():
+            return []
+        sessions: dict[str, list[RecordedExchange]] = defaultdict(list)
+        with TurnReader.open(self._turns_db) as reader:
+            for one in self._unread(reader):
+                if one.agent == agent and session in (None, one.session) and not one.is_open:
+                    sessions[one.session].append(one)
+        return list(sessions.values())
+
+    def told(self, now: float) -> list[ToldExchange]:
+        """Those that passed elsewhere and are to be read, by the same rule."""
+        sessions: dict[tuple[str, str], list[ToldExchange]] = defaultdict(list)
+        for one in waiting(self._store):
+            sessions[one.agent, one.session].append(one)
+        return [
+            one
+            for those in sessions.values()
+            if len(those) >= self._when.every_n or now - those[-1].said_at >= self._when.idle_s
+            for one in those
+        ]
 
     def _unread(self, reader: TurnReader) -> Iterator[RecordedExchange]:
         after, number, all_read = self._read_up_to, 0, True
