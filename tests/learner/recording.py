@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -50,11 +51,15 @@ class Said:
     workspace: str | None = None
     memory_scope: str | None = None
     recalled: tuple[str, ...] = ()
+    dialect: str = "openai.chat"
+    request: dict = field(default_factory=dict)
+    calls: tuple[dict, ...] = ()
+    messages: tuple[dict, ...] | None = None  # all of them, rather than ``history`` and ``human``
 
 
 async def record(journal: TurnJournal, *turns: Said) -> None:
     for said in turns:
-        messages = (*said.history, {"role": "user", "content": said.human})
+        messages = said.messages or (*said.history, {"role": "user", "content": said.human})
         await journal.open_turn(
             NewTurn(
                 id=said.turn,
@@ -66,10 +71,10 @@ async def record(journal: TurnJournal, *turns: Said) -> None:
                 workspace=said.workspace,
                 memory_scope=said.memory_scope,
                 recalled=said.recalled,
-                dialect="openai",
+                dialect=said.dialect,
                 model="policy",
                 upstream=POLICY if said.sample else "other",
-                request="{}",
+                request=json.dumps(said.request),
                 messages=tuple(map(freeze, messages)),
                 opened_at=said.opened_at,
             )
@@ -82,7 +87,12 @@ async def record(journal: TurnJournal, *turns: Said) -> None:
                     closed_at=said.closed_at,
                     finish_reason=said.finish_reason,
                     status=200,
-                    answer=freeze({"role": "assistant", "content": said.answer}),
+                    answer=freeze(_answer(said)),
                     sample=said.sample,
                 ),
             )
+
+
+def _answer(said: Said) -> dict:
+    answer: dict = {"role": "assistant", "content": said.answer}
+    return {**answer, "tool_calls": list(said.calls)} if said.calls else answer

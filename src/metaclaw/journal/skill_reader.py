@@ -17,7 +17,7 @@ from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.skill_records import BaseSkill, Candidate, Comparison, Evolution, Experiment, Utility
 
-_SCHEMA = 3  # the first with these tables
+_SCHEMA = 5  # the first with these columns
 _UTILITY = """
     WITH mine AS (
         SELECT r.skill, min(r.recalled_at) AS first_at, max(r.recalled_at) AS last_at, count(*) AS num_recalled,
@@ -90,8 +90,9 @@ class SkillReader:
         """What was compared for a candidate, in order."""
         rows = self._rows(
             """
-            SELECT candidate, exchange, kind, fits, with_score, without_score, void FROM comparisons
-            WHERE candidate = ? ORDER BY created_at, exchange
+            SELECT candidate, exchange, kind, fits, with_score, without_score, void, prompt_tokens, completion_tokens,
+                cost_usd
+            FROM comparisons WHERE candidate = ? ORDER BY created_at, exchange
             """,
             (candidate_id,),
         )

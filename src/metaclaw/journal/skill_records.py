@@ -61,7 +61,8 @@ class Candidate(NewCandidate):
 class Comparison:
     """What a candidate changed in one exchange.
 
-    A replay has both scores; an experiment the one of its arm. ``void`` says why it tells nothing.
+    A replay has both scores; an experiment the one of its arm. ``void`` says why it tells nothing. What the answers of
+    a replay took is ``None`` where it is unknown, which is not 0.
     """
 
     candidate: str
@@ -71,6 +72,9 @@ class Comparison:
     with_score: float | None = None
     without_score: float | None = None
     void: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,8 +102,10 @@ class SkillTrials:
         with self._write() as db:
             db.execute(
                 """
-                INSERT INTO comparisons (candidate, exchange, kind, fits, with_score, without_score, void, created_at)
-                VALUES (:candidate, :exchange, :kind, :fits, :with_score, :without_score, :void, :now)
+                INSERT INTO comparisons (candidate, exchange, kind, fits, with_score, without_score, void, created_at,
+                    prompt_tokens, completion_tokens, cost_usd)
+                VALUES (:candidate, :exchange, :kind, :fits, :with_score, :without_score, :void, :now, :prompt_tokens,
+                    :completion_tokens, :cost_usd)
                 ON CONFLICT (candidate, exchange) DO NOTHING
                 """,
                 {**asdict(comparison), "now": self._clock()},

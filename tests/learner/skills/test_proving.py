@@ -125,14 +125,14 @@ async def test_the_judge_sees_the_answer_and_neither_the_arm_nor_what_was_recall
     assert orders == {True, False}  # with this seed; the order is drawn
 
 
-async def test_what_it_was_written_for_and_what_needs_tools_is_not_replayed(world):
+async def test_what_it_was_written_for_and_what_chat_cannot_say_is_not_replayed(world):
     """Tried on the failures that it was written for, any skill that holds their answers would pass."""
     world.propose("tables")
     await record(
         world.turns,
         Said(turn="t1", exchange="failed", human="Draw the tables chart", opened_at=NOW - 9, sample=None),
-        Said(turn="t2", exchange="x2", session="b", human="Draw the tables chart", opened_at=NOW - 9,
-             finish_reason="tool_calls", sample=None),
+        Said(turn="t2", exchange="x2", session="b", human="Draw the tables chart", opened_at=NOW - 9, sample=None,
+             dialect="openai.responses", request={"previous_response_id": "r1"}),
     )  # fmt: skip
     answerer = by_skill({"tables": 1.0}, usual=0.0)
     candidate = await run(world, "tables", answerer)
@@ -161,7 +161,7 @@ async def test_some_exchanges_that_it_does_not_fit_are_tried_too_and_harm_there_
     assert "where it does not belong" in candidate.reason
 
 
-async def test_an_outage_leaves_no_trace_and_a_refused_or_tool_calling_replay_says_nothing(world):
+async def test_an_outage_leaves_no_trace_and_a_refused_replay_says_nothing(world):
     world.propose("tables")
     await said(world, "tables", 3)
     answerer = by_skill({}, usual=1.0)
@@ -173,11 +173,8 @@ async def test_an_outage_leaves_no_trace_and_a_refused_or_tool_calling_replay_sa
         assert reader.comparisons("id-tables") == []
     answerer.error = UpstreamError("too long", status=400)
     assert await proving.step()
-    answerer.error, answerer.calls_tools = None, True
-    assert await proving.step()
     with world.trials.reading() as reader:
-        voids = [one.void for one in reader.comparisons("id-tables")]
-    assert set(voids) == {"it could not be asked again: too long", "the answer called a tool"}
+        assert [one.void for one in reader.comparisons("id-tables")] == ["it could not be asked again: too long"]
     assert proving.verdict(world.candidate("tables")).num_observations == 0
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metaclaw.chat.messages import text_of
+from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.skill_records import Candidate, Evolution, NewCandidate
@@ -47,19 +49,27 @@ class ScriptedEvolver:
 
 @dataclass
 class ScriptedAnswerer:
-    """``reply`` makes an answer of the text of the last message, with what was recalled in it."""
+    """``reply`` makes an answer of the text of the human's messages, with what was recalled in it."""
 
     reply: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
-    calls_tools: bool = False
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    cost_usd: float | None = None
     error: UpstreamError | None = None
 
     async def answer(self, agent: str, request: dict[str, Any]) -> Answered:
         if self.error is not None:
             raise self.error
-        text = request["messages"][-1]["content"]
+        self.requests.append(request)
+        text = "\n".join(text_of(one["content"]) for one in request["messages"] if one["role"] == "user")
         self.asked.append(text)
-        return Answered(text=self.reply(text), finish_reason="stop", calls_tools=self.calls_tools)
+        said = self.reply(text)
+        message: dict[str, Any] = {"role": "assistant", "content": said}
+        if said.startswith("call "):
+            function = {"name": said.removeprefix("call "), "arguments": "{}"}
+            message |= {"content": None, "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+        tokens = TokenCounts(prompt=100, completion=10)
+        return Answered(message=message, finish_reason="stop", tokens=tokens, cost_usd=self.cost_usd)
 
 
 @dataclass

@@ -26,8 +26,13 @@ _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 def request_to_chat(body: JsonObject) -> JsonObject:
     """Raises ``InvalidRequestError`` with the name of what chat cannot say."""
     require_sayable(body)
-    messages = _with_pictures_at_users(_with_system_first(placed.message for placed in conversation(body)))
-    return {**options_to_chat(body), **tools_to_chat(body), "messages": [_plain(message) for message in messages]}
+    messages = messages_to_chat(placed.message for placed in conversation(body))
+    return {**options_to_chat(body), **tools_to_chat(body), "messages": messages}
+
+
+def messages_to_chat(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    """What ``conversation`` read, as chat models take it."""
+    return [_plain(message) for message in _with_pictures_at_users(_with_system_first(messages))]
 
 
 def _with_system_first(messages: Iterable[JsonObject]) -> list[JsonObject]:

@@ -1,21 +1,23 @@
 """Who answers a replay: the model that serves the agent.
 
-Owns the way to it; refuses to know why it is asked. Invariant: both halves of a pair go the same way, and an answer
-that calls a tool is said to, because nobody would run it.
+Owns the way to it; refuses to know why it is asked. Invariant: both halves of a pair go the same way, and what an
+answer calls is told and never run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT
 from metaclaw.chat.fitting import strictly_openai
-from metaclaw.chat.messages import JsonObject, object_or_none, text_of
+from metaclaw.chat.messages import JsonObject, answer_identity, object_or_none, text_of
 from metaclaw.chat.openai_chat import parse_answer
 from metaclaw.chat.think_filter import without_think_block
+from metaclaw.chat.usage import TokenCounts, token_counts
 from metaclaw.config import RlSettings
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.learning import LearningJournal
@@ -27,13 +29,33 @@ from metaclaw.upstreams.pool import Outbound, UpstreamPool
 _OUR_MODEL = "metaclaw"
 
 
+# What tokens cost: of an upstream and a model; ``None`` when nobody knows.
+Prices = Callable[[str, str, TokenCounts], float | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A replay's answer."""
+    """A replay's answer in chat form, and what it took; ``None`` is unknown, which is not 0."""
 
-    text: str
-    finish_reason: str | None
-    calls_tools: bool
+    message: JsonObject
+    finish_reason: str | None = None
+    tokens: TokenCounts | None = None
+    cost_usd: float | None = None
+
+    @property
+    def text(self) -> str:
+        return text_of(self.message.get("content"))
+
+    @property
+    def calls(self) -> list[str]:
+        """The tools that it calls, with their arguments as the model wrote them."""
+        listed: list[JsonObject] = self.message.get("tool_calls") or []
+        called: list[JsonObject] = [call.get("function") or call for call in listed]
+        return [f"{one.get('name')}({one.get('arguments') or ''})" for one in called]
+
+    def says_what(self, other: Answered) -> bool:
+        """Whether it says and calls the same as ``other``."""
+        return answer_identity(self.message) == answer_identity(other.message)
 
 
 class Answerer(Protocol):
@@ -45,8 +67,9 @@ class Answerer(Protocol):
 class PoolAnswerer:
     """The configured models."""
 
-    def __init__(self, pool: UpstreamPool) -> None:
+    def __init__(self, pool: UpstreamPool, prices: Prices) -> None:
         self._pool = pool
+        self._prices = prices
 
     async def answer(self, agent: str, request: JsonObject) -> Answered:
         del agent
@@ -55,7 +78,8 @@ class PoolAnswerer:
             raw = await sent.reply.read()
         finally:
             sent.reply.close()
-        return _answered(DIALECTS[sent.dialect].answer_to_chat(_object(raw, sent.client.name)), sent.client.name)
+        name = sent.client.name
+        return _answered(DIALECTS[sent.dialect].answer_to_chat(_object(raw, name)), name, self._prices)
 
     def _outbound(self, client: ModelClient, request: JsonObject) -> Outbound | None:
         target = next((DIALECTS[spoken] for spoken in client.dialects if spoken in FROM_CHAT), None)
@@ -90,7 +114,7 @@ class PolicyAnswerer:
             raw = await reply.read()
         finally:
             reply.close()
-        return _answered(_object(raw, self._upstream.name), self._upstream.name)
+        return _answered(_object(raw, self._upstream.name), self._upstream.name, _no_price)
 
     async def _model(self, agent: str) -> str:
         version = await asyncio.to_thread(self._journal.serving, agent)
@@ -112,12 +136,19 @@ def _object(raw: bytes, name: str) -> JsonObject:
     return value
 
 
-def _answered(chat: JsonObject, name: str) -> Answered:
+def _answered(chat: JsonObject, name: str, prices: Prices) -> Answered:
     answer = parse_answer(without_think_block(chat))
     if answer.message is None:
         raise UpstreamError(f"{name} answered without a message", status=502)
+    tokens = token_counts(answer.usage)
     return Answered(
-        text=text_of(answer.message.get("content")),
+        message={"role": "assistant", **answer.message},
         finish_reason=answer.finish_reason,
-        calls_tools=bool(answer.message.get("tool_calls")),
+        tokens=tokens,
+        cost_usd=None if tokens is None else prices(name, answer.model or "", tokens),
     )
+
+
+def _no_price(upstream: str, model: str, tokens: TokenCounts) -> float | None:
+    del upstream, model, tokens  # what one's own machine takes has no list price
+    return None

@@ -7,10 +7,10 @@ the setting that changes it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -22,7 +22,7 @@ from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.learner.failures import FailureFinder
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
-from metaclaw.learner.skills.answerers import Answerer, PolicyAnswerer, PoolAnswerer
+from metaclaw.learner.skills.answerers import Answerer, PolicyAnswerer, PoolAnswerer, Prices
 from metaclaw.learner.skills.asked import Asked
 from metaclaw.learner.skills.evolving import Evolving, EvolvingParts, EvolvingRule
 from metaclaw.learner.skills.proving import Proving, ProvingParts, ProvingRule
@@ -98,7 +98,7 @@ def _evolving(
             failures=failures,
             evolver=model,
             skills=skills,
-            cost=_cost(parts.settings),
+            cost=functools.partial(_prices(parts.settings), "the evolver"),
             new_id=lambda: secrets.token_hex(6),
             new_fence=lambda: secrets.token_hex(16),
         ),
@@ -144,7 +144,7 @@ def _answerer(parts: SkillParts) -> Answerer | None:
     if pool is None:
         return None
     parts.closing.push_async_callback(pool.close)
-    return PoolAnswerer(pool)
+    return PoolAnswerer(pool, _prices(settings))
 
 
 def _policy_upstream(settings: Settings) -> Upstream:
@@ -158,11 +158,11 @@ def _policy_upstream(settings: Settings) -> Upstream:
     )
 
 
-def _cost(settings: Settings) -> Callable[[str, TokenCounts], float | None]:
-    prices = load_prices(settings.home)
+def _prices(settings: Settings) -> Prices:
+    table = load_prices(settings.home)
 
-    def cost(model: str, tokens: TokenCounts) -> float | None:
-        price = prices.find("the evolver", model)
+    def cost(upstream: str, model: str, tokens: TokenCounts) -> float | None:
+        price = table.find(upstream, model)
         return None if price is None else price.cost(tokens)
 
     return cost

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.errors import JudgeError, SkillError, UpstreamError
+from metaclaw.errors import SkillError
 from metaclaw.journal.skill_records import Candidate, Comparison
 from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.journal.turns import RecordedExchange, TurnReader
-from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError
+from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.skills.answerers import Answerer
+from metaclaw.learner.skills.comparing import Comparing
 from metaclaw.learner.skills.experiments import observe_experiment
 from metaclaw.learner.skills.replays import RecallWith, Replay, replay_of, why_not
 from metaclaw.learner.skills.shelf import Shelf
@@ -134,17 +135,20 @@ class Proving:
         return RecallWith(skills=visible.by_name, candidate=skill_of(candidate), budget=self._parts.budget)
 
     async def _replay_next(self, candidate: Candidate, recall: RecallWith) -> bool:
-        if self._parts.judge is None or self._parts.answerer is None or not self._may_replay():
+        judge, answerer = self._parts.judge, self._parts.answerer
+        if judge is None or answerer is None or not self._may_replay():
             return False
         exchange = await self._next(candidate, recall)
         if exchange is None:
             return False
         exchange_id, fits = exchange
         replay = await asyncio.to_thread(self._replay, exchange_id, recall, fits)
-        if replay is None:
-            return False
-        self._replayed_at.append(self._clock())
-        comparison = await self._compare(candidate, replay, fits=fits)
+        if isinstance(replay, str):
+            comparison = Comparison(candidate=candidate.id, exchange=exchange_id, kind="replay", fits=fits, void=replay)
+        else:
+            self._replayed_at.append(self._clock())
+            comparing = Comparing(judge=judge, answerer=answerer, chance=self._parts.chance)
+            comparison = await comparing.compare(candidate.id, candidate.agent, replay, fits=fits)
         await asyncio.to_thread(self._parts.trials.compare, comparison)
         return True
 
@@ -182,51 +186,10 @@ class Proving:
                 order.append((chosen.pop(), False))
         return order
 
-    def _replay(self, exchange: str, recall: RecallWith, fits: bool) -> Replay | None:
+    def _replay(self, exchange: str, recall: RecallWith, fits: bool) -> Replay | str:
         with TurnReader.open(self._parts.turns_db) as turns:
             recorded = turns.exchange(exchange)
-            return None if recorded is None else replay_of(turns, recorded, recall, fits=fits)
-
-    async def _compare(self, candidate: Candidate, replay: Replay, *, fits: bool) -> Comparison:
-        """Have both requests answered and judged, in an order that says nothing."""
-        scores: dict[bool, float] = {}
-        arms = [True, False]
-        self._parts.chance.shuffle(arms)
-        void: str | None = None
-        for with_it in arms:
-            outcome = await self._score(candidate.agent, replay, with_it=with_it)
-            if isinstance(outcome, str):
-                void = outcome
-                break
-            scores[with_it] = outcome
-        return Comparison(
-            candidate=candidate.id,
-            exchange=replay.exchange.id,
-            kind="replay",
-            fits=fits,
-            with_score=None if void else scores[True],
-            without_score=None if void else scores[False],
-            void=void,
-        )
-
-    async def _score(self, agent: str, replay: Replay, *, with_it: bool) -> float | str:
-        assert self._parts.judge is not None
-        assert self._parts.answerer is not None
-        try:
-            answer = await self._parts.answerer.answer(agent, replay.with_it if with_it else replay.without_it)
-        except UpstreamError as error:
-            if error.status not in (400, 413, 422):
-                raise  # an outage says nothing of this exchange: it is replayed later
-            return f"it could not be asked again: {error}"[:300]
-        if answer.calls_tools:
-            return "the answer called a tool"
-        try:
-            verdict = await self._parts.judge.judge(replay.answered(answer.text, answer.finish_reason))
-        except JudgeUnavailableError:
-            raise
-        except JudgeError as error:
-            return f"it could not be judged: {error}"[:300]
-        return "the judge had no opinion" if verdict.score is None else verdict.score
+            return "it is gone" if recorded is None else replay_of(turns, recorded, recall, fits=fits)
 
     async def _begin_experiment(self, candidate: Candidate) -> None:
         if self._rule.share <= 0 or self._parts.judge is None:

@@ -1,7 +1,7 @@
 """Recorded exchanges that can be asked again, with a skill and without it.
 
 Owns which ones can, and the two requests; refuses to know who answers and judges them. Invariant: the two differ in
-what is recalled for the human's message and in nothing else, and neither holds what came after it.
+what is recalled for the human's message and in nothing else, and neither holds the answer that was given then.
 """
 
 from __future__ import annotations
@@ -9,24 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import attach
-from metaclaw.journal.turns import RecallBlock, RecordedExchange, TurnReader
+from metaclaw.errors import InvalidRequestError
+from metaclaw.journal.turns import RecallBlock, RecordedExchange, RecordedTurn, TurnReader
 from metaclaw.learner.exchanges import whole_exchange
 from metaclaw.learner.judges.judge import Exchange
+from metaclaw.learner.skills.answerers import Answered
+from metaclaw.learner.skills.retelling import retold, retold_settings
 from metaclaw.recall.blocks import human_messages
 from metaclaw.recall.candidates import Candidate as Found
 from metaclaw.recall.composing import BEGIN, END, Budget, compose
 from metaclaw.recall.sections import skill_section
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.skill import Skill
-
-_SETTINGS = (
-    "temperature", "top_p", "max_tokens", "max_completion_tokens", "reasoning_effort", "response_format", "stop",
-)  # fmt: skip
-_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-_CALLING = ("tool_calls", "tool_use", "function_call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +33,17 @@ class Replay:
     with_it: JsonObject
     without_it: JsonObject
 
-    def answered(self, text: str, finish_reason: str | None) -> Exchange:
-        """The exchange as if this had been the answer."""
-        return replace(self.exchange, answer=text, finish_reason=finish_reason)
+    def answered(self, answer: Answered) -> Exchange:
+        """The exchange as if this had been the answer.
+
+        One that calls tools is judged as the next step that it is: the calls stand in its text and at the end of the
+        messages, and nobody runs them.
+        """
+        text, messages = answer.text, self.exchange.messages
+        if answer.calls:
+            called = "\n".join(f"[calls {call}; nothing came back yet]" for call in answer.calls)
+            text, messages = f"{text}\n\n{called}".strip(), (*messages, answer.message)
+        return replace(self.exchange, answer=text, messages=messages, finish_reason=answer.finish_reason)
 
 
 class RecallWith:
@@ -73,38 +77,46 @@ class RecallWith:
 
 
 def why_not(recorded: RecordedExchange) -> str | None:
-    """Why an exchange cannot be asked again; ``None`` when it can."""
-    first = recorded.turns[0]
-    if recorded.is_open or first.state != "done" or not recorded.answer or not recorded.human.strip():
+    """Why an exchange cannot be asked again; ``None`` when it can, as far as can be told without its messages."""
+    last = _last(recorded)
+    if recorded.is_open or last is None or not recorded.human.strip():
         return "it has no answer"
-    if len(recorded.turns) > 1 or first.finish_reason in _CALLING:
-        return "the agent called tools, whose results would be others now"
-    if first.dialect != CHAT.name and any(first.request.get(key) for key in _TOOLS):
-        return f"its tools are in the form of {first.dialect}"
+    try:
+        retold_settings(last)
+    except InvalidRequestError as error:
+        return f"it cannot be asked again: {error}"
     return None
 
 
-def replay_of(turns: TurnReader, recorded: RecordedExchange, recall: RecallWith, *, fits: bool) -> Replay | None:
-    """The two requests; ``None`` when the human's message is not the last one that counts."""
-    first = recorded.turns[0]
-    messages = turns.messages(first)
+def replay_of(turns: TurnReader, recorded: RecordedExchange, recall: RecallWith, *, fits: bool) -> Replay | str:
+    """The two requests, those of the exchange's last step; or why there are none.
+
+    Where the agent called tools on the way, the calls and what came back are history in both.
+    """
+    last = _last(recorded)
+    messages = turns.messages(last) if last else []
     humans = human_messages(messages, recorded.session)
-    if not humans:
-        return None
-    kept = _SETTINGS + (_TOOLS if first.dialect == CHAT.name else ())
-    settings = {key: first.request[key] for key in kept if first.request.get(key) is not None}
-    with_it, without_it = recall.blocks(recorded.human, fits=fits)
+    if last is None or not humans:
+        return "no message of a human is in it"
+    index, (with_it, without_it) = humans[-1].index, recall.blocks(recorded.human, fits=fits)
 
     def request(block: str) -> JsonObject:
-        index = humans[-1].index
         asked = [attach(one, block) if at == index and block else one for at, one in enumerate(messages)]
-        return {"model": first.model, "messages": asked, **settings}
+        return retold(last, asked)
 
-    return Replay(
-        exchange=whole_exchange(turns, recorded, with_followup=False),
-        with_it=request(with_it),
-        without_it=request(without_it),
-    )
+    try:
+        return Replay(
+            exchange=whole_exchange(turns, recorded, with_followup=False),
+            with_it=request(with_it),
+            without_it=request(without_it),
+        )
+    except InvalidRequestError as error:
+        return f"it cannot be asked again: {error}"[:300]
+
+
+def _last(recorded: RecordedExchange) -> RecordedTurn | None:
+    done = [turn for turn in recorded.turns if turn.state == "done" and turn.answer is not None]
+    return done[-1] if done else None
 
 
 def _section(skill: Skill) -> str:
