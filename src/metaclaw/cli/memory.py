@@ -35,6 +35,7 @@ def search(
     """What fits a question, best first, with its score."""
     import time
 
+    from metaclaw.cli.meanings import meaning_of
     from metaclaw.identity import agent_id
     from metaclaw.memory.query import MemoryQuery
     from metaclaw.memory.times.asked import with_time
@@ -43,7 +44,7 @@ def search(
         text=text, agent=agent_id(agent), now=time.time(), limit=limit, with_history=history, is_everything=True
     )
     with _store() as store:
-        found = store.search(with_time(query))
+        found = store.search(with_time(query), meaning_of(text))
     if as_json:
         typer.echo(json.dumps([{**asdict(one.unit), "score": one.score, "parts": dict(one.parts)} for one in found]))
         return
@@ -266,16 +267,18 @@ def doctor(
     """Whether the store is whole; exit code 1 when it is not."""
     import time
 
+    from metaclaw.cli.meanings import embed_missing, without_vector
     from metaclaw.config_file import load_settings
     from metaclaw.journal.retention import erase_stopped
     from metaclaw.memory.doctor import examine, mend
     from metaclaw.memory.forgetting import clear, forgotten_ids
 
     with _store() as store:
-        complaints = examine(store)
+        complaints = [*examine(store), *without_vector(store)]
         if fix and any(complaint.is_mendable for complaint in complaints):
             mend(store)
-            complaints = examine(store)
+            embed_missing(store)
+            complaints = [*examine(store), *without_vector(store)]
         clear(store, time.time())  # what was forgotten while somebody read
         erase_stopped(load_settings().turns_db, forgotten_ids(store))
     if as_json:

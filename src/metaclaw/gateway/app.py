@@ -57,6 +57,7 @@ from metaclaw.journal.past_turns import PastTurnReader
 from metaclaw.journal.retention import Retention, keep_pruned
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
+from metaclaw.memory.asking import Asking
 from metaclaw.recall.composing import Budget
 from metaclaw.recall.forgetting import keep_erased
 from metaclaw.recall.memories import StoredMemories
@@ -103,6 +104,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         prices = await asyncio.to_thread(load_prices, settings.home)
         journal = await stack.enter_async_context(TurnJournal(settings.turns_db, pricer=partial(cost_of, prices)))
         session = await stack.enter_async_context(new_session())
+        embedder = await asyncio.to_thread(open_embedder, settings.embeddings, session)
         serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
         past = await stack.enter_async_context(aclosing(PastTurnReader(settings.turns_db)))
         reception = _reception(settings, keeper, Conversations(past), clock)
@@ -110,7 +112,9 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         retention = Retention(max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb)
         pruning = asyncio.create_task(keep_pruned(journal, settings.learning_db, retention, clock))
         stack.callback(pruning.cancel)
-        memories = StoredMemories(settings.memory_db, min_score=settings.recall.min_memory_score)
+        memories = StoredMemories(
+            settings.memory_db, min_score=settings.recall.min_memory_score, asking=_asking(settings, embedder)
+        )
         stack.push_async_callback(memories.close)
         erasing = asyncio.create_task(keep_erased(journal, memories))
         stack.callback(erasing.cancel)
@@ -118,7 +122,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         recorder = Recorder(journal, path, clock)
         recorder.on_ended.append(reception.turns.end)
         recorder.on_settled.append(reception.turns.charge)
-        memory = MemoryDesk(settings.memory_db) if settings.memory.enabled else None
+        memory = MemoryDesk(settings.memory_db, _asking(settings, embedder)) if settings.memory.enabled else None
         if memory is not None:
             stack.push_async_callback(memory.close)
         models = open_pool(settings, session)
@@ -130,7 +134,6 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
             policy = Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl)
         router = Router(policy=policy, models=models)
-        embedder = await asyncio.to_thread(open_embedder, settings.embeddings, session)
         meanings = _meanings(settings, embedder)
         if meanings is not None:
             stack.push_async_callback(meanings.close)
@@ -288,6 +291,10 @@ def _reception(
         body_timeout_s=proxy.body_timeout_s,
         clock=clock,
     )
+
+
+def _asking(settings: Settings, embedder: Breaker | None) -> Asking | None:
+    return None if embedder is None else Asking(embedder, min_likeness=settings.embeddings.min_likeness)
 
 
 def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | None:

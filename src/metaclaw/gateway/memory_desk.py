@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from metaclaw.errors import NotFoundError
+from metaclaw.memory.asking import Asking
 from metaclaw.memory.forgetting import Forgotten, forget
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.store import MemoryStore
@@ -25,8 +26,9 @@ T = TypeVar("T")
 class MemoryDesk:
     """Used on the event loop. Its methods raise ``JournalError`` when the store cannot be used."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, asking: Asking | None = None) -> None:
         self._path = path
+        self._asking = asking
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memory-desk")
         self._store: MemoryStore | None = None  # the thread's own
 
@@ -42,7 +44,8 @@ class MemoryDesk:
 
     async def search(self, query: MemoryQuery) -> list[Found]:
         """What fits a question."""
-        return await self._ask(lambda store: store.search(with_time(query)))
+        meaning = None if self._asking is None else await self._asking.meaning(query.text)
+        return await self._ask(lambda store: store.search(with_time(query), meaning))
 
     async def do(self, work: Callable[[MemoryStore], T]) -> T:
         """Something else on the store, which it must not keep. One at a time: what takes long keeps others waiting."""

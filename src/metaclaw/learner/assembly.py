@@ -18,6 +18,7 @@ from metaclaw.config import MemorySettings, Settings
 from metaclaw.errors import ConfigError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.train_steps import TrainSteps
+from metaclaw.learner.embedding import EmbeddingMemories
 from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
@@ -29,10 +30,12 @@ from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.updating import Updating
 from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
+from metaclaw.memory.embedding import UnitEmbedding
 from metaclaw.memory.extraction.model import ModelExtractor
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.extraction.unread import UnreadExchanges, When
 from metaclaw.memory.store import MemoryStore
+from metaclaw.retrieval.configured import open_embedder
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.structured import StructuredModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
@@ -130,7 +133,17 @@ def _memory_jobs(shared: Shared) -> list[Job]:
     )
     asked = MemoryStore.open(settings.memory_db)  # of its own: one thread at a time may use a store
     shared.closing.callback(asked.close)
-    return [remembering, ReadingNow(asked, remembering)]
+    return [remembering, ReadingNow(asked, remembering), *_embedding_jobs(shared)]
+
+
+def _embedding_jobs(shared: Shared) -> list[Job]:
+    embedder = open_embedder(shared.settings.embeddings, shared.session)
+    if embedder is None:
+        _log.info("no embeddings: memories are found by their words alone")
+        return []
+    store = MemoryStore.open(shared.settings.memory_db)
+    shared.closing.callback(store.close)
+    return [EmbeddingMemories(UnitEmbedding(store, embedder))]
 
 
 def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) -> ModelExtractor | None:

@@ -21,6 +21,7 @@ from metaclaw.journal.erasing import is_erasure_due
 from metaclaw.journal.turns import TurnReader
 from metaclaw.memory.forgetting import Tombstone, tombstones
 from metaclaw.memory.store import MemoryStore, told
+from metaclaw.memory.vector_files import num_stray_rows
 
 _TURNS_SCHEMA = 4  # the first that notes erasures
 _AMONG = "IN (SELECT id FROM forgotten)"
@@ -100,6 +101,8 @@ def _in_store(store: MemoryStore, gone: Collection[Tombstone]) -> Iterator[Probl
             if number:
                 cure = "`metaclaw memory forget` them again" if what.startswith("memories") else doctor
                 yield Problem(what=what, number=number, cure=cure)
+        if number := num_stray_rows(store.connection):
+            yield Problem(what="vectors that no memory has", number=number, cure=doctor)
         try:
             store.connection.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
         except sqlite3.DatabaseError:

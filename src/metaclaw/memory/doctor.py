@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from metaclaw.memory.rows import owner_word
 from metaclaw.memory.store import MemoryStore, told
 from metaclaw.memory.units import index_words
+from metaclaw.memory.vector_files import drop_broken, erase_vectors, unknown_files, vector_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ _ORPHANS = {
     "index rows without a unit": "words WHERE rowid NOT IN (SELECT seq FROM units)",
     "turns of units that are not there": "unit_turns WHERE unit NOT IN (SELECT id FROM units)",
     "uses of units that are not there": "uses WHERE unit NOT IN (SELECT id FROM units)",
+    "vectors of units that are not there": "vectors WHERE unit NOT IN (SELECT seq FROM units)",
 }
 _LOST_SUCCESSORS = (
     "units WHERE superseded_by IS NOT NULL AND superseded_by NOT IN (SELECT id FROM units)"
@@ -44,6 +46,10 @@ def examine(store: MemoryStore) -> list[Complaint]:
         ]
         stale = len(_stale(store))
         complaints.append(Complaint(what="units that the index has not as they are", number=stale, is_mendable=True))
+        broken = sum(not file.is_whole for file in vector_files(store.connection))
+        complaints.append(Complaint(what="files of vectors that are not whole", number=broken, is_mendable=True))
+        strange = len(unknown_files(store.connection))
+        complaints.append(Complaint(what="files of vectors that nobody knows", number=strange, is_mendable=True))
         lost = _count(store, _LOST_SUCCESSORS)
         complaints.append(Complaint(what="units whose successor is not there", number=lost, is_mendable=False))
     return [complaint for complaint in complaints if complaint.number]
@@ -52,6 +58,9 @@ def examine(store: MemoryStore) -> list[Complaint]:
 def mend(store: MemoryStore) -> None:
     """Make anew what follows from the units."""
     with store.writing("mend"):
+        orphans = store.connection.execute("SELECT unit FROM vectors WHERE unit NOT IN (SELECT seq FROM units)")
+        erase_vectors(store.connection, [unit for (unit,) in orphans.fetchall()])
+        drop_broken(store.connection)
         for table in _ORPHANS.values():
             store.connection.execute(f"DELETE FROM {table}")
         for seq, agent, text in _stale(store):

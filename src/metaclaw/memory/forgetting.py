@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from metaclaw.memory.store import MemoryStore, told
+from metaclaw.memory.vector_files import erase_vectors
 
 _Row = tuple[int, str, bytes, str]  # seq, id, digest, agent
 
@@ -83,6 +84,7 @@ def forget(store: MemoryStore, ids: Collection[str], *, why: str, now: float) ->
         summaries = _summaries(connection, turns)
         for row in summaries:
             _forget_one(connection, row, why, now)
+        erase_vectors(connection, [row[0] for row in (*rows, *summaries)])
         if rows:
             # Else what was deleted stays in the index's older segments.
             connection.execute("INSERT INTO words (words) VALUES ('optimize')")

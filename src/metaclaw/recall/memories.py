@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metaclaw.errors import JournalError
+from metaclaw.memory.asking import Asking
 from metaclaw.memory.forgetting import forgotten_ids
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.store import MemoryStore
@@ -67,10 +68,16 @@ def whose(about: About) -> Whose | None:
 
 
 class StoredMemories:
-    """Memories of ``memory.db``. Used on the event loop; close it when the loop is done with it."""
+    """Memories of ``units.db``, by words and, with ``asking``, by meaning.
 
-    def __init__(self, path: Path, *, min_score: float, patience_s: float = PATIENCE_S) -> None:
+    Used on the event loop; close it when the loop is done with it.
+    """
+
+    def __init__(
+        self, path: Path, *, min_score: float, asking: Asking | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         self._path = path
+        self._asking = asking
         self._min_score = min_score
         self._patience_s = patience_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memory-reader")
@@ -97,7 +104,8 @@ class StoredMemories:
             min_score=self._min_score / 2,  # what falls short is told to whoever asks why
             min_trust=MIN_TRUST,
         )
-        found = await self._ask(lambda store: store.search(with_time(query)), [])
+        meaning = None if self._asking is None else await self._asking.meaning(text)
+        found = await self._ask(lambda store: store.search(with_time(query), meaning), [])
         return [self._candidate(one, now) for one in found or ()]
 
     async def served(self, ids: Collection[str]) -> frozenset[str]:

@@ -12,6 +12,7 @@ import aiohttp
 
 from metaclaw.config import EmbeddingSettings
 from metaclaw.extras import load_backend
+from metaclaw.retrieval.asked_again import AskedAgain
 from metaclaw.retrieval.breaker import Breaker
 from metaclaw.retrieval.embedder import Embedder
 from metaclaw.upstreams.http_model import HttpModel
@@ -28,22 +29,18 @@ def open_embedder(settings: EmbeddingSettings, session: aiohttp.ClientSession) -
     """
     if settings.path is not None:
         module = load_backend("metaclaw.retrieval.static_embedder", extra=_EXTRA)
-        return Breaker(cast(Embedder, module.StaticEmbedder.open(settings.path.expanduser())))
+        return Breaker(AskedAgain(cast(Embedder, module.StaticEmbedder.open(settings.path.expanduser()))))
     if not settings.url:
         return None
     module = load_backend("metaclaw.retrieval.http_embedder", extra=_EXTRA)
     model = HttpModel(session, _upstream(settings))
-    return Breaker(
-        cast(
-            Embedder,
-            module.HttpEmbedder(
-                model,
-                prefixes={"query": settings.query_prefix, "passage": settings.passage_prefix},
-                query_timeout_s=settings.timeout_s,
-                timeout_s=_PASSAGES_SHARE * settings.timeout_s,
-            ),
-        )
+    embedder = module.HttpEmbedder(
+        model,
+        prefixes={"query": settings.query_prefix, "passage": settings.passage_prefix},
+        query_timeout_s=settings.timeout_s,
+        timeout_s=_PASSAGES_SHARE * settings.timeout_s,
     )
+    return Breaker(AskedAgain(cast(Embedder, embedder)))
 
 
 def _upstream(settings: EmbeddingSettings) -> Upstream:
