@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-vllm test-agents clients lint format types imports ci chaos soak bench constraints docs clean
+.PHONY: help install demo test test-vllm test-agents clients lint format types imports ci chaos soak junk bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
@@ -28,6 +28,7 @@ help:
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make soak          half an hour of traffic, faults and kill -9 before the gateway   (MINUTES=30)"
+	@echo "make junk          a thousand requests of agents: what of them ends in the memory   (a minute)"
 	@echo "make bench         what is measured, side by side"
 	@echo "make lint format types imports docs"
 
@@ -94,6 +95,9 @@ chaos: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
+
+junk: $(STAMP)
+	$(BIN)/python -m benchmarks.junk
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.gateway

@@ -22,6 +22,24 @@ _PROGRAM = re.compile(
     r"|^(?:#+ )?(?:System prompt|Instructions|Tooling|Available tools)\b[: ]*$|^### Task:|^Your task is to\b",
     re.MULTILINE | re.IGNORECASE,
 )
+# OpenClaw's clock, before the person's own words: what is above it was put there by it and by its plugins.
+_CLOCK = re.compile(r"^\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d [^\]\n]{1,12}\] ", re.MULTILINE)
+# From here on somebody hands over a conversation, or what another memory holds: up to a rule, or to the end.
+_ROLE = re.compile(
+    r"^[\W_]{0,4}(?:user|assistant|human|system|ai|agent|tool|bot|benutzer|assistent|usuario|asistente|utilisateur"
+    r"|用户|用戶|助手|ユーザー|アシスタント)[\W_]{0,4}[:：]",
+    re.MULTILINE | re.IGNORECASE,
+)
+_HANDED_OVER = re.compile(
+    r"^(?:#{1,6} [^\n]{0,60}|[^\n:：.]{0,60}(?=[:：][ \t*]*$))",
+    re.MULTILINE,
+)
+_OF_A_MEMORY = re.compile(
+    r"\b(?:memor(?:y|ies)|recall(?:ed)?|remembered|long-term|user (?:profile|facts)|erinnerungen|recuerdos|memoria|souvenirs|mémoires?)\b|记忆|記憶",
+    re.IGNORECASE,
+)
+_IS_ASKED = re.compile(r"\b(?:please|add|save|store|update|put|merke?|speichere?|guarda|enregistre)\b", re.IGNORECASE)
+_RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*$", re.MULTILINE)
 _TAG = re.compile(r"<([A-Za-z][\w:.-]{0,60})(?:\s[^<>]{0,300})?>")
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _MARKED = re.compile(r"<<<[A-Z_ ]{3,60}>>>")
@@ -79,7 +97,7 @@ def statements(said: str, *, elsewhere: Collection[str] = ()) -> list[Statement]
     """The sentences of ``said`` that are the user's own. ``elsewhere`` is what they may only have been copied from."""
     if len(said) > _MAX_READ or _PROGRAM.search(said) or _FICTION.search(said):
         return []
-    prose = _before_payload(_prose(said))
+    prose = _before_payload(_prose(_not_handed_over(said)))
     copied = [plain(text) for text in elsewhere if text]
     found: list[Statement] = []
     for sentence in _sentences(prose):
@@ -105,6 +123,27 @@ def plain(text: str) -> str:
 def without_markup(text: str) -> str:
     """``text`` without fenced code and without what stands in tags: no person talks in those."""
     return _without_tags(_without_fences(_MARKED.split(text, maxsplit=1)[0]))
+
+
+def _not_handed_over(said: str) -> str:
+    clocks = list(_CLOCK.finditer(said))
+    if clocks:
+        said = said[clocks[-1].end() :]
+    if role := _ROLE.search(said):
+        said = said[: role.start()]
+    kept: list[str] = []
+    start = 0
+    while heading := next((one for one in _HANDED_OVER.finditer(said, start) if _is_of_a_memory(one[0])), None):
+        kept.append(said[start : heading.start()])
+        rule = _RULE.search(said, heading.end())
+        if rule is None:
+            return "".join(kept)
+        start = rule.end()
+    return "".join(kept) + said[start:]
+
+
+def _is_of_a_memory(heading: str) -> bool:
+    return bool(_OF_A_MEMORY.search(heading)) and not _IS_ASKED.search(heading)
 
 
 def _prose(said: str) -> str:
