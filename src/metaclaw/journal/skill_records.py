@@ -79,7 +79,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evolution:
-    """One answer of an evolver, or why there is none. A cost of ``None`` is unknown, which is not 0."""
+    """What an evolver proposed, or why there is nothing. What its answers took is ``None`` where it is unknown, which
+    is not 0.
+    """
 
     agent: str
     author: str

@@ -88,7 +88,7 @@ class SkillMeanings:
         return known.task.result() if known.task.done() else None
 
     async def _prepare(self, skills: list[Skill]) -> Likeness | None:
-        texts = {skill.name: _text(skill) for skill in skills}
+        texts = {skill.name: purpose_of(skill) for skill in skills}
         if not texts:
             return None
         vectors = await asyncio.to_thread(self._cache.load, texts.values())
@@ -103,6 +103,7 @@ class SkillMeanings:
         return await asyncio.to_thread(Likeness, list(texts), np.stack([vectors[text] for text in texts.values()]))
 
 
-def _text(skill: Skill) -> str:
+def purpose_of(skill: Skill) -> str:
+    """What a skill is for, as it is compared with what is asked for."""
     # The body tells how it is done, which is worded unlike what is asked for.
     return f"{skill.name.replace('-', ' ')}: {skill.description}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.feedback import NewFeedback
+from metaclaw.skills.skill import Skill
 from metaclaw.skills.writer import SkillWriter
 from tests.learner.recording import Said, record
 from tests.learner.skills.worlds import NOW, ScriptedEvolver, World
@@ -114,6 +117,67 @@ async def test_what_says_the_same_as_another_skill_is_refused(world):
         assert [one.name for one in reader.candidates()] == ["name-files"]
         ((_, run),) = reader.evolutions("main")
     assert "what units-first says" in run.refused[0]
+
+
+class Means:
+    """Takes two skills for the same whose descriptions share a first word."""
+
+    async def too_near(self, skill: Skill, others: Sequence[Skill]) -> tuple[Skill, float] | None:
+        word = skill.description.split()[0]
+        return next(((one, 0.9) for one in others if one.description.split()[0] == word), None)
+
+
+COOKING = "---\nname: suppers\ndescription: Cooking for guests.\n---\nAsk what nobody may eat.\n"
+ADDED = {"find": "", "text": "Salt the water."}
+
+
+async def test_what_means_the_same_as_another_skill_becomes_an_edit_of_it(world):
+    """Two skills for one kind of request would be shown together: the newer one adds what it knows to the older."""
+    SkillWriter(world.folder).write("_shared", COOKING, by="human")
+    await judged(world, -1.0, "a", "b", "c")
+    new = proposal(name="boil-noodles", description="Cooking pasta.", body="Salt the water.")
+    edit = proposal(action="edit", name="suppers", description="", body="", edits=[ADDED])
+    evolver = ScriptedEvolver(
+        [answer(new), answer(edit)], model="priced", usage=TokenCounts(prompt=900, completion=100)
+    )
+    await world.evolving(evolver, meanings=Means()).step()
+    candidate = world.candidate("suppers")
+    assert candidate.base is not None
+    assert candidate.body == "Ask what nobody may eat.\n\nSalt the water."
+    again = evolver.asked[1]
+    assert [message["role"] for message in again] == ["system", "user", "assistant", "user"]
+    assert "boil-noodles says what suppers says" in again[-1]["content"]
+    assert "Ask what nobody may eat." in again[-1]["content"]
+    with world.trials.reading() as reader:
+        ((_, run),) = reader.evolutions("main")
+    assert run.refused == ("boil-noodles: it says what suppers says (0.90 alike in meaning)",)
+    assert (run.prompt_tokens, run.completion_tokens, run.cost_usd) == (1800, 200, 2.0)
+
+
+@pytest.mark.parametrize("second", [UpstreamError("down", status=503), "nonsense", answer()])
+async def test_what_does_not_become_an_edit_is_refused_with_the_name_of_the_near_one(world, second):
+    SkillWriter(world.folder).write("_shared", COOKING, by="human")
+    await judged(world, -1.0, "a", "b", "c")
+    new = proposal(name="boil-noodles", description="Cooking pasta.", body="Salt the water.")
+    evolver = ScriptedEvolver([answer(new), second])
+    await world.evolving(evolver, meanings=Means()).step()
+    with world.trials.reading() as reader:
+        assert reader.candidates() == []
+        ((_, run),) = reader.evolutions("main")
+    assert "what suppers says" in run.refused[0]
+    assert run.error is None
+    assert world.failures.waiting() == {}
+
+
+async def test_what_means_the_same_as_a_humans_own_skill_is_refused_at_once(world):
+    SkillWriter(world.folder).write("main", COOKING, by="human")
+    await judged(world, -1.0, "a", "b", "c")
+    new = proposal(name="boil-noodles", description="Cooking pasta.", body="Salt the water.")
+    evolver = ScriptedEvolver([answer(new)])
+    await world.evolving(evolver, meanings=Means()).step()
+    assert len(evolver.asked) == 1
+    with world.trials.reading() as reader:
+        assert reader.candidates() == []
 
 
 async def test_everybodys_skill_may_be_edited_and_a_humans_own_may_not(world):

@@ -22,6 +22,7 @@ from metaclaw.learner.skills.answerers import Answered
 from metaclaw.learner.skills.evolving import Evolving, EvolvingParts, EvolvingRule
 from metaclaw.learner.skills.proving import Proving, ProvingParts, ProvingRule
 from metaclaw.learner.skills.shelf import Shelf
+from metaclaw.learner.skills.sifting import Meanings
 from metaclaw.learner.skills.views import LearnersSkills
 from metaclaw.recall.composing import Budget
 from metaclaw.skills.library import SkillLibrary
@@ -38,13 +39,14 @@ class ScriptedEvolver:
     answers: list[str | UpstreamError] = field(default_factory=lambda: ['{"skills": []}'])
     asked: list[Sequence[dict[str, Any]]] = field(default_factory=list)
     model: str = "big"
+    usage: TokenCounts | None = None
 
     async def ask(self, messages: Sequence[dict[str, Any]], form: JsonForm) -> StructuredAnswer:
         self.asked.append(messages)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, UpstreamError):
             raise answer
-        return StructuredAnswer(text=answer, model=self.model, usage=None)
+        return StructuredAnswer(text=answer, model=self.model, usage=self.usage)
 
 
 @dataclass
@@ -97,10 +99,10 @@ class World:
     time: list[float]
     judge: RightAnswers = field(default_factory=RightAnswers)
 
-    def evolving(self, evolver: ScriptedEvolver, **rule: Any) -> Evolving:
+    def evolving(self, evolver: ScriptedEvolver, *, meanings: Meanings | None = None, **rule: Any) -> Evolving:
         parts = EvolvingParts(
             trials=self.trials, failures=self.failures, evolver=evolver, skills=self.skills,
-            cost=lambda model, tokens: None, new_id=iter(map(str, range(1000))).__next__, new_fence=lambda: "FENCE",
+            meanings=meanings, cost=_cost, new_id=iter(map(str, range(1000))).__next__, new_fence=lambda: "FENCE",
         )  # fmt: skip
         return Evolving(parts, EvolvingRule(**rule), clock=lambda: self.time[0])
 
@@ -158,3 +160,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 failures=FailureFinder(turns_db=turns_db, judgements=learning, trials=trials, clock=clock),
                 time=time,
             )
+
+
+def _cost(model: str, tokens: TokenCounts) -> float | None:
+    return tokens.total / 1000 if model == "priced" else None

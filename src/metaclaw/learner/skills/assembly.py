@@ -12,11 +12,13 @@ import logging
 import random
 import secrets
 from dataclasses import dataclass
+from typing import cast
 
 import aiohttp
 
 from metaclaw.chat.usage import TokenCounts
 from metaclaw.config import Settings
+from metaclaw.extras import load_backend
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.learner.failures import FailureFinder
@@ -27,11 +29,14 @@ from metaclaw.learner.skills.asked import Asked
 from metaclaw.learner.skills.evolving import Evolving, EvolvingParts, EvolvingRule
 from metaclaw.learner.skills.proving import Proving, ProvingParts, ProvingRule
 from metaclaw.learner.skills.shelf import Shelf
+from metaclaw.learner.skills.sifting import Meanings
 from metaclaw.learner.skills.tending import Tending, TendingRule
 from metaclaw.learner.skills.views import LearnersSkills
 from metaclaw.recall.composing import Budget
-from metaclaw.skills.layout import STARTER_FOLDER
+from metaclaw.retrieval.configured import open_embedder
+from metaclaw.skills.layout import STARTER_FOLDER, starter_folders
 from metaclaw.skills.library import SkillLibrary
+from metaclaw.skills.skill import read_skill
 from metaclaw.skills.trial.verdicts import TrialRule
 from metaclaw.upstreams.configured import open_pool
 from metaclaw.upstreams.http_model import HttpModel
@@ -98,6 +103,7 @@ def _evolving(
             failures=failures,
             evolver=model,
             skills=skills,
+            meanings=_meanings(parts),
             cost=functools.partial(_prices(parts.settings), "the evolver"),
             new_id=lambda: secrets.token_hex(6),
             new_fence=lambda: secrets.token_hex(16),
@@ -110,6 +116,15 @@ def _evolving(
             max_per_day=evolver.max_per_day,
         ),
     )
+
+
+def _meanings(parts: SkillParts) -> Meanings | None:
+    embedder = open_embedder(parts.settings.embeddings, parts.session)
+    if embedder is None:
+        return None
+    module = load_backend("metaclaw.skills.evolution.meanings", extra="evolve")
+    different = [read_skill(folder) for folder, _, _ in starter_folders()]
+    return cast(Meanings, module.ProposalMeanings(embedder, parts.settings.home / "cache", different=different))
 
 
 def _proving(parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, shelf: Shelf) -> Proving:

@@ -20,10 +20,11 @@ from metaclaw.errors import EvolverError, UpstreamError
 from metaclaw.journal.skill_records import BaseSkill, Evolution, NewCandidate
 from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.learner.failures import FailureFinder
+from metaclaw.learner.skills.sifting import Meanings, Repeat, sift
 from metaclaw.learner.skills.views import EvolvableSkills
-from metaclaw.skills.evolution.novelty import TOO_ALIKE, nearest
 from metaclaw.skills.evolution.proposals import Draft, Proposed, answer_schema, read_answer
-from metaclaw.skills.evolution.questions import Failure, question
+from metaclaw.skills.evolution.questions import Failure, edits_instead, question
+from metaclaw.skills.skill import Skill
 from metaclaw.upstreams.structured import JsonForm, StructuredAnswer
 
 _log = logging.getLogger(__name__)
@@ -59,12 +60,15 @@ class Skills(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvolvingParts:
-    """What the job works with. ``cost`` reckons what an answer of a model cost, ``None`` when nobody knows."""
+    """What the job works with. ``cost`` reckons what an answer of a model cost, ``None`` when nobody knows; without
+    ``meanings`` proposals are compared by words alone.
+    """
 
     trials: SkillTrials
     failures: FailureFinder
     evolver: Evolver
     skills: Skills
+    meanings: Meanings | None = None
     cost: Callable[[str, TokenCounts], float | None]
     new_id: Callable[[], str]
     new_fence: Callable[[], str]
@@ -103,9 +107,8 @@ class Evolving:
     async def _ask(self, agent: str, seen: Sequence[str], told: Sequence[Failure], skills: EvolvableSkills) -> str:
         parts = self._parts
         existing = skills.nearest_first(" ".join(failure.request for failure in told))
-        messages = question(
-            told, existing=existing, editable=skills.editable, max_new=self._rule.max_new, fence=parts.new_fence()
-        )
+        fence = parts.new_fence()
+        messages = question(told, existing=existing, editable=skills.editable, max_new=self._rule.max_new, fence=fence)
         run = Evolution(agent=agent, author=parts.evolver.model, num_failures=len(told))
         try:
             answer = await parts.evolver.ask(messages, _FORM)
@@ -114,20 +117,49 @@ class Evolving:
             return await self._record(replace(run, error=str(error)), [], seen=())
         run = self._counted(run, answer)
         try:
-            proposed = read_answer(
-                answer.text,
-                editable={skill.name: skill for skill in skills.editable},
-                taken=[skill.name for skill in (*skills.all, *skills.on_trial)],
-                num_failures=len(told),
-                max_new=self._rule.max_new,
-            )
+            proposed = self._read(answer, skills.editable, skills, len(told))
         except EvolverError as error:
             _log.warning("%s: no skill was written: %s", agent, error)
             return await self._record(replace(run, error=str(error)), [], seen=seen)
-        drafts, alike = _without_alike(proposed, skills)
-        candidates = [self._candidate(agent, draft, told) for draft in drafts]
-        run = replace(run, refused=(*proposed.refused, *alike))
-        return await self._record(run, candidates, seen=seen)
+        drafts, repeats = await sift(proposed.drafts, skills, parts.meanings)
+        run = replace(run, refused=(*proposed.refused, *(repeat.reason for repeat in repeats)))
+        if becoming := _may_become_edits(repeats, drafts, skills):
+            again = edits_instead(messages, answer.text, {one.draft.skill.name: one.other for one in becoming}, fence)
+            run, edits = await self._edits(run, answer, again, [one.other for one in becoming], skills, drafts)
+            drafts = [*drafts, *edits]
+        return await self._record(run, [self._candidate(agent, draft, told) for draft in drafts], seen=seen)
+
+    async def _edits(
+        self,
+        run: Evolution,
+        first: StructuredAnswer,
+        messages: Sequence[JsonObject],
+        near: Sequence[Skill],
+        skills: EvolvableSkills,
+        drafts: Sequence[Draft],
+    ) -> tuple[Evolution, list[Draft]]:
+        """What proposals that repeat the skills ``near`` become: edits of these. It is asked once."""
+        try:
+            answer = await self._parts.evolver.ask(messages, _FORM)
+            run = self._counted(run, first, answer)
+            proposed = self._read(answer, near, skills, run.num_failures)
+        except (UpstreamError, EvolverError) as error:
+            _log.warning("%s: what repeats another skill did not become an edit of it: %s", run.agent, error)
+            return run, []
+        edits = [draft for draft in proposed.drafts if draft.base is not None]
+        kept, repeats = await sift(edits, skills, self._parts.meanings, taken=drafts)
+        return replace(run, refused=(*run.refused, *proposed.refused, *(repeat.reason for repeat in repeats))), kept
+
+    def _read(
+        self, answer: StructuredAnswer, editable: Sequence[Skill], skills: EvolvableSkills, num_failures: int
+    ) -> Proposed:
+        return read_answer(
+            answer.text,
+            editable={skill.name: skill for skill in editable},
+            taken=[skill.name for skill in (*skills.all, *skills.on_trial)],
+            num_failures=num_failures,
+            max_new=self._rule.max_new,
+        )
 
     async def _record(self, run: Evolution, candidates: Sequence[NewCandidate], *, seen: Sequence[str]) -> str:
         await asyncio.to_thread(self._parts.trials.record_evolution, run, candidates, seen=seen)
@@ -146,15 +178,18 @@ class Evolving:
             return False
         return not lately or now - lately[0][0] >= self._rule.min_pause_s
 
-    def _counted(self, run: Evolution, answer: StructuredAnswer) -> Evolution:
-        usage = answer.usage
-        if usage is None:
-            return run
+    def _counted(self, run: Evolution, *answers: StructuredAnswer) -> Evolution:
+        """``run`` with what all answers took. Where nobody knows it of one, nobody knows it of all."""
+        usages = [answer.usage for answer in answers if answer.usage is not None]
+        if len(usages) < len(answers):
+            return replace(run, prompt_tokens=None, completion_tokens=None, cost_usd=None)
+        costs = [self._parts.cost(answer.model, usage) for answer, usage in zip(answers, usages, strict=True)]
+        known = [cost for cost in costs if cost is not None]
         return replace(
             run,
-            prompt_tokens=usage.prompt,
-            completion_tokens=usage.completion,
-            cost_usd=self._parts.cost(answer.model, usage),
+            prompt_tokens=sum(usage.prompt for usage in usages),
+            completion_tokens=sum(usage.completion for usage in usages),
+            cost_usd=sum(known) if len(known) == len(costs) else None,
         )
 
     def _candidate(self, agent: str, draft: Draft, told: Sequence[Failure]) -> NewCandidate:
@@ -174,17 +209,7 @@ class Evolving:
         )
 
 
-def _without_alike(proposed: Proposed, skills: EvolvableSkills) -> tuple[list[Draft], list[str]]:
-    """The drafts that say something new, and why the others do not."""
-    drafts: list[Draft] = []
-    refused: list[str] = []
-    for draft in proposed.drafts:
-        base = draft.base.name if draft.base else None
-        others = [skill for skill in (*skills.all, *skills.on_trial, *skills.turned_down) if skill.name != base]
-        others += [other.skill for other in drafts]
-        found = nearest(draft.skill, others)
-        if found is not None and found[1] >= TOO_ALIKE:
-            refused.append(f"{draft.skill.name}: it says what {found[0].name} says ({found[1]:.2f} alike)")
-        else:
-            drafts.append(draft)
-    return drafts, refused
+def _may_become_edits(repeats: Sequence[Repeat], drafts: Sequence[Draft], skills: EvolvableSkills) -> list[Repeat]:
+    """Those new skills that repeat one which may be edited, and which no other draft edits."""
+    editable = {skill.name for skill in skills.editable} - {draft.skill.name for draft in drafts}
+    return [one for one in repeats if one.draft.base is None and one.other.name in editable]

@@ -7,7 +7,7 @@ recalled is shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject
@@ -41,6 +41,12 @@ Answer with JSON alone, of this schema:
 {schema}"""
 
 
+_AGAIN = """\
+These of your proposals say what another skill says: {repeats}. Nothing may be said twice: both would be shown for the
+same requests. Answer once more, in the same form, with edits alone of the skills below, which add what they lack of it;
+or with no skills at all where they lack nothing. The numbers of the failures stay."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """An exchange that failed, as it is told: titles and texts. ``turns`` are its ids."""
@@ -59,13 +65,26 @@ def question(
     shown = [_quoted(f"Failure {number}", _told(failure), fence) for number, failure in enumerate(failures, 1)]
     names = {skill.name for skill in editable}
     whole = [skill for skill in existing if skill.name in names][:_MAX_WHOLE]
-    for skill in whole:
-        text = f"description: {skill.description}\nbody:\n{skill.body}"
-        shown.append(_quoted(f"The skill {skill.name}, which may be edited", text, fence))
+    shown += [_editable(skill, fence) for skill in whole]
     others = [f"- {skill.name}: {skill.description}" for skill in existing if skill not in whole][:_MAX_SHOWN]
     if others:
         shown.append(_quoted("Other skills that exist (may not be edited)", "\n".join(others), fence))
     return [{"role": "system", "content": task}, {"role": "user", "content": "\n\n".join(shown)}]
+
+
+def edits_instead(
+    asked: Sequence[JsonObject], answer: str, repeats: Mapping[str, Skill], fence: str
+) -> list[JsonObject]:
+    """The request after ``answer``, in which proposals (by name) repeat skills that may be edited."""
+    said = ", ".join(f"{name} says what {skill.name} says" for name, skill in repeats.items())
+    skills = {skill.name: skill for skill in repeats.values()}
+    shown = [_AGAIN.format(repeats=said), *(_editable(skill, fence) for skill in skills.values())]
+    return [*asked, {"role": "assistant", "content": answer}, {"role": "user", "content": "\n\n".join(shown)}]
+
+
+def _editable(skill: Skill, fence: str) -> str:
+    text = f"description: {skill.description}\nbody:\n{skill.body}"
+    return _quoted(f"The skill {skill.name}, which may be edited", text, fence)
 
 
 def _told(failure: Failure) -> str:
