@@ -45,6 +45,7 @@ SETTINGS = {
     "rl.update.max_kl": "0.04",
     "rl.update.min_exchanges": str(BATCH),
     "rl.update.max_exchanges": str(BATCH),
+    "rl.gate.held_out_share": "0",  # what is held out here are questions, which are asked as side turns
     "train_server.engine_threads": "1",
     "train_server.sampler_threads": "1",
 }

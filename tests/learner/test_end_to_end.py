@@ -19,6 +19,7 @@ from metaclaw.learner.jobs import Patience
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
 from metaclaw.learner.judging import Judging
 from metaclaw.learner.updating import UpdatePace, Updating
+from tests.fakes.gate import FakeGate
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.learner.relay import Relay
 from tests.learner.talking import serving, talk
@@ -61,7 +62,7 @@ def learner_for(settings: Settings, journal: LearningJournal) -> Learner:
     pace = UpdatePace(patience=Patience(first_s=0))
     return Learner(
         Judging(journal=journal, inbox=inbox, judge=judge),
-        Updating(journal=journal, training=load_updater(settings, journal), pace=pace),
+        Updating(journal=journal, training=load_updater(settings, journal, FakeGate()), pace=pace),
     )
 
 

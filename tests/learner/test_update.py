@@ -19,10 +19,12 @@ from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends.backend import RefusedDataError
+from metaclaw.learner.gate.examination import GateWaitsError
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.outcomes import Rejected, Waiting
 from metaclaw.learner.update import Updater
 from metaclaw.learner.versions import list_versions, roll_back
+from tests.fakes.gate import FakeGate
 from tests.fakes.trainer import VOCABULARY, FakeTrainer, log_softmax
 from tests.learner.recording import Said, policy_sample, record
 
@@ -41,6 +43,7 @@ class World:
     turns: TurnJournal
     learning: LearningJournal
     trainer: FakeTrainer = field(default_factory=FakeTrainer)
+    gate: FakeGate = field(default_factory=FakeGate)
     numbers: itertools.count = field(default_factory=itertools.count)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
@@ -49,6 +52,7 @@ class World:
             journal=self.learning,
             turns_db=self.folder / "turns.db",
             backend=self.trainer,
+            gate=self.gate,
             settings=SETTINGS.model_copy(update=changes),
             new_suffix=lambda: f"r{next(self.numbers)}",
             clock=lambda: 0.0,
@@ -197,6 +201,54 @@ async def test_data_that_the_trainer_refuses_is_given_up_instead_of_tried_for_ev
     assert world.states() == {"rejected": 8}
     await world.converse(8)
     assert isinstance(await updater.attempt("main"), Version)
+
+
+async def test_a_version_that_the_gate_refuses_is_not_served_and_its_files_go(world):
+    await world.converse(8)
+    world.gate.answers["main"] = "it only repeats itself"
+    updater = world.updater()
+    rejected = await updater.attempt("main")
+    assert rejected == Rejected(update_id=1, reason="it only repeats itself")
+    (examined,) = world.gate.examined
+    assert (examined.parent_path, len(examined.turns)) == (None, 8)
+    assert examined.path not in world.trainer.saved
+    assert world.trainer.saved == {}
+    assert world.trainer.num_open == 0, "weights that took the refused step were kept"
+    (status,) = read_status(world.folder / "learning.db")
+    assert (status.serving, status.num_versions, status.pending) == (0, 0, 0)
+    assert status.last_update.metrics["gate/kl"] == 0.01
+    assert world.states() == {"rejected": 8}
+    await world.converse(8)
+    assert isinstance(await updater.attempt("main"), Version)
+
+
+async def test_while_the_gate_cannot_examine_nothing_is_served_and_nothing_is_lost(world):
+    await world.converse(8)
+    world.gate.answers["main"] = GateWaitsError("the judge is down")
+    updater = world.updater()
+    with pytest.raises(BackendError, match="the judge is down"):
+        await updater.attempt("main")
+    assert world.states() == {"pending": 8}
+    assert world.learning.serving("main") == 0
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}, "unexamined weights were kept"
+
+
+async def test_being_stopped_during_the_examination_leaves_no_trace_but_an_aborted_update(world):
+    await world.converse(8)
+    updater = world.updater()
+    world.gate.is_slow = True
+    task = asyncio.create_task(updater.attempt("main"))
+    await world.gate.began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.states() == {"pending": 8}
+    assert world.trainer.num_open == 0
+    world.gate.is_slow = False
+    version = await updater.attempt("main")
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
 
 
 async def test_being_stopped_in_the_middle_gives_the_samples_back(world):

@@ -35,6 +35,19 @@ SETTINGS = {
     "rl.update.min_informative": "1",
     "rl.update.max_kl": "5",
     "rl.remote_timeout_s": "30",
+    # A random model says anything: what is tested here is not whether its versions are good.
+    "rl.gate.held_out_share": "0",
+    "rl.gate.min_answers": "8",
+    "rl.gate.max_replays": "8",
+    "rl.gate.max_answer_tokens": "8",
+    "rl.gate.max_kl": "100",
+    "rl.gate.max_kl_base": "100",
+    "rl.gate.max_nll_rise": "100",
+    "rl.gate.max_entropy_fall": "0.99",
+    "rl.gate.max_length_ratio": "100",
+    "rl.gate.max_repetition_rise": "1",
+    "rl.gate.max_copying_rise": "1",
+    "rl.gate.max_empty_rise": "1",
 }
 
 

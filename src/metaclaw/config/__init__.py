@@ -5,7 +5,7 @@ found or edited (``metaclaw.config_file``). Invariant: every key is described he
 combination that cannot work is refused when the settings are built, not when they are first used.
 """
 
-from metaclaw.config.learning import JudgeSettings, RlSettings, UpdateSettings
+from metaclaw.config.learning import GateSettings, JudgeSettings, RlSettings, UpdateSettings
 from metaclaw.config.recalling import (
     EmbeddingSettings,
     EvolverSettings,
@@ -26,6 +26,7 @@ __all__ = [
     "DialectName",
     "EmbeddingSettings",
     "EvolverSettings",
+    "GateSettings",
     "JournalSettings",
     "JudgeSettings",
     "LimitSettings",

@@ -124,6 +124,15 @@ class LearningJournal:
             ).fetchall()
         return [Sample(**dict(row)) for row in rows]
 
+    def with_samples(self, exchanges: Sequence[str]) -> set[str]:
+        """Those of ``exchanges`` that some sample is of, whatever became of it."""
+        with self._read() as db:
+            rows = db.execute(
+                "SELECT DISTINCT exchange FROM samples WHERE exchange IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(exchanges)),),
+            ).fetchall()
+        return {row["exchange"] for row in rows}
+
     def agents_with_pending(self) -> list[str]:
         """The agents that an update could be for."""
         with self._read() as db:

@@ -20,6 +20,7 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.embedding import EmbeddingMemories
 from metaclaw.learner.extras import load_updater, torch_kept_out
+from metaclaw.learner.gate.assembly import gate_for
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
@@ -79,6 +80,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         needs_followup=judge.needs_followup,
         idle_s=settings.rl.judge.idle_s,
         needs_trainable=settings.mode != "skills_only",
+        held_out_share=0.0 if settings.mode == "skills_only" else settings.rl.gate.held_out_share,
         retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
     )
     judging = Judging(journal=journal, inbox=inbox, judge=judge)
@@ -86,7 +88,8 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         _log.info("judging with %s, so that failures are known", judge.name)
         return [judging]
     with torch_kept_out():
-        updater = load_updater(settings, journal)
+        gate = gate_for(settings, journal, shared.session, judge)
+        updater = load_updater(settings, journal, gate)
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
     asked = TrainSteps(settings.requests_db)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from metaclaw.config import RlSettings, Settings
 from metaclaw.errors import ConfigError, MissingExtraError
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.gate.examination import Examiner
 
 if TYPE_CHECKING:
     from metaclaw.learner.backends.backend import TrainingBackend
@@ -38,12 +39,13 @@ def load_backend(settings: RlSettings) -> TrainingBackend:
     return _module(_BACKENDS[settings.backend]).create(settings)
 
 
-def load_updater(settings: Settings, journal: LearningJournal) -> Updater:
+def load_updater(settings: Settings, journal: LearningJournal, gate: Examiner) -> Updater:
     """What makes updates with the configured backend. Raises as ``load_backend`` does."""
     return _module("metaclaw.learner.update").Updater(
         journal=journal,
         turns_db=settings.turns_db,
         backend=load_backend(settings.rl),
+        gate=gate,
         settings=settings.rl.update,
         new_suffix=lambda: secrets.token_hex(4),
     )

@@ -18,6 +18,7 @@ from metaclaw.journal.learning_records import Judgement, Sample
 from metaclaw.journal.turns import RecordedExchange, TurnReader
 from metaclaw.learner.exchanges import whole_exchange
 from metaclaw.learner.exclusions import exclusion
+from metaclaw.learner.gate.held_out import HELD_OUT, is_held_out
 from metaclaw.learner.judges.judge import Exchange
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Inbox:
         needs_followup: bool,
         idle_s: float,
         needs_trainable: bool = True,
+        held_out_share: float = 0.0,
         retry: RetryPolicy | None = None,
         clock: Clock = time.time,
     ) -> None:
@@ -97,6 +99,7 @@ class Inbox:
         self._journal = journal
         self._needs_followup = needs_followup
         self._needs_trainable = needs_trainable
+        self._held_out_share = held_out_share
         self._idle_s = idle_s
         self._retry = retry or RetryPolicy()
         self._clock = clock
@@ -150,6 +153,8 @@ class Inbox:
         if judgement is not None and now < self._retry.retry_at(judgement):
             return None
         turns, excluded = _trainable(reader, recorded)
+        if turns and is_held_out(recorded.id, self._held_out_share):
+            turns, excluded = (), excluded + Counter({HELD_OUT: len(turns)})
         is_answered = any(turn.state == "done" and turn.answer is not None for turn in recorded.turns)
         if not turns and (self._needs_trainable or not is_answered):
             self._say_excluded(recorded, excluded)

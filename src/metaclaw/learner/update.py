@@ -25,7 +25,8 @@ from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeigh
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
-from metaclaw.learner.gate import Refusal, refusal
+from metaclaw.learner.gate.examination import Examiner, NewWeights
+from metaclaw.learner.gate.steps import Refusal, refusal
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe, measure
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
@@ -47,6 +48,7 @@ class Updater:
         journal: LearningJournal,
         turns_db: Path,
         backend: TrainingBackend,
+        gate: Examiner,
         settings: UpdateSettings,
         new_suffix: Callable[[], str],
         clock: Clock = time.time,
@@ -54,6 +56,7 @@ class Updater:
         self._journal = journal
         self._turns_db = turns_db
         self._backend = backend
+        self._gate = gate
         self._settings = settings
         self._new_suffix = new_suffix
         self._clock = clock
@@ -153,7 +156,12 @@ class Updater:
             run = await self._resumed(agent, parent)
             rate, halvings = rate / 2, halvings + 1
             numbers, refused = await self._step(prepared, parent, run, rate, seconds)
-        metrics = {**numbers, "halvings": halvings, "excluded": dict(prepared.excluded), "seconds": seconds}
+        metrics: dict[str, object] = {
+            **numbers,
+            "halvings": halvings,
+            "excluded": dict(prepared.excluded),
+            "seconds": seconds,
+        }
         if refused is not None:
             await self._drop(agent)  # its weights took the refused step
             return await self._reject(update_id, prepared, refused.reason, metrics)
@@ -162,8 +170,27 @@ class Updater:
         self._saved[update_id] = saved
         with _timed(seconds, "warm"):
             await run.warm(saved.sampler_path)
+        with _timed(seconds, "gate"):
+            examined = await self._gate.examine(await self._new_weights(agent, parent, update_id, prepared, saved))
+        metrics.update(examined.numbers)
+        if examined.refused is not None:
+            self._retention.discard(self._saved.pop(update_id))
+            await self._drop(agent)
+            return await self._reject(update_id, prepared, examined.refused, metrics)
         new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
         return await self._commit(agent, update_id, prepared, new, metrics, run)
+
+    async def _new_weights(
+        self, agent: str, parent: int, update_id: int, prepared: Prepared, saved: SavedWeights
+    ) -> NewWeights:
+        serving = None if parent == BASE_VERSION else await asyncio.to_thread(self._journal.version, agent, parent)
+        return NewWeights(
+            agent=agent,
+            update_id=update_id,
+            parent_path=serving and serving.sampler_path,
+            path=saved.sampler_path,
+            turns=tuple(sample.turn for sample in prepared.batch.samples),
+        )
 
     async def _step(
         self, prepared: Prepared, parent: int, run: TrainingRun, rate: float, seconds: defaultdict[str, float]

@@ -1,7 +1,7 @@
-"""The check before a version is served.
+"""The check of a step, before anything is saved.
 
-Owns the limits that a new version must keep; refuses to know how it was made. Invariant: what cannot be measured is
-refused.
+Owns the limits that the trained tokens must keep; refuses to know how the step was made. Invariant: what cannot be
+measured is refused.
 """
 
 from __future__ import annotations

@@ -1,0 +1,54 @@
+"""The gate that the settings ask for.
+
+Owns what it is put together from; refuses to know what each part does. Invariant: it judges with the judge that rewards
+come from.
+"""
+
+from __future__ import annotations
+
+import secrets
+from random import SystemRandom
+
+import aiohttp
+
+from metaclaw.config import Settings
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.gate.answers import EndpointDrawer
+from metaclaw.learner.gate.gate import Gate
+from metaclaw.learner.gate.questions import Questions
+from metaclaw.learner.judges.judge import Judge
+from metaclaw.learner.judges.pairs import LlmPairs, PairJudge, ScoredPairs
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.upstream import Timeouts, Upstream
+
+
+def gate_for(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, judge: Judge) -> Gate:
+    """The gate of all agents. ``session`` must stay open as long as it is used."""
+    rl = settings.rl
+    server = Upstream(
+        name=f"the training server at {rl.remote_url}",
+        base_url=f"{rl.remote_url}/v1",
+        api_key=rl.remote_api_key,
+        key_setting="rl.remote_api_key",
+        timeouts=Timeouts(first_byte_s=rl.remote_timeout_s, gap_s=rl.remote_timeout_s),
+    )
+    return Gate(
+        questions=Questions(settings.turns_db, journal, rl.gate),
+        drawer=EndpointDrawer(HttpModel(session, server)),
+        judge=_pair_judge(settings, session, judge),
+        settings=rl.gate,
+    )
+
+
+def _pair_judge(settings: Settings, session: aiohttp.ClientSession, judge: Judge) -> PairJudge:
+    own = settings.rl.judge
+    if own.verifier or not own.url:
+        return ScoredPairs(judge, SystemRandom())
+    upstream = Upstream(
+        name="the judge",
+        base_url=own.url,
+        api_key=own.api_key,
+        key_setting="rl.judge.api_key",
+        timeouts=Timeouts(first_byte_s=own.timeout_s, gap_s=own.timeout_s),
+    )
+    return LlmPairs(HttpModel(session, upstream), own, new_fence=lambda: secrets.token_hex(16))

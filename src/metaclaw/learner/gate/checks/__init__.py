@@ -1,0 +1,1 @@
+"""What answers of a new version are checked for, a check a file."""

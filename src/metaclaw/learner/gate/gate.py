@@ -1,0 +1,204 @@
+"""The examination of a version that does not serve yet.
+
+Owns its order: answers are drawn, held against the limits, and compared in pairs until it is decided or the budget is
+used up; refuses to know how any of that is done. Invariant: a version passes only within every limit and, where there
+are enough held-out exchanges, only with evidence that it is not worse by the margin; without a judge it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol, TypeVar
+
+from metaclaw.config import GateSettings
+from metaclaw.errors import JudgeError
+from metaclaw.learner.gate.answers import Drawer, Drawn
+from metaclaw.learner.gate.examination import Examination, GateWaitsError, NewWeights
+from metaclaw.learner.gate.inferiority import Comparison, compare
+from metaclaw.learner.gate.limits import measure_limits
+from metaclaw.learner.gate.pairs import AnsweredPair, Scored
+from metaclaw.learner.gate.questions import Question
+from metaclaw.learner.judges.judge import JudgeUnavailableError
+from metaclaw.learner.judges.pairs import PairJudge, answered
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+_ROUND = 8  # pairs between two looks at the evidence
+
+T = TypeVar("T")
+
+
+class QuestionSource(Protocol):
+    """Where questions come from."""
+
+    def held_out(self, agent: str) -> list[Question]: ...
+
+    def of_turns(self, turns: Sequence[str]) -> list[Question]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """One question and both answers to it."""
+
+    question: Question
+    served: Drawn
+    candidate: Drawn
+
+
+class Gate:
+    """Examines one version at a time."""
+
+    def __init__(self, *, questions: QuestionSource, drawer: Drawer, judge: PairJudge, settings: GateSettings) -> None:
+        self._questions = questions
+        self._drawer = drawer
+        self._judge = judge
+        self._settings = settings
+
+    async def examine(self, new: NewWeights) -> Examination:
+        """Examine ``new``. Raises ``BackendError`` when that cannot be done now: it must not serve then."""
+        settings = self._settings
+        held_out = await asyncio.to_thread(self._questions.held_out, new.agent)
+        numbers: dict[str, object] = {"gate/held_out": float(len(held_out))}
+        is_judged = len(held_out) >= settings.min_exchanges
+        asked = held_out
+        if not is_judged:
+            note = (
+                f"not enough held-out exchanges: {len(held_out)} of {settings.min_exchanges}; the limits alone decide"
+            )
+            numbers["gate/note"] = note
+            _log.info("%s: %s", new.agent, note)
+            asked = [*held_out, *await asyncio.to_thread(self._questions.of_turns, new.turns)]
+        if not asked:
+            return Examination(refused="no recorded prompt is left to examine it on", numbers=numbers)
+        draws = _Draws(self._drawer, new, asked, settings)
+        pairs = await draws.more(settings.min_answers)
+        scored = await _gathered([lambda pair=pair: self._scored(new, pair) for pair in pairs])
+        measured = measure_limits(scored, settings)
+        numbers |= {f"gate/{name}": value for name, value in measured.numbers.items()}
+        numbers |= {"gate/answers": float(len(pairs)), "gate/tokens": float(draws.num_tokens)}
+        if measured.broken:
+            return Examination(refused="; ".join(measured.broken), numbers=numbers)
+        if not is_judged:
+            return Examination(refused=None, numbers=numbers)
+        return await self._compared(pairs, draws, numbers)
+
+    async def _compared(self, pairs: list[_Pair], draws: _Draws, numbers: dict[str, object]) -> Examination:
+        settings = self._settings
+        differences, num_void, waiting = list[float](), 0, list(pairs)
+        verdict = compare(differences, margin=settings.margin, error=settings.error)
+        while verdict.outcome == "undecided":
+            waiting += [] if waiting else await draws.more(_ROUND)
+            if not waiting:
+                break
+            now, waiting = waiting[:_ROUND], waiting[_ROUND:]
+            found = await _gathered([lambda pair=pair: self._difference(pair) for pair in now])
+            differences += [difference for difference in found if difference is not None]
+            num_void += found.count(None)
+            if num_void > max(_ROUND, len(differences)):
+                raise GateWaitsError(f"{self._judge.name} could compare {len(differences)} of the first "
+                                     f"{len(differences) + num_void} pairs only")  # fmt: skip
+            verdict = compare(differences, margin=settings.margin, error=settings.error)
+        numbers |= {
+            "gate/judged": float(len(differences)),
+            "gate/void": float(num_void),
+            "gate/tokens": float(draws.num_tokens),
+            "gate/mean_difference": verdict.mean,
+            "gate/evidence": min(verdict.evidence, 1e300),
+        }
+        return Examination(refused=self._refused(verdict, len(differences)), numbers=numbers)
+
+    def _refused(self, verdict: Comparison, count: int) -> str | None:
+        seen = f"{verdict.mean:+.2f} over {count} blind pairs, margin {self._settings.margin:g} (rl.gate.margin)"
+        if verdict.outcome == "worse":
+            return f"it is worse than the serving version: {seen}"
+        if verdict.outcome == "undecided":
+            return f"nothing shows that it is not worse, and the replay budget is used up: {seen}"
+        return None
+
+    async def _scored(self, new: NewWeights, pair: _Pair) -> AnsweredPair:
+        prompt = pair.question.prompt
+
+        async def scored(answer: Drawn, weights: str | None) -> Scored:
+            known: dict[str | None, tuple[float, ...]] = {}
+            for path in (weights, new.parent_path, None):
+                if path not in known:
+                    known[path] = await self._drawer.score(path, prompt, answer.tokens)
+            return Scored(drawn=answer, own=known[weights], serving=known[new.parent_path], base=known[None])
+
+        return AnsweredPair(
+            prompt=prompt,
+            asked=pair.question.exchange.prompt,
+            served=await scored(pair.served, new.parent_path),
+            candidate=await scored(pair.candidate, new.path),
+        )
+
+    async def _difference(self, pair: _Pair) -> float | None:
+        """How much better the candidate's answer is; ``None`` when the judge cannot say."""
+        ours, theirs = pair.candidate, pair.served
+        if (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason):
+            return 0.0
+        exchange = pair.question.exchange
+        try:
+            return await self._judge.prefer(
+                answered(exchange, ours.text, ours.finish_reason), answered(exchange, theirs.text, theirs.finish_reason)
+            )
+        except JudgeUnavailableError as error:
+            raise GateWaitsError(f"a new version waits for its judge: {error}") from error
+        except JudgeError as error:
+            _log.info("a pair of %s could not be compared: %s", exchange.id, error)
+            return None
+
+
+class _Draws:
+    """Draws pairs of answers within the budget. Questions are drawn with replacement, each time with another seed."""
+
+    def __init__(self, drawer: Drawer, new: NewWeights, asked: Sequence[Question], settings: GateSettings) -> None:
+        self._drawer = drawer
+        self._new = new
+        self._asked = asked
+        self._settings = settings
+        self._chance = Random(f"{new.agent} {new.path}")
+        self._num_pairs = 0
+        self.num_tokens = 0
+
+    async def more(self, count: int) -> list[_Pair]:
+        """At most ``count`` further pairs, none when the budget is used up."""
+        if self.num_tokens >= self._settings.max_tokens:
+            return []
+        count = min(count, self._settings.max_replays - self._num_pairs)
+        drawn = [(self._chance.choice(self._asked), self._chance.randrange(2**31)) for _ in range(count)]
+        pairs = await _gathered([lambda one=one: self._pair(*one) for one in drawn])
+        self._num_pairs += len(pairs)
+        self.num_tokens += sum(len(pair.served.tokens) + len(pair.candidate.tokens) for pair in pairs)
+        return pairs
+
+    async def _pair(self, question: Question, seed: int) -> _Pair:
+        async def draw(weights: str | None) -> Drawn:
+            return await self._drawer.draw(
+                weights, question.prompt, temperature=question.temperature, max_tokens=question.max_tokens, seed=seed
+            )
+
+        served, candidate = await draw(self._new.parent_path), await draw(self._new.path)
+        return _Pair(question=question, served=served, candidate=candidate)
+
+
+async def _gathered(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """All results in order, some calls at once; the first failure, or being cancelled, ends the others."""
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(call: Callable[[], Awaitable[T]]) -> T:
+        async with at_once:
+            return await call()
+
+    tasks = [asyncio.create_task(one(call)) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
