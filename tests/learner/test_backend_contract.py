@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 
+import aiohttp
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from metaclaw.config import RlSettings, UpdateSettings
 from metaclaw.errors import BackendError
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
+from metaclaw.learner.gate.answers import EndpointDrawer
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.upstream import Timeouts, Upstream
 from tests.fakes.trainer import FakeTrainer
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.learner.recording import policy_sample
@@ -119,3 +125,28 @@ async def test_the_real_server_refuses_another_key_and_another_model_by_name(tra
     run = await real(trainer, model="").open(None)
     assert run.base_model == str(trainer.model), "without rl.model the server's only one is taken"
     await run.close()
+
+
+async def test_the_real_server_answers_the_same_for_one_seed_and_scores_what_it_said(trainer):
+    upstream = Upstream(
+        name="the training server", base_url=f"{trainer.url}/v1", api_key=SecretStr(API_KEY), key_setting="k",
+        timeouts=Timeouts(),
+    )  # fmt: skip
+    run = await real(trainer).open(None)
+    saved = await run.save(f"gate-{uuid.uuid4().hex}")
+    await run.close()
+    prompt = [5, 6, 7, 8]
+    async with aiohttp.ClientSession() as session:
+        drawer = EndpointDrawer(HttpModel(session, upstream))
+        drawn = [
+            await drawer.draw(path, prompt, temperature=1.0, max_tokens=12, seed=3)
+            for path in (None, saved.sampler_path, None)
+        ]
+        assert drawn[0] == drawn[1] == drawn[2], "an adapter without a step is the base model"
+        assert 1 <= len(drawn[0].tokens) <= 12
+        scores = await drawer.score(saved.sampler_path, prompt, drawn[0].tokens)
+        assert len(scores) == len(drawn[0].tokens)
+        assert all(math.isfinite(score) and score < 0 for score in scores)
+        assert scores == pytest.approx(await drawer.score(None, prompt, drawn[0].tokens), abs=1e-4)
+        with pytest.raises(BackendError, match="examining a version"):
+            await drawer.score("tinker://nobody/sampler_weights/x", prompt, (1,))
