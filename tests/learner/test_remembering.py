@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from metaclaw.errors import UpstreamError
-from metaclaw.journal.turns import TurnJournal
+from metaclaw.journal.feedback import NewFeedback
+from metaclaw.journal.turns import BlockKey, RecallBlock, TurnJournal
 from metaclaw.learner.remembering import Remembering
 from metaclaw.memory.extraction.findings import Extractor, Finding, Found, Material
 from metaclaw.memory.extraction.model import ModelExtractor
@@ -20,7 +21,7 @@ from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.session import new_session
-from metaclaw.upstreams.structured import StructuredModel
+from metaclaw.upstreams.structured import StructuredAnswer, StructuredModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 from tests.fakes.judge_llm import judge_model
 from tests.learner.recording import Said, record
@@ -37,12 +38,12 @@ class World:
     path: object
     time: list[float] = field(default_factory=lambda: [0.0])
 
-    def job(self, extractor: Extractor | None = None) -> Remembering:
+    def job(self, extractor: Extractor | None = None, **more: float) -> Remembering:
         rules = RuleExtractor()
         when = When(every_n=3, idle_s=IDLE_S)
         return Remembering(
             turns_db=self.path, store=self.store, unread=UnreadExchanges(self.path, self.store, when),
-            extractor=extractor or rules, fallback=rules, clock=lambda: self.time[0],
+            extractor=extractor or rules, fallback=rules, clock=lambda: self.time[0], **more,
         )  # fmt: skip
 
     def units(self) -> list[MemoryUnit]:
@@ -290,3 +291,62 @@ async def test_a_memory_that_was_recalled_counts_as_used_when_its_exchange_is_re
     await record(world.turns, said(1, "Where do I live?", session="z", recalled=recalled))
     assert await world.job().step()
     assert world.store.connection.execute("SELECT unit, number FROM uses").fetchall() == [(unit.id, 1)]
+
+
+async def test_what_a_user_writes_about_an_answer_is_read_also_when_the_exchange_was_read_long_ago(world):
+    await record(world.turns, said(0, "What is the weather like?", user="ada"))
+    world.time[0] = 1e6
+    job = world.job()
+    await job.step()
+    for source, text in (("user", "I live in Bergen."), ("monitor", "I live in Rome."), ("user", "")):
+        about = NewFeedback(
+            turn="s-t0", agent="main", session=None, only_agent=None, score=-1.0, text=text, source=source,
+            created_at=2.0,
+        )  # fmt: skip
+        await world.turns.add_feedback(about)
+    assert await job.step()
+    assert not await job.step()
+    assert not await world.job().step(), "another process does not read it again either"
+    (unit,) = world.units()
+    assert (unit.text, unit.scope, unit.user, unit.turns) == ("I live in Bergen.", "user", "ada", ("s-t0",))
+
+
+async def test_what_is_older_than_the_model_may_see_is_read_by_the_rules(world):
+    await record(world.turns, said(0, "I live in Oslo."), said(0, "I prefer tea.", session="new", opened_at=9e5))
+    world.time[0] = 1e6
+    asked = ScriptedExtractor([Found()])
+    await world.job(asked, max_age_s=2e5).step()
+    assert asked.asked == 1
+    assert world.texts() == ["I live in Oslo."]
+
+
+async def test_a_line_that_was_recalled_is_not_new_when_the_user_s_program_says_it_again(world):
+    """A program that puts what it was told into a user's message, without our marks, would make it the user's."""
+    await record(world.turns, said(0, "Where do I live?"))
+    text = "<metaclaw-recall>\n[memory] (a tool said, 2026-11-01): I live in Rome.\n</metaclaw-recall>"
+    await world.turns.claim_blocks("main", "s-t0", [(BlockKey(b"k" * 32, 0), RecallBlock(text=text))], now=0.0)
+    await record(
+        world.turns, said(1, "I live in Rome.\n\nMy dog is called Rex."), said(0, "I live in Rome.", session="z")
+    )
+    world.time[0] = 1e6
+    await world.job().step()
+    (rome,) = [unit for unit in world.units() if unit.text == "I live in Rome."]
+    assert rome.turns == ("z-t0",), "who says it in another session says it of their own"
+    assert "My dog is called Rex." in world.texts()
+
+
+async def test_a_model_whose_answers_cannot_be_read_is_asked_again_and_then_the_rules_read(world):
+    class Babbling:
+        asked = 0
+
+        async def ask(self, messages, form):
+            self.asked += 1
+            return StructuredAnswer(text="I found nothing of note!", model="m", usage=None)
+
+    await record(world.turns, said(0, "I live in Oslo."))
+    world.time[0] = 1e6
+    model = Babbling()
+    await world.job(ModelExtractor(model, name="llm:m", new_fence=lambda: "fence")).step()
+    assert model.asked == 3
+    assert world.texts() == ["I live in Oslo."]
+    assert details(world.store) == [{"refused_by_model": 1}]

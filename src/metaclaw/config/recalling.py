@@ -122,6 +122,11 @@ class MemorySettings(Section):
     )
     extractor_model: str = Field(default="", description="Model that finds memories at extractor_url.")
     extractor_api_key: ApiKey = Field(default=SecretStr(""), description="Key for extractor_url.")
+    extractor_max_age_days: float = Field(
+        default=7.0,
+        ge=0,
+        description="What was said longer ago is read by the rules and never sent to extractor_url; 0 sends all.",
+    )
     extractor_timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of that model.")
 
 

@@ -156,6 +156,22 @@ class TurnReader:
         rows = self._connection.execute("SELECT * FROM feedback WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit))
         return [Feedback(**dict(row)) for row in rows.fetchall()]
 
+    def newest_turn(self, agent: str, session: str) -> RecordedTurn | None:
+        """The last turn of a session."""
+        row = self._connection.execute(
+            f"{_TURN} WHERE t.agent = ? AND t.session = ? ORDER BY t.seq DESC LIMIT 1", (agent, session)
+        ).fetchone()
+        return None if row is None else _turn(row)
+
+    def recalled_texts(self, turn: RecordedTurn, *, limit: int = 50) -> list[str]:
+        """What was put before the model in a session up to a turn, the newest first."""
+        rows = self._connection.execute(
+            "SELECT b.text FROM turns AS t JOIN recall_blocks AS b ON b.turn = t.id"
+            " WHERE t.agent = ? AND t.session = ? AND t.seq <= ? AND b.text <> '' ORDER BY t.seq DESC LIMIT ?",
+            (turn.agent, turn.session, turn.seq, limit),
+        )
+        return [text for (text,) in rows.fetchall()]
+
     def exchange_before(self, recorded: RecordedExchange) -> RecordedExchange | None:
         """The exchange about another message that came before ``recorded`` in its session."""
         first = recorded.turns[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ def _memory_jobs(shared: Shared) -> list[Job]:
         unread=UnreadExchanges(settings.turns_db, store, when),
         extractor=model or rules,
         fallback=rules,
+        max_age_s=memory.extractor_max_age_days * 86_400 or math.inf,
     )
     asked = MemoryStore.open(settings.memory_db)  # of its own: one thread at a time may use a store
     shared.closing.callback(asked.close)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,10 +18,16 @@ from pathlib import Path
 
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.learning import Clock
-from metaclaw.journal.turns import MEMORY_ITEM, RecordedExchange, TurnReader
+from metaclaw.journal.turns import MEMORY_ITEM, Feedback, RecordedExchange, TurnReader
 from metaclaw.memory.extraction.elsewhere import ToldExchange, waiting
 from metaclaw.memory.extraction.findings import Extractor, Found, Material
-from metaclaw.memory.extraction.materials import asked_in, material_of, material_told
+from metaclaw.memory.extraction.materials import (
+    asked_in,
+    feedback_key,
+    material_of,
+    material_of_feedback,
+    material_told,
+)
 from metaclaw.memory.extraction.remembered import extraction_of
 from metaclaw.memory.extraction.unread import UnreadExchanges
 from metaclaw.memory.store import Extraction, MemoryStore
@@ -33,7 +40,7 @@ _REFUSES_THIS_REQUEST = (400, 413, 422)  # any other failure would meet another 
 
 
 class Remembering:
-    """Reads exchanges with an extractor; ``fallback`` reads those that it refuses."""
+    """Reads exchanges with an extractor; ``fallback`` reads what it refuses, and what is older than ``max_age_s``."""
 
     name = "remembering"
 
@@ -45,6 +52,7 @@ class Remembering:
         unread: UnreadExchanges,
         extractor: Extractor,
         fallback: Extractor,
+        max_age_s: float = math.inf,
         poll_s: float = 5.0,
         clock: Clock = time.time,
         new_id: Callable[[], str] = any_id,
@@ -55,6 +63,7 @@ class Remembering:
         self._unread = unread
         self._extractor = extractor
         self._fallback = fallback
+        self._max_age_s = max_age_s
         self._clock = clock
         self._new_id = new_id
         self._turn = asyncio.Lock()  # one thread at a time may use the store
@@ -65,10 +74,13 @@ class Remembering:
             now = self._clock()
             due = await asyncio.to_thread(self._unread.due, now)
             told = await asyncio.to_thread(self._unread.told, now)
+            feedback = await asyncio.to_thread(self._unread.feedback)
             for exchanges in due:
                 await self._read_session(exchanges)
             await self._read_told(told)
-            return bool(due or told)
+            for one in feedback:
+                await self._read_feedback(one)
+            return bool(due or told or feedback)
 
     async def read_now(self, agent: str, session: str | None) -> tuple[int, int]:
         """Read what has ended of a session, or of all of the agent's; how many memories of how many sessions came.
@@ -82,6 +94,9 @@ class Remembering:
             for exchanges in ended:
                 added += await self._read_session(exchanges)
             added += await self._read_told(told)
+            for one in await asyncio.to_thread(self._unread.feedback):
+                if one.agent == agent and session in (None, one.session):
+                    added += await self._read_feedback(one)
             return added, len({exchanges[0].session for exchanges in ended} | {one.session for one in told})
 
     async def _read_session(self, exchanges: Sequence[RecordedExchange]) -> int:
@@ -105,6 +120,17 @@ class Remembering:
             added += await self._keep(extraction)
         return added
 
+    async def _read_feedback(self, feedback: Feedback) -> int:
+        def material_there() -> Material | None:
+            with TurnReader.open(self._turns_db) as reader:
+                return material_of_feedback(reader, feedback)
+
+        material = await asyncio.to_thread(material_there)
+        key, agent, session = feedback_key(feedback), feedback.agent, feedback.session
+        if material is None:
+            return await self._keep(Extraction(exchange=key, agent=agent, session=session, turns=()))
+        return await self._keep(await self._extraction(material, ()))
+
     async def _extraction(self, material: Material, summary: Sequence[str]) -> Extraction:
         found = await self._found(material)
         return extraction_of(material, found, summary=summary, now=self._clock(), new_id=self._new_id)
@@ -123,6 +149,8 @@ class Remembering:
             return material, asked_in(reader, exchange)
 
     async def _found(self, material: Material) -> Found:
+        if material.said_at < self._clock() - self._max_age_s:
+            return await self._fallback.extract(material)
         try:
             return await self._extractor.extract(material)
         except UpstreamError as error:

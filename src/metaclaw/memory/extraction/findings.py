@@ -38,9 +38,8 @@ class Material:
     scope: Scope | None = None  # where the client wants all of it to stay
     results: tuple[ToolResult, ...] = ()
     outcomes: tuple[str, ...] = ()
-    elsewhere: tuple[
-        str, ...
-    ] = ()  # instructions, answers and recalled text: what stands there was not said by the user
+    elsewhere: tuple[str, ...] = ()  # instructions and answers: what stands there was not said by the user
+    recalled: tuple[str, ...] = ()  # what was put before the model in this session: it is known, however short it is
     num_secrets: int = 0
 
 

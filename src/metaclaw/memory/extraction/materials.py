@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from metaclaw.chat.humans import human_text, is_human
 from metaclaw.chat.messages import JsonObject, object_or_none, text_of
-from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader
+from metaclaw.journal.turns import Feedback, RecordedExchange, RecordedTurn, TurnReader
 from metaclaw.memory.extraction.elsewhere import ToldExchange
 from metaclaw.memory.extraction.findings import Material, ToolResult
 from metaclaw.memory.extraction.own_words import own_statements
@@ -49,8 +49,36 @@ def material_of(reader: TurnReader, exchange: RecordedExchange) -> Material | No
         results=tuple(_results(messages[newest + 1 :], clean)),
         outcomes=tuple(clean(thought.text) for thought in reader.feedback(exchange.id) if thought.text),
         elsewhere=tuple(_elsewhere(messages)),
+        recalled=tuple(reader.recalled_texts(last)),
         num_secrets=clean.number,
     )
+
+
+def material_of_feedback(reader: TurnReader, feedback: Feedback) -> Material | None:
+    """What a user wrote about an answer; ``None`` when nothing of it may be remembered."""
+    turn = reader.turn(feedback.turn) if feedback.turn else reader.newest_turn(feedback.agent, feedback.session)
+    if turn is None or _narrowed(turn) == _NOTHING:
+        return None
+    workspace, scope = _kept_within(turn.workspace, turn.memory_scope)
+    clean = _Redactor()
+    return Material(
+        exchange=feedback_key(feedback),
+        agent=feedback.agent,
+        session=feedback.session,
+        turns=(turn.id,),
+        said=(clean(feedback.text),),
+        said_at=feedback.created_at,
+        user=turn.user,
+        workspace=workspace,
+        scope=scope,
+        recalled=tuple(reader.recalled_texts(turn)),
+        num_secrets=clean.number,
+    )
+
+
+def feedback_key(feedback: Feedback) -> str:
+    """Under which it is noted as read."""
+    return f"feedback-{feedback.id}"
 
 
 def material_told(told: ToldExchange) -> Material | None:

@@ -15,12 +15,14 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from metaclaw.errors import UpstreamError
 from metaclaw.memory.extraction.findings import Finding, Found, Material
 from metaclaw.memory.extraction.own_words import own_statements, plain
 from metaclaw.memory.negations import num_negations
 from metaclaw.memory.secrets import MARK, holds_secret
 from metaclaw.upstreams.structured import JsonForm, StructuredAnswer
 
+_MAX_ATTEMPTS = 3
 _MAX_FINDINGS = 6
 _MAX_TEXT = 400
 _MAX_SHOWN = 12_000  # characters of either part
@@ -114,15 +116,21 @@ class ModelExtractor:
         self._new_fence = new_fence
 
     async def extract(self, material: Material) -> Found:
-        """What the model found and could prove. Raises ``UpstreamError`` when it is away or refuses."""
+        """What the model found and could prove.
+
+        Raises ``UpstreamError`` when it is away, refuses, or answers again and again with what nobody can read (422).
+        """
         said = [one.text for one in own_statements(material) if MARK not in one.text]
         if not said:
             return Found(dropped=Counter({"secret": material.num_secrets} if material.num_secrets else {}))
-        answer = await self._model.ask(question(material, said, self._new_fence()), FORM)
-        found = read_answer(answer.text, said, [result.text for result in material.results])
-        if material.num_secrets:
-            found.dropped["secret"] += material.num_secrets
-        return found
+        for _ in range(_MAX_ATTEMPTS):
+            answer = await self._model.ask(question(material, said, self._new_fence()), FORM)
+            found = read_answer(answer.text, said, [result.text for result in material.results])
+            if found is not None:
+                if material.num_secrets:
+                    found.dropped["secret"] += material.num_secrets
+                return found
+        raise UpstreamError(f"{self.name} answered {_MAX_ATTEMPTS} times with something of another form", status=422)
 
 
 def question(material: Material, said: Sequence[str], fence: str) -> list[dict[str, Any]]:
@@ -136,13 +144,13 @@ def question(material: Material, said: Sequence[str], fence: str) -> list[dict[s
     return [{"role": "system", "content": task}, {"role": "user", "content": shown[: 2 * _MAX_SHOWN]}]
 
 
-def read_answer(text: str, said: Sequence[str], results: Sequence[str]) -> Found:
-    """What an answer holds that is of the form and that is proved by ``said`` or ``results``."""
+def read_answer(text: str, said: Sequence[str], results: Sequence[str]) -> Found | None:
+    """What an answer holds that is of the form and that ``said`` or ``results`` prove; ``None`` if it is none."""
     dropped = Counter[str]()
     try:
         proposals = _Answer.model_validate_json(_unfenced(text)).memories
     except ValidationError:
-        return Found(dropped=Counter(not_of_the_form=1))
+        return None
     kept: list[Finding] = []
     for proposal in proposals:
         try:

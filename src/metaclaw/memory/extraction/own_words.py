@@ -93,17 +93,23 @@ class Statement:
     bare: str
 
 
-def statements(said: str, *, elsewhere: Collection[str] = ()) -> list[Statement]:
-    """The sentences of ``said`` that are the user's own. ``elsewhere`` is what they may only have been copied from."""
+def statements(said: str, *, elsewhere: Collection[str] = (), recalled: Collection[str] = ()) -> list[Statement]:
+    """The sentences of ``said`` that are the user's own. ``elsewhere`` is what they may only have been copied from.
+
+    What was ``recalled`` is not new, whoever says it again.
+    """
     if len(said) > _MAX_READ or _PROGRAM.search(said) or _FICTION.search(said):
         return []
     prose = _before_payload(_prose(_not_handed_over(said)))
     copied = [plain(text) for text in elsewhere if text]
+    known = [plain(text) for text in recalled]
     found: list[Statement] = []
     for sentence in _sentences(prose):
         if not _MIN_STATEMENT <= len(sentence) <= _MAX_STATEMENT:
             continue
         if len(sentence) >= _MIN_ECHO and any(plain(sentence) in text for text in copied):
+            continue
+        if any(plain(sentence) in text for text in known):
             continue
         found.append(Statement(sentence, _QUOTED.sub(lambda match: "Q" * len(match[0]), sentence)))
     return found
@@ -111,7 +117,11 @@ def statements(said: str, *, elsewhere: Collection[str] = ()) -> list[Statement]
 
 def own_statements(material: Material) -> list[Statement]:
     """The user's sentences in all their messages of an exchange, each once."""
-    found = (one for said in material.said for one in statements(said, elsewhere=material.elsewhere))
+    found = (
+        one
+        for said in material.said
+        for one in statements(said, elsewhere=material.elsewhere, recalled=material.recalled)
+    )
     return list({one.text: one for one in found}.values())
 
 

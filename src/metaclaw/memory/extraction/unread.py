@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.turns import RecordedExchange, TurnReader
+from metaclaw.journal.turns import Feedback, RecordedExchange, TurnReader
 from metaclaw.memory.extraction.elsewhere import ToldExchange, waiting
+from metaclaw.memory.extraction.materials import feedback_key
 from metaclaw.memory.store import MemoryStore
 
+_USER = "user"
 _PAGE = 500
 _MAX_PENDING = 2_000  # exchanges that are looked at in one go; the others are found when these are read
 
@@ -35,6 +37,7 @@ class UnreadExchanges:
         self._turns_db = turns_db
         self._store = store
         self._when = when
+        self._heard_up_to = 0  # the same of feedback
         self._read_up_to = 0  # every exchange up to this turn was read; found again after a restart
 
     def due(self, now: float) -> list[list[RecordedExchange]]:
@@ -57,6 +60,21 @@ class UnreadExchanges:
                 if one.agent == agent and session in (None, one.session) and not one.is_open:
                     sessions[one.session].append(one)
         return list(sessions.values())
+
+    def feedback(self) -> list[Feedback]:
+        """What users wrote about answers and nobody has read, whether or not the exchange was."""
+        if not self._turns_db.exists():
+            return []
+        unread: list[Feedback] = []
+        with TurnReader.open(self._turns_db) as reader:
+            while page := reader.feedback_after(self._heard_up_to, limit=_PAGE):
+                written = [one for one in page if one.text and one.source == _USER]
+                read = self._store.was_read([feedback_key(one) for one in written])
+                unread += [one for one in written if feedback_key(one) not in read]
+                if unread:
+                    break  # the cursor stays before what is read only now
+                self._heard_up_to = page[-1].id
+        return unread
 
     def told(self, now: float) -> list[ToldExchange]:
         """Those that passed elsewhere and are to be read, by the same rule."""
