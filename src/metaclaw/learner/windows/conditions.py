@@ -77,7 +77,7 @@ def weigh(facts: Facts, rules: Rules, *, was_open: bool) -> Verdict:
     scheduled = joined([*facts.sleep, *(facts.busy or ())])
     current = span_at(scheduled, facts.now)
     conditions = (_sleep(facts), _idle(facts, rules), _calendar(facts), _requests(facts, rules))
-    is_quiet = facts.quiet_s >= rules.resume_after_s
+    is_quiet = _is_quiet(facts, rules)
     is_idle = conditions[1].is_met is True
     is_scheduled = current is not None and (was_open or current.end - facts.now >= rules.min_window_s)
     is_open = is_quiet and (is_idle or is_scheduled)
@@ -105,6 +105,11 @@ def _why(
     if current is not None:
         return f"{met[0].says}, but only {_minutes(current.end - now)} are left of {_minutes(rules.min_window_s)}"
     return "; ".join(condition.says for condition in conditions[:3])
+
+
+def _is_quiet(facts: Facts, rules: Rules) -> bool:
+    # An answer that is being given is never quiet, however soon training may go on after it.
+    return facts.quiet_s > 0 and facts.quiet_s >= rules.resume_after_s
 
 
 def _sleep(facts: Facts) -> Condition:
@@ -138,7 +143,7 @@ def _calendar(facts: Facts) -> Condition:
 
 
 def _requests(facts: Facts, rules: Rules) -> Condition:
-    if facts.quiet_s >= rules.resume_after_s:
+    if _is_quiet(facts, rules):
         return Condition(name="requests", is_met=True, says="nobody asks the agent anything")
     left = rules.resume_after_s - facts.quiet_s
     return Condition(

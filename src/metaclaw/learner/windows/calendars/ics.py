@@ -27,19 +27,21 @@ def busy_spans(texts: Iterable[bytes], since: float, until: float, zone: tzinfo 
     begin, end = datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC)
     spans = list[Span]()
     for text in texts:
-        try:
+        try:  # the libraries raise whatever bad data makes them raise
             calendars = Calendar.from_ical(text, multiple=True)
-            events = [event for one in calendars for event in recurring_ical_events.of(one).between(begin, end)]
-        except (
-            ValueError,
-            KeyError,
-            IndexError,
-            TypeError,
-            AttributeError,
-        ) as error:  # whatever bad data makes it raise
-            raise ConfigError(f"it cannot be read as iCalendar: {type(error).__name__}: {error}"[:200]) from error
+            if not calendars:
+                raise ValueError("no calendar")
+            events = [event for one in calendars for event in _events(one, begin, end)]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ConfigError(f"it cannot be read as iCalendar ({type(error).__name__})") from None
         spans += [_span(event, zone) for event in events if _is_busy(event)]
     return [span for span in joined(spans) if span.end > since and span.start < until]
+
+
+def _events(calendar: Calendar, begin: datetime, end: datetime) -> list[Any]:
+    # One event that makes no sense is left out: the others of the calendar still say when its owner is busy.
+    calendar.subcomponents = [one for one in calendar.subcomponents if one.name != "VEVENT" or "DTSTART" in one]
+    return list(recurring_ical_events.of(calendar, skip_bad_series=True).between(begin, end))
 
 
 def _is_busy(event: Any) -> bool:

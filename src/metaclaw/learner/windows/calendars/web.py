@@ -9,6 +9,7 @@ takes the place of urllib3 in everybody's environment.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
@@ -38,7 +39,10 @@ class WebCalendar:
     def __init__(self, session: aiohttp.ClientSession, *, url: SecretStr, username: str, password: SecretStr) -> None:
         self._session = session
         self._url = url.get_secret_value()
-        self._auth = aiohttp.BasicAuth(username, password.get_secret_value(), "utf-8") if username else None
+        self._headers = {"Accept": "text/calendar, application/xml", "Depth": "1"}
+        if username:
+            pair = f"{username}:{password.get_secret_value()}".encode()
+            self._headers["Authorization"] = f"Basic {b64encode(pair).decode()}"
         self._is_collection: bool | None = None
 
     async def texts(self, since: float, until: float) -> list[bytes]:
@@ -59,15 +63,11 @@ class WebCalendar:
             found = ElementTree.fromstring(await self._ask("REPORT", query))
         except ElementTree.ParseError:
             raise UpstreamError(f"{self.source} is neither an ICS file nor a CalDAV collection", status=502) from None
-        return [(data.text or "").encode() for data in found.iter(_DATA)]
+        return [data.text.encode() for data in found.iter(_DATA) if data.text]
 
     async def _ask(self, method: str, body: str | None = None, *, is_expected: bool = True) -> bytes:
-        headers = {"Accept": "text/calendar, application/xml", "Depth": "1"}
-        if body is not None:
-            headers["Content-Type"] = "application/xml; charset=utf-8"
-        async with self._session.request(
-            method, self._url, data=body, headers=headers, auth=self._auth, timeout=_TIMEOUT
-        ) as answer:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/xml; charset=utf-8"}
+        async with self._session.request(method, self._url, data=body, headers=headers, timeout=_TIMEOUT) as answer:
             if answer.status >= 400:
                 if not is_expected and answer.status not in (401, 403, 404):
                     return b""  # a collection that is not to be had as a file
