@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metaclaw.errors import InvalidRequestError, JournalError, NotFoundError
+from metaclaw.memory.doctor import examine
 from metaclaw.memory.query import MemoryQuery
+from metaclaw.memory.reindexing import reindex
 from metaclaw.memory.store import Extraction, MemoryStore
 from tests.memory.units import NOW, asked, texts, unit
 
@@ -209,3 +211,15 @@ def test_a_locked_store_says_so_and_changes_nothing(tmp_path):
 def test_a_unit_that_makes_no_sense_is_refused(more):
     with pytest.raises(InvalidRequestError):
         unit(**{"text": "A statement.", **more})
+
+
+def test_an_index_of_another_form_of_words_is_made_anew_once(store: MemoryStore):
+    store.add([unit(f"The hiked hill number {n}") for n in range(3)], now=NOW)
+    assert reindex(store) == 3  # nobody noted yet of which form it is
+    assert reindex(store) == 0
+    store.connection.execute("UPDATE index_version SET version = 1")
+    store.connection.execute("DELETE FROM words")
+    assert store.search(asked("hike")) == []
+    assert reindex(store) == 3
+    assert len(store.search(asked("hike"))) == 3
+    assert examine(store) == []

@@ -59,3 +59,17 @@ def test_a_time_opens_no_door_to_what_is_somebody_elses(store: MemoryStore) -> N
     store.add([unit("I met Ann.", scope="user", user="bob"), unit("I met Cleo.", agent="other")], now=NOW)
     assert store.search(with_time(asked("Whom did I meet today?", user="ann"))) == []
     assert store.search(with_time(asked("today", user="ann"))) == []
+
+
+def test_what_was_said_again_is_of_both_times(store: MemoryStore) -> None:
+    store.add([unit("We climbed the Elm hill.", turns=("t1",), said_at=NOW - 5 * WEEK_S)], now=NOW)
+    store.add([unit("We climbed the Oak hill.", turns=("t2",), said_at=NOW - 3 * WEEK_S)], now=NOW)
+    store.add([unit("We climbed the Elm hill.", turns=("t3",), said_at=NOW - WEEK_S)], now=NOW)
+    for question in ("Which hill was it last week?", "Which hill was it five weeks ago?"):
+        assert texts(store.search(with_time(asked(question))))[0] == "We climbed the Elm hill."
+    assert texts(store.search(with_time(asked("Which hill was it three weeks ago?"))))[0] == "We climbed the Oak hill."
+
+
+def test_who_asks_what_must_not_be_finds_what_was_denied_before_what_was_not(store: MemoryStore) -> None:
+    store.add([unit("I eat walnuts at breakfast."), unit("Ich esse keine walnuts.")], now=NOW)
+    assert texts(store.search(asked("Never give me what, walnuts?")))[0] == "Ich esse keine walnuts."

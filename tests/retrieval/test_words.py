@@ -46,7 +46,12 @@ def test_a_question_shares_a_word_with_its_answer_and_with_no_other(question: st
     ("text", "words"),
     [
         ("please tell me what the user wants", ["want"]),
-        ("commits committed commit", ["commit", "committ", "commit"]),
+        ("commits committed commit", ["commit"] * 3),
+        ("hike hiked hiking drives driving drive", ["hike"] * 3 + ["driv"] * 3),
+        ("Namen Name lebe leben wohne wohnen", ["name"] * 2 + ["lebe"] * 2 + ["wohn"] * 2),
+        ("string strings bring needed speed", ["string", "string", "bring", "need", "speed"]),
+        ("my son and the door", ["son", "door"]),
+        ("我开什么车", ["开", "车"]),
         ("notes note boxes box pages page queries query", ["note"] * 2 + ["box"] * 2 + ["page"] * 2 + ["query"] * 2),
         ("classes class", ["class", "class"]),
         ("Straße STRASSE ｓｔｒａｓｓｅ", ["strass"] * 3),

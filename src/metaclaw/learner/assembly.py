@@ -36,6 +36,7 @@ from metaclaw.memory.embedding import UnitEmbedding
 from metaclaw.memory.extraction.model import ModelExtractor
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.extraction.unread import UnreadExchanges, When
+from metaclaw.memory.reindexing import reindex
 from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
 from metaclaw.upstreams.http_model import HttpModel
@@ -125,6 +126,8 @@ def _memory_jobs(shared: Shared) -> list[Job]:
         return []
     store = MemoryStore.open(settings.memory_db)
     shared.closing.callback(store.close)
+    if number := reindex(store):
+        _log.info("the words of %d memories are indexed anew", number)
     rules = RuleExtractor()
     model = _extracting_model(memory, shared.session)
     when = When(every_n=memory.every_n_exchanges, idle_s=memory.idle_s)

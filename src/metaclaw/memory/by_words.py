@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from metaclaw.memory.negations import num_negations
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, owner_word, unit_of
-from metaclaw.memory.units import MemoryUnit, index_words
+from metaclaw.memory.units import DENIED, MemoryUnit, index_words
 from metaclaw.memory.visibility import visible
 from metaclaw.retrieval.words import words_of
 
@@ -27,6 +28,7 @@ _MIN_UNITS = 1000  # a small store says nothing of how rare a word is: it is tak
 _ENOUGH = 4.0  # of the rarest words: whoever writes a page asks no more than who writes a line
 _HALF_LIFE_S = 180 * 86_400.0  # of what is never used
 _FADED = 0.7  # what is left of a score in the end
+_NUMBER_OF_UNITS = "SELECT doc FROM vocabulary WHERE term = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ def asks_for_words(query: MemoryQuery) -> bool:
 
 
 def found_by_words(connection: sqlite3.Connection, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Found]:
-    """At most ``pool`` units, or twice that where a time is asked for, in no order.
+    """At most ``pool`` units, in no order.
 
     About ``max_matches`` of them are scored: those with the rarest of the question's words.
     """
@@ -65,17 +67,14 @@ def _candidates(
     connection: sqlite3.Connection, words: Sequence[_Word], query: MemoryQuery, pool: int
 ) -> list[tuple[MemoryUnit, float, int, float | None]]:
     match = f"owner : {owner_word(query.agent)} AND body : ({' OR '.join(_quoted(word.text) for word in words)})"
-    found: dict[str, tuple[MemoryUnit, float, int, float | None]] = {}
-    for asked in (query, replace(query, only_during=True)) if query.during else (query,):
-        condition, values = visible(asked)
-        rows = connection.execute(
-            f"SELECT {COLUMNS}, bm25(words, 0.0, 1.0) AS rank, coalesce(uses.number, 0), uses.last_at"
-            " FROM words JOIN units ON units.seq = words.rowid LEFT JOIN uses ON uses.unit = units.id"
-            f" WHERE words MATCH ? AND {condition} ORDER BY rank, units.seq DESC LIMIT ?",
-            (match, *values, pool),
-        ).fetchall()
-        found |= {row[0]: (unit_of(row[:-3]), -row[-3], row[-2], row[-1]) for row in rows}
-    return list(found.values())
+    condition, values = visible(query)
+    rows = connection.execute(
+        f"SELECT {COLUMNS}, bm25(words, 0.0, 1.0) AS rank, coalesce(uses.number, 0), uses.last_at"
+        " FROM words JOIN units ON units.seq = words.rowid LEFT JOIN uses ON uses.unit = units.id"
+        f" WHERE words MATCH ? AND {condition} ORDER BY rank, units.seq DESC LIMIT ?",
+        (match, *values, pool),
+    ).fetchall()
+    return [(unit_of(row[:-3]), -row[-3], row[-2], row[-1]) for row in rows]
 
 
 def _scored(
@@ -107,10 +106,13 @@ def _counted(connection: sqlite3.Connection, query: MemoryQuery, num_units: int)
     counted: list[_Word] = []
     of_time = set(words_of(query.time_words))
     for word in dict.fromkeys(words_of(query.text)):
-        row = connection.execute("SELECT doc FROM vocabulary WHERE term = ?", (word,)).fetchone()
+        row = connection.execute(_NUMBER_OF_UNITS, (word,)).fetchone()
         number = row[0] if row else 0
         rarity = math.log(1 + (num_units - number + 0.5) / (number + 0.5))
         counted.append(_Word(text=word, rarity=rarity, num_units=number, is_needed=word not in of_time))
+    if num_negations(query.text) and (row := connection.execute(_NUMBER_OF_UNITS, (DENIED,)).fetchone()):
+        # It helps to order what fits; by itself it fits nothing.
+        counted.append(_Word(text=DENIED, rarity=0.0, num_units=row[0], is_needed=False))
     return counted
 
 

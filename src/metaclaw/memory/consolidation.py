@@ -31,7 +31,7 @@ def settle(connection: sqlite3.Connection, unit: MemoryUnit, now: float) -> str:
         return ""
     known = _same(connection, unit) or _nearly_same(connection, unit, now)
     if known is not None:
-        add_turns(connection, known, unit.turns)
+        add_turns(connection, known, unit.turns, unit.said_at)
         return known
     for old in _contradicted(connection, unit):
         if old.said_at > unit.said_at:  # learned late: it was over before it came

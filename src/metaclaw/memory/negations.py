@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|without|cannot|\w+n[’']t|nicht|kein\w*|nie|niemals|ohne|non|nunca|jamás|sin|ne|pas|jamais|"
-    r"sans|mai|senza|não|sem|не|нет|никогда|без)\b|[不没沒別别勿無未]|ない|ません|ぬ|않|못|없",
+    r"\b(?:not|no|never|none|without|nothing|nobody|cannot|\w+n[’']t|nichts?|niemand\w*|kein\w*|nie|niemals|ohne|non|nunca|jamás|sin|nada|nadie|ne|pas|jamais|rien|"
+    r"sans|mai|senza|não|sem|не|нет|ничего|никогда|без)\b|[不没沒別别勿無未]|ない|ません|ぬ|않|못|없",
     re.IGNORECASE,
 )
 

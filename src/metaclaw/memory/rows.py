@@ -45,7 +45,7 @@ def insert_unit(connection: sqlite3.Connection, unit: MemoryUnit) -> int:
         ),
     )  # fmt: skip
     seq = cursor.lastrowid or 0
-    add_turns(connection, unit.id, unit.turns)
+    add_turns(connection, unit.id, unit.turns, unit.said_at)
     connection.execute(
         "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)",
         (seq, owner_word(unit.agent), index_words(f"{unit.text} {unit.subject}")),
@@ -53,9 +53,12 @@ def insert_unit(connection: sqlite3.Connection, unit: MemoryUnit) -> int:
     return seq
 
 
-def add_turns(connection: sqlite3.Connection, unit: str, turns: Iterable[str]) -> None:
-    """Note further turns that a unit was learned from."""
-    connection.executemany("INSERT OR IGNORE INTO unit_turns VALUES (?, ?)", [(unit, turn) for turn in turns])
+def add_turns(connection: sqlite3.Connection, unit: str, turns: Iterable[str], said_at: float) -> None:
+    """Note further turns that a unit was learned from, in which it was said at ``said_at``."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO unit_turns (unit, turn, said_at) VALUES (?, ?, ?)",
+        [(unit, turn, said_at) for turn in turns],
+    )
 
 
 def owner_word(agent: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from metaclaw.memory.by_words import MAX_MATCHES, asks_for_words, found_by_words, freshness_of
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery, Near
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
-from metaclaw.memory.visibility import holds, is_during, visible
+from metaclaw.memory.visibility import holds, visible
 from metaclaw.retrieval.fusion import fuse
 
 _POOL = 4  # times the limit: from what the order is made
@@ -38,9 +38,23 @@ def search(
         return []
     if query.during and not asks_for_words(query):
         return _finished(connection, query, _of_the_time(connection, query))
-    by_words = found_by_words(connection, query, pool=_POOL * query.limit, max_matches=max_matches)
-    by_meaning = [] if meaning is None else _near(connection, query, meaning)
-    return _finished(connection, query, _fused(by_words, by_meaning) if by_meaning else by_words)
+    pool = _POOL * query.limit
+    found = _found(connection, query, meaning, pool, max_matches)
+    if query.during:  # what is of that time is reached however much is of others
+        wanted = _found(connection, replace(query, only_during=True), meaning, pool, max_matches)
+        ids = {one.unit.id for one in wanted}
+        found = [*(one for one in found if one.unit.id not in ids), *map(_of_that_time, wanted)]
+    return _finished(connection, query, found)
+
+
+def _found(
+    connection: sqlite3.Connection, query: MemoryQuery, meaning: ByMeaning | None, pool: int, max_matches: int
+) -> list[Found]:
+    by_words = found_by_words(connection, query, pool=pool, max_matches=max_matches)
+    near = [] if meaning is None else meaning.near(connection, query, limit=pool)
+    if meaning is None or not near:
+        return by_words
+    return _fused(by_words, [_liked(one, meaning.min_likeness, query.now) for one in near])
 
 
 def _finished(connection: sqlite3.Connection, query: MemoryQuery, found: Iterable[Found]) -> list[Found]:
@@ -50,14 +64,6 @@ def _finished(connection: sqlite3.Connection, query: MemoryQuery, found: Iterabl
     chosen = best[: query.limit]
     units = with_turns(connection, (one.unit for one in chosen))
     return [Found(unit=unit, score=one.score, parts=one.parts) for unit, one in zip(units, chosen, strict=True)]
-
-
-def _near(connection: sqlite3.Connection, query: MemoryQuery, meaning: ByMeaning) -> list[Found]:
-    found = {one.unit.id: one for one in meaning.near(connection, query, limit=_POOL * query.limit)}
-    if query.during:
-        within = replace(query, only_during=True)
-        found |= {one.unit.id: one for one in meaning.near(connection, within, limit=_POOL * query.limit)}
-    return [_liked(one, meaning.min_likeness, query.now) for one in found.values()]
 
 
 def _liked(near: Near, min_likeness: float, now: float) -> Found:
@@ -105,10 +111,14 @@ def _worth(found: Found, part: str) -> float:
     return found.parts[part] * found.parts["freshness"] * found.parts["confidence"]
 
 
+def _of_that_time(found: Found) -> Found:
+    return replace(found, parts={**found.parts, "of_that_time": 1.0})
+
+
 def _order(found: Found, query: MemoryQuery) -> float:
     parts = found.parts
     order = parts.get("time") or parts.get("fused") or _worth(found, "bm25" if "bm25" in parts else "likeness")
-    is_wanted = (not query.during or is_during(found.unit, query.during)) and (
-        not query.is_of_the_past or not holds(found.unit, query.now)
-    )
+    is_wanted = not query.during or "of_that_time" in parts or "time" in parts
+    if query.is_of_the_past and holds(found.unit, query.now):
+        is_wanted = False
     return order if is_wanted else _ANOTHER_TIME * order

@@ -6,7 +6,7 @@ asks with this condition in the query itself, so that what may not be found is n
 
 from __future__ import annotations
 
-from metaclaw.memory.query import MemoryQuery, Range
+from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.units import MemoryUnit
 
 _HOLDS = "(units.superseded_by IS NULL AND (units.true_until IS NULL OR units.true_until > ?))"
@@ -41,29 +41,19 @@ def visible(query: MemoryQuery) -> tuple[str, list[object]]:
     return " AND ".join(conditions), values
 
 
-def is_during(unit: MemoryUnit, during: tuple[Range, ...]) -> bool:
-    """Whether ``unit`` was said in one of the spans, begins in it, or held in it and holds no longer."""
-    return any(_is_of(unit, first, last) for first, last in during)
-
-
 def holds(unit: MemoryUnit, now: float) -> bool:
     """Whether ``unit`` is true now, as far as is known."""
     return unit.superseded_by is None and (unit.true_until is None or unit.true_until > now)
 
 
-def _is_of(unit: MemoryUnit, first: float, last: float) -> bool:
-    begins = unit.said_at if unit.true_from is None else unit.true_from
-    held = unit.true_until is not None and begins < last and unit.true_until > first
-    return held or first <= unit.said_at < last or first <= begins < last
-
-
 def _during(query: MemoryQuery) -> tuple[str, list[object]]:
-    """``is_during`` as a condition."""
+    """Said in one of the spans, then or again; or beginning in it; or true in it and no longer."""
     begins = "coalesce(units.true_from, units.said_at)"
     spans = [
         f"(units.said_at >= ? AND units.said_at < ?) OR ({begins} >= ? AND {begins} < ?)"
-        f" OR (units.true_until > ? AND {begins} < ?)"
+        f" OR (units.true_until > ? AND {begins} < ?) OR EXISTS (SELECT 1 FROM unit_turns"
+        " WHERE unit_turns.unit = units.id AND unit_turns.said_at >= ? AND unit_turns.said_at < ?)"
         for _ in query.during
     ]
-    values: list[object] = [one for first, last in query.during for one in (first, last, first, last, first, last)]
+    values: list[object] = [one for span in query.during for one in span * 4]
     return f"({_EVER_HELD} AND ({' OR '.join(spans) or '0'}))", values

@@ -10,6 +10,7 @@ a word. A single letter of those scripts counts only in Chinese characters, wher
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -19,10 +20,10 @@ from metaclaw.retrieval.stop_words import STOP_CHARACTERS, STOP_WORDS
 _LONGEST = 64  # characters; what is longer is no word but data
 _CYRILLIC, _ARABIC = ("\u0400", "\u04ff"), ("\u0600", "\u06ff")
 # What is cut from the end, and how much must be left. Of "boxes" the whole syllable, of "notes" one letter.
-_LATIN_ENDINGS = (
-    ("ches", 2), ("shes", 2), ("sses", 2), ("ies", 3), ("xes", 2), ("zes", 3), ("ing", 4), ("ed", 4), ("es", 4),
-    ("en", 4), ("s", 3),
-)  # fmt: skip
+_PLURALS = (("ches", 2), ("shes", 2), ("sses", 2), ("ies", 3), ("xes", 2), ("zes", 3), ("es", 4), ("s", 3))
+_VERB_ENDINGS = (("ing", 3), ("ed", 3), ("en", 3))  # and a vowel before them: "string" is whole
+_VOWEL = re.compile("[aeiouy]")
+_SHORT_WITH_E = re.compile("[^aeiou][aeiou][^aeiouwxy]")
 _PUT_BACK = {"ches": "ch", "shes": "sh", "sses": "ss", "ies": "y", "xes": "x", "zes": "z"}
 # Endings of declension that say little about the subject, longest first, and how much must be left of the word.
 _RUSSIAN_ENDINGS = (
@@ -44,6 +45,12 @@ def words_of(text: str) -> list[str]:
         else:
             words.extend(_mixed(match))
     return words
+
+
+def characters_of(text: str) -> list[str]:
+    """The Chinese characters of ``text``, each a word: for an index, in which one alone may be looked for."""
+    runs = (run.group() for run in RUNS.finditer(one_spelling(text)) if run.lastgroup == "han")
+    return [letter for run in runs for letter in run.translate(STOP_CHARACTERS) if letter != " "]
 
 
 def _mixed(text: str) -> Iterator[str]:
@@ -80,7 +87,7 @@ def _unspaced(run: str, script: str) -> Iterator[str]:
     parts = run.translate(STOP_CHARACTERS).split() if script == "han" else [run]
     for part in parts:
         letters: list[str] = CLUSTER.findall(part)
-        if len(letters) == 1 and script in ("han", "hangul"):
+        if len(letters) == 1 and script in ("han", "hangul") and letters[0] not in STOP_WORDS:
             yield letters[0]
         for first, second in itertools.pairwise(letters):
             if (pair := first + second) not in STOP_WORDS:
@@ -88,15 +95,32 @@ def _unspaced(run: str, script: str) -> Iterator[str]:
 
 
 def _stem(word: str) -> str:
-    for ending, shortest in _LATIN_ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= shortest and not word.endswith("ss"):
-            stem = word[: -len(ending)]
-            return stem + _PUT_BACK[ending] if ending in _PUT_BACK else _without_e(stem)
+    word = _without_plural(word)
+    for ending, shortest in _VERB_ENDINGS:
+        stem = word.removesuffix(ending)
+        if len(word) > len(stem) >= shortest and _VOWEL.search(stem) and not word.endswith("eed"):
+            return _without_e(_as_without_ending(stem))
     return _without_e(word)
+
+
+def _as_without_ending(stem: str) -> str:
+    """What was there before the ending: "hike" of "hik-ed", "plan" of "plann-ed"."""
+    if stem[-1] == stem[-2] and stem[-1] not in "aeiouylsz":
+        return stem[:-1]
+    return stem + "e" if _SHORT_WITH_E.fullmatch(stem) else stem
 
 
 def _without_e(word: str) -> str:
     return word.removesuffix("e") if len(word) > 4 else word
+
+
+def _without_plural(word: str) -> str:
+    if word.endswith("ss"):
+        return word
+    for ending, shortest in _PLURALS:
+        if word.endswith(ending) and len(word) - len(ending) >= shortest:
+            return word[: -len(ending)] + _PUT_BACK.get(ending, "")
+    return word
 
 
 def _without(word: str, endings: Iterable[str]) -> str:
@@ -111,3 +135,7 @@ def _without_article(word: str) -> str:
         if word.startswith(article) and len(word) - len(article) >= _SHORTEST_STEM:
             return word[len(article) :]
     return word
+
+
+# Raised whenever words take another form, so that whoever keeps an index knows that it is of another time.
+VERSION = 2

@@ -1,0 +1,56 @@
+"""The index of words, made anew when words take another form.
+
+Owns knowing of which form it is; refuses to know the forms. Invariant: it is made in short transactions, newest units
+first, so that others read and write meanwhile; and it counts as made only when all of it is.
+"""
+
+from __future__ import annotations
+
+from metaclaw.memory.rows import owner_word
+from metaclaw.memory.store import MemoryStore, told
+from metaclaw.memory.units import index_words
+from metaclaw.retrieval.words import VERSION
+
+_BATCH = 500
+
+
+def is_index_old(store: MemoryStore) -> bool:
+    """Whether there are units whose words in the index are of another form than those that are looked for."""
+    with told("read"):
+        (has_units,) = store.connection.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()
+        row = store.connection.execute("SELECT max(version) FROM index_version").fetchone()
+    return bool(has_units) and row[0] != VERSION
+
+
+def reindex(store: MemoryStore) -> int:
+    """Make the index anew if it is old; of how many units. Blocking, about a second for 10,000."""
+    if not is_index_old(store):
+        _note(store)
+        return 0
+    number, last = 0, None
+    while True:
+        with store.writing("index"):
+            rows = store.connection.execute(
+                "SELECT seq, agent, text || ' ' || subject FROM units WHERE ?1 IS NULL OR seq < ?1"
+                " ORDER BY seq DESC LIMIT ?2",
+                (last, _BATCH),
+            ).fetchall()
+            for seq, agent, text in rows:
+                store.connection.execute("DELETE FROM words WHERE rowid = ?", (seq,))
+                store.connection.execute(
+                    "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)",
+                    (seq, owner_word(agent), index_words(text)),
+                )
+        if not rows:
+            break
+        number, last = number + len(rows), rows[-1][0]
+    _note(store)
+    return number
+
+
+def _note(store: MemoryStore) -> None:
+    with store.writing("index"):
+        store.connection.execute("DELETE FROM index_version WHERE version <> ?", (VERSION,))
+        store.connection.execute(
+            "INSERT INTO index_version SELECT ? WHERE NOT EXISTS (SELECT 1 FROM index_version)", (VERSION,)
+        )
