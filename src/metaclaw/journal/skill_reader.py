@@ -147,10 +147,14 @@ class SkillReader:
         rows = self._rows("SELECT coalesce(max(seq), 0) AS n FROM recalls", ())
         return rows[0]["n"] if rows else 0
 
-    def score(self, exchange: str) -> float | None:
-        """The verdict on an exchange; ``None`` when there is none."""
-        rows = self._rows("SELECT score FROM judgements WHERE exchange = ?", (exchange,))
-        return rows[0]["score"] if rows else None
+    def scores(self, exchanges: Sequence[str]) -> dict[str, float]:
+        """The verdicts on those of ``exchanges`` that have one, in the order of judging."""
+        rows = self._rows(
+            "SELECT exchange, score FROM judgements WHERE score IS NOT NULL"
+            " AND exchange IN (SELECT value FROM json_each(?)) ORDER BY judged_at, exchange",
+            (json.dumps(list(exchanges)),),
+        )
+        return {row["exchange"]: row["score"] for row in rows}
 
     def scores_with(self, agent: str, skill: str, *, since: float) -> list[float]:
         """The rewards of the agent's exchanges that were given a skill since a time, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,27 @@ async def test_where_nothing_can_be_replayed_both_arms_of_an_experiment_are_comp
     assert len(comparisons) == 40
     assert sum(one.with_score is not None for one in comparisons) == arms[True]
     assert world.candidate("tables").state == "adopted"
+
+
+async def test_an_experiment_looks_at_an_exchange_once_and_then_waits_for_its_reward_alone(world):
+    """Each look read all that came since the experiment began."""
+    (candidate,) = world.propose("tables")
+    world.trials.begin_experiment(candidate.id, share=0.5, usual=0.0)
+    world.time[0] += 1
+    proving = world.proving(None)
+    await record(
+        world.turns,
+        Said(turn="t1", exchange="x1", human="Draw the tables chart", opened_at=NOW + 1, sample=None),
+        Said(turn="t2", exchange="x2", session="b", human="Write a poem", opened_at=NOW + 1, sample=None),
+    )
+    assert not await proving.step()
+    with sqlite3.connect(world.turns_db) as turns:  # whoever looks for them again does not find them
+        turns.execute("DELETE FROM turns")
+    for name in ("x1", "x2"):
+        world.learning.record_verdict(exchange=name, agent="main", judge="j", score=1.0, detail={}, samples=[])
+    await proving.step()
+    with world.trials.reading() as reader:
+        assert [one.exchange for one in reader.comparisons(candidate.id)] == ["x1"]
 
 
 async def test_a_skill_that_a_human_changed_meanwhile_is_not_overwritten(world):

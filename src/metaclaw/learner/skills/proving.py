@@ -22,7 +22,7 @@ from metaclaw.journal.turns import RecordedExchange, TurnReader
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.skills.answerers import Answerer
 from metaclaw.learner.skills.comparing import Comparing
-from metaclaw.learner.skills.experiments import observe_experiment
+from metaclaw.learner.skills.experiments import Observing
 from metaclaw.learner.skills.replays import RecallWith, Replay, replay_of, why_not
 from metaclaw.learner.skills.shelf import Shelf
 from metaclaw.learner.skills.views import LearnersSkills, skill_of
@@ -72,6 +72,7 @@ class Proving:
         self._parts = parts
         self._rule = rule
         self._clock = clock
+        self._observing = Observing(parts.turns_db, parts.trials)
         self._replayed_at: list[float] = []
         self._looked_at: dict[str, float] = {}
         self._waiting: dict[str, list[tuple[str, bool]]] = {}  # candidate -> exchanges to replay, and whether it fits
@@ -81,6 +82,7 @@ class Proving:
         with self._parts.trials.reading() as reader:
             candidates = reader.candidates(state="trial")
         self._waiting = {one.id: self._waiting[one.id] for one in candidates if one.id in self._waiting}
+        self._observing.keep({one.id for one in candidates})
         worked = False
         for candidate in candidates:
             worked |= await self.try_once(candidate)
@@ -92,9 +94,7 @@ class Proving:
         if await self._end_if_decided(candidate):
             return True
         if candidate.experiment is not None:
-            seen = await asyncio.to_thread(
-                observe_experiment, self._parts.turns_db, self._parts.trials, candidate, recall
-            )
+            seen = await asyncio.to_thread(self._observing.observe, candidate, recall)
             return seen and await self._end_if_decided(candidate)
         if await self._replay_next(candidate, recall):
             await self._end_if_decided(candidate)
