@@ -154,6 +154,15 @@ def test_mode_rl_asks_for_the_model_that_answers_when_the_training_server_is_dow
     assert (llm.api_base, llm.model_id, llm.api_key.get_secret_value()) == tuple(fallback)
 
 
+def test_mode_auto_asks_when_nobody_is_there(tmp_path: Path):
+    windows = ["22:30", "", "20", "https://x.example/private-1.ics", "", "y"]
+    shown = _type_on_a_terminal(tmp_path, ["auto", "smollm2", "", "", "my_checks:score", "", "", "", *windows])
+    assert "You get up at [07:00]" in shown
+    assert "private-1" not in shown
+    scheduler = read_settings(tmp_path, {})[0].scheduler
+    assert (scheduler.sleep_start, scheduler.idle_threshold_minutes, scheduler.calendar.enabled) == ("22:30", 20, True)
+
+
 def _type_on_a_terminal(home: Path, answers: list[str]) -> str:
     """Run ``metaclaw setup`` on a pseudo-terminal; answer each prompt as it comes."""
     master, slave = pty.openpty()

@@ -57,6 +57,20 @@ _FALLBACK = (
 )
 
 
+_WINDOWS = (
+    Question("scheduler.sleep_start", "Training happens while you are away. You go to sleep at"),
+    Question("scheduler.sleep_end", "You get up at"),
+    Question("scheduler.idle_threshold_minutes", "Minutes without a touch of this machine after which you are away"),
+    Question(
+        "scheduler.calendar.url",
+        "Calendar whose meetings count too: address of an ICS file or CalDAV collection (empty: none)",
+        is_secret=True,
+    ),
+    Question("scheduler.calendar.username", "Calendar: user name (empty: none needed)"),
+    Question("scheduler.calendar.password", "Calendar: password", is_secret=True),
+)
+
+
 def setup(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Ask nothing: take the flags and what is set; consent to rl.")
@@ -109,10 +123,13 @@ def _ask(current: Settings, answers: dict[str, Any]) -> None:
         typer.echo(_MODES)
         answers["mode"] = typer.prompt("Mode", default=current.mode)
     trains = answers["mode"] != "skills_only"
-    for question in (*((*_POLICY, *_FALLBACK) if trains else _UPSTREAM), *_ALWAYS):
+    windows = _WINDOWS if answers["mode"] == "auto" else ()
+    for question in (*((*_POLICY, *_FALLBACK) if trains else _UPSTREAM), *_ALWAYS, *windows):
         if question.key not in answers and not _is_settled(question.key, answers):
             _ask_one(question, current, answers)
             _follow_provider(current, answers)
+    if answers.get("scheduler.calendar.url"):
+        answers["scheduler.calendar.enabled"] = True
     if trains and current.mode == "skills_only":
         typer.echo(_CONSENT.format(mode=answers["mode"], model=answers.get("rl.model") or current.rl.model))
         typer.confirm("Use it?", abort=True)
@@ -141,6 +158,10 @@ def _is_settled(key: str, answers: dict[str, Any]) -> bool:
         return True
     if key in ("llm.model_id", "llm.api_key") and answers.get("llm.api_base") == "" and not needs_no_url(provider):
         return True
+    if key.startswith("scheduler.calendar.") and key != "scheduler.calendar.url":
+        return not answers.get("scheduler.calendar.url") or (
+            key.endswith("password") and not answers.get("scheduler.calendar.username")
+        )
     if key in ("rl.judge.url", "rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.verifier"):
         return True
     return key in ("rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.url") == ""

@@ -45,6 +45,7 @@ from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.gateway.routing import Router
 from metaclaw.gateway.token_counts import count_tokens
+from metaclaw.gateway.train_step import TrainingDesk, train_step
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.counting import CountRequests
 from metaclaw.http.errors import Dialect as ErrorDialect
@@ -93,6 +94,7 @@ class Deps:
     policy: Policy | None
     models: UpstreamPool | None
     memory: MemoryDesk | None
+    training: TrainingDesk
 
 
 @asynccontextmanager
@@ -152,6 +154,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             policy=policy,
             models=models,
             memory=memory,
+            training=TrainingDesk(settings=settings, clock=clock),
         )
         await recorder.drain(_DRAIN_S)
 
@@ -182,6 +185,7 @@ def make_app(
         *(Route(f"{prefix}/v1/responses/{{rest:path}}", _kept_response, methods=_ANY) for prefix in _PREFIXES),
         *memory_routes(_PREFIXES),
         Route("/v1/feedback", _feedback, methods=["POST"]),
+        Route("/v1/admin/train_step", train_step, methods=["POST"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
     ]
