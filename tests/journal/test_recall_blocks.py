@@ -103,6 +103,28 @@ async def test_what_the_policy_drew_after_a_memory_was_recalled_loses_its_prompt
     assert rows == [("after", 0, why), ("before", 4, None), ("elsewhere", 4, None), ("with", 0, why)]
 
 
+async def test_a_fork_into_another_session_held_the_memory_too(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    hello, asked, other = user("hello"), user("Where do I live?"), user("What is the time?")
+    internal = {"role": "user", "content": "<system-reminder>Mind this.</system-reminder>"}
+    answer = {"role": "assistant", "content": "Hi."}
+    turns = {
+        "with": ("s", (hello, answer, asked, internal)),
+        "fork": ("z", (user("Be brief."), hello, answer, asked, {"role": "assistant", "content": "Oslo"}, other)),
+        "before-it": ("y", (hello, answer, other)),
+        "said-elsewhere": ("x", (hello, {"role": "assistant", "content": "Good day."}, asked)),
+    }
+    async with TurnJournal(path) as journal:
+        for name, (session, messages) in turns.items():
+            await journal.open_turn(new_turn(name, *messages, session=session))
+            await journal.close_turn(name, done(sample=SAMPLE))
+        await journal.claim_blocks("main", "with", [(KEY, BLOCK)], now=1.0)
+        await journal.erase_memories(["m1"])
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT turn FROM samples WHERE prompt_tokens = x'' ORDER BY turn").fetchall()
+    assert rows == [("fork",), ("with",)]
+
+
 async def test_what_was_weighed_is_read_back_and_goes_with_its_turn(tmp_path: Path) -> None:
     path = tmp_path / "turns.db"
     weighed = (

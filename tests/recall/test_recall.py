@@ -22,7 +22,7 @@ from metaclaw.journal.turns import TurnJournal
 from metaclaw.recall.blocks import human_messages
 from metaclaw.recall.candidates import About
 from metaclaw.recall.composing import Budget
-from metaclaw.recall.recaller import Recaller
+from metaclaw.recall.recaller import Dropping, Recaller
 from metaclaw.recall.skills import LibrarySkills
 from metaclaw.skills.library import SkillLibrary
 
@@ -59,10 +59,12 @@ def write_skill(root: Path, name: str, description: str, body: str = "Do it.") -
 
 
 @asynccontextmanager
-async def recalling(home: Path, budget: Budget | None = None) -> AsyncGenerator[Recaller]:
+async def recalling(
+    home: Path, budget: Budget | None = None, dropping: Dropping | None = None
+) -> AsyncGenerator[Recaller]:
     async with TurnJournal(home / "turns.db") as journal:
         skills = LibrarySkills(SkillLibrary(home / "skills", clock=FakeClock()))
-        yield Recaller(journal, skills=skills, memories=None, budget=budget or BUDGET)
+        yield Recaller(journal, skills=skills, memories=None, budget=budget or BUDGET, dropping=dropping)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,21 @@ async def test_an_item_that_is_there_is_not_recalled_again_until_it_is_gone(tmp_
         assert (await recall(recaller, talk)).names == ()
         compacted = [user("[summary]"), said("fine"), user("alpha beta once more")]
         assert (await recall(recaller, compacted)).names == ("one",)
+
+
+@pytest.mark.anyio
+async def test_an_item_on_a_message_that_is_left_out_for_want_of_room_is_not_there(tmp_path: Path) -> None:
+    def first_exchange(messages: Any, blocks: Any, *, num_bytes: int) -> frozenset[int]:
+        return frozenset({0, 1}) if len(messages) > 3 else frozenset()
+
+    write_skill(tmp_path / "skills", "one", "alpha beta")
+    talk = [user("alpha beta"), said("ok"), user("alpha beta again"), said("ok"), user("alpha beta once more")]
+    async with recalling(tmp_path, dropping=first_exchange) as recaller:
+        assert (await recall(recaller, talk[:1])).names == ("one",)
+        assert (await recall(recaller, talk[:3])).names == ()
+        sent = await recall(recaller, talk)
+        assert sent.names == ("one",), "the model does not see the first message any more"
+        assert await recall(recaller, talk) == sent
 
 
 @pytest.mark.anyio

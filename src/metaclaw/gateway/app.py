@@ -29,6 +29,7 @@ from metaclaw.errors import NotFoundError
 from metaclaw.extras import load_backend
 from metaclaw.gateway.access import Access
 from metaclaw.gateway.access_keeper import AccessKeeper
+from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
@@ -326,7 +327,9 @@ def _recaller(
     starter = STARTER_FOLDER if skills.starter else None
     library = SkillLibrary(settings.skills_dir, starter=starter)
     source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if has_skills else None
-    return Recaller(journal, skills=source, memories=memories, budget=budget)
+    limit = settings.max_context_tokens
+    dropping = partial(dropped_messages, max_tokens=limit) if limit else None
+    return Recaller(journal, skills=source, memories=memories, budget=budget, dropping=dropping)
 
 
 def _policy_upstream(settings: Settings) -> Upstream:

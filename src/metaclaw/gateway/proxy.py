@@ -113,6 +113,7 @@ class Proxy:
                 about=about,
                 turn_id=incoming.turn_id,
                 now=self._recorder.clock(),
+                num_bytes=len(incoming.raw),
             ),
             Recalled(),
         )

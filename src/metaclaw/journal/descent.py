@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from metaclaw.journal.database import open_reader
+from metaclaw.journal.holding import turns_that_held as held_since
 
 _SCHEMA = 3  # of learning.db: the first with skills
-_HELD = """
-    SELECT DISTINCT later.id FROM turns AS first JOIN turns AS later
-        ON later.agent = first.agent AND later.session = first.session AND later.seq >= first.seq
-    WHERE first.id IN (
-        SELECT turn FROM recalls
-        WHERE kind = 'memory' AND outcome = 'recalled' AND item IN (SELECT value FROM json_each(?))
-    )
+_RECALLED = """
+    SELECT DISTINCT turn FROM recalls
+    WHERE kind = 'memory' AND outcome = 'recalled' AND item IN (SELECT value FROM json_each(?))
 """
 _SKILLS = """
     SELECT agent, name, state, turns FROM candidates
@@ -64,7 +61,8 @@ def turns_that_held(turns_db: Path, memories: Collection[str]) -> frozenset[str]
     if not memories or not turns_db.exists():
         return frozenset()
     with closing(open_reader(turns_db)) as connection:
-        return frozenset(turn for (turn,) in connection.execute(_HELD, (_json(memories),)).fetchall())
+        first = [turn for (turn,) in connection.execute(_RECALLED, (_json(memories),)).fetchall()]
+        return frozenset(turn for one in first for turn in held_since(connection, one))
 
 
 def descendants(learning_db: Path, turns: Collection[str]) -> list[Descendant]:

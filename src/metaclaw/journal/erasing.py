@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 from metaclaw.errors import JournalError
+from metaclaw.journal.holding import turns_that_held
 from metaclaw.journal.recall_blocks import WHERE, block_of, without
 from metaclaw.journal.turn_records import MEMORY_ITEM
 
@@ -100,16 +101,8 @@ def empty_log(path: Path) -> bool:
 
 
 def _forget_prompts(connection: sqlite3.Connection, turn_id: str) -> None:
-    # Every later prompt of the session held the block too, as long as its client kept the message.
     connection.execute(
-        """
-        UPDATE samples SET prompt_tokens = x'', untrainable = coalesce(untrainable, ?)
-        WHERE turn IN (
-            SELECT later.id FROM turns AS first
-            JOIN turns AS later
-                ON later.agent = first.agent AND later.session = first.session AND later.seq >= first.seq
-            WHERE first.id = ?
-        )
-        """,
-        (_ERASED, turn_id),
+        "UPDATE samples SET prompt_tokens = x'', untrainable = coalesce(untrainable, ?)"
+        " WHERE turn IN (SELECT value FROM json_each(?))",
+        (_ERASED, json.dumps(turns_that_held(connection, turn_id))),
     )

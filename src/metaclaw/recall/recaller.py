@@ -8,8 +8,9 @@ provider's prompt cache holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from metaclaw.chat.humans import human_text
 from metaclaw.chat.messages import JsonObject
@@ -19,6 +20,16 @@ from metaclaw.recall.blocks import HumanMessage, human_messages
 from metaclaw.recall.candidates import About, Candidate, MemorySource, SkillSource, SkillView
 from metaclaw.recall.composing import NOTHING, Budget, Composed, compose
 from metaclaw.recall.queries import queries
+
+_BYTES_PER_TOKEN = 3
+
+
+class Dropping(Protocol):
+    """Which messages of a request are left out because it is too long: their indexes."""
+
+    def __call__(
+        self, messages: Sequence[JsonObject], blocks: Mapping[int, str], *, num_bytes: int
+    ) -> Collection[int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +45,33 @@ class Recalled:
 
 
 class Recaller:
-    """Recalls skills and memories for an agent's turns. A source that is ``None`` is switched off."""
+    """Recalls skills and memories for an agent's turns. A source that is ``None`` is switched off.
+
+    What ``dropping`` will leave out of a request is not there: it may be recalled anew.
+    """
 
     def __init__(
-        self, journal: TurnJournal, *, skills: SkillSource | None, memories: MemorySource | None, budget: Budget
+        self,
+        journal: TurnJournal,
+        *,
+        skills: SkillSource | None,
+        memories: MemorySource | None,
+        budget: Budget,
+        dropping: Dropping | None = None,
     ) -> None:
         self._journal = journal
         self._skills = skills
         self._memories = memories
         self._budget = budget
+        self._dropping = dropping
 
-    async def recall(self, messages: Sequence[JsonObject], *, about: About, turn_id: str, now: float) -> Recalled:
-        """What belongs to each human message. Raises ``JournalError`` when that cannot be recorded."""
+    async def recall(
+        self, messages: Sequence[JsonObject], *, about: About, turn_id: str, now: float, num_bytes: int = 0
+    ) -> Recalled:
+        """What belongs to each human message of a request of ``num_bytes``.
+
+        Raises ``JournalError`` when that cannot be recorded.
+        """
         humans = human_messages(messages, about.session)
         if not humans:
             return Recalled()
@@ -58,7 +84,8 @@ class Recaller:
         proposals = [(human.key, RecallBlock(text="")) for human in earlier if human.key not in served]
         composed = NOTHING
         if newest.key not in served:
-            composed = await self._compose(messages, humans, served, skills, about, now)
+            staying = self._staying(messages, humans, served, num_bytes)
+            composed = await self._compose(messages, staying, served, skills, about, now)
             proposals.append((newest.key, composed.block))
         if proposals:
             claimed = await self._journal.claim_blocks(about.agent, turn_id, proposals, now=now)
@@ -88,6 +115,21 @@ class Recaller:
         gone = {name for block in blocks.values() for name in block.items if not _is_served(name, skills, alive)}
         return {key: without(block, gone) for key, block in blocks.items()} if gone else dict(blocks)
 
+    def _staying(
+        self,
+        messages: Sequence[JsonObject],
+        humans: Sequence[HumanMessage],
+        blocks: Mapping[BlockKey, RecallBlock],
+        num_bytes: int,
+    ) -> Sequence[HumanMessage]:
+        """The human messages that the model will see; the newest always."""
+        if self._dropping is None:
+            return humans
+        texts = {human.index: blocks[human.key].text for human in humans if human.key in blocks}
+        texts[humans[-1].index] = " " * (self._budget.max_tokens * _BYTES_PER_TOKEN)  # what is to come, at most
+        dropped = self._dropping(messages, texts, num_bytes=num_bytes)
+        return [human for human in humans if human.index not in dropped]
+
     async def _compose(
         self,
         messages: Sequence[JsonObject],
@@ -104,8 +146,9 @@ class Recaller:
             found_memories = () if self._memories is None else await self._memories.found(text, about, now)
             if any(one.is_fitting for one in (*found_skills, *found_memories)):
                 break
-        present = {name for block in blocks.values() for name in block.items}
-        present |= _told_here(found_memories, messages, humans, blocks)
+        there = {human.key: blocks[human.key] for human in humans if human.key in blocks}
+        present = {name for block in there.values() for name in block.items}
+        present |= _told_here(found_memories, messages, humans, there)
         return compose(found_skills, found_memories, present=present, budget=self._budget)
 
 
