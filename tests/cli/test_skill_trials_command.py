@@ -35,12 +35,18 @@ def home(tmp_path: Path) -> Path:
         SkillTrials.open(tmp_path / "learning.db") as trials,
         LearningJournal.open(tmp_path / "learning.db") as journal,
     ):
-        trials.record_evolution(Evolution(agent="main", author="big", num_failures=1), [new])
+        asked = Evolution(
+            agent="main", author="big", num_failures=1, refused=("tea: it says what coffee says",), prompt_tokens=900,
+            completion_tokens=100, cost_usd=0.5,
+        )  # fmt: skip
+        trials.record_evolution(asked, [new])
+        trials.record_evolution(Evolution(agent="main", author="big", num_failures=1))
         for number in range(3):
             trials.compare(
                 Comparison(candidate="c1", exchange=f"r{number}", kind="replay", fits=True, with_score=1.0,
-                           without_score=-1.0)
+                           without_score=-1.0, prompt_tokens=1000, completion_tokens=10)
             )  # fmt: skip
+        trials.compare(Comparison(candidate="c1", exchange="e", kind="experiment", fits=True, with_score=1.0))
         trials.keep_recalls([Recall(skill="tea", exchange="x1", agent="main", seq=1, recalled_at=time.time())])
         journal.record_verdict(exchange="x1", agent="main", judge="j", score=0.5, detail={}, samples=[])
     folder = tmp_path / "skills" / "main" / "tea"
@@ -52,7 +58,7 @@ def home(tmp_path: Path) -> Path:
 def test_why_shows_the_trial_its_turns_and_the_utility(home: Path):
     found = skills(home, "why", "check-units")
     (candidate,) = found["candidates"]
-    assert (candidate["state"], candidate["turns"], candidate["comparisons"]) == ("trial", ["t1", "t2"], 3)
+    assert (candidate["state"], candidate["turns"], candidate["comparisons"]) == ("trial", ["t1", "t2"], 4)
     assert "not decided yet: +1.00 over 3 comparisons" in candidate["verdict"]
     assert found["served"] is None
     found = skills(home, "why", "tea")
@@ -63,6 +69,23 @@ def test_why_shows_the_trial_its_turns_and_the_utility(home: Path):
     assert done.returncode == 1
     assert "nothing is known" in done.stderr
     assert [one["name"] for one in skills(home, "trial")] == ["check-units"]
+
+
+def test_what_evolving_and_trials_cost_is_shown_and_unknown_is_not_nothing(home: Path):
+    shown = metaclaw(home, "skills", "why", "check-units").stdout
+    assert "its trial took 3 replays, 3,000 + 30 tokens, cost unknown (judging not counted)" in shown
+    log = metaclaw(home, "skills", "log").stdout
+    assert "big was asked about 1 failures (900 + 100 tokens, 0.5000 USD)\trefused tea: it says what coffee says" in log
+    assert "(0 + 0 tokens and an unknown number of 1 more times, cost unknown)" in log
+    assert [one["cost_usd"] for one in skills(home, "log")] == [0.5, None]
+    status = metaclaw(home, "status")
+    assert "0.5000 USD and an unknown cost of 1 more times, tried for 3,000 + 30 tokens" in status.stdout
+    told = json.loads(metaclaw(home, "status", "--json").stdout)["skills"]
+    assert told["evolving"] == {
+        "num_asked": 2, "prompt_tokens": 900, "completion_tokens": 100, "cost_usd": 0.5, "num_unknown_tokens": 1,
+        "num_unknown_costs": 1,
+    }  # fmt: skip
+    assert told["trials"]["num_unknown_costs"] == 3
 
 
 def test_what_the_learner_owns_is_asked_of_it_and_waits(home: Path):

@@ -50,8 +50,10 @@ def status(
     from dataclasses import asdict
 
     from metaclaw.cli.scheduler import facts, headline
+    from metaclaw.cli.skill_costs import cost_line
     from metaclaw.config_file import find_home, read_settings
     from metaclaw.journal.learning_status import read_status
+    from metaclaw.journal.skill_costs import skill_costs
     from metaclaw.processes.instance import read_health, running_instance
 
     home = find_home()
@@ -59,12 +61,13 @@ def status(
     health = read_health(instance.url) if instance else None
     healthy = health is not None
     learning = read_status(home / "learning.db")
+    costs = skill_costs(home / "learning.db")
     training = facts(read_settings(home)[0]) if instance and instance.mode not in ("", "skills_only") else None
     if as_json:
         said = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
         state = {"running": instance is not None, "healthy": healthy, **said, "recording": health}
-        typer.echo(json.dumps({**state, "training": training, "learning": agents}))
+        typer.echo(json.dumps({**state, "training": training, "learning": agents, "skills": asdict(costs)}))
     else:
         typer.echo(_described(instance, healthy))
         if trouble := _recording_trouble(health or {}):
@@ -73,6 +76,8 @@ def status(
             typer.echo(headline(training))
         for agent in learning:
             typer.echo(_progress(agent))
+        if spent := cost_line(costs):
+            typer.echo(spent)
     raise typer.Exit(0 if healthy else 1)
 
 

@@ -179,6 +179,7 @@ def _served(settings: Settings, agent: str, name: str) -> dict[str, Any] | None:
 
 
 def _told(reader: SkillReader, candidate: Candidate, settings: Settings) -> dict[str, Any]:
+    from metaclaw.journal.skill_costs import skill_costs
     from metaclaw.skills.trial.evidence import verdict_on
     from metaclaw.skills.trial.verdicts import TrialRule
 
@@ -194,6 +195,7 @@ def _told(reader: SkillReader, candidate: Candidate, settings: Settings) -> dict
         "verdict": verdict.reason if candidate.state == "trial" else None,
         "comparisons": len(comparisons),
         "void": sum(one.void is not None for one in comparisons),
+        "replays": asdict(skill_costs(settings.learning_db, candidate=candidate.id).trials),
         "mean_difference": verdict.mean,
         "evidence": min(verdict.evidence, 1e300),
     }
@@ -214,6 +216,9 @@ def _flags(utility: Utility | None, settings: Settings) -> list[str]:
 
 
 def _why_lines(told: dict[str, Any], utility: Utility | None) -> list[str]:
+    from metaclaw.cli.skill_costs import trial_cost
+    from metaclaw.journal.skill_costs import Spent
+
     served = told["served"]
     if served is None:
         lines = [f"{told['name']} is not served to {told['agent']}"]
@@ -224,6 +229,8 @@ def _why_lines(told: dict[str, Any], utility: Utility | None) -> list[str]:
     for one in told["candidates"]:
         what = "an edit" if one["is_edit"] else "new"
         lines.append(f"{what}, by {one['author']}: {one['state']}: {one['verdict'] or one['reason']}")
+        if one["replays"]["num_asked"]:
+            lines.append(f"  its trial took {trial_cost(Spent(**one['replays']))}")
         lines.append(f"  written for: {one['why'] or '-'}; learned from turns {', '.join(one['turns'][:5])}")
     lines.append(utility_line(utility))
     return [*lines, *(f"note: {flag}" for flag in told["flags"])]

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -209,13 +210,20 @@ def log(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Who wrote which skill when, and why; the newest last."""
-    versions = _writer().history.log(agent and _agent(agent), name)[-limit:]
+    """Who wrote which skill when, and why, and what evolvers were asked and what was refused; the newest last."""
+    from metaclaw.cli.skill_costs import evolution_line, evolutions
+    from metaclaw.config_file import load_settings
+
+    whose = agent and _agent(agent)
+    entries = [(_logged(one), _line(one)) for one in _writer().history.log(whose, name)]
+    if name is None:
+        entries += [(one, evolution_line(one)) for one in evolutions(load_settings().learning_db, whose)]
+    entries = sorted(entries, key=lambda entry: datetime.fromisoformat(entry[0]["at"]))[-limit:]
     if as_json:
-        typer.echo(json.dumps([_logged(one) for one in versions]))
+        typer.echo(json.dumps([logged for logged, _ in entries]))
         return
-    for one in versions:
-        typer.echo(_line(one))
+    for _, line in entries:
+        typer.echo(line)
 
 
 def _entries() -> list[Entry]:

@@ -117,10 +117,11 @@ class SkillReader:
         )
         return [(row["agent"], row["exchange"]) for row in rows]
 
-    def evolutions(self, agent: str, *, since: float = 0.0) -> list[tuple[float, Evolution]]:
-        """When an evolver was asked for ``agent``, and what came of it; newest first."""
+    def evolutions(self, agent: str | None = None, *, since: float = 0.0) -> list[tuple[float, Evolution]]:
+        """When an evolver was asked (for ``agent``), and what came of it; newest first."""
         rows = self._rows(
-            "SELECT * FROM evolutions WHERE agent = ? AND created_at >= ? ORDER BY id DESC", (agent, since)
+            "SELECT * FROM evolutions WHERE (?1 IS NULL OR agent = ?1) AND created_at >= ?2 ORDER BY id DESC",
+            (agent, since),
         )
         return [(row["created_at"], _evolution(row)) for row in rows]
 
