@@ -162,7 +162,7 @@ class _Draws:
         self._new = new
         self._asked = asked
         self._settings = settings
-        self._chance = Random(f"{new.agent} {new.path}")
+        self._chance = Random(f"{new.agent} {new.update_id}")
         self._num_pairs = 0
         self.num_tokens = 0
 
