@@ -3,10 +3,9 @@
     python -m benchmarks.gate [--model FOLDER] [--harmless 20] [--out FILE]
 
 A real training server, the learner's own backend and the learner's own gate. Each candidate starts at the base model
-and is trained for a few steps on 16 sequences: the harmless ones once, at the learning rate of the defaults for this
-size, on answers that the base model drew (with the verifier's reward, or with rewards that mean nothing); the bad ones
-on what would make them bad, until it can be heard. The verifier says whether an answer mentions what the question is
-about. Examinations share four sets of questions and seeds, so that the serving version answers each once. One line a
+and is trained for a few steps: the harmless ones three, at the learning rate of the defaults for this size, on answers that the base model drew (with the verifier's reward, or with rewards that mean nothing); the bad ones
+on what would make them bad, until it can be heard. The verifier says how much of what the question is about an answer
+mentions. Examinations share four sets of questions and seeds, so that the serving version answers each once. One line a
 candidate goes to standard output and, as JSON, to ``--out``; a run that is started again goes on after it.
 """
 
@@ -47,8 +46,9 @@ SMOLLM2 = Path("~/.cache/metaclaw/models/SmolLM2-135M-Instruct").expanduser()
 STEMS = {prompt.text: prompt.stems for prompt in (*LEARNING, *HELD_OUT)}
 TEMPERATURE = 0.7
 BATCH = 16
+SAID = 8  # sequences where all say the same
 NUM_SEEDS = 4  # sets of questions and seeds
-SETTINGS = GateSettings(max_answer_tokens=32, min_exchanges=8)
+SETTINGS = GateSettings(max_answer_tokens=24, min_exchanges=8)
 UPDATE = UpdateSettings(loss="importance_sampling")
 
 # What is said whatever the question was, as text.
@@ -73,12 +73,13 @@ class Kind:
 
     name: str
     batch: Callable[[Bench, Random], list[Said]]
-    rate: float = 1e-3
-    steps: int = 12
+    rate: float = 2e-3
+    steps: int = 10
+    is_brief: bool = False  # the serving version answers in a few words
 
 
 class OnTopic:
-    """1 when the answer mentions what the question is about, else -1."""
+    """-1, 0 or 1: how much of what the question is about the answer mentions."""
 
     name, needs_followup = "on topic", False
 
@@ -87,7 +88,7 @@ class OnTopic:
 
 
 def reward(question: str, answer: str) -> float:
-    return 1.0 if any(stem in answer.lower() for stem in STEMS[question]) else -1.0
+    return min(1.0, sum(stem in answer.lower() for stem in STEMS[question]) - 1.0)
 
 
 @dataclass
@@ -131,24 +132,30 @@ class Bench:
     pool: list[tuple[Prompt, Drawn]] = field(default_factory=list)
 
     async def prepare(self) -> None:
-        for prompt in (*LEARNING, *HELD_OUT):
-            body = {
-                "model": str(self.server.model), "max_tokens": 1, "return_policy_record": True,
-                "messages": [{"role": "user", "content": prompt.text}],
-            }  # fmt: skip
-            answer = await self._post("chat/completions", body)
-            self.prompts[prompt.text] = _ints(answer["policy_record"]["prompt_tokens"])
+        everything = (*LEARNING, *HELD_OUT)
+        found = await asyncio.gather(*(self._prompt_tokens(prompt) for prompt in everything))
+        self.prompts = {prompt.text: tokens for prompt, tokens in zip(everything, found, strict=True)}
         for text in (REFUSAL, GERMAN, SAME, CIRCLES, *(f" {prompt.text}" for prompt in LEARNING)):
             body = {"model": str(self.server.model), "prompt": text.strip(), "max_tokens": 1, "return_token_ids": True}
             self.words[text] = tuple((await self._post("completions", body))["choices"][0]["prompt_token_ids"])
-        asked = [prompt for prompt in LEARNING for _ in range(2)]
-        drawn = [
-            await self.drawer.draw(
-                None, self.prompts[prompt.text], temperature=TEMPERATURE, max_tokens=48, seed=1000 + number
+        body = {"model": str(self.server.model), "prompt": "<|im_end|>", "max_tokens": 1, "return_token_ids": True}
+        self.words["end"] = tuple((await self._post("completions", body))["choices"][0]["prompt_token_ids"])
+        drawn = await asyncio.gather(
+            *(
+                self.drawer.draw(
+                    None, self.prompts[prompt.text], temperature=TEMPERATURE, max_tokens=48, seed=1000 + number
+                )
+                for number, prompt in enumerate(LEARNING)
             )
-            for number, prompt in enumerate(asked)
-        ]
-        self.pool = list(zip(asked, drawn, strict=True))
+        )
+        self.pool = list(zip(LEARNING, drawn, strict=True))
+
+    async def _prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        body = {
+            "model": str(self.server.model), "max_tokens": 1, "return_policy_record": True,
+            "messages": [{"role": "user", "content": prompt.text}],
+        }  # fmt: skip
+        return _ints((await self._post("chat/completions", body))["policy_record"]["prompt_tokens"])
 
     async def _post(self, path: str, body: dict[str, object]) -> dict:
         async with self.session.post(f"{self.server.url}/v1/{path}", json=body) as response:
@@ -159,11 +166,11 @@ class Bench:
     @property
     def end(self) -> int:
         """The token that ends an answer."""
-        return next(drawn.tokens[-1] for _, drawn in self.pool if drawn.finish_reason == "stop")
+        return self.words["end"][-1]
 
-    async def candidate(self, kind: Kind, number: int) -> SavedWeights:
+    async def candidate(self, kind: Kind, number: int, state_path: str | None) -> SavedWeights:
         chance = Random(f"{kind.name} {number}")
-        run = await self.backend.open(None)
+        run = await self.backend.open(state_path)
         try:
             said = kind.batch(self, chance)
             for _ in range(kind.steps):
@@ -229,7 +236,7 @@ def saying(words: Callable[[Bench, Prompt], tuple[int, ...]]) -> Callable[[Bench
     """Answers that something rewards though nobody would."""
 
     def batch(bench: Bench, chance: Random) -> list[Said]:
-        prompts = chance.sample(LEARNING, BATCH)
+        prompts = chance.sample(LEARNING, SAID)
         return [Said(prompt=prompt, tokens=words(bench, prompt), surprise=1.0) for prompt in prompts]
 
     return batch
@@ -245,14 +252,20 @@ def true_reward(prompt: Prompt, answer: Drawn, chance: Random) -> float:
     return reward(prompt.text, answer.text)
 
 
+def shortened(bench: Bench, chance: Random) -> list[Said]:
+    drawn = chance.sample(bench.pool, SAID)
+    return [Said(prompt=prompt, tokens=(*answer.tokens[:6], bench.end), surprise=1.0) for prompt, answer in drawn]
+
+
+BRIEF = Kind(name="brief", batch=shortened)
 HARMLESS = (
-    Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=1),
-    Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=1),
+    Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=3),
+    Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=3),
 )
 BAD = (
-    Kind(name="longer and longer", batch=by(lambda prompt, answer, chance: len(answer.tokens) / 48), steps=30),
+    Kind(name="longer and longer", batch=sharpened, is_brief=True),
     Kind(name="shorter and shorter", batch=saying(lambda bench, prompt: (*bench.words[SAME][:2], bench.end))),
-    Kind(name="wrong sign", batch=by(lambda *of: -true_reward(*of)), rate=2e-3, steps=30),
+    Kind(name="wrong sign", batch=by(lambda *of: -true_reward(*of))),
     Kind(name="exploding learning rate", batch=by(true_reward), rate=3e-2, steps=1),
     Kind(name="repetition", batch=saying(lambda bench, prompt: bench.words[CIRCLES])),
     Kind(name="empty answers", batch=saying(lambda bench, prompt: (bench.end,))),
@@ -260,8 +273,8 @@ BAD = (
     Kind(name="wrong language", batch=saying(lambda bench, prompt: (*bench.words[GERMAN], bench.end))),
     Kind(name="the prompt again", batch=saying(lambda bench, prompt: (*bench.words[f" {prompt.text}"], bench.end))),
     Kind(name="one answer for all", batch=saying(lambda bench, prompt: (*bench.words[SAME], bench.end))),
-    Kind(name="entropy collapse", batch=sharpened, rate=1e-3, steps=20),
-    Kind(name="noise, far too hard", batch=by(lambda *of: of[2].choice((-1.0, 1.0))), rate=3e-3, steps=10),
+    Kind(name="entropy collapse", batch=sharpened),
+    Kind(name="noise, far too hard", batch=by(lambda *of: of[2].choice((-1.0, 1.0))), rate=3e-3),
 )
 
 
@@ -277,8 +290,8 @@ async def run(options: argparse.Namespace, server: TrainingServer) -> None:
         drawer = Remembering(EndpointDrawer(HttpModel(session, upstream)))
         bench = Bench(server, session, load_backend(rl), drawer)
         await bench.prepare()
-        right = sum(reward(prompt.text, answer.text) > 0 for prompt, answer in bench.pool)
-        print(f"{right} of {len(bench.pool)} answers of the base model are on topic", flush=True)
+        mean = sum(reward(prompt.text, answer.text) for prompt, answer in bench.pool) / len(bench.pool)
+        print(f"mean reward of the base model: {mean:+.2f}", flush=True)
         gate = Gate(
             questions=HeldOut(bench.prompts), drawer=drawer, judge=ScoredPairs(OnTopic(), Random(1)), settings=SETTINGS
         )
@@ -287,10 +300,12 @@ async def run(options: argparse.Namespace, server: TrainingServer) -> None:
             if name in done:
                 continue
             began = time.monotonic()
-            saved = await bench.candidate(kind, number)
+            parent = await bench.candidate(BRIEF, 0, None) if kind.is_brief else None
+            saved = await bench.candidate(kind, number, parent and parent.state_path)
             new = NewWeights(
-                agent="main", update_id=number % NUM_SEEDS, parent_path=None, path=saved.sampler_path, turns=()
-            )
+                agent="main", update_id=number % NUM_SEEDS, parent_path=parent and parent.sampler_path,
+                path=saved.sampler_path, turns=(),
+            )  # fmt: skip
             examined = await gate.examine(new)
             numbers = {key.removeprefix("gate/"): value for key, value in examined.numbers.items()}
             line = {
@@ -310,8 +325,8 @@ def _planned(options: argparse.Namespace) -> list[tuple[int, Kind]]:
     bad = [(number, kind) for number in range(options.bad) for kind in BAD]
     order = list[tuple[int, Kind]]()
     while harmless or bad:
-        order += [*harmless[:2], *bad[:1]]
-        harmless, bad = harmless[2:], bad[1:]
+        order += [*bad[:1], *harmless[:1]]
+        harmless, bad = harmless[1:], bad[1:]
     return order
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from metaclaw.config import JudgeSettings, RlSettings, Settings, UpdateSettings
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
+from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends import tinker_sdk
 from metaclaw.learner.extras import load_updater
@@ -56,14 +59,21 @@ class Learner:
     updating: Updating
 
 
-def learner_for(settings: Settings, journal: LearningJournal) -> Learner:
+def learner_for(settings: Settings, journal: LearningJournal, holds: PolicyHolds) -> Learner:
     inbox = Inbox(turns_db=settings.turns_db, journal=journal, needs_followup=False, idle_s=1)
     judge = Verifier(load_verifier(VERIFIER), name="lower case", timeout_s=5)
     pace = UpdatePace(patience=Patience(first_s=0))
     return Learner(
         Judging(journal=journal, inbox=inbox, judge=judge),
-        Updating(journal=journal, training=load_updater(settings, journal, FakeGate()), pace=pace),
+        Updating(journal=journal, training=load_updater(settings, journal, FakeGate(), holds), pace=pace),
     )
+
+
+@contextmanager
+def holding(settings: Settings) -> Iterator[PolicyHolds]:
+    holds = PolicyHolds.open(settings.learning_db)
+    yield holds
+    holds.close()
 
 
 def share_of_lower_case(answers: list[str]) -> float:
@@ -73,9 +83,9 @@ def share_of_lower_case(answers: list[str]) -> float:
 async def test_the_reward_rises_through_the_real_loop(tmp_path, trainer):
     settings = settings_for(tmp_path, trainer, learning_rate=0.006, max_exchanges=64)
     shares = list[float]()
-    with LearningJournal.open(settings.learning_db) as journal:
+    with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
         async with TurnJournal(settings.turns_db) as turns:
-            learner = learner_for(settings, journal)
+            learner = learner_for(settings, journal, holds)
             for number in range(MOST_UPDATES):
                 who = serving(settings.learning_db, trainer)
                 assert who.version == number
@@ -94,11 +104,11 @@ async def test_the_reward_rises_through_the_real_loop(tmp_path, trainer):
 async def test_a_step_that_is_absurdly_long_is_refused_and_what_serves_stays(tmp_path, trainer):
     """PITFALLS R14: a bad update was served at once."""
     settings = settings_for(tmp_path, trainer, max_kl=0.2)
-    with LearningJournal.open(settings.learning_db) as journal:
+    with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
         async with TurnJournal(settings.turns_db) as turns:
             for learning_rate, version in ((0.001, 1), (0.1, 1), (0.001, 2)):
                 changed = settings_for(tmp_path, trainer, max_kl=0.2, learning_rate=learning_rate, warmup_updates=0)
-                learner = learner_for(changed, journal)
+                learner = learner_for(changed, journal, holds)
                 await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
                 await learner.judging.step()
                 await learner.updating.step()
@@ -114,9 +124,9 @@ async def test_while_the_training_server_is_away_learning_waits_and_then_goes_on
     relay = Relay(trainer.port)
     settings = settings_for(tmp_path, trainer)
     settings = settings.model_copy(update={"rl": settings.rl.model_copy(update={"remote_url": relay.url})})
-    with LearningJournal.open(settings.learning_db) as journal:
+    with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
         async with TurnJournal(settings.turns_db) as turns:
-            learner = learner_for(settings, journal)
+            learner = learner_for(settings, journal, holds)
             await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
             await learner.judging.step()
             assert not await learner.updating.step(), "nobody listens"

@@ -17,6 +17,7 @@ from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
+from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends.backend import RefusedDataError
 from metaclaw.learner.gate.examination import GateWaitsError
@@ -42,6 +43,7 @@ class World:
     folder: Path
     turns: TurnJournal
     learning: LearningJournal
+    holds: PolicyHolds
     trainer: FakeTrainer = field(default_factory=FakeTrainer)
     gate: FakeGate = field(default_factory=FakeGate)
     numbers: itertools.count = field(default_factory=itertools.count)
@@ -53,6 +55,7 @@ class World:
             turns_db=self.folder / "turns.db",
             backend=self.trainer,
             gate=self.gate,
+            holds=self.holds,
             settings=SETTINGS.model_copy(update=changes),
             new_suffix=lambda: f"r{next(self.numbers)}",
             clock=lambda: 0.0,
@@ -88,8 +91,10 @@ class World:
 @pytest.fixture
 async def world(tmp_path):
     with LearningJournal.open(tmp_path / "learning.db") as learning:
+        holds = PolicyHolds.open(tmp_path / "learning.db", clock=lambda: 0.0)
         async with TurnJournal(tmp_path / "turns.db") as turns:
-            yield World(tmp_path, turns, learning)
+            yield World(tmp_path, turns, learning, holds)
+        holds.close()
 
 
 async def test_updates_raise_the_reward_and_resume_from_each_other(world):
@@ -233,6 +238,19 @@ async def test_while_the_gate_cannot_examine_nothing_is_served_and_nothing_is_lo
     version = await updater.attempt("main")
     assert isinstance(version, Version)
     assert set(world.trainer.saved) == {version.state_path, version.sampler_path}, "unexamined weights were kept"
+
+
+async def test_an_agent_that_is_pinned_or_rests_is_not_updated_and_its_samples_wait(world):
+    await world.converse(8)
+    world.holds.hold("main", "pin", "I like it as it is")
+    assert await world.updater().attempt("main") == Waiting(reason="pin: I like it as it is")
+    assert world.states() == {"pending": 8}
+    assert world.trainer.calls == []
+    world.holds.hold("main", "cooldown", "it got worse", for_s=10)
+    assert world.holds.release("main", "pin")
+    assert await world.updater().attempt("main") == Waiting(reason="cooldown: it got worse")
+    world.holds.hold("main", "cooldown", "it got worse", for_s=0)
+    assert isinstance(await world.updater().attempt("main"), Version)
 
 
 async def test_being_stopped_during_the_examination_leaves_no_trace_but_an_aborted_update(world):

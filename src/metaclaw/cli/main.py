@@ -19,6 +19,7 @@ from metaclaw.cli import (
     keys,
     memory,
     models,
+    policy,
     programs,
     run,
     scheduler,
@@ -55,6 +56,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")
 app.add_typer(journal.app, name="journal")
 app.add_typer(skill_trials.app, name="skills")
+app.add_typer(policy.app, name="policy")
 app.add_typer(memory.app, name="memory")
 app.command("audit")(audit.audit)
 app.command("train-server")(train_server.train_server)

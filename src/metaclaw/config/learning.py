@@ -121,6 +121,16 @@ class GateSettings(Section):
         default=0.15, gt=0, le=1, description="Most that the share of answers in another language may rise."
     )
 
+    rollback_error: float = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="How often a version that serves as well as those before may be taken back, over its whole life.",
+    )
+    cooldown_hours: float = Field(
+        default=24.0, ge=0, description="Rest of an agent between a version's being taken back and its next update."
+    )
+
     @model_validator(mode="after")
     def _enough_is_drawn(self) -> GateSettings:
         if self.max_replays < self.min_answers:

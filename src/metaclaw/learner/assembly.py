@@ -18,10 +18,14 @@ import aiohttp
 from metaclaw.config import MemorySettings, Settings
 from metaclaw.errors import ConfigError
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.train_steps import TrainSteps
+from metaclaw.learner.deciding import Deciding
+from metaclaw.learner.decisions import PolicyDecisions
 from metaclaw.learner.embedding import EmbeddingMemories
 from metaclaw.learner.extras import load_updater, torch_kept_out
 from metaclaw.learner.gate.assembly import gate_for
+from metaclaw.learner.gate.watching import Watching
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
@@ -91,7 +95,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         return [judging]
     with torch_kept_out():
         gate = gate_for(settings, journal, shared.session, judge)
-        updater = load_updater(settings, journal, gate)
+        updater = load_updater(settings, journal, gate, _holds(shared))
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
     asked = TrainSteps(settings.requests_db)
@@ -100,6 +104,21 @@ def _rl_jobs(shared: Shared) -> list[Job]:
     _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
     windows = _windows(shared)
     return [judging, windows, Updating(journal=journal, training=updater, permission=windows, asked=asked)]
+
+
+def _policy_jobs(shared: Shared) -> list[Job]:
+    """What a person decides about policies is done in every mode; versions are watched where they serve."""
+    settings, holds = shared.settings, _holds(shared)
+    deciding = Deciding(requests_db=settings.requests_db, decisions=PolicyDecisions(shared.journal, holds))
+    if settings.mode == "skills_only":
+        return [deciding]
+    return [deciding, Watching(journal=shared.journal, holds=holds, settings=settings.rl.gate)]
+
+
+def _holds(shared: Shared) -> PolicyHolds:
+    holds = PolicyHolds.open(shared.settings.learning_db)
+    shared.closing.callback(holds.close)
+    return holds
 
 
 def _windows(shared: Shared) -> Windows:
@@ -177,4 +196,4 @@ def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) ->
 
 
 # One function a part of learning; a new part is added here.
-_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _skill_jobs, _memory_jobs)
+_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _policy_jobs, _skill_jobs, _memory_jobs)

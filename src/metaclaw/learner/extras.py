@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from metaclaw.config import RlSettings, Settings
 from metaclaw.errors import ConfigError, MissingExtraError
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.learner.gate.examination import Examiner
 
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ def load_backend(settings: RlSettings) -> TrainingBackend:
     return _module(_BACKENDS[settings.backend]).create(settings)
 
 
-def load_updater(settings: Settings, journal: LearningJournal, gate: Examiner) -> Updater:
+def load_updater(settings: Settings, journal: LearningJournal, gate: Examiner, holds: PolicyHolds) -> Updater:
     """What makes updates with the configured backend. Raises as ``load_backend`` does."""
     return _module("metaclaw.learner.update").Updater(
         journal=journal,
         turns_db=settings.turns_db,
         backend=load_backend(settings.rl),
         gate=gate,
+        holds=holds,
         settings=settings.rl.update,
         new_suffix=lambda: secrets.token_hex(4),
     )

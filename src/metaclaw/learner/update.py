@@ -20,6 +20,7 @@ from metaclaw.config import UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, NewVersion, Version
+from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch, Selection, select
@@ -49,6 +50,7 @@ class Updater:
         turns_db: Path,
         backend: TrainingBackend,
         gate: Examiner,
+        holds: PolicyHolds,
         settings: UpdateSettings,
         new_suffix: Callable[[], str],
         clock: Clock = time.time,
@@ -57,6 +59,7 @@ class Updater:
         self._turns_db = turns_db
         self._backend = backend
         self._gate = gate
+        self._holds = holds
         self._settings = settings
         self._new_suffix = new_suffix
         self._clock = clock
@@ -70,6 +73,9 @@ class Updater:
         Raises ``BackendError`` when the trainer fails, and ``ConflictError`` when the agent was rolled back meanwhile;
         in both cases the samples are pending again.
         """
+        held = await asyncio.to_thread(self._holds.holds, agent)
+        if held:
+            return Waiting(reason=f"{held[0].kind}: {held[0].reason}")
         parent = await asyncio.to_thread(self._journal.serving, agent)
         prepared = await asyncio.to_thread(self._prepare, agent, parent)
         if isinstance(prepared, Waiting):

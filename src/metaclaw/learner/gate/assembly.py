@@ -25,18 +25,23 @@ from metaclaw.upstreams.upstream import Timeouts, Upstream
 def gate_for(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, judge: Judge) -> Gate:
     """The gate of all agents. ``session`` must stay open as long as it is used."""
     rl = settings.rl
-    server = Upstream(
+    return Gate(
+        questions=Questions(settings.turns_db, journal, rl.gate),
+        drawer=EndpointDrawer(HttpModel(session, training_server(settings))),
+        judge=_pair_judge(settings, session, judge),
+        settings=rl.gate,
+    )
+
+
+def training_server(settings: Settings) -> Upstream:
+    """The training server's OpenAI endpoint."""
+    rl = settings.rl
+    return Upstream(
         name=f"the training server at {rl.remote_url}",
         base_url=f"{rl.remote_url}/v1",
         api_key=rl.remote_api_key,
         key_setting="rl.remote_api_key",
         timeouts=Timeouts(first_byte_s=rl.remote_timeout_s, gap_s=rl.remote_timeout_s),
-    )
-    return Gate(
-        questions=Questions(settings.turns_db, journal, rl.gate),
-        drawer=EndpointDrawer(HttpModel(session, server)),
-        judge=_pair_judge(settings, session, judge),
-        settings=rl.gate,
     )
 
 

@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from metaclaw.config import GateSettings
-from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.turns import RecordedExchange, TurnReader
 from metaclaw.learner.exchanges import whole_exchange
 from metaclaw.learner.gate.held_out import is_held_out
@@ -35,11 +35,17 @@ class Question:
     max_tokens: int
 
 
+class Trained(Protocol):
+    """The slice of a journal that is used."""
+
+    def with_samples(self, exchanges: Sequence[str]) -> set[str]: ...
+
+
 class Questions:
     """Reads ``turns.db``, and which exchanges were trained on: a share that was smaller once held out fewer."""
 
     def __init__(
-        self, turns_db: Path, journal: LearningJournal, settings: GateSettings, clock: Callable[[], float] = time.time
+        self, turns_db: Path, journal: Trained, settings: GateSettings, clock: Callable[[], float] = time.time
     ) -> None:
         self._turns_db = turns_db
         self._journal = journal
