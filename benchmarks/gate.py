@@ -3,10 +3,11 @@
     python -m benchmarks.gate [--model FOLDER] [--harmless 20] [--out FILE]
 
 A real training server, the learner's own backend and the learner's own gate. Each candidate starts at the base model
-and is trained for a few steps: the harmless ones three, at the learning rate of the defaults for this size, on answers that the base model drew (with the verifier's reward, or with rewards that mean nothing); the bad ones
-on what would make them bad, until it can be heard. The verifier says how much of what the question is about an answer
-mentions. Examinations share four sets of questions and seeds, so that the serving version answers each once. One line a
-candidate goes to standard output and, as JSON, to ``--out``; a run that is started again goes on after it.
+and is trained for a few steps: the harmless ones three, at the learning rate of the defaults for this size, on answers
+that the base model drew (with the verifier's reward, or with rewards that mean nothing); the bad ones on what would
+make them bad, until it can be heard. The verifier says how much of what the question is about an answer mentions.
+Examinations share four sets of questions and seeds, so that the serving version answers each once. One line a candidate
+goes to standard output and, as JSON, to ``--out``; a run that is started again goes on after it.
 """
 
 from __future__ import annotations

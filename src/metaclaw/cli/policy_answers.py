@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import aiohttp
 
 from metaclaw.config import Settings
 from metaclaw.errors import BackendError, ConflictError
+from metaclaw.journal.policy_reader import TrainedExchanges
 from metaclaw.learner.gate.answers import EndpointDrawer
 from metaclaw.learner.gate.assembly import training_server
 from metaclaw.learner.gate.questions import Questions
