@@ -19,9 +19,9 @@ import aiohttp
 from metaclaw.config import Settings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.policy_reader import TrainedExchanges
-from metaclaw.learner.gate.answers import EndpointDrawer
+from metaclaw.learner.gate.answers import Drawn, EndpointDrawer
 from metaclaw.learner.gate.assembly import training_server
-from metaclaw.learner.gate.questions import Questions
+from metaclaw.learner.gate.questions import Question, Questions
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.session import new_session
 
@@ -38,12 +38,17 @@ def answers_of(settings: Settings, agent: str, paths: Sequence[str | None], coun
             drawer = EndpointDrawer(HttpModel(session, training_server(settings)))
             found: list[dict[str, Any]] = []
             for seed, question in enumerate(questions):
-                limits = {"temperature": question.temperature, "max_tokens": question.max_tokens, "seed": seed}
-                drawn = [await drawer.draw(path, question.prompt, **limits) for path in paths]
+                drawn = [await _draw(drawer, path, question, seed) for path in paths]
                 found.append({"prompt": question.exchange.prompt, "answers": [answer.text for answer in drawn]})
             return found
 
     return asyncio.run(ask())
+
+
+async def _draw(drawer: EndpointDrawer, path: str | None, question: Question, seed: int) -> Drawn:
+    return await drawer.draw(
+        path, question.prompt, temperature=question.temperature, max_tokens=question.max_tokens, seed=seed
+    )
 
 
 def download_adapter(settings: Settings, sampler_path: str, folder: Path) -> list[str]:
