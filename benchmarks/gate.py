@@ -3,7 +3,7 @@
     python -m benchmarks.gate [--model FOLDER] [--harmless 20] [--out FILE]
 
 A real training server, the learner's own backend and the learner's own gate. Each candidate starts at the base model
-and is trained for a few steps: the harmless ones three, at the learning rate of the defaults for this size, on answers
+and is trained for a few steps: the harmless ones two, at the learning rate of the defaults for this size, on answers
 that the base model drew (with the verifier's reward, or with rewards that mean nothing); the bad ones on what would
 make them bad, until it can be heard. The verifier says how much of what the question is about an answer mentions.
 Examinations share four sets of questions and seeds, so that the serving version answers each once. One line a candidate
@@ -30,7 +30,7 @@ from pydantic import SecretStr
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 from metaclaw.config import GateSettings, RlSettings, UpdateSettings
 from metaclaw.journal.turn_records import PolicySample
-from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend, TrainingRun
+from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend
 from metaclaw.learner.datums import TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
 from metaclaw.learner.gate.answers import Drawn, EndpointDrawer, Tokens
@@ -50,7 +50,7 @@ BATCH = 16
 SAID = 8  # sequences where all say the same
 NUM_SEEDS = 4  # sets of questions and seeds
 SETTINGS = GateSettings(max_answer_tokens=24, min_exchanges=8)
-UPDATE = UpdateSettings(loss="importance_sampling")
+UPDATE = UpdateSettings(loss="cispo")  # its gradient goes on however far a token has come
 
 # What is said whatever the question was, as text.
 REFUSAL = " I'm sorry, but I can't help with that request."
@@ -74,8 +74,8 @@ class Kind:
 
     name: str
     batch: Callable[[Bench, Random], list[Said]]
-    rate: float = 2e-3
-    steps: int = 10
+    rate: float = 3e-3
+    steps: int = 6
     is_brief: bool = False  # the serving version answers in a few words
 
 
@@ -174,18 +174,15 @@ class Bench:
         run = await self.backend.open(state_path)
         try:
             said = kind.batch(self, chance)
+            turns = [self._turn(one, [0.0] * len(one.tokens)) for one in said]
+            now = (await run.forward(build_groups(turns, UPDATE))).logprobs
+            turns = [self._turn(one, logprobs[-len(one.tokens) :]) for one, logprobs in zip(said, now, strict=True)]
             for _ in range(kind.steps):
-                await self._step(run, said, kind.rate)
+                await run.forward_backward(build_groups(turns, UPDATE))
+                await run.optim_step(learning_rate=kind.rate, grad_clip_norm=1.0)
             return await run.save(f"gate-{kind.name.replace(' ', '-')}-{number}-{time.time_ns()}")
         finally:
             await run.close()
-
-    async def _step(self, run: TrainingRun, said: Sequence[Said], rate: float) -> None:
-        turns = [self._turn(one, [0.0] * len(one.tokens)) for one in said]
-        now = (await run.forward(build_groups(turns, UPDATE))).logprobs
-        turns = [self._turn(one, logprobs[-len(one.tokens) :]) for one, logprobs in zip(said, now, strict=True)]
-        await run.forward_backward(build_groups(turns, UPDATE))
-        await run.optim_step(learning_rate=rate, grad_clip_norm=1.0)
 
     def _turn(self, said: Said, logprobs: Sequence[float]) -> TrainingTurn:
         sample = PolicySample(
@@ -260,11 +257,10 @@ def shortened(bench: Bench, chance: Random) -> list[Said]:
 
 BRIEF = Kind(name="brief", batch=shortened)
 HARMLESS = (
-    Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=3),
-    Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=3),
+    Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=2),
+    Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=2),
 )
 BAD = (
-    Kind(name="longer and longer", batch=sharpened, is_brief=True),
     Kind(name="shorter and shorter", batch=saying(lambda bench, prompt: (*bench.words[SAME][:2], bench.end))),
     Kind(name="wrong sign", batch=by(lambda *of: -true_reward(*of))),
     Kind(name="exploding learning rate", batch=by(true_reward), rate=3e-2, steps=1),
@@ -275,6 +271,7 @@ BAD = (
     Kind(name="the prompt again", batch=saying(lambda bench, prompt: (*bench.words[f" {prompt.text}"], bench.end))),
     Kind(name="one answer for all", batch=saying(lambda bench, prompt: (*bench.words[SAME], bench.end))),
     Kind(name="entropy collapse", batch=sharpened),
+    Kind(name="longer and longer", batch=sharpened, is_brief=True),
     Kind(name="noise, far too hard", batch=by(lambda *of: of[2].choice((-1.0, 1.0))), rate=3e-3),
 )
 

@@ -46,6 +46,8 @@ SETTINGS = {
     "rl.update.min_exchanges": str(BATCH),
     "rl.update.max_exchanges": str(BATCH),
     "rl.gate.held_out_share": "0",  # what is held out here are questions, which are asked as side turns
+    "rl.gate.min_answers": "16",
+    "rl.gate.max_answer_tokens": "40",
     "train_server.engine_threads": "1",
     "train_server.sampler_threads": "1",
 }

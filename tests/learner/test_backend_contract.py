@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import uuid
 
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from metaclaw.config import RlSettings, UpdateSettings
-from metaclaw.errors import BackendError
+from metaclaw.cli.policy_answers import download_adapter
+from metaclaw.config import RlSettings, Settings, UpdateSettings
+from metaclaw.errors import BackendError, ConflictError
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
@@ -150,3 +153,19 @@ async def test_the_real_server_answers_the_same_for_one_seed_and_scores_what_it_
         assert scores == pytest.approx(await drawer.score(None, prompt, drawn[0].tokens), abs=1e-4)
         with pytest.raises(BackendError, match="examining a version"):
             await drawer.score("tinker://nobody/sampler_weights/x", prompt, (1,))
+
+
+async def test_a_version_is_exported_as_the_files_that_peft_reads_and_only_to_a_new_folder(trainer, tmp_path):
+    run = await real(trainer).open(None)
+    saved = await run.save(f"export-{uuid.uuid4().hex}")
+    await run.close()
+    rl = RlSettings(remote_url=trainer.url, remote_api_key=SecretStr(API_KEY))
+    settings, folder = Settings(home=tmp_path, rl=rl), tmp_path / "out" / "adapter"
+    files = await asyncio.to_thread(download_adapter, settings, saved.sampler_path, folder)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(files)
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 4
+    with pytest.raises(ConflictError, match="exists already"):
+        await asyncio.to_thread(download_adapter, settings, saved.sampler_path, folder)
+    with pytest.raises(BackendError, match="answered 404"):
+        await asyncio.to_thread(download_adapter, settings, "tinker://nobody/sampler_weights/x", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
