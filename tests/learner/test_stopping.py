@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import AsyncExitStack
+from typing import cast
 
 import aiohttp
 import pytest
@@ -15,15 +16,14 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.journal.turns import TurnJournal
-from metaclaw.learner.extras import load_updater
+from metaclaw.learner.update import Updater
 from metaclaw.learner.updating import Updating
 from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
-from tests.fakes.gate import FakeGate
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.gateway.running import TOKEN, RunningGateway, running_gateway
 from tests.learner.talking import serving, talk
-from tests.learner.test_end_to_end import learner_for, settings_for
+from tests.learner.test_end_to_end import holding, learner_for, settings_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 
@@ -52,11 +52,12 @@ async def test_a_request_in_the_middle_of_a_pass_is_answered_and_ends_it(tmp_pat
         journal = stack.enter_context(LearningJournal.open(settings.learning_db))
         async with TurnJournal(settings.turns_db) as turns:
             await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
-        await learner_for(settings, journal).judging.step()
+        learner = learner_for(settings, journal, stack.enter_context(holding(settings)))
+        await learner.judging.step()
         looking, _ = looking_for(settings, session)
         stack.push_async_callback(looking.close)
         windows = Windows(conditions=looking, state_file=settings.scheduler_state, look_s=0.02)
-        updater = load_updater(settings, journal, FakeGate())
+        updater = cast(Updater, learner.updating._training)
         stack.push_async_callback(updater.close)
         asked = TrainSteps(settings.requests_db)
         updating = Updating(journal=journal, training=updater, permission=windows, asked=asked)

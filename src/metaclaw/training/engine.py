@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from metaclaw.errors import CheckpointError, ConflictError, EngineError, InvalidRequestError, NotFoundError
 from metaclaw.training import commands
@@ -68,7 +69,7 @@ class EngineOptions:
 
 
 class Engine:
-    """Does commands."""
+    """Does commands. ``interrupt`` is called between layers, forward and backward; what it raises abandons the pass."""
 
     def __init__(self, base: LoadedBase, options: EngineOptions) -> None:
         check_head(base.model)
@@ -81,6 +82,8 @@ class Engine:
         self._recomputation = Recomputation(base.model, always=options.gradient_checkpointing)
         self.residence = Residence(base.device, _budgets(base.device, options))
         self._models: dict[str, TrainedModel] = {}
+        self.interrupt: Callable[[], None] = lambda: None
+        _before_each_layer(base.model, lambda: self.interrupt())
         self._handlers: dict[type, Callable[[Any], Answer]] = {
             commands.CreateModel: self._create_model,
             commands.LoadModel: self._load_model,
@@ -234,6 +237,22 @@ class Engine:
             "Send shorter sequences, or start the engine with fewer max_batch_tokens or with gradient_checkpointing. "
             f"({error})"
         )
+
+
+def _before_each_layer(model: Any, call: Callable[[], None]) -> None:
+    """Have ``call`` called before each layer of a pass, and on the way back: a long sequence takes many seconds."""
+
+    def on_the_way_back(_: torch.Tensor) -> None:
+        call()
+
+    def before(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        call()
+        if inputs and isinstance(inputs[0], torch.Tensor) and inputs[0].requires_grad:
+            inputs[0].register_hook(on_the_way_back)
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):  # what transformers calls a decoder's layer
+            layer.register_forward_pre_hook(before)
 
 
 def _budgets(device: torch.device, options: EngineOptions) -> Budgets:

@@ -7,6 +7,7 @@ Invariant: every frame is answered exactly once, and no failure of a job ends th
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -36,6 +37,9 @@ class EngineLoop:
         self.engine = Engine(base, EngineOptions(**{key: value for key, value in config.items() if key in known}))
         self._channel = channel
         self._queue = FairQueue()
+        self._running: Job | None = None
+        self._early: deque[Frame] = deque()  # taken in during a step, to be accepted after it
+        self.engine.interrupt = self._look_for_its_end
 
     def run(self) -> None:
         """Serve until the process ends, which the channel does when the parent is gone."""
@@ -44,13 +48,26 @@ class EngineLoop:
 
     def advance(self) -> None:
         """Take in the frames that came, waiting for one if there is nothing to do; then one step of one job."""
-        frame = self._channel.receive(0 if len(self._queue) else None)
+        frame = self._receive(0 if len(self._queue) else None)
         while frame is not None:
             self._accept(frame)
-            frame = self._channel.receive(0)
+            frame = self._receive(0)
         job = self._queue.next()
         if job is not None:
             self._step(job, lambda: next(job.work))
+
+    def _receive(self, timeout_s: float | None) -> Frame | None:
+        return self._early.popleft() if self._early else self._channel.receive(timeout_s)
+
+    def _look_for_its_end(self) -> None:
+        """Called in the middle of a micro-batch: end the pass that runs if a frame says so."""
+        job = self._running
+        if job is None or job.is_short:
+            return
+        while (frame := self._channel.receive(0)) is not None:
+            self._early.append(frame)
+            if frame.get("op") == Cancel.op and frame.get("target") == job.frame_id:
+                raise _CancelledError
 
     def _accept(self, frame: Frame) -> None:
         try:
@@ -79,6 +96,7 @@ class EngineLoop:
             self._step(job, lambda: job.work.throw(_CancelledError()))
 
     def _step(self, job: Job, step: Callable[[], int]) -> None:
+        self._running = job
         try:
             self._queue.charge(job, step())
             return
@@ -91,6 +109,8 @@ class EngineLoop:
         except Exception as error:  # noqa: BLE001 - the job boundary: this job fails, the next one runs
             _log.exception("%s failed", job.op)
             answer = {"error": error_body(error)}
+        finally:
+            self._running = None
         self._queue.charge(job, _SHORT_COST)
         self._queue.remove(job)
         self._channel.send({"id": job.frame_id} | answer)

@@ -191,6 +191,37 @@ def test_a_cancelled_pass_leaves_its_model_as_it_was(desk: Desk) -> None:
     assert "ok" in desk.finish([desk.post(_pass("a", seed=1))])[0]
 
 
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_a_pass_is_cancelled_in_the_middle_of_a_micro_batch(desk: Desk, way: str) -> None:
+    """A long sequence is one micro-batch and takes many seconds on a CPU, which whoever came back would wait for."""
+    forward_backward(desk.engine, (supervised(8),), model_id="a")
+    before = gradients(desk.engine, "a")
+    layers = desk.engine.base.model.base_model.layers
+    target = desk.post(_pass("a", seed=1, batches=1))
+    ran: list[str] = []
+
+    def runs(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str) -> None:
+        ran.append(name)
+        if name == ("first" if way == "forward" else "last"):
+            desk.post(Cancel(target=target))
+            desk.post(_pass("b", seed=2))
+
+    first = layers[0].register_forward_pre_hook(lambda *inputs: runs(*inputs, "first"))
+    last = layers[-1].register_forward_pre_hook(lambda *inputs: runs(*inputs, "last"))
+    steps: list[int] = []
+    watched = layers[0].register_full_backward_hook(lambda *_: steps.append(1))
+    desk.advance()
+    for hook in (first, last, watched):
+        hook.remove()
+    assert desk.pipe.answers[target]["ok"] == {"cancelled": True}, "the one micro-batch is not run to its end"
+    assert ran == (["first"] if way == "forward" else ["first", "last"])
+    assert not steps
+    after = gradients(desk.engine, "a")
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert "ok" in desk.finish([target + 1, target + 2])[1], "what came meanwhile is done in its order"
+    assert len(desk.finish([target + 2])[0]["ok"]["logprobs"]) == 4
+
+
 def test_a_pass_that_fails_half_way_leaves_both_models_right(desk: Desk) -> None:
     forward_backward(desk.engine, (supervised(8),), model_id="a")
     before = gradients(desk.engine, "a")
