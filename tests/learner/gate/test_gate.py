@@ -13,7 +13,7 @@ from metaclaw.config import GateSettings
 from metaclaw.errors import BackendError, JudgeError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.turns import TurnJournal
-from metaclaw.learner.gate.answers import Drawn
+from metaclaw.learner.gate.answers import Drawn, RefusedPromptError
 from metaclaw.learner.gate.examination import GateWaitsError, NewWeights
 from metaclaw.learner.gate.gate import Gate
 from metaclaw.learner.gate.questions import Question, Questions
@@ -169,6 +169,20 @@ async def test_some_pairs_that_cannot_be_compared_are_counted_and_count_for_noth
     examined = await gate(Policy(new=lambda said, chance: said[::-1]), Judged(sometimes)).examine(NEW)
     assert examined.refused is None
     assert 0 < examined.numbers["gate/void"] < examined.numbers["gate/judged"]
+
+
+async def test_a_prompt_that_cannot_be_asked_any_more_is_left_out_but_not_all_of_them():
+    class Forgetful(Policy):
+        async def draw(self, weights, prompt, *, temperature, max_tokens, seed) -> Drawn:
+            if seed % 4 == 0:
+                raise RefusedPromptError("too long by now")
+            return await super().draw(weights, prompt, temperature=temperature, max_tokens=max_tokens, seed=seed)
+
+    examined = await gate(Forgetful(), Judged(more_of("one"))).examine(NEW)
+    assert examined.refused is None
+    assert 10 < examined.numbers["gate/answers"] < SETTINGS.min_answers
+    with pytest.raises(GateWaitsError, match="every recorded prompt"):
+        await gate(Policy(failure=RefusedPromptError("too long")), Judged(more_of("one"))).examine(NEW)
 
 
 async def test_being_cancelled_ends_every_call_at_once():

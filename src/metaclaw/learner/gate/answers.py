@@ -11,15 +11,23 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from metaclaw.chat.think_filter import without_think_block
 from metaclaw.errors import BackendError, UpstreamError
 from metaclaw.upstreams.http_model import HttpModel
 
 _DIALECT = "openai.completions"
+_REFUSES_THIS_PROMPT = (400, 413, 422)
 
 Tokens = Sequence[int]
+
+
+class RefusedPromptError(BackendError):
+    """This prompt cannot be answered, by any version: it is longer than the server reads now, for one."""
+
+    code = "prompt_refused"
+    retryable: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +45,7 @@ class Drawer(Protocol):
     async def draw(
         self, weights: str | None, prompt: Tokens, *, temperature: float, max_tokens: int, seed: int
     ) -> Drawn:
-        """One answer. Raises ``BackendError``."""
+        """One answer. Raises ``BackendError``, ``RefusedPromptError`` where another prompt may do."""
         ...
 
     async def score(self, weights: str | None, prompt: Tokens, answer: Tokens) -> tuple[float, ...]:
@@ -83,7 +91,8 @@ class EndpointDrawer:
             finally:
                 reply.close()
         except UpstreamError as error:
-            raise BackendError(f"examining a version: {error}") from error
+            failure = RefusedPromptError if error.status in _REFUSES_THIS_PROMPT else BackendError
+            raise failure(f"examining a version: {error}") from error
         try:
             return json.loads(raw)["choices"][0]
         except (ValueError, LookupError, TypeError) as error:

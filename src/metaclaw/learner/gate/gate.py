@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from metaclaw.config import GateSettings
 from metaclaw.errors import JudgeError
-from metaclaw.learner.gate.answers import Drawer, Drawn
+from metaclaw.learner.gate.answers import Drawer, Drawn, RefusedPromptError
 from metaclaw.learner.gate.examination import Examination, GateWaitsError, NewWeights
 from metaclaw.learner.gate.inferiority import Comparison, compare
 from metaclaw.learner.gate.limits import measure_limits
@@ -172,18 +172,27 @@ class _Draws:
             return []
         count = min(count, self._settings.max_replays - self._num_pairs)
         drawn = [(self._chance.choice(self._asked), self._chance.randrange(2**31)) for _ in range(count)]
-        pairs = await _gathered([lambda one=one: self._pair(*one) for one in drawn])
-        self._num_pairs += len(pairs)
+        found = await _gathered([lambda one=one: self._pair(*one) for one in drawn])
+        pairs = [pair for pair in found if pair is not None]
+        if found and not pairs:
+            raise GateWaitsError(
+                "the training server refuses every recorded prompt that a version is to be examined on"
+            )
+        self._num_pairs += len(found)
         self.num_tokens += sum(len(pair.served.tokens) + len(pair.candidate.tokens) for pair in pairs)
         return pairs
 
-    async def _pair(self, question: Question, seed: int) -> _Pair:
+    async def _pair(self, question: Question, seed: int) -> _Pair | None:
         async def draw(weights: str | None) -> Drawn:
             return await self._drawer.draw(
                 weights, question.prompt, temperature=question.temperature, max_tokens=question.max_tokens, seed=seed
             )
 
-        served, candidate = await draw(self._new.parent_path), await draw(self._new.path)
+        try:
+            served, candidate = await draw(self._new.parent_path), await draw(self._new.path)
+        except RefusedPromptError as error:
+            _log.info("exchange %s is not asked again: %s", question.exchange.id, error)
+            return None
         return _Pair(question=question, served=served, candidate=candidate)
 
 
