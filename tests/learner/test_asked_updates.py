@@ -1,0 +1,103 @@
+"""Updates that somebody asks for: done at once, for one agent or whoever has enough, and answered whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from metaclaw.errors import BackendError
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_records import Sample
+from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
+from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
+from metaclaw.learner.updating import Updating
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Scripted:
+    """Answers for each agent what it is told to."""
+
+    outcomes: dict[str, Outcome | Exception] = field(default_factory=dict)
+
+    async def attempt(self, agent: str) -> Outcome:
+        outcome = self.outcomes[agent]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@dataclass
+class Closed:
+    """No window, and who trained all the same."""
+
+    ran: list[tuple[str, bool]] = field(default_factory=list)
+
+    async def is_open(self) -> bool:
+        return False
+
+    async def run(self, agent: str, work: Coroutine[Any, Any, Outcome], *, is_asked: bool = False) -> Outcome:
+        self.ran.append((agent, is_asked))
+        return await work
+
+
+@dataclass
+class World:
+    updating: Updating
+    training: Scripted
+    windows: Closed
+    steps: TrainSteps
+    time: list[float]
+
+    async def answer(self, agent: str) -> TrainAnswer:
+        number = self.steps.ask(agent, now=self.time[0], until=self.time[0] + 60)
+        assert await self.updating.step()
+        answer = self.steps.answered(number)
+        assert answer is not None
+        return answer
+
+
+@pytest.fixture
+def world(tmp_path) -> Iterator[World]:
+    time, training, windows, steps = [100.0], Scripted(), Closed(), TrainSteps(tmp_path / "requests.db")
+    with LearningJournal.open(tmp_path / "learning.db", clock=lambda: time[0]) as journal:
+        for agent in ("ann", "bob"):
+            sample = Sample(turn=agent, exchange=agent, agent=agent, version=0, reward=1.0, sampled_at=0.0)
+            journal.record_verdict(exchange=agent, agent=agent, judge="t", score=1.0, detail={}, samples=[sample])
+        updating = Updating(journal=journal, training=training, permission=windows, asked=steps, clock=lambda: time[0])
+        yield World(updating, training, windows, steps, time)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Waiting(reason="3 of 16 judged exchanges"), "skipped"), (Rejected(update_id=1, reason="KL"), "refused"),
+        (BackendError("the training server is down"), "error"),
+    ],
+)  # fmt: skip
+async def test_what_comes_of_it_is_answered_with_the_reason(world: World, outcome, status: str):
+    world.training.outcomes = {"ann": outcome}
+    answer = await world.answer("ann")
+    assert (answer.status, answer.agent, answer.step) == (status, "ann", None)
+    assert answer.reason == (str(outcome) if isinstance(outcome, Exception) else outcome.reason)
+    assert world.windows.ran == [("ann", True)], "no window was needed, and nobody else was trained"
+
+
+async def test_without_an_agent_everybody_is_tried(world: World):
+    world.training.outcomes = {"ann": Waiting(reason="few"), "bob": Waiting(reason="fewer")}
+    assert (await world.answer(EVERY_AGENT)).reason == "few"
+    assert world.windows.ran == [("ann", True), ("bob", True)]
+
+
+async def test_a_request_that_nobody_waits_for_any_more_is_not_done(world: World):
+    number = world.steps.ask("ann", now=100.0, until=110.0)
+    world.time[0] = 111.0
+    assert not await world.updating.step()
+    assert world.windows.ran == []
+    answer = world.steps.answered(number)
+    assert answer is not None
+    assert answer.status == "error"
