@@ -46,8 +46,13 @@ SETTINGS = {
     "rl.update.min_exchanges": str(BATCH),
     "rl.update.max_exchanges": str(BATCH),
     "rl.gate.held_out_share": "0",  # what is held out here are questions, which are asked as side turns
-    "rl.gate.min_answers": "16",
-    "rl.gate.max_answer_tokens": "40",
+    # Few answers, so that nobody waits long for the next update, and limits that so few do not break by chance.
+    "rl.gate.min_answers": "8",
+    "rl.gate.max_answer_tokens": "24",
+    "rl.gate.max_nll_rise": "0.6",
+    "rl.gate.max_entropy_fall": "0.5",
+    "rl.gate.max_length_ratio": "3",
+    "rl.gate.max_repetition_rise": "0.3",
     "train_server.engine_threads": "1",
     "train_server.sampler_threads": "1",
 }
