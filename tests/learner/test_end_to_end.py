@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metaclaw.config import JudgeSettings, RlSettings, Settings, UpdateSettings
+from metaclaw.config import GateSettings, JudgeSettings, RlSettings, Settings, UpdateSettings
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.policy_holds import PolicyHolds
@@ -35,6 +35,13 @@ UPDATE = UpdateSettings(
     max_age_days=1e6,
 )  # fmt: skip
 
+# Nothing is held out, and a random model may say anything: whether its versions are good is not what is tested here.
+GATE = GateSettings(
+    held_out_share=0, min_answers=8, max_replays=8, max_answer_tokens=8, max_kl=100, max_kl_base=100, max_nll_rise=100,
+    max_entropy_fall=0.99, max_length_ratio=100, max_repetition_rise=1, max_copying_rise=1, max_empty_rise=1,
+    max_refusal_rise=1, max_language_rise=1,
+)  # fmt: skip
+
 # The share of lower-case letters in 64 answers, measured in 70 runs of 13 updates: .11 to .19 before learning (mean
 # .15, standard deviation .015), where it also stays when nothing is learned; over .45 after 4 to 9 updates (mean 5.7),
 # always; at its highest .61 to .99, because some runs settle on answers of which a part stays wrong. So how high it
@@ -48,7 +55,7 @@ def settings_for(home: Path, trainer: TrainingServer, **update) -> Settings:
         mode="rl",
         rl=RlSettings(
             model=str(trainer.model), remote_url=trainer.url, remote_api_key=API_KEY, remote_timeout_s=60, lora_rank=8,
-            judge=JudgeSettings(verifier=VERIFIER), update=UPDATE.model_copy(update=update),
+            judge=JudgeSettings(verifier=VERIFIER), update=UPDATE.model_copy(update=update), gate=GATE,
         ),
     )  # fmt: skip
 
