@@ -11,7 +11,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from metaclaw.config import Settings
@@ -26,6 +27,8 @@ from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.upstreams.session import new_session
 
 _log = logging.getLogger("metaclaw.learner")
+
+_LAST_CALLS_S = 10.0
 
 
 def main() -> int:
@@ -59,7 +62,25 @@ async def _learn(settings: Settings) -> None:
         async with new_session() as session, contextlib.AsyncExitStack() as closing:
             judge = load_judge(settings.rl.judge, session)
             shared = Shared(settings=settings, journal=journal, session=session, judge=judge, closing=closing)
-            await run_jobs(jobs_for(shared))
+            async with _calls_in_threads():
+                await run_jobs(jobs_for(shared))
+
+
+@contextlib.asynccontextmanager
+async def _calls_in_threads() -> AsyncGenerator[None]:
+    """Leaving it waits for the calls that jobs began in threads.
+
+    What they use is closed next, and SQLite ends the process when a connection is closed under a call.
+    """
+    loop, calls = asyncio.get_running_loop(), ThreadPoolExecutor(thread_name_prefix="job")
+    loop.set_default_executor(calls)
+    try:
+        yield
+    finally:
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="closing"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_CALLS_S):
+                await asyncio.to_thread(calls.shutdown, cancel_futures=True)
 
 
 @contextlib.contextmanager
