@@ -2,10 +2,7 @@
 
     python -m benchmarks.recall [--sizes 1000 10000 100000] [--url http://127.0.0.1:9/v1 --model M | --path FOLDER]
 
-Speed is that of the process that searches; nothing else should run. Quality is measured over the conversations of
-`recall_conversations`, each message of a person kept as one unit, without extraction: lexical is the search of
-`memory.store`, vector the likeness of vectors, fused both by reciprocal rank; plain BM25 over lower-case words is what
-they stand against. Vectors need an embedder.
+Speed is that of the process that searches; nothing else should run. How well is said in `recall_quality`.
 """
 
 from __future__ import annotations
@@ -13,10 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import re
 import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,24 +20,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.recall_conversations import Conversation, conversations
+from benchmarks.recall_held_out import HELD_OUT
+from benchmarks.recall_quality import measure_quality
+from benchmarks.recall_texts import LANGUAGES
 from metaclaw.config import EmbeddingSettings
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
-from metaclaw.retrieval.bm25 import Bm25Index
-from metaclaw.retrieval.breaker import Breaker
-from metaclaw.retrieval.configured import open_embedder
-from metaclaw.retrieval.fusion import fuse
-from metaclaw.retrieval.likeness import Likeness
 from metaclaw.retrieval.vectors import nearest, unit_rows
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.skill import Skill
-from metaclaw.upstreams.session import new_session
 
 NOW = 1_780_000_000.0
-DEPTH = 50  # of every ranking that is looked at
-Ranking = list[tuple[str, float]]
 
 
 def main() -> None:
@@ -54,16 +43,19 @@ def main() -> None:
     parser.add_argument("--path", default="")
     parser.add_argument("--query-prefix", default="")
     parser.add_argument("--passage-prefix", default="")
+    parser.add_argument("--min-likeness", type=float, default=0.3)
     arguments = parser.parse_args()
     settings = EmbeddingSettings(
         url=arguments.url, model=arguments.model, path=Path(arguments.path) if arguments.path else None,
-        query_prefix=arguments.query_prefix, passage_prefix=arguments.passage_prefix, timeout_s=60,
+        query_prefix=arguments.query_prefix, passage_prefix=arguments.passage_prefix,
+        min_likeness=arguments.min_likeness, timeout_s=60,
     )  # fmt: skip
     _measure_skills(arguments.queries)
     for size in arguments.sizes:
         _measure_store(size, arguments.queries)
     _measure_vectors(arguments.sizes, arguments.queries)
-    asyncio.run(_measure_quality(settings))
+    for name, texts in (("first", LANGUAGES), ("held-out", HELD_OUT)):
+        asyncio.run(measure_quality(name, texts, settings))
 
 
 def _sentences(rng: random.Random) -> Callable[[int], str]:
@@ -134,75 +126,6 @@ def _measure_vectors(sizes: Sequence[int], num_queries: int, width: int = 384) -
             queries = unit_rows(rng.standard_normal((num_queries, width), dtype=np.float32))
             _report(f"{size} vectors of {width}", _times(partial(nearest, rows=rows, keys=keys, limit=50), queries))
     print(f"  {width * 4 * 10_000 / 2**20:.1f} MiB per 10,000")
-
-
-async def _measure_quality(settings: EmbeddingSettings) -> None:
-    everything = conversations()
-    scores: dict[tuple[str, str], list[int]] = defaultdict(list)  # (system, group) -> rank of the evidence, 0 for none
-    async with new_session() as session:
-        embedder = open_embedder(settings, session)
-        with tempfile.TemporaryDirectory() as folder, MemoryStore.open(Path(folder) / "memory.db") as store:
-            for conversation in everything:
-                rankings = await _rankings(conversation, store, embedder)
-                for system, answers in rankings.items():
-                    for question, ranking in zip(conversation.questions, answers, strict=True):
-                        keys = [key for key, _ in ranking]
-                        rank = keys.index(question.evidence) + 1 if question.evidence in keys else 0
-                        for group in ("all", question.kind, conversation.language):
-                            if group == "all" or question.kind != "in English" or group == question.kind:
-                                scores[system, group].append(rank)
-    print(f"{sum(len(c.questions) for c in everything)} questions, {sum(len(c.said) for c in everything)} messages")
-    for group in dict.fromkeys(group for _, group in scores):
-        for system in dict.fromkeys(system for system, _ in scores):
-            print(f"{group:12} {system:8} {_figures(scores[system, group])}", flush=True)
-
-
-def _figures(ranks: Sequence[int]) -> str:
-    at_5 = sum(0 < rank <= 5 for rank in ranks) / len(ranks)
-    at_10 = sum(0 < rank <= 10 for rank in ranks) / len(ranks)
-    reciprocal = sum(1 / rank for rank in ranks if rank) / len(ranks)
-    return f"recall@5 {at_5:.3f}  recall@10 {at_10:.3f}  MRR {reciprocal:.3f}  ({len(ranks)} questions)"
-
-
-async def _rankings(made: Conversation, store: MemoryStore, embedder: Breaker | None) -> dict[str, list[Ranking]]:
-    questions = [question.text for question in made.questions]
-    plain = Bm25Index()
-    for said in made.said:
-        plain.add(said.id, Counter(_plain_words(said.text)))
-    store.add([_said_unit(made.person, said.id, said.text, said.at) for said in made.said], now=made.now)
-    found: dict[str, list[Ranking]] = {
-        "plain": [plain.best(_plain_words(text), DEPTH) for text in questions],
-        "lexical": [_lexical(store, made, text) for text in questions],
-    }
-    if embedder is not None:
-        passages = await embedder.embed([said.text for said in made.said], kind="passage")
-        asked = await embedder.embed(questions, kind="query")
-        if passages is None or asked is None:
-            raise SystemExit("the embedder does not answer")
-        likeness = Likeness([said.id for said in made.said], passages)
-        found["vector"] = [likeness.nearest(query, DEPTH) for query in asked]
-        found["fused"] = [
-            [(one.key, one.score) for one in fuse({"words": words, "meaning": meaning})]
-            for words, meaning in zip(found["lexical"], found["vector"], strict=True)
-        ]
-    return found
-
-
-def _lexical(store: MemoryStore, made: Conversation, text: str) -> Ranking:
-    query = MemoryQuery(text=text, agent=made.person, user="u", now=made.now, limit=DEPTH)
-    # Equal texts are one unit, which has the turns of all of them; the evidence is said once.
-    return [(turn, found.score) for found in store.search(query) for turn in found.unit.turns]
-
-
-def _said_unit(person: str, turn: str, text: str, at: float) -> MemoryUnit:
-    return MemoryUnit(
-        id=turn, kind="episodic", text=text, agent=person, scope="user", user="u", turns=(turn,), said_at=at,
-        created_at=at,
-    )  # fmt: skip
-
-
-def _plain_words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 if __name__ == "__main__":

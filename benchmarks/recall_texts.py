@@ -219,10 +219,12 @@ LANGUAGES = {
     "Japanese": JAPANESE,
 }  # fmt: skip
 LAST_WEEK = {
-    "English": "last week", "German": "letzte Woche", "Spanish": "la semana pasada", "Russian": "на прошлой неделе",
+    "English": "last week", "French": "la semaine dernière", "German": "letzte Woche",
+    "Spanish": "la semana pasada", "Russian": "на прошлой неделе",
     "Chinese": "上周", "Japanese": "先週",
 }  # fmt: skip
 THREE_WEEKS_AGO = {
-    "English": "three weeks ago", "German": "vor drei Wochen", "Spanish": "hace tres semanas",
+    "English": "three weeks ago", "French": "il y a trois semaines", "German": "vor drei Wochen",
+    "Spanish": "hace tres semanas",
     "Russian": "три недели назад", "Chinese": "三周前", "Japanese": "三週間前に",
 }  # fmt: skip

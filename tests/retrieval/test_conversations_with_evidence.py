@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from benchmarks.recall_conversations import conversations
+from benchmarks.recall_held_out import HELD_OUT
 from benchmarks.recall_texts import LANGUAGES
 
 
 def test_every_question_has_its_evidence_in_the_conversation_it_is_asked_of():
-    for made in conversations():
+    for made in [*conversations(), *conversations(texts=HELD_OUT)]:
         said = {one.id: one for one in made.said}
         assert len(said) == len(made.said)
         assert all(question.evidence in said for question in made.questions)
