@@ -12,7 +12,7 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,13 @@ from benchmarks.recall_held_out import HELD_OUT
 from benchmarks.recall_quality import measure_quality
 from benchmarks.recall_texts import LANGUAGES
 from metaclaw.config import EmbeddingSettings
+from metaclaw.memory.meanings import Meanings
+from metaclaw.memory.portable import import_units
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
-from metaclaw.retrieval.vectors import nearest, unit_rows
+from metaclaw.memory.vector_files import write_vectors
+from metaclaw.retrieval.vectors import unit_rows
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.skill import Skill
 
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--path", default="")
     parser.add_argument("--query-prefix", default="")
     parser.add_argument("--passage-prefix", default="")
+    parser.add_argument("--without-quality", action="store_true")
     parser.add_argument("--min-likeness", type=float, default=0.3)
     arguments = parser.parse_args()
     settings = EmbeddingSettings(
@@ -53,7 +57,8 @@ def main() -> None:
     _measure_skills(arguments.queries)
     for size in arguments.sizes:
         _measure_store(size, arguments.queries)
-    _measure_vectors(arguments.sizes, arguments.queries)
+    if arguments.without_quality:
+        return
     for name, texts in (("first", LANGUAGES), ("held-out", HELD_OUT)):
         asyncio.run(measure_quality(name, texts, settings))
 
@@ -97,35 +102,38 @@ def _unit(number: int, text: str) -> MemoryUnit:
     )  # fmt: skip
 
 
-def _measure_store(size: int, num_queries: int) -> None:
-    rng = random.Random(2)
+def _measure_store(size: int, num_queries: int, width: int = 384) -> None:
+    rng, numbers = random.Random(2), np.random.default_rng(3)
     text = _sentences(rng)
     process = psutil.Process()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "memory.db"
-        with MemoryStore.open(path) as store:
-            for first in range(0, size, 500):
-                store.add([_unit(n, text(18)) for n in range(first, min(size, first + 500))], now=NOW)
-            queries = [MemoryQuery(text=text(10), agent="main", user="u", now=NOW) for _ in range(num_queries)]
-            _report(f"{size} memories, search", _times(store.search, queries))
-            turns = [[_unit(size + 3 * n + k, text(18)) for k in range(3)] for n in range(100)]
-            _report(f"{size} memories, a turn of 3 is added", _times(partial(store.add, now=NOW), turns))
-        disk = sum(file.stat().st_size for file in Path(folder).iterdir())
-        resident = process.memory_info().rss
-    print(f"  {disk / size * 10_000 / 2**20:.1f} MiB on disk per 10,000; {resident / 2**20:.0f} MiB resident")
-
-
-def _measure_vectors(sizes: Sequence[int], num_queries: int, width: int = 384) -> None:
-    rng = np.random.default_rng(3)
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "vectors.npy"
-            np.save(file, unit_rows(rng.standard_normal((size, width), dtype=np.float32)))
-            rows = np.load(file, mmap_mode="r")
-            keys = [str(number) for number in range(size)]
-            queries = unit_rows(rng.standard_normal((num_queries, width), dtype=np.float32))
-            _report(f"{size} vectors of {width}", _times(partial(nearest, rows=rows, keys=keys, limit=50), queries))
-    print(f"  {width * 4 * 10_000 / 2**20:.1f} MiB per 10,000")
+    with tempfile.TemporaryDirectory() as folder, MemoryStore.open(Path(folder) / "units.db") as store:
+        before = process.memory_info()
+        for first in range(0, size, 1000):
+            units = [_unit(n, text(18)) for n in range(first, min(size, first + 1000))]
+            import_units(store, units)
+            vectors = unit_rows(numbers.standard_normal((len(units), width), dtype=np.float32))
+            with store.writing("embed"):
+                rows = {unit.id: vector.tobytes() for unit, vector in zip(units, vectors, strict=True)}
+                write_vectors(store.connection, "random", width, rows)
+        store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        disk = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        meanings = Meanings("random", min_likeness=0.1)
+        for length in (10, 300):
+            queries = [MemoryQuery(text=text(length), agent="main", user="u", now=NOW) for _ in range(num_queries)]
+            _report(f"{size} memories, {length} words", _times(store.search, queries))
+            asked = unit_rows(numbers.standard_normal((num_queries, width), dtype=np.float32))
+            both = [(query, meanings.asked(vector)) for query, vector in zip(queries, asked, strict=True)]
+            store.search(*both[0])  # maps the file
+            _report(f"{size} memories, {length} words and meaning", _times(lambda one: store.search(*one), both))
+        turns = [[_unit(size + 3 * n + k, text(18)) for k in range(3)] for n in range(100)]
+        _report(f"{size} memories, a turn of 3 is added", _times(partial(store.add, now=NOW), turns))
+        after = process.memory_info()
+    own = (after.rss - getattr(after, "shared", 0)) - (before.rss - getattr(before, "shared", 0))
+    print(
+        f"  {disk / size * 10_000 / 2**20:.1f} MiB on disk per 10,000, vectors of {width} among them"
+        f" ({width * 4 * 10_000 / 2**20:.1f}); {own / 2**20:.0f} MiB more of the process' own memory,"
+        f" {after.rss / 2**20:.0f} resident with what is mapped"
+    )
 
 
 if __name__ == "__main__":

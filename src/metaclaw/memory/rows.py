@@ -16,12 +16,12 @@ COLUMNS = (
     " units.subject, units.source, units.trust, units.confidence, units.said_at, units.true_from, units.true_until,"
     " units.superseded_by, units.created_at"
 )
+_NAMES = tuple(column.strip().removeprefix("units.") for column in COLUMNS.split(","))
 
 
 def unit_of(row: Sequence[object]) -> MemoryUnit:
     """The unit in ``row`` of ``COLUMNS``, without its turns."""
-    names = [column.strip().removeprefix("units.") for column in COLUMNS.split(",")]
-    return MemoryUnit(**dict(zip(names, row, strict=True)))  # pyright: ignore[reportArgumentType]
+    return MemoryUnit(**dict(zip(_NAMES, row, strict=True)))  # pyright: ignore[reportArgumentType]
 
 
 def with_turns(connection: sqlite3.Connection, units: Iterable[MemoryUnit]) -> list[MemoryUnit]:

@@ -49,6 +49,8 @@ def words_of(text: str) -> list[str]:
 
 def characters_of(text: str) -> list[str]:
     """The Chinese characters of ``text``, each a word: for an index, in which one alone may be looked for."""
+    if text.isascii():
+        return []
     runs = (run.group() for run in RUNS.finditer(one_spelling(text)) if run.lastgroup == "han")
     return [letter for run in runs for letter in run.translate(STOP_CHARACTERS) if letter != " "]
 
