@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.datums import TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
-from metaclaw.learner.gate import Refusal, refusal
+from metaclaw.learner.gate.steps import Refusal, refusal
 from metaclaw.learner.measurements import json_safe, measure
 from tests.learner.recording import policy_sample
 
