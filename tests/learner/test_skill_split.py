@@ -7,6 +7,7 @@ import pytest
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Sample, Version
 from metaclaw.journal.learning_status import read_status
+from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.skill_records import Evolution, NewCandidate
 from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.journal.turns import TurnJournal
@@ -19,8 +20,10 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def world(tmp_path):
     with LearningJournal.open(tmp_path / "learning.db", clock=lambda: 1.0) as learning:
+        holds = PolicyHolds.open(tmp_path / "learning.db", clock=lambda: 1.0)
         async with TurnJournal(tmp_path / "turns.db") as turns:
-            yield World(tmp_path, turns, learning)
+            yield World(tmp_path, turns, learning, holds)
+        holds.close()
 
 
 def adopt(world: World, *turns: str, at: float, agent: str = "main") -> None:
