@@ -26,7 +26,6 @@ _MAX_WORDS = 48  # of a question: the rarest
 MAX_MATCHES = 2000  # units that are scored: beyond that, frequent words tell nothing apart
 _MIN_UNITS = 1000  # a small store says nothing of how rare a word is: it is taken for a part of a larger one
 _ENOUGH = 4.0  # of the rarest words: whoever writes a page asks no more than who writes a line
-_UNKNOWN = 0.5  # of a word that no unit has: nobody can answer to it, so that a name beside it is enough
 _HALF_LIFE_S = 180 * 86_400.0  # of what is never used
 _FADED = 0.7  # what is left of a score in the end
 _NUMBER_OF_UNITS = "SELECT doc FROM vocabulary WHERE term = ?"
@@ -54,10 +53,8 @@ def found_by_words(connection: sqlite3.Connection, query: MemoryQuery, *, pool: 
     if not words:
         return []
     needed = [word for word in known if word.is_needed] or known
-    enough = min(
-        sum(word.rarity * (1 if word.num_units else _UNKNOWN) for word in needed),
-        _ENOUGH * max(word.rarity for word in needed),
-    )
+    # A word that no unit has counts in full: were it left out, a name alone would find something for every message.
+    enough = min(sum(word.rarity for word in needed), _ENOUGH * max(word.rarity for word in needed))
     return [_scored(row, words, enough, query.now) for row in _candidates(connection, words, query, pool)]
 
 
@@ -89,7 +86,7 @@ def _scored(
     share = min(1.0, sum(word.rarity for word in words if word.text in have) / needed)
     freshness = freshness_of(unit, number, last_at, now)
     parts = {"words": share, "bm25": rank, "freshness": freshness, "confidence": unit.confidence}
-    return Found(unit=unit, score=share * math.sqrt(freshness * unit.confidence), parts=parts)
+    return Found(unit=unit, score=share * freshness * unit.confidence, parts=parts)
 
 
 def _weighed(connection: sqlite3.Connection, query: MemoryQuery, max_matches: int) -> tuple[list[_Word], list[_Word]]:
