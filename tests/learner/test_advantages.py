@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.journal.learning_records import Baseline
-from metaclaw.learner.advantages import num_informative, surprises
+from metaclaw.learner.advantages.choice import STRATEGIES
+from metaclaw.learner.advantages.ema_baseline import ema_baseline
+from metaclaw.learner.advantages.strategy import num_informative
 
 REWARD = st.floats(-1, 1)
 REWARDS = st.lists(REWARD, min_size=1, max_size=40)
@@ -17,10 +19,28 @@ BASELINE = st.builds(lambda value, count: Baseline(value=value, num_rewards=coun
 DECAY = st.floats(0, 0.99)
 
 
+@given(st.sampled_from(sorted(STRATEGIES)), REWARDS, st.none() | BASELINE, DECAY)
+def test_every_strategy_is_defined_for_every_batch_and_keeps_the_same_baseline(name, rewards, baseline, decay):
+    """PITFALLS R4: one sample or equal rewards are zeros where nothing was known before, never a NaN."""
+    advantages, after = STRATEGIES[name](rewards, baseline, decay)
+    assert len(advantages) == len(rewards)
+    assert all(map(math.isfinite, advantages))
+    assert after == ema_baseline(rewards, baseline, decay)[1]
+    if len(set(rewards)) == 1 and (baseline is None or name != "ema_baseline"):
+        assert advantages == pytest.approx([0.0] * len(rewards), abs=1e-12)
+
+
+def test_the_named_strategies_measure_against_what_they_say():
+    known = Baseline(value=0.5, num_rewards=9)
+    assert STRATEGIES["ema_baseline"]([1, -1], known, 0.5)[0] == (0.5, -1.75)
+    assert STRATEGIES["leave_one_out"]([1, 0, -1], known, 0.5)[0] == (1.5, 0.0, -1.5)
+    assert STRATEGIES["batch_zscore"]([1, -1, -1, 1], known, 0.5)[0] == pytest.approx((1, -1, -1, 1))
+
+
 @given(REWARDS, st.none() | BASELINE, DECAY)
 def test_every_batch_has_finite_surprises_and_a_baseline_inside_the_rewards(rewards, baseline, decay):
     """PITFALLS R4: a z-score over one sample or equal rewards is no gradient or a NaN."""
-    differences, after = surprises(rewards, baseline, decay)
+    differences, after = ema_baseline(rewards, baseline, decay)
     assert len(differences) == len(rewards)
     assert all(map(math.isfinite, differences))
     seen = [*rewards, *([baseline.value] if baseline else [])]
@@ -30,21 +50,21 @@ def test_every_batch_has_finite_surprises_and_a_baseline_inside_the_rewards(rewa
 
 @given(REWARD, DECAY)
 def test_one_sample_without_history_teaches_nothing(reward, decay):
-    differences, after = surprises([reward], None, decay)
+    differences, after = ema_baseline([reward], None, decay)
     assert differences == (0.0,)
     assert after == Baseline(value=reward, num_rewards=1)
 
 
 @given(REWARD, st.integers(1, 40), DECAY)
 def test_equal_rewards_give_zeros(reward, count, decay):
-    assert surprises([reward] * count, None, decay)[0] == pytest.approx([0.0] * count, abs=1e-12)
+    assert ema_baseline([reward] * count, None, decay)[0] == pytest.approx([0.0] * count, abs=1e-12)
     known = Baseline(value=reward, num_rewards=3)
-    assert surprises([reward] * count, known, decay)[0] == pytest.approx([0.0] * count, abs=1e-12)
+    assert ema_baseline([reward] * count, known, decay)[0] == pytest.approx([0.0] * count, abs=1e-12)
 
 
 @given(st.lists(REWARD, min_size=2, max_size=40))
 def test_the_first_batch_measures_each_reward_against_the_mean_of_the_others(rewards):
-    differences, _ = surprises(rewards, None, 0.9)
+    differences, _ = ema_baseline(rewards, None, 0.9)
     for index, difference in enumerate(differences):
         others = rewards[:index] + rewards[index + 1 :]
         assert difference == pytest.approx(rewards[index] - math.fsum(others) / len(others), abs=1e-9)
@@ -55,16 +75,16 @@ def test_the_first_batch_measures_each_reward_against_the_mean_of_the_others(rew
 def test_the_order_inside_the_first_batch_does_not_matter(rewards, random):
     order = list(range(len(rewards)))
     random.shuffle(order)
-    differences, after = surprises(rewards, None, 0.9)
-    shuffled, shuffled_after = surprises([rewards[index] for index in order], None, 0.9)
+    differences, after = ema_baseline(rewards, None, 0.9)
+    shuffled, shuffled_after = ema_baseline([rewards[index] for index in order], None, 0.9)
     assert shuffled == tuple(differences[index] for index in order)
     assert shuffled_after == after
 
 
 @given(REWARDS, BASELINE, DECAY, REWARD)
 def test_a_reward_never_moves_its_own_baseline(rewards, baseline, decay, other):
-    differences, _ = surprises(rewards, baseline, decay)
-    changed, _ = surprises([*rewards[:-1], other], baseline, decay)
+    differences, _ = ema_baseline(rewards, baseline, decay)
+    changed, _ = ema_baseline([*rewards[:-1], other], baseline, decay)
     assert changed[:-1] == differences[:-1]
     assert changed[-1] - differences[-1] == pytest.approx(other - rewards[-1], abs=1e-9)
 

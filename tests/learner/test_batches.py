@@ -110,3 +110,12 @@ def test_nothing_is_lost_between_batch_expiry_and_waiting(drawn, baseline):
     for exchange in selection.batch.surprise:
         whole = {turn.turn for turn in turns if turn.exchange == exchange} - set(expired)
         assert whole <= set(taken)
+
+
+def test_the_setting_chooses_what_rewards_are_held_against():
+    turns = [sample("a", 1), sample("b", -1), sample("c", 0), sample("d", 0)]
+    limits = LIMITS.model_copy(update={"advantage": "leave_one_out"})
+    known = Baseline(value=0.9, num_rewards=4)
+    batch = select(turns, parent=3, lineage=LINE, baseline=known, now=0, limits=limits).batch
+    assert batch is not None
+    assert batch.surprise == pytest.approx({"a": 4 / 3, "b": -4 / 3, "c": 0, "d": 0})

@@ -5,7 +5,7 @@ found or edited (``metaclaw.config_file``). Invariant: every key is described he
 combination that cannot work is refused when the settings are built, not when they are first used.
 """
 
-from metaclaw.config.learning import GateSettings, JudgeSettings, RlSettings, UpdateSettings
+from metaclaw.config.learning import AdvantageName, GateSettings, JudgeSettings, RlSettings, UpdateSettings
 from metaclaw.config.recalling import (
     EmbeddingSettings,
     EvolverSettings,
@@ -22,6 +22,7 @@ from metaclaw.config.upstreams import DialectName, LlmSettings, OpenRouterSettin
 from metaclaw.config_types import is_loopback
 
 __all__ = [
+    "AdvantageName",
     "CalendarSettings",
     "DialectName",
     "EmbeddingSettings",

@@ -11,6 +11,8 @@ from pydantic import Field, SecretStr, model_validator
 
 from metaclaw.config_types import ApiKey, HttpUrl, Section
 
+AdvantageName = Literal["ema_baseline", "leave_one_out", "batch_zscore"]
+
 
 class JudgeSettings(Section):
     """Who scores the answers. Without a judge there is no reinforcement learning."""
@@ -52,6 +54,11 @@ class UpdateSettings(Section):
     max_age_days: float = Field(default=7.0, gt=0, description="Oldest trainable sample, in days.")
     ratio_low: float = Field(default=0.8, gt=0, le=1, description="Lower bound of the PPO ratio.")
     ratio_high: float = Field(default=1.28, ge=1, description="Upper bound of the PPO ratio.")
+    advantage: AdvantageName = Field(
+        default="ema_baseline",
+        description="What a reward is held against: the agent's moving average, the others of the batch (best with 16"
+        " or more), or the batch's z-score, which is the reference system's and is here for comparison.",
+    )
     baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
     max_kl: float = Field(
         default=0.05,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from metaclaw.config import UpdateSettings
 from metaclaw.journal.learning_records import Baseline, Sample, SkillSplit
-from metaclaw.learner.advantages import num_informative, surprises
+from metaclaw.learner.advantages.choice import STRATEGIES
+from metaclaw.learner.advantages.strategy import num_informative
 from metaclaw.learner.lineage import Lineage
 
 _DAY_S = 86_400.0
@@ -21,7 +22,7 @@ _NO_SKILLS = SkillSplit()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What an update trains on. ``surprise`` is ``reward - baseline`` of each exchange."""
+    """What an update trains on. ``surprise`` is the advantage of each exchange: how much better than expected."""
 
     samples: tuple[Sample, ...]
     surprise: Mapping[str, float]
@@ -93,7 +94,7 @@ def _too_old(sample: Sample, distance: int | None, now: float, limits: UpdateSet
 
 def _batch(exchanges: Sequence[Sequence[Sample]], baseline: Baseline | None, limits: UpdateSettings) -> Batch:
     rewards = [samples[0].reward for samples in exchanges]
-    differences, after = surprises(rewards, baseline, limits.baseline_decay)
+    differences, after = STRATEGIES[limits.advantage](rewards, baseline, limits.baseline_decay)
     return Batch(
         samples=tuple(sample for samples in exchanges for sample in samples),
         surprise={samples[0].exchange: value for samples, value in zip(exchanges, differences, strict=True)},
