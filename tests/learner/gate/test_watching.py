@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -90,6 +91,34 @@ async def test_a_version_that_collapses_is_taken_back_and_the_agent_rests(world,
     assert not await world.watching.step(), "what serves now is watched from now on"
     world.now += SETTINGS.cooldown_hours * 3600
     assert world.holds.holds("main") == []
+
+
+@pytest.mark.anyio
+async def test_a_rollback_that_was_broken_off_leaves_the_agent_at_rest_and_is_made_at_the_next_look(world):
+    world.says(0, *[1.0] * 12)
+    world.update(1)
+    world.says(1, *[-1.0] * 12)
+    with closing(sqlite3.connect(world.path)) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON serving_history BEGIN SELECT raise(ABORT, 'disk'); END")
+        with pytest.raises(sqlite3.IntegrityError, match="disk"):
+            await world.watching.step()
+        assert world.learning.serving("main") == 1
+        assert [held.kind for held in world.holds.holds("main")] == ["cooldown"], "no update goes between the two"
+        db.execute("DROP TRIGGER full")
+    assert await world.watching.step()
+    assert world.learning.serving("main") == 0
+
+
+@pytest.mark.anyio
+async def test_a_version_that_cannot_be_taken_back_may_be_trained_on(world):
+    world.says(0, *[1.0] * 12)
+    world.update(1)
+    world.says(1, *[1.0] * 12)
+    world.update(2)
+    world.learning.retire("main", keep=[])
+    world.says(2, *[-1.0] * 12)
+    assert not await world.watching.step()
+    assert world.holds.holds("main") == [], "what follows is all that can make it better"
 
 
 @pytest.mark.anyio

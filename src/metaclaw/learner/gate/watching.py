@@ -51,12 +51,14 @@ class Watching:
             f"rolled back from {serving.version} by itself: rewards fell by {-seen.mean:.2f} of the whole scale over "
             f"{seen.num_pairs} exchanges (rl.gate.rollback_error {self._settings.rollback_error:g})"
         )
+        # Before the rollback: whoever is killed between the two looks again, and comes to the same.
+        self._holds.hold(serving.agent, "cooldown", why, for_s=self._settings.cooldown_hours * _HOUR_S)
         try:
             self._journal.serve(serving.agent, parent, why)
         except ConflictError as error:
+            self._holds.release(serving.agent, "cooldown")
             _log.warning("%s@%d falls behind and stays: %s", serving.agent, serving.version, error)
             return False
-        self._holds.hold(serving.agent, "cooldown", why, for_s=self._settings.cooldown_hours * _HOUR_S)
         _log.warning(
             "%s@%d serves again: %s; the next update is in %g hours at the earliest",
             serving.agent, parent, why, self._settings.cooldown_hours,
