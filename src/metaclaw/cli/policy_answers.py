@@ -20,8 +20,8 @@ from metaclaw.config import Settings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.policy_reader import TrainedExchanges
 from metaclaw.learner.gate.answers import Drawn, EndpointDrawer
-from metaclaw.learner.gate.assembly import training_server
 from metaclaw.learner.gate.questions import Question, Questions
+from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.session import new_session
 

@@ -70,12 +70,11 @@ from metaclaw.retrieval.configured import open_embedder
 from metaclaw.skills.experiments import Experiments
 from metaclaw.skills.layout import STARTER_FOLDER
 from metaclaw.skills.library import SkillLibrary
-from metaclaw.upstreams.configured import open_pool
+from metaclaw.upstreams.configured import open_pool, training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.pool import UpstreamPool
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.session import new_session
-from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _DRAIN_S = 2.0
 _PREFIXES = ("", "/agents/{agent}")
@@ -133,7 +132,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             stack.push_async_callback(models.close)
         policy = None
         if settings.mode != "skills_only":
-            upstream = HttpModel(session, _policy_upstream(settings))
+            upstream = HttpModel(session, training_server(settings))
             drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
             policy = Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl)
         router = Router(policy=policy, models=models)
@@ -330,17 +329,3 @@ def _recaller(
     limit = settings.max_context_tokens
     dropping = partial(dropped_messages, max_tokens=limit) if limit else None
     return Recaller(journal, skills=source, memories=memories, budget=budget, dropping=dropping)
-
-
-def _policy_upstream(settings: Settings) -> Upstream:
-    rl = settings.rl
-    return Upstream(
-        name=f"the training server at {rl.remote_url}",
-        base_url=f"{rl.remote_url}/v1",
-        api_key=rl.remote_api_key,
-        key_setting="rl.remote_api_key",
-        # It answers in order of arrival, so the first byte may wait for others; then tokens come steadily.
-        timeouts=Timeouts(
-            connect_s=settings.llm.connect_timeout_s, first_byte_s=rl.remote_timeout_s, gap_s=settings.llm.gap_timeout_s
-        ),
-    )

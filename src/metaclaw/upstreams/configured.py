@@ -49,6 +49,19 @@ def check_upstreams(settings: Settings) -> None:
     _planned(settings)
 
 
+def training_server(settings: Settings) -> Upstream:
+    """The training server's OpenAI endpoint."""
+    rl, llm = settings.rl, settings.llm
+    return Upstream(
+        name=f"the training server at {rl.remote_url}",
+        base_url=f"{rl.remote_url}/v1",
+        api_key=rl.remote_api_key,
+        key_setting="rl.remote_api_key",
+        # It answers in order of arrival, so the first byte may wait for others; then tokens come steadily.
+        timeouts=Timeouts(connect_s=llm.connect_timeout_s, first_byte_s=rl.remote_timeout_s, gap_s=llm.gap_timeout_s),
+    )
+
+
 def _planned(settings: Settings) -> list[tuple[str, Make]]:
     """A way to make each client, with the setting of its key."""
     llm = settings.llm

@@ -18,6 +18,7 @@ from metaclaw.learner.gate.gate import Gate
 from metaclaw.learner.gate.questions import Questions
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.pairs import LlmPairs, PairJudge, ScoredPairs
+from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 
@@ -30,18 +31,6 @@ def gate_for(settings: Settings, journal: LearningJournal, session: aiohttp.Clie
         drawer=EndpointDrawer(HttpModel(session, training_server(settings))),
         judge=_pair_judge(settings, session, judge),
         settings=rl.gate,
-    )
-
-
-def training_server(settings: Settings) -> Upstream:
-    """The training server's OpenAI endpoint."""
-    rl = settings.rl
-    return Upstream(
-        name=f"the training server at {rl.remote_url}",
-        base_url=f"{rl.remote_url}/v1",
-        api_key=rl.remote_api_key,
-        key_setting="rl.remote_api_key",
-        timeouts=Timeouts(first_byte_s=rl.remote_timeout_s, gap_s=rl.remote_timeout_s),
     )
 
 

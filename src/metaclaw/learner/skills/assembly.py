@@ -38,7 +38,7 @@ from metaclaw.skills.layout import STARTER_FOLDER, starter_folders
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.skill import read_skill
 from metaclaw.skills.trial.verdicts import TrialRule
-from metaclaw.upstreams.configured import open_pool
+from metaclaw.upstreams.configured import open_pool, training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.structured import StructuredModel
@@ -154,23 +154,12 @@ def _proving(parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, she
 def _answerer(parts: SkillParts) -> Answerer | None:
     settings = parts.settings
     if settings.mode != "skills_only":
-        return PolicyAnswerer(HttpModel(parts.session, _policy_upstream(settings)), parts.journal, settings.rl)
+        return PolicyAnswerer(HttpModel(parts.session, training_server(settings)), parts.journal, settings.rl)
     pool = open_pool(settings, parts.session)
     if pool is None:
         return None
     parts.closing.push_async_callback(pool.close)
     return PoolAnswerer(pool, _prices(settings))
-
-
-def _policy_upstream(settings: Settings) -> Upstream:
-    rl = settings.rl
-    return Upstream(
-        name=f"the training server at {rl.remote_url}",
-        base_url=f"{rl.remote_url}/v1",
-        api_key=rl.remote_api_key,
-        key_setting="rl.remote_api_key",
-        timeouts=Timeouts(first_byte_s=rl.remote_timeout_s, gap_s=settings.llm.gap_timeout_s),
-    )
 
 
 def _prices(settings: Settings) -> Prices:
