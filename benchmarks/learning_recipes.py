@@ -1,0 +1,48 @@
+"""The rows of ``benchmarks/learning.py``: what is done with the same samples.
+
+Owns the recipes and their names; refuses to know models. Invariant: a recipe's name says all that it differs in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaclaw.config import UpdateSettings
+
+REFERENCE = "reference"
+RATES = (1e-4, 3e-4, 1e-3)  # the grid, the same for ours and for the reference's
+OUR_RATE = 3e-4  # what the documentation says for a model of this size
+OURS = f"ema_baseline/importance_sampling/{OUR_RATE:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How many judged answers make an update, and what is done with them.
+
+    ``staleness``: so many updates pass between drawing an answer and training on it. ``answers``: to each question.
+    """
+
+    name: str
+    update: UpdateSettings
+    batch: int = 16
+    staleness: int = 0
+    answers: int = 1
+    is_reference: bool = False
+
+
+def recipe(name: str) -> Recipe:
+    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with ``/stale`` after it; else our defaults.
+
+    Raises ``ValueError`` for a name that is neither.
+    """
+    first, *others = name.split("/")
+    if first == REFERENCE and len(others) == 1:
+        # What it does: a step for each four answers, at one rate from the start, and nothing that limits it.
+        update = UpdateSettings(
+            advantage="batch_zscore", loss="importance_sampling", learning_rate=float(others[0]), warmup_updates=0
+        )
+        return Recipe(name=name, update=update, batch=4, is_reference=True)
+    if len(others) not in (2, 3) or others[2:] not in ([], ["stale"]):
+        raise ValueError(f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE[/stale]")
+    update = UpdateSettings.model_validate({"advantage": first, "loss": others[0], "learning_rate": float(others[1])})
+    return Recipe(name=name, update=update, staleness=int("stale" in others), answers=4 if first == "group" else 1)
