@@ -5,8 +5,8 @@
 The taste is the demonstration's: answers that begin with one short sentence on the subject, graded from 0 to 1. A row
 is a recipe (``learning_recipes``): ``ema_baseline/importance_sampling/0.0003`` is ours, ``reference/0.0001`` that of
 the reference system. Every row has the same questions, random numbers and number of samples; a run is one row with
-one seed. Each measurement is a line of JSON in ``--out``; a program that is started again goes on after the finished runs,
-so more seeds or rows are added by asking for them. Seed 0 is for choosing learning rates, the others are reported.
+one seed. Each measurement is a line of JSON in ``--out``; a program that is started again goes on after the finished
+runs, so more seeds or rows are added by asking for them. Seed 0 is for choosing learning rates, the others count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a file of measurements says, with its uncertainty.
 
-Owns the statistics and the table; refuses to know models. Invariant: an interval is over seeds alone (Student's t, 95 %), and
-a row with one seed has none; a difference to our row is taken between runs of one seed.
+Owns the statistics and the table; refuses to know models. Invariant: an interval is over seeds alone (Student's t,
+95 %), and a row with one seed has none; a difference to our row is taken between runs of one seed.
 """
 
 from __future__ import annotations
