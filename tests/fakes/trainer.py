@@ -41,6 +41,9 @@ class FakeTrainer:
         self.num_open += 1
         return run
 
+    async def num_parameters(self, base_model: str) -> int | None:
+        return VOCABULARY
+
     async def delete(self, paths: Sequence[str]) -> None:
         self.reached("delete")
         for path in paths:

@@ -11,6 +11,7 @@ import aiohttp
 import numpy as np
 import pytest
 from pydantic import SecretStr
+from safetensors import safe_open
 
 from metaclaw.cli.policy_answers import download_adapter
 from metaclaw.config import RlSettings, Settings, UpdateSettings
@@ -110,6 +111,16 @@ async def test_gradients_add_up_over_calls_and_a_step_spends_them(backend):
     twice = await run.optim_step(learning_rate=1e-12, grad_clip_norm=1.0)
     assert twice["grad_norm"] == pytest.approx(2 * once["grad_norm"], rel=1e-3)
     await run.close()
+
+
+async def test_the_real_server_says_how_large_its_model_is_and_a_stranger_is_no_error(trainer):
+    backend = real(trainer)
+    with safe_open(trainer.model / "model.safetensors", "np") as weights:
+        size = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    assert await backend.num_parameters(str(trainer.model)) == size
+    assert await backend.num_parameters("Qwen/Qwen3-8B") == 8_000_000_000, "another model is known by its name alone"
+    nobody = real(trainer, remote_url="http://127.0.0.1:9")
+    assert await nobody.num_parameters("mine") is None
 
 
 async def test_data_that_can_never_be_trained_is_told_apart_from_a_failure(trainer):

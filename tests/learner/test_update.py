@@ -127,6 +127,15 @@ async def test_an_update_records_what_it_measured(world):
     assert set(metrics["seconds"]) >= {"forward_backward", "optim_step", "forward"}
 
 
+async def test_a_model_that_says_its_size_gets_the_learning_rate_for_it_and_that_is_said(world, caplog):
+    await world.converse(6)
+    with caplog.at_level("INFO"):
+        await world.updater(learning_rate=0.0).attempt("main")
+    metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
+    assert metrics["learning_rate"] == pytest.approx(3e-4 / 2), "the first of two warm-up updates"
+    assert "the learning rate's peak is 0.0003: for 16 parameters" in caplog.text
+
+
 async def test_too_little_waits_without_touching_the_trainer(world):
     await world.converse(3)
     assert await world.updater().attempt("main") == Waiting(reason="3 of 4 judged exchanges")

@@ -41,7 +41,10 @@ class UpdateSettings(Section):
         default="ppo", description="Loss of the policy gradient."
     )
     learning_rate: float = Field(
-        default=4e-5, gt=0, le=0.1, description="Peak learning rate; about 4e-5 at 8B, 3e-4 at 135M."
+        default=0.0,
+        ge=0,
+        le=0.1,
+        description="Peak learning rate; 0 goes by the model's size: 3e-4 up to 135M parameters, 4e-5 at 8B.",
     )
     warmup_updates: int = Field(default=5, ge=0, description="Updates over which the learning rate rises to its peak.")
     grad_clip_norm: float = Field(default=1.0, gt=0, description="Largest global gradient norm.")

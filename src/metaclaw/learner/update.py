@@ -28,6 +28,7 @@ from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
 from metaclaw.learner.gate.steps import Refusal, refusal
+from metaclaw.learner.learning_rate import PeakRate, peak_rate
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe, measure
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
@@ -65,6 +66,8 @@ class Updater:
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._saved: dict[int, SavedWeights] = {}  # by update, while it is not yet known whether it commits
+        self._sizes: dict[str, int] = {}  # parameters by base model, where they are known
+        self._said: PeakRate | None = None
         self._retention = Retention(journal, backend)
 
     async def attempt(self, agent: str) -> Outcome:
@@ -127,7 +130,7 @@ class Updater:
             number=journal.next_version(agent),
             batch=selection.batch,
             groups=build_groups(turns, self._settings),
-            learning_rate=self._learning_rate(lineage, parent),
+            warmth=self._warmth(lineage, parent),
             excluded=Counter(journal.expired(agent)),
         )
 
@@ -135,9 +138,19 @@ class Updater:
         for rule, turns in selection.expired.items():
             _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
 
-    def _learning_rate(self, lineage: Lineage, parent: int) -> float:
+    def _warmth(self, lineage: Lineage, parent: int) -> float:
         number = len(lineage.ancestors(parent))  # of this update since the base model: going back there warms up anew
-        return self._settings.learning_rate * min(1.0, number / max(1, self._settings.warmup_updates))
+        return min(1.0, number / max(1, self._settings.warmup_updates))
+
+    async def _peak_rate(self, base_model: str) -> float:
+        setting, known = self._settings.learning_rate, self._sizes.get(base_model)
+        if not setting and known is None and (known := await self._backend.num_parameters(base_model)):
+            self._sizes[base_model] = known
+        peak = peak_rate(setting, known)
+        if self._said != peak:
+            self._said = peak
+            _log.info("the learning rate's peak is %.3g: %s", peak.value, peak.why)
+        return peak.value
 
     async def _resumed(self, agent: str, parent: int) -> TrainingRun:
         if agent in self._live:
@@ -154,7 +167,7 @@ class Updater:
 
     async def _train(self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun) -> Outcome:
         seconds = defaultdict[str, float](float)
-        rate, halvings = prepared.learning_rate, 0
+        rate, halvings = prepared.warmth * await self._peak_rate(run.base_model), 0
         numbers, refused = await self._step(prepared, parent, run, rate, seconds)
         while refused is not None and refused.is_too_far and halvings < MAX_HALVINGS:
             # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
@@ -283,7 +296,7 @@ class Prepared:
     number: int
     batch: Batch
     groups: tuple[DatumGroup, ...]
-    learning_rate: float
+    warmth: float  # the share of the learning rate's peak
     excluded: Counter[str]
 
 

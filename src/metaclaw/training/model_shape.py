@@ -80,6 +80,11 @@ def read_shape(folder: Path, name: str) -> ModelShape:
     )
 
 
+def count_parameters(folder: Path) -> int | None:
+    """How many numbers the weights in ``folder`` are, by their headers; ``None`` where there are none."""
+    return sum(math.prod(shape) for _, (_, shape) in _tensors(folder)) or None
+
+
 class _Config:
     """The keys of the Llama, Qwen and Mistral families, with the defaults that they imply."""
 

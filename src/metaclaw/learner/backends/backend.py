@@ -80,6 +80,10 @@ class TrainingBackend(Protocol):
         """Resume from a saved state with its optimiser, or begin a new adapter."""
         ...
 
+    async def num_parameters(self, base_model: str) -> int | None:
+        """How large the trainer's ``base_model`` is; ``None`` where nobody says. Raises nothing."""
+        ...
+
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete saved states and sampler weights. One that is gone already is no error."""
         ...

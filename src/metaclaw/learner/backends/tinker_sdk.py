@@ -24,6 +24,7 @@ import tinker
 
 from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
+from metaclaw.learner.backends import model_size
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
 from metaclaw.learner.datums import Datum, DatumGroup, Floats
 from metaclaw.learner.threads import call_in_thread
@@ -92,6 +93,10 @@ class TinkerBackend:
             await link.close(service)
             raise
         return TinkerRun(link, service, client)
+
+    async def num_parameters(self, base_model: str) -> int | None:
+        """As the server says it, else as the model's name does."""
+        return await model_size.num_parameters(self._link.url, self._link.api_key, base_model)
 
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete checkpoints by path; one that is gone already is no error."""

@@ -39,6 +39,7 @@ class BaseModel:
     name: str
     aliases: frozenset[str]
     directory: str
+    num_parameters: int | None = None
 
     @property
     def public_name(self) -> str:

@@ -24,6 +24,7 @@ from metaclaw.training.api.sampler_choice import sampler_spec
 from metaclaw.training.api.sampling import BaseModel
 from metaclaw.training.api.workers import WorkerSpec
 from metaclaw.training.devices import ENGINE_ALLOCATOR, assign_devices
+from metaclaw.training.model_shape import count_parameters
 
 _BACKLOG = 2048
 _GRACE_S = 5  # for answers under way when the server is told to stop
@@ -84,7 +85,9 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
     return ServerDeps(
         api_key=api_key,
         data_dir=data_dir,
-        base=BaseModel(name=name, aliases=aliases, directory=str(directory)),
+        base=BaseModel(
+            name=name, aliases=aliases, directory=str(directory), num_parameters=count_parameters(directory)
+        ),
         engine=WorkerSpec(
             name="engine",
             start={

@@ -71,7 +71,10 @@ class SessionRoutes:
 
     async def capabilities(self) -> wire.Capabilities:
         ready = await self.sampling.ready(_READY_S)
-        model = wire.SupportedModel(model_name=self.sampling.base.name, max_context_length=ready.max_context)
+        base = self.sampling.base
+        model = wire.SupportedModel(
+            model_name=base.name, max_context_length=ready.max_context, num_parameters=base.num_parameters
+        )
         return wire.Capabilities(supported_models=[model])
 
     async def create_session(self, request: Request) -> wire.SessionCreated:

@@ -81,6 +81,7 @@ class DynamicConfig(Wire):
 class SupportedModel(Wire):
     model_name: str
     max_context_length: int
+    num_parameters: int | None = None  # beyond Tinker's: what learning rates go by
     trainable: bool = True
     sampleable: bool = True
 

@@ -1,0 +1,39 @@
+"""How far the optimiser may step, by the size of the model.
+
+Owns the rule between the two sizes that were measured; refuses to know who trains. Invariant: what a person set is
+never changed, and a size that nobody knows gets the rate of a large model, which learns slowly and breaks nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Measured: 3e-4 at 135M parameters learns and stays coherent, 1e-3 turns to gibberish. Documented for large models:
+# about 4e-5 at 8B, and 1e-5 as the smallest in use. Between them a straight line in both logarithms, of slope -0.49.
+_SMALL, _SMALL_RATE = 135e6, 3e-4
+_LARGE, _LARGE_RATE = 8e9, 4e-5
+_LOWEST_RATE = 1e-5
+_SLOPE = math.log(_LARGE_RATE / _SMALL_RATE) / math.log(_LARGE / _SMALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakRate:
+    """The rate after the warm-up, and where it is from."""
+
+    value: float
+    why: str
+
+
+def peak_rate(setting: float, num_parameters: int | None) -> PeakRate:
+    """``setting`` where it is not 0, else what fits a model of so many parameters (``None``: nobody knows)."""
+    if setting:
+        return PeakRate(value=setting, why="rl.update.learning_rate")
+    if not num_parameters:
+        why = "nobody says how large the model is: set rl.update.learning_rate if it is not of some billions"
+        return PeakRate(value=_LARGE_RATE, why=why)
+    # Nothing smaller was measured, so a smaller model gets no higher rate.
+    rate = max(_LOWEST_RATE, _SMALL_RATE * min(1.0, (num_parameters / _SMALL) ** _SLOPE))
+    return PeakRate(
+        value=rate, why=f"for {num_parameters / 1e6:,.0f}M parameters; rl.update.learning_rate overrides it"
+    )
