@@ -42,16 +42,27 @@ def serving(learning_db: Path, trainer: TrainingServer, agent: str = "main") -> 
 
 
 async def talk(
-    trainer: TrainingServer, journal: TurnJournal, who: Serving, count: int, *, temperature: float = 1.0
+    trainer: TrainingServer,
+    journal: TurnJournal,
+    who: Serving,
+    count: int,
+    *,
+    temperature: float = 1.0,
+    agent: str = "main",
 ) -> list[str]:
-    """Let ``who`` answer ``count`` sessions at once, record them, and return the answers."""
+    """Let ``who`` answer ``count`` sessions of ``agent`` at once, record them, and return the answers."""
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(headers=headers) as session:
-        return await asyncio.gather(*(_turn(session, trainer, journal, who, temperature) for _ in range(count)))
+        return await asyncio.gather(*(_turn(session, trainer, journal, who, temperature, agent) for _ in range(count)))
 
 
 async def _turn(
-    session: aiohttp.ClientSession, trainer: TrainingServer, journal: TurnJournal, who: Serving, temperature: float
+    session: aiohttp.ClientSession,
+    trainer: TrainingServer,
+    journal: TurnJournal,
+    who: Serving,
+    temperature: float,
+    agent: str,
 ) -> str:
     body = {
         "model": who.model, "max_tokens": 12, "temperature": temperature, "return_policy_record": True,
@@ -61,16 +72,16 @@ async def _turn(
         answer = await response.json()
         assert response.status == 200, answer
     choice, name = answer["choices"][0], uuid.uuid4().hex
-    sample = _sample(answer["policy_record"], who)
+    sample = _sample(answer["policy_record"], who, agent)
     said = Said(
-        turn=name, exchange=f"x{name}", session=name, human=_QUESTION, answer=choice["message"]["content"],
+        turn=name, exchange=f"x{name}", session=name, agent=agent, human=_QUESTION, answer=choice["message"]["content"],
         finish_reason=choice["finish_reason"], sample=sample,
     )  # fmt: skip
     await record(journal, said)
     return said.answer
 
 
-def _sample(recorded: dict, who: Serving) -> PolicySample:
+def _sample(recorded: dict, who: Serving, agent: str) -> PolicySample:
     arrays = {
         name: base64.b64decode(recorded[name]) for name in ("prompt_tokens", "tokens", "logprobs", "logprobs_full")
     }
@@ -78,4 +89,4 @@ def _sample(recorded: dict, who: Serving) -> PolicySample:
         name: recorded[name] for name in ("model", "temperature", "top_p", "top_k", "seed", "stop_reason", "renderer")
     }
     spans = tuple((kind, start, end) for kind, start, end in recorded["spans"])
-    return PolicySample(agent="main", version=who.version, spans=spans, **arrays, **plain)
+    return PolicySample(agent=agent, version=who.version, spans=spans, **arrays, **plain)

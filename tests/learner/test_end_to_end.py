@@ -3,84 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from metaclaw.config import GateSettings, JudgeSettings, RlSettings, Settings, UpdateSettings
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
-from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.backends import tinker_sdk
-from metaclaw.learner.extras import load_updater
-from metaclaw.learner.inbox import Inbox
-from metaclaw.learner.jobs import Patience
-from metaclaw.learner.judges.verifier import Verifier, load_verifier
-from metaclaw.learner.judging import Judging
-from metaclaw.learner.updating import UpdatePace, Updating
-from tests.fakes.gate import FakeGate
-from tests.fakes.training_server import API_KEY, TrainingServer
+from tests.learner.real_loop import holding, learner_for, settings_for
 from tests.learner.relay import Relay
 from tests.learner.talking import serving, talk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
-
-VERIFIER = "tests.fakes.verifiers:share_of_lower_case"
-UPDATE = UpdateSettings(
-    min_exchanges=16, min_informative=1, max_exchanges=32, learning_rate=0.02, warmup_updates=2, max_kl=5.0,
-    max_age_days=1e6,
-)  # fmt: skip
-
-# Nothing is held out, and a random model may say anything: whether its versions are good is not what is tested here.
-GATE = GateSettings(
-    held_out_share=0, min_answers=8, max_replays=8, max_answer_tokens=8, max_kl=100, max_kl_base=100, max_nll_rise=100,
-    max_entropy_fall=0.99, max_length_ratio=100, max_repetition_rise=1, max_copying_rise=1, max_empty_rise=1,
-    max_refusal_rise=1, max_language_rise=1,
-)  # fmt: skip
 
 # The share of lower-case letters in 64 answers, measured in 70 runs of 13 updates: .11 to .19 before learning (mean
 # .15, standard deviation .015), where it also stays when nothing is learned; over .45 after 4 to 9 updates (mean 5.7),
 # always; at its highest .61 to .99, because some runs settle on answers of which a part stays wrong. So how high it
 # gets within so many updates is luck; that it gets over .45 is not. No update on the way was refused or halved.
 UNLEARNED, LEARNED, MOST_UPDATES = 0.3, 0.45, 30
-
-
-def settings_for(home: Path, trainer: TrainingServer, **update) -> Settings:
-    return Settings(
-        home=home,
-        mode="rl",
-        rl=RlSettings(
-            model=str(trainer.model), remote_url=trainer.url, remote_api_key=API_KEY, remote_timeout_s=60, lora_rank=8,
-            judge=JudgeSettings(verifier=VERIFIER), update=UPDATE.model_copy(update=update), gate=GATE,
-        ),
-    )  # fmt: skip
-
-
-@dataclass
-class Learner:
-    judging: Judging
-    updating: Updating
-
-
-def learner_for(settings: Settings, journal: LearningJournal, holds: PolicyHolds) -> Learner:
-    inbox = Inbox(turns_db=settings.turns_db, journal=journal, needs_followup=False, idle_s=1)
-    judge = Verifier(load_verifier(VERIFIER), name="lower case", timeout_s=5)
-    pace = UpdatePace(patience=Patience(first_s=0))
-    return Learner(
-        Judging(journal=journal, inbox=inbox, judge=judge),
-        Updating(journal=journal, training=load_updater(settings, journal, FakeGate(), holds), pace=pace),
-    )
-
-
-@contextmanager
-def holding(settings: Settings) -> Iterator[PolicyHolds]:
-    holds = PolicyHolds.open(settings.learning_db)
-    yield holds
-    holds.close()
 
 
 def share_of_lower_case(answers: list[str]) -> float:

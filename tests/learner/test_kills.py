@@ -18,8 +18,8 @@ from metaclaw.config_file import dump_settings
 from metaclaw.journal.learning_status import AgentStatus, read_status
 from metaclaw.journal.turns import TurnJournal
 from tests.fakes.training_server import TrainingServer
+from tests.learner.real_loop import settings_for
 from tests.learner.talking import serving, talk
-from tests.learner.test_end_to_end import settings_for
 
 pytestmark = pytest.mark.anyio
 

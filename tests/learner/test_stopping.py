@@ -22,8 +22,8 @@ from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
 from tests.fakes.training_server import API_KEY, TrainingServer
 from tests.gateway.running import TOKEN, RunningGateway, running_gateway
+from tests.learner.real_loop import holding, learner_for, settings_for
 from tests.learner.talking import serving, talk
-from tests.learner.test_end_to_end import holding, learner_for, settings_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 
