@@ -34,6 +34,4 @@ def peak_rate(setting: float, num_parameters: int | None) -> PeakRate:
         return PeakRate(value=_LARGE_RATE, why=why)
     # Nothing smaller was measured, so a smaller model gets no higher rate.
     rate = max(_LOWEST_RATE, _SMALL_RATE * min(1.0, (num_parameters / _SMALL) ** _SLOPE))
-    return PeakRate(
-        value=rate, why=f"for {num_parameters / 1e6:,.0f}M parameters; rl.update.learning_rate overrides it"
-    )
+    return PeakRate(value=rate, why=f"for {num_parameters:,} parameters; rl.update.learning_rate overrides it")
