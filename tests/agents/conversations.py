@@ -57,13 +57,15 @@ def converse(
         assert done.returncode == 0, done.stderr
         for name, value in (("llm.dialects", speaks), ("llm.max_attempts", "1"), ("skills.starter", "false")):
             assert metaclaw(home, "config", name, value).returncode == 0
-        _write_skill(home / "skills" / SKILL)
+        write_skill(home)
         with started(home):
             token = read_settings(home, {})[0].proxy.api_key.get_secret_value()
-            talking = program(place, Gateway(url=status(home)["url"], token=token))
+            gateway = Gateway(url=status(home)["url"], token=token, home=home)
+            talking = program(place, gateway)
             model.facts.write_text(f"{FACT}\n")
             model.faults.extend(faults)
             said = [talking.say(FIRST), talking.say(SECOND)]
+            talking.disconnect(gateway)
         seen = list(model.seen)
     with TurnReader.open(home / "turns.db") as reader:
         return Conversation(said=said, seen=seen, turns=reader.turns())
@@ -93,7 +95,9 @@ def _unmarked(value: Any) -> Any:
     return value
 
 
-def _write_skill(folder: Path) -> None:
+def write_skill(home: Path) -> None:
+    """A skill of the user's own that fits what is asked here."""
+    folder = home / "skills" / SKILL
     folder.mkdir(parents=True)
     text = (
         f"---\nname: {SKILL}\ndescription: Use when the user asks about the facts in a facts file.\n---\n{RECALLED}\n"

@@ -1,6 +1,7 @@
 """Agent programs that we did not write, as their users run them: each with a home of its own, pointed at a gateway.
 
-``make test-agents`` puts them into ``.agents``. Their settings here are those of ``docs/agents.md``.
+``make test-agents`` puts them into ``.agents``. They are pointed at it by ``metaclaw connect``, but OpenClaw where it
+runs by itself: there it is shown to need no plugin, and speaks each of its dialects.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.cli.programs import metaclaw
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = Path(os.environ.get("METACLAW_AGENTS") or ROOT / ".agents") / "node_modules"
 LIMIT_S = 400.0  # OpenClaw takes half a minute for a turn on two idle cores
 OPENCLAW_SESSION = "5e551014-0000-4000-8000-000000000001"
 _OPENCLAW_TEMP = (Path("/tmp/openclaw"), Path(f"/tmp/openclaw-state-locks-{os.getuid()}"))
+
+# What opencode writes itself when it is not there is there: the schema.
+_OPENCODE = """\
+{
+  // mine
+  "$schema": "https://opencode.ai/config.json", "autoupdate": false,
+  "permission": {"bash": "ask"}
+}
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,31 +47,54 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """Where a program is pointed at; ``url`` is without ``/v1``."""
+    """Where a program is pointed at; ``url`` is without ``/v1``, ``home`` is METACLAW_HOME."""
 
     url: str
     token: str
+    home: Path
+
+    def wire(self, what: str, name: str, environment: dict[str, str]) -> None:
+        """``connect`` or ``disconnect``, as the user with that environment does it."""
+        done = metaclaw(self.home, what, name, "--yes", env=environment)
+        assert done.returncode == 0, done.stderr
 
 
 @dataclass(slots=True, kw_only=True)
 class Program:
     """A program in a folder of its own, with one conversation. Its working folder is ``place / "work"``.
 
-    ``command`` makes a command line of a message and of whether it is the first one.
+    ``command`` makes a command line of a message and of whether it is the first one. ``wired_as`` is its name where
+    ``metaclaw connect`` pointed it at the gateway, by ``config``, which said ``as_it_was`` before.
     """
 
     place: Path
     command: Callable[[str, bool], list[str]]
     environment: dict[str, str]
+    wired_as: str = ""
+    config: Path = Path()
+    as_it_was: str = ""
     is_begun: bool = field(default=False, init=False)
+
+    def connect(self, gateway: Gateway) -> None:
+        """Write the user's file, and have our entries put into it."""
+        self.config.parent.mkdir(parents=True)
+        self.config.write_text(self.as_it_was)
+        gateway.wire("connect", self.wired_as, clean_environment(self.place))
+        assert self.config.read_text() != self.as_it_was
+
+    def disconnect(self, gateway: Gateway) -> None:
+        """Have the user's file given back, byte for byte."""
+        if self.wired_as:
+            gateway.wire("disconnect", self.wired_as, clean_environment(self.place))
+            assert self.config.read_text() == self.as_it_was
 
     def say(self, text: str) -> Said:
         """One turn. What takes longer than ``LIMIT_S`` is killed with all that it started."""
         command = self.command(text, not self.is_begun)
         self.is_begun = True
         process = subprocess.Popen(
-            command, cwd=self.place / "work", env=_clean(self.place) | self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            command, cwd=self.place / "work", env=clean_environment(self.place) | self.environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         try:
             out, errors = process.communicate(timeout=LIMIT_S)
@@ -82,9 +117,9 @@ def openclaw(place: Path, gateway: Gateway, api: str) -> Program:
         "skills": {"workshop": {"autonomous": {"mode": "off"}}},
         "logging": {"file": str(place / "openclaw.log")},
     }
-    _make(place)
+    make_place(place)
     (place / "openclaw.json").write_text(json.dumps(config))
-    start = [_node(), str(MODULES / "openclaw" / "openclaw.mjs"), "agent", "--local", "--agent", "main", "--json"]
+    start = [node(), str(MODULES / "openclaw" / "openclaw.mjs"), "agent", "--local", "--agent", "main", "--json"]
     return Program(
         place=place,
         command=lambda text, _is_first: [*start, "--session-id", OPENCLAW_SESSION, "--message", text],
@@ -96,36 +131,33 @@ def openclaw(place: Path, gateway: Gateway, api: str) -> Program:
 
 
 def claude_code(place: Path, gateway: Gateway) -> Program:
-    _make(place)
+    make_place(place)
     start = [_one("@anthropic-ai/claude-code-*/claude"), "-p", "--output-format", "json"]
-    return Program(
+    program = Program(
         place=place,
         command=lambda text, is_first: [*start, *([] if is_first else ["--continue"]), text],
-        environment={
-            "ANTHROPIC_BASE_URL": gateway.url,
-            "ANTHROPIC_AUTH_TOKEN": gateway.token,
-            "ANTHROPIC_MODEL": "metaclaw",
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "DISABLE_AUTOUPDATER": "1",
-        },
+        environment={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"},
+        wired_as="claude-code",
+        config=place / "home" / ".claude" / "settings.json",
+        as_it_was='{"permissions": {"allow": ["Bash(git log:*)"]},\n\n  "env": {"EDITOR": "vim"}}',
     )
+    program.connect(gateway)
+    return program
 
 
 def opencode(place: Path, gateway: Gateway) -> Program:
-    provider = {
-        "npm": "@ai-sdk/openai-compatible",
-        "options": {"baseURL": f"{gateway.url}/v1", "apiKey": gateway.token},
-        "models": {"metaclaw": {}},
-    }
-    config = {"provider": {"metaclaw": provider}, "model": "metaclaw/metaclaw", "autoupdate": False}
-    _make(place)
-    (place / "work" / "opencode.json").write_text(json.dumps(config))
-    start = [_one("opencode-*/bin/opencode"), "run", "-m", "metaclaw/metaclaw"]
-    return Program(
+    make_place(place)
+    start = [_one("opencode-*/bin/opencode"), "run"]
+    program = Program(
         place=place,
         command=lambda text, is_first: [*start, *([] if is_first else ["--continue"]), text],
         environment={"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"},
+        wired_as="opencode",
+        config=place / "home" / ".config" / "opencode" / "opencode.jsonc",
+        as_it_was=_OPENCODE,
     )
+    program.connect(gateway)
+    return program
 
 
 class OpenClawLeavings:
@@ -145,15 +177,15 @@ class OpenClawLeavings:
                 folder.rmdir()
 
 
-def _make(place: Path) -> None:
+def make_place(place: Path) -> None:
     for name in ("work", "home", "tmp"):
         (place / name).mkdir(parents=True)
 
 
-def _clean(place: Path) -> dict[str, str]:
+def clean_environment(place: Path) -> dict[str, str]:
     """Nothing of the user's: neither home nor keys."""
     return {
-        "PATH": f"{Path(_node()).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(node()).parent}:{os.environ['PATH']}",
         "HOME": str(place / "home"),
         "TMPDIR": str(place / "tmp"),
         "LANG": "C.UTF-8",
@@ -161,7 +193,7 @@ def _clean(place: Path) -> dict[str, str]:
     }
 
 
-def _node() -> str:
+def node() -> str:
     return _one("node-*/bin/node")
 
 

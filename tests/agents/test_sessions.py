@@ -45,7 +45,11 @@ def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
     [
         pytest.param(partial(openclaw, api="openai-completions"), "openai.chat", "openai.chat", id="openclaw-chat"),
         pytest.param(
-            partial(openclaw, api="anthropic-messages"), "anthropic.messages", "openai.chat", id="openclaw-anthropic"
+            partial(openclaw, api="anthropic-messages"),
+            "anthropic.messages",
+            "openai.chat",
+            id="openclaw-anthropic",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             partial(openclaw, api="openai-responses"),
@@ -56,7 +60,13 @@ def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
         ),
         pytest.param(claude_code, "anthropic.messages", "anthropic.messages", id="claude-code"),
         pytest.param(claude_code, "anthropic.messages", "openai.chat", id="claude-code-before-chat"),
-        pytest.param(claude_code, "anthropic.messages", "openai.responses", id="claude-code-before-responses"),
+        pytest.param(
+            claude_code,
+            "anthropic.messages",
+            "openai.responses",
+            id="claude-code-before-responses",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(opencode, "openai.chat", "anthropic.messages", id="opencode-before-anthropic"),
     ],
 )

@@ -1,6 +1,6 @@
 """Claude Code: ``env`` in ``~/.claude/settings.json``.
 
-Owns which variables it is given there; refuses to touch the shell's. Of 2.1.331; these entries not run yet.
+Owns which variables it is given there; refuses to touch the shell's. Seen to work with 2.1.331.
 """
 
 from __future__ import annotations
