@@ -80,7 +80,8 @@ class Gateway:
         number = len(self.turns)
         turn = Turn(person, "", agent, list(messages))
         self.turns.append(turn)
-        turn.session = await self.conversations.begin(f"turn-{number:06}", messages, agent=agent, who=who)
+        found = self.conversations.begin(f"turn-{number:06}", messages, agent=agent, who=who)
+        turn.session = found if isinstance(found, str) else await found
         return turn
 
     def end(self, turn: Turn, answer: Json | None) -> None:

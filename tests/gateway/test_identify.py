@@ -12,7 +12,7 @@ from metaclaw.errors import ForbiddenError, InvalidRequestError
 from metaclaw.gateway.claims import Evidence
 from metaclaw.gateway.control_keys import take_controls
 from metaclaw.gateway.conversations import Conversations
-from metaclaw.gateway.identify import Caller, identify
+from metaclaw.gateway.identify import Caller, Introduction
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,8 @@ async def who(
         controls=controls,
         bound_agent=bound,
     )
-    return await identify(evidence, turn_id="turn-1", key="owner", conversations=Conversations())
+    found = Introduction(evidence, turn_id="turn-1", key="owner", conversations=Conversations()).caller()
+    return found if isinstance(found, Caller) else await found
 
 
 @pytest.mark.parametrize(

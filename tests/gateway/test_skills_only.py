@@ -226,6 +226,13 @@ async def test_the_end_of_a_stream_is_seen_whatever_comes_with_it(tmp_path: Path
     assert (turn.state, turn.answer) == ("done", {"role": "assistant", "content": "hi"})
 
 
+class Known:
+    """A sender whom nobody has to look for."""
+
+    def caller(self) -> Caller:
+        return Caller(agent="main", session="s", kind="main")
+
+
 async def test_a_handler_that_is_cancelled_while_it_waits_leaves_no_open_turn(tmp_path: Path) -> None:
     request = parse_request({"messages": HELLO})
 
@@ -237,7 +244,7 @@ async def test_a_handler_that_is_cancelled_while_it_waits_leaves_no_open_turn(tm
         turn_id="turn-1",
         request=request,
         raw=json.dumps(request.body).encode(),
-        caller=Caller(agent="main", session="s", kind="main"),
+        sender=Known(),
         headers={},
         errors="openai",
         receive=receive,

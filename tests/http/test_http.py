@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from metaclaw import errors
 from metaclaw.chat.sse import encode_event
@@ -20,6 +21,7 @@ from metaclaw.http.auth import require_token
 from metaclaw.http.body import parse_json_object, read_body
 from metaclaw.http.errors import error_answer, error_body, exception_handlers
 from metaclaw.http.sse import ClientLeftError, ForwardingResponse, unless_client_leaves
+from metaclaw.http.whole import WholeResponse
 
 
 @pytest.fixture
@@ -219,3 +221,27 @@ async def test_work_is_cancelled_when_its_client_leaves() -> None:
     with pytest.raises(ClientLeftError):
         await unless_client_leaves(receive, work())
     assert was_cancelled.is_set()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_body_is_read_in_every_encoding_that_json_has(encoding: str) -> None:
+    assert parse_json_object('{"größe": [1, 2.5, "漢"]}'.encode(encoding)) == {"größe": [1, 2.5, "漢"]}
+
+
+def test_half_a_surrogate_pair_is_read_as_it_was_sent() -> None:
+    assert parse_json_object(rb'{"half": "\ud800"}') == {"half": "\ud800"}
+
+
+def test_a_whole_answer_says_what_starlettes_own_says() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kind = WholeResponse if scope["path"] == "/ours" else Starlettes
+        await kind(b"body", content_type="application/json", headers={"X-Turn": "1"}, status=201)(scope, receive, send)
+
+    class Starlettes(Response):
+        def __init__(self, body: bytes, *, content_type: str, headers: dict[str, str], status: int) -> None:
+            super().__init__(body, media_type=content_type, headers=headers, status_code=status)
+
+    client = TestClient(app)
+    ours, theirs = client.get("/ours"), client.get("/theirs")
+    assert (ours.status_code, ours.content) == (201, b"body") == (theirs.status_code, theirs.content)
+    assert sorted(ours.headers.raw) == sorted(theirs.headers.raw)

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from metaclaw.chat.messages import JsonObject, answer_identity
@@ -73,20 +74,19 @@ class Conversations:
         self._newest: dict[str, str] = {}  # of each session its newest turn
         self._num_bytes = 0
 
-    async def begin(
+    def begin(
         self, turn_id: str, messages: Sequence[JsonObject], *, agent: str, who: str, is_side: bool = False
-    ) -> str:
-        """The session of a turn that begins. ``who`` has the token; a side turn leaves no trace."""
-        scope = hashlib.blake2b(f"{who}\n{agent}".encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-        prefix = f"auto-{scope}-"
+    ) -> str | Coroutine[Any, Any, str]:
+        """The session of a turn that begins; where the journal has to be asked, what asks it, to be awaited.
+
+        ``who`` has the token; a side turn leaves no trace.
+        """
+        prefix = _prefix(who, agent)
         history = read_history(prefix.encode(), messages)
         session = self._remembered(history)
-        if session is None and history.answer is not None:
-            session = await self._looked_up(history, messages, agent, prefix)
-        session = session or prefix + turn_id.removeprefix("turn-")[:24]
-        if not is_side:
-            self._add(turn_id, session, history)
-        return session
+        if session is None and history.answer is not None and self._past is not None:
+            return self._begin_after_asking(self._past, turn_id, messages, history, prefix, agent, is_side)
+        return self._begun(turn_id, session, history, prefix, is_side)
 
     def end(self, turn_id: str, read: ReadAnswer | None, *, num_bytes: int = 0) -> None:
         """A turn is over; ``read`` gives its answer (called at most once), ``None`` when nothing came of it."""
@@ -98,6 +98,25 @@ class Conversations:
         self._num_bytes += num_bytes
         while self._num_bytes > MAX_BYTES:
             self._forget(next(iter(self._turns)))
+
+    async def _begin_after_asking(
+        self,
+        past: PastTurns,
+        turn_id: str,
+        messages: Sequence[JsonObject],
+        history: History,
+        prefix: str,
+        agent: str,
+        is_side: bool,
+    ) -> str:
+        session = await self._looked_up(past, history, messages, agent, prefix)
+        return self._begun(turn_id, session, history, prefix, is_side)
+
+    def _begun(self, turn_id: str, session: str | None, history: History, prefix: str, is_side: bool) -> str:
+        session = session or prefix + turn_id.removeprefix("turn-")[:24]
+        if not is_side:
+            self._add(turn_id, session, history)
+        return session
 
     def _remembered(self, history: History) -> str | None:
         tried = self._tried_before(history)
@@ -135,12 +154,12 @@ class Conversations:
             sessions &= {turn.session for turn in self._by_request.get(history.request, ())}
         return sessions.pop() if len(sessions) == 1 else ""
 
-    async def _looked_up(self, history: History, messages: Sequence[JsonObject], agent: str, prefix: str) -> str | None:
-        if self._past is None:
-            return None
+    async def _looked_up(
+        self, past: PastTurns, history: History, messages: Sequence[JsonObject], agent: str, prefix: str
+    ) -> str | None:
         asked = messages[: history.answer_index]
         try:
-            found = await self._past.that_asked(asked, agent=agent, prefix=prefix, limit=MAX_ALIKE)
+            found = await past.that_asked(asked, agent=agent, prefix=prefix, limit=MAX_ALIKE)
         except JournalError:
             return None  # a session more is less harm than an answer less
         given = [turn for turn in found if answer_identity(turn.answer) == history.answer]
@@ -191,3 +210,9 @@ class Conversations:
                 self._newest[turn.session] = turn.previous
             else:
                 del self._newest[turn.session]
+
+
+@lru_cache(maxsize=1024)
+def _prefix(who: str, agent: str) -> str:
+    scope = hashlib.blake2b(f"{who}\n{agent}".encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"auto-{scope}-"

@@ -6,8 +6,9 @@ Invariant: the same conversation keeps its session, and two people's conversatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from metaclaw.gateway.claims import (
     Evidence,
@@ -44,32 +45,60 @@ class Caller:
     key: str | None = None
 
 
-async def identify(evidence: Evidence, *, turn_id: str, key: str, conversations: Conversations) -> Caller:
-    """The caller. Raises ``InvalidRequestError`` for an id that is not valid, ``ForbiddenError`` for one not theirs."""
-    headers, controls, request = evidence.headers, evidence.controls, evidence.request
-    agent = claimed_agent(evidence)
-    kind = stated_kind(headers.get("x-turn-type"), controls.turn_type) or guessed_kind(
-        request.body, request.messages, session_key(evidence)
-    )
-    if not request.messages:  # vectors, tokens: whatever the client calls it, there is nothing to learn from
-        kind = "side"
-    run, trace = claimed_run(evidence), claimed_trace(evidence)
-    is_session_done = _is_session_done(headers, controls.session_done)
-    session = claimed_session(evidence)
-    if session is None:
-        session = await conversations.begin(turn_id, request.messages, agent=agent, who=key, is_side=kind == "side")
-    return Caller(
-        agent=agent,
-        session=session,
-        kind=kind,
-        run=run,
-        trace=trace,
-        is_session_done=is_session_done,
-        memory_scope=headers.get("x-memory-scope") or controls.memory_scope,
-        user=headers.get("x-user-id") or controls.user_id,
-        workspace=headers.get("x-workspace-id") or controls.workspace_id,
-        key=key,
-    )
+class Sender(Protocol):
+    """Somebody whose request was checked."""
+
+    def caller(self) -> Caller | Coroutine[Any, Any, Caller]:
+        """Whose turn it is; where the journal has to be asked, what asks it, to be awaited. Call it once."""
+        ...
+
+
+class Introduction:
+    """What a request says of its sender, checked; ``caller`` puts together the rest, when somebody needs it.
+
+    Raises ``InvalidRequestError`` for an id that is not valid, ``ForbiddenError`` for one that is not theirs.
+    """
+
+    def __init__(self, evidence: Evidence, *, turn_id: str, key: str, conversations: Conversations) -> None:
+        headers, controls = evidence.headers, evidence.controls
+        self._evidence = evidence
+        self._turn_id = turn_id
+        self._key = key
+        self._conversations = conversations
+        self._agent = claimed_agent(evidence)
+        self._kind: TurnKind | None = stated_kind(headers.get("x-turn-type"), controls.turn_type)
+        self._run = claimed_run(evidence)
+        self._session = claimed_session(evidence)
+        self._is_session_done = _is_session_done(headers, controls.session_done)
+
+    def caller(self) -> Caller | Coroutine[Any, Any, Caller]:
+        evidence = self._evidence
+        messages = evidence.request.messages
+        kind = self._kind or guessed_kind(evidence.request.body, messages, session_key(evidence))
+        if not messages:  # vectors, tokens: whatever the client calls it, there is nothing to learn from
+            kind = "side"
+        session = self._session or self._conversations.begin(
+            self._turn_id, messages, agent=self._agent, who=self._key, is_side=kind == "side"
+        )
+        return self._caller(kind, session) if isinstance(session, str) else self._caller_of(kind, session)
+
+    async def _caller_of(self, kind: TurnKind, session: Coroutine[Any, Any, str]) -> Caller:
+        return self._caller(kind, await session)
+
+    def _caller(self, kind: TurnKind, session: str) -> Caller:
+        headers, controls = self._evidence.headers, self._evidence.controls
+        return Caller(
+            agent=self._agent,
+            session=session,
+            kind=kind,
+            run=self._run,
+            trace=claimed_trace(self._evidence),
+            is_session_done=self._is_session_done,
+            memory_scope=headers.get("x-memory-scope") or controls.memory_scope,
+            user=headers.get("x-user-id") or controls.user_id,
+            workspace=headers.get("x-workspace-id") or controls.workspace_id,
+            key=self._key,
+        )
 
 
 def _is_session_done(headers: Mapping[str, str], control: bool | None) -> bool:

@@ -18,7 +18,8 @@ from metaclaw.chat.dialects import DIALECTS
 from metaclaw.errors import MetaClawError
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
 from metaclaw.gateway.context_limit import dropped_messages
-from metaclaw.gateway.identify import Caller
+from metaclaw.gateway.identify import Caller, Sender
+from metaclaw.gateway.opening import Opening
 from metaclaw.gateway.passages import passage
 from metaclaw.gateway.plain_answer import EVENTS, plain_answer
 from metaclaw.gateway.recording import Recorder, TurnRecord
@@ -26,6 +27,8 @@ from metaclaw.gateway.routing import Outgoing, Routed, Router
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import error_answer
 from metaclaw.http.sse import CLIENT_CLOSED_REQUEST, ClientLeftError, ForwardingResponse, unless_client_leaves
+from metaclaw.http.whole import WholeResponse
+from metaclaw.journal.turns import EndState
 from metaclaw.recall.candidates import About
 from metaclaw.recall.recaller import Recalled, Recaller
 
@@ -37,7 +40,7 @@ class Incoming:
     turn_id: str
     request: ClientRequest
     raw: bytes
-    caller: Caller
+    sender: Sender
     headers: Mapping[str, str]
     errors: ErrorDialect
     receive: Receive
@@ -61,43 +64,31 @@ class Proxy:
 
     async def respond(self, incoming: Incoming) -> Response:
         """Answer one request."""
-        clock = self._recorder.clock
-        began_at = clock()
-        recalled = await self._recall(incoming)
         record = self._recorder.begin(incoming.turn_id, received_at=incoming.received_at)
-        headers = {"X-MetaClaw-Turn": incoming.turn_id, "X-MetaClaw-Recalled": str(len(recalled.names))}
-        headers["X-MetaClaw-Session"] = incoming.caller.session
+        turn = _Turn(incoming, record, self._router.upstream_name)
+        headers = {"X-MetaClaw-Turn": incoming.turn_id}
         try:
-            record.open(
-                incoming.request,
-                incoming.raw,
-                incoming.caller,
-                upstream=self._router.upstream_name,
-                recalled=recalled.names,
-                weighed=recalled.weighed,
-                recall_s=clock() - began_at,
-                access_key=incoming.caller.key,
-            )
-            return await self._answer(incoming, self._outgoing(incoming, recalled, record, headers), record, headers)
+            return await self._answer(turn, headers)
         except MetaClawError as error:
             answer = error_answer(error, incoming.errors)
-            record.close("failed", status=answer.status, error=str(error))
+            await turn.close("failed", status=answer.status, error=str(error))
+            headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
             response = answer.response()
             response.headers.update(headers)
             return response
         except ClientLeftError:
-            record.close("cut", status=CLIENT_CLOSED_REQUEST, error=CUT)
+            await turn.close("cut", status=CLIENT_CLOSED_REQUEST, error=CUT)
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except asyncio.CancelledError:
-            record.close("cut", error=CUT)
+            await turn.close("cut", error=CUT)
             raise
         except BaseException as error:  # a bug of ours, and no fault of the client's
-            record.close("failed", error=f"{type(error).__name__} in the gateway; its log has the details")
+            await turn.close("failed", error=f"{type(error).__name__} in the gateway; its log has the details")
             raise
 
-    async def _recall(self, incoming: Incoming) -> Recalled:
-        messages, caller, recaller = incoming.request.messages, incoming.caller, self._recaller
-        if recaller is None or caller.kind == "side":
+    async def _recall(self, incoming: Incoming, caller: Caller, recaller: Recaller) -> Recalled:
+        messages = incoming.request.messages
+        if caller.kind == "side":
             return Recalled()
         about = About(
             agent=caller.agent,
@@ -118,9 +109,8 @@ class Proxy:
             Recalled(),
         )
 
-    def _outgoing(
-        self, incoming: Incoming, recalled: Recalled, record: TurnRecord, headers: dict[str, str]
-    ) -> Outgoing:
+    def _outgoing(self, turn: _Turn, headers: dict[str, str]) -> Outgoing:
+        incoming, recalled, record = turn.incoming, turn.recalled, turn.record
         request = incoming.request
         dropped: frozenset[int] = frozenset()
         if self._max_context_tokens:
@@ -137,40 +127,43 @@ class Proxy:
             body=incoming.dialect.edited(request, blocks=recalled.blocks, dropped=dropped)
             if is_edited
             else request.body,
-            caller=incoming.caller,
+            caller=turn.opening.caller,
             headers=incoming.headers,
             now=self._recorder.clock(),
             tell=record.attempts.append,
         )
 
-    async def _answer(
-        self, incoming: Incoming, outgoing: Outgoing, record: TurnRecord, headers: dict[str, str]
-    ) -> Response:
-        routed = await unless_client_leaves(incoming.receive, self._router.send(outgoing))
-        record.begin_answer(routed.upstream, routed.policy)
+    async def _answer(self, turn: _Turn, headers: dict[str, str]) -> Response:
+        incoming, record, recaller = turn.incoming, turn.record, self._recaller
+        if recaller is not None or self._router.needs_caller:
+            caller = await turn.opening.identify()
+            if recaller is not None:
+                began_at = self._recorder.clock()
+                turn.recalled = await self._recall(incoming, caller, recaller)
+                turn.recall_s = self._recorder.clock() - began_at
+        headers["X-MetaClaw-Recalled"] = str(len(turn.recalled.names))
+        outgoing = self._outgoing(turn, headers)
+        turn.send()
+        routed, body = await unless_client_leaves(incoming.receive, self._ask(turn, outgoing))
+        headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
         headers |= _policy_headers(routed)
-        request, reply = incoming.request, routed.reply
+        reply, is_own = routed.reply, incoming.request.dialect == routed.dialect.name
         content_type = reply.content_type
-        is_own = request.dialect == routed.dialect.name
-        if content_type.startswith("text/event-stream") and (request.is_stream or is_own):
+        if body is None:
             way = passage(
                 incoming.dialect,
                 routed.dialect,
-                request.body,
+                incoming.request.body,
                 content_type,
                 errors=incoming.errors,
                 is_policy=routed.policy is not None,
             )
             stream = AnswerStream(reply, way, record, errors=incoming.errors, on_answer=routed.on_answer)
             return ForwardingResponse(stream, content_type=content_type if is_own else EVENTS, headers=headers)
-        try:
-            body = await unless_client_leaves(incoming.receive, reply.read())
-        finally:
-            reply.close()
         plain = plain_answer(
             body,
             content_type,
-            request=request,
+            request=incoming.request,
             client=incoming.dialect,
             upstream=routed.dialect,
             name=routed.upstream,
@@ -178,7 +171,57 @@ class Proxy:
         if routed.on_answer is not None and plain.answer is not None:
             routed.on_answer(plain.answer)
         record.close("done", plain.answer, raw=plain.raw, status=200)
-        return Response(plain.body, media_type=plain.content_type, headers=headers, status_code=200)
+        return WholeResponse(plain.body, content_type=plain.content_type, headers=headers)
+
+    async def _ask(self, turn: _Turn, outgoing: Outgoing) -> tuple[Routed, bytes | None]:
+        """An answer that has begun, of a turn that is recorded as open; with all of it where it is not streamed on."""
+        routed = await self._router.send(outgoing)
+        turn.record.begin_answer(routed.upstream, routed.policy)
+        request, reply = turn.incoming.request, routed.reply
+        is_own = request.dialect == routed.dialect.name
+        is_streamed = False
+        try:
+            await turn.opening.done()
+            is_streamed = reply.content_type.startswith("text/event-stream") and (request.is_stream or is_own)
+            return routed, None if is_streamed else await reply.read()
+        finally:
+            if not is_streamed:
+                reply.close()
+
+
+class _Turn:
+    """What becomes of a request on its way: what was recalled for it, and its record, opened while a model works."""
+
+    def __init__(self, incoming: Incoming, record: TurnRecord, upstream: str) -> None:
+        self.incoming = incoming
+        self.record = record
+        self.recalled = Recalled()
+        self.recall_s: float | None = None
+        self._upstream = upstream
+        self.opening = Opening(incoming.sender, self._open)
+
+    def send(self) -> None:
+        """A model is asked next."""
+        self.record.sending()
+        self.opening.soon()
+
+    async def close(self, state: EndState, *, error: str, status: int | None = None) -> None:
+        """Record that nothing came of it, with its opening before that, unless that cannot be had."""
+        try:
+            await self.opening.done()
+        finally:
+            self.record.close(state, status=status, error=error)
+
+    def _open(self, caller: Caller) -> None:
+        self.record.open(
+            self.incoming.request,
+            self.incoming.raw,
+            caller,
+            upstream=self._upstream,
+            recalled=self.recalled.names,
+            weighed=self.recalled.weighed,
+            recall_s=self.recall_s,
+        )
 
 
 def _policy_headers(routed: Routed) -> dict[str, str]:

@@ -19,7 +19,7 @@ from metaclaw.gateway.access import Access, Principal
 from metaclaw.gateway.claims import Evidence, require_own_agent
 from metaclaw.gateway.control_keys import take_controls
 from metaclaw.gateway.conversations import Conversations
-from metaclaw.gateway.identify import identify
+from metaclaw.gateway.identify import Introduction
 from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.proxy import Incoming
 from metaclaw.http.body import parse_json_object, read_body_within
@@ -79,7 +79,7 @@ class Reception:
         turn_id = self.new_turn_id()
         self.turns.begin(turn_id, self.access.admit(principal))
         try:
-            caller = await identify(evidence, turn_id=turn_id, key=principal.name, conversations=self.conversations)
+            sender = Introduction(evidence, turn_id=turn_id, key=principal.name, conversations=self.conversations)
         except BaseException:
             self.turns.end(turn_id, None)
             raise
@@ -87,7 +87,7 @@ class Reception:
             turn_id=turn_id,
             request=parsed,
             raw=raw,
-            caller=caller,
+            sender=sender,
             headers=headers,
             errors=errors,
             receive=request.receive,

@@ -1,8 +1,8 @@
 """What is recorded of a turn, and when.
 
 Owns filling the journal's records from a request and its answer; refuses to know routes and transport. Invariant: a
-turn is recorded as open before any upstream is called, and closed once; recording costs some microseconds, waits for
-nothing and never raises.
+turn is recorded as open before anything of an answer is passed on, and closed once, before the end of the answer is;
+recording costs some microseconds, waits for nothing and never raises.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Recorder:
         self.journal = journal
         self.path = path
         self.clock = clock
-        self.on_closed: list[Callable[[ClosedTurn], None]] = []  # at once
-        self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # at once, with the answer
+        self.on_closed: list[Callable[[ClosedTurn], None]] = []  # in the next round of the loop
+        self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # then too, with the answer
         self.on_settled: list[Callable[[TurnSettled], None]] = []  # once it is in the journal
         self._open_turns: set[str] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         journal.on_settled(lambda turns: _call_soon(loop, self._tell, turns))
 
     def begin(self, turn_id: str, *, received_at: float | None = None) -> TurnRecord:
@@ -116,6 +116,11 @@ class TurnRecord:
         self._model: str | None = None
         self._policy: PolicyChoice | None = None
 
+    def sending(self) -> float:
+        """Note that a model is asked now; ``open`` may follow while it works."""
+        self._opened_at = now = self._recorder.clock()
+        return now
+
     def open(
         self,
         request: ClientRequest,
@@ -126,14 +131,15 @@ class TurnRecord:
         recalled: tuple[str, ...] = (),
         weighed: tuple[Weighed, ...] = (),
         recall_s: float | None = None,
-        access_key: str | None = None,
     ) -> None:
-        """Record that the turn begins. ``body`` is the client's own."""
+        """Record that the turn begins, unless it is over. ``body`` is the client's own."""
+        if self.is_closed:
+            return
         recorder = self._recorder
-        self._opened_at = now = recorder.clock()
+        opened_at = self.sending() if self._opened_at is None else self._opened_at
         self._opened_for = upstream
         if self._received_at is not None:
-            self._queue_s = max(0.0, now - self._received_at - (recall_s or 0.0))
+            self._queue_s = max(0.0, opened_at - self._received_at - (recall_s or 0.0))
         with recorder.path.guarded(f"record the opening of {self.turn_id}"):
             opening = TurnOpening(
                 id=self.turn_id,
@@ -150,10 +156,10 @@ class TurnRecord:
                 user=caller.user,
                 workspace=caller.workspace,
                 memory_scope=caller.memory_scope,
-                access_key=access_key,
+                access_key=caller.key,
                 received_at=self._received_at,
                 recall_s=recall_s,
-                opened_at=now,
+                opened_at=opened_at,
             )
             recorder.journal.append(opening.record())
 
@@ -178,12 +184,12 @@ class TurnRecord:
         if self.is_closed:
             return
         self.is_closed = True
-        recorder = self._recorder
+        recorder, closed_at = self._recorder, self._recorder.clock()
         with recorder.path.guarded(f"record the end of {self.turn_id}"):
             ending = TurnEnding(
                 id=self.turn_id,
                 state=state,
-                closed_at=recorder.clock(),
+                closed_at=closed_at,
                 status=status,
                 error=error,
                 upstream=self._upstream,
@@ -197,9 +203,15 @@ class TurnRecord:
                 policy=self._policy,
             )
             recorder.journal.append(ending.record())
-            self._tell(state, ending.closed_at)
+        # What is left to do is not what the client waits for: the loop first writes what is sent in this step.
+        recorder.loop.call_soon(self._ended, state, closed_at, answer if raw is None else raw)
+
+    def _ended(self, state: EndState, closed_at: float, answer: ChatAnswer | RawAnswer | None) -> None:
+        recorder = self._recorder
+        with recorder.path.guarded(f"count {self.turn_id}"):
+            self._tell(state, closed_at)
         for tell in recorder.on_ended:
-            tell(self.turn_id, answer if raw is None else raw)
+            tell(self.turn_id, answer)
         recorder.forget(self.turn_id)
 
     def _tell(self, state: EndState, closed_at: float) -> None:

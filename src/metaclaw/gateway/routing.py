@@ -38,7 +38,7 @@ class Outgoing:
     request: ClientRequest
     raw: bytes | None
     body: JsonObject
-    caller: Caller
+    caller: Caller | None  # known before a turn is sent where it ``needs_caller``
     headers: Mapping[str, str]
     now: float
     tell: Callable[[JsonObject], None] | None = None  # about every attempt at a model
@@ -66,6 +66,11 @@ class Router:
     def __init__(self, *, policy: Policy | None, models: UpstreamPool | None) -> None:
         self._policy = policy
         self._models = models
+
+    @property
+    def needs_caller(self) -> bool:
+        """Whether it depends on who is calling what is sent."""
+        return self._policy is not None
 
     @property
     def upstream_name(self) -> str:
@@ -137,13 +142,14 @@ class Router:
         return model.model_id or asked if is_ours else asked
 
     async def _send_to_policy(self, policy: Policy, turn: Outgoing) -> Routed:
+        assert turn.caller is not None
         chat = CHAT.parse(turn.dialect.to_chat(turn.body))
         try:
             choice = await policy.choose(turn.caller, chat, now=turn.now)
         except JournalError as error:
             raise _unknown_policy(error) from error
         try:
-            return await self._ask(policy, turn, chat, choice)
+            return await self._ask(policy, turn.caller, chat, choice)
         except UpstreamError as error:
             if error.status != 404:
                 raise
@@ -154,10 +160,9 @@ class Router:
             if other is None:
                 raise
             _log.warning("%s is not on the training server; the session goes on with %s", choice.label, other.label)
-            return await self._ask(policy, turn, chat, other)
+            return await self._ask(policy, turn.caller, chat, other)
 
-    async def _ask(self, policy: Policy, turn: Outgoing, chat: ClientRequest, choice: PolicyChoice) -> Routed:
-        caller = turn.caller
+    async def _ask(self, policy: Policy, caller: Caller, chat: ClientRequest, choice: PolicyChoice) -> Routed:
         return Routed(
             reply=await policy.upstream.chat(await policy.body(chat, choice, caller)),
             upstream=POLICY,

@@ -64,7 +64,8 @@ class _Job(Generic[T]):
 
 
 class GroupCommitter:
-    """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one.
+    """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one, and nothing else:
+    records come between, some for each transaction of jobs, so that whoever waits does not wait for them.
 
     ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken.
     """
@@ -142,6 +143,10 @@ class GroupCommitter:
                 self._busy_since = time.monotonic()
                 self._commit(jobs)
                 self._busy_since = None
+            if jobs and self.trouble is None and self._records.has_more:
+                self._busy_since = time.monotonic()
+                self._commit([])
+                self._busy_since = None
             if self._is_stopping and (self.trouble is not None or not (self._jobs or self._records.has_more)):
                 break
         _fail(list(self._jobs), "the journal is closed")
@@ -167,7 +172,8 @@ class GroupCommitter:
                 self._connection = self._connect()
             with transaction(self._connection):
                 outcomes = [self._attempt(self._connection, job) for job in jobs]
-                self._records.write(self._connection, self._hurry.is_set)
+                if not jobs:
+                    self._records.write(self._connection, self._hurry.is_set)
         except (sqlite3.Error, JournalError) as error:
             self._records.rolled_back()
             self._failed(error)

@@ -48,7 +48,11 @@ class HttpReply:
 
     async def read(self) -> bytes:
         """The whole body."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        chunk, self._first = self._first, None
+        whole = [] if chunk is None else [chunk]
+        while chunk := await self._next():
+            whole.append(chunk)
+        return whole[0] if len(whole) == 1 else b"".join(whole)
 
     async def finish(self) -> None:
         """Let the body end, so that its connection can be used again; not for long, for nothing more is wanted."""
