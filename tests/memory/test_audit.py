@@ -117,7 +117,7 @@ async def test_each_thing_that_is_left_is_found(tmp_path: Path, run: Any) -> Non
     run("memory", "forget", "--session", "s-session", "--json", "--yes")
     with closing(sqlite3.connect(tmp_path / "memory" / "units.db")) as db:
         gone = ids["session"]
-        db.execute("INSERT INTO words (rowid, owner, body) VALUES (9999, 'a', 'canary')")
+        db.execute("INSERT INTO words (rowid, body) VALUES (9999, 'canary')")
         db.execute("INSERT INTO unit_turns (unit, turn) VALUES (?, 't')", (gone,))
         db.execute("INSERT INTO uses VALUES (?, 1, 1.0)", (gone,))
         db.execute("INSERT OR REPLACE INTO forgotten SELECT id, digest, agent, '[]', 'x', 1.0, NULL FROM units LIMIT 1")

@@ -90,7 +90,7 @@ def test_a_backup_is_whole_beside_a_writer(store: MemoryStore, tmp_path: Path):
 def test_the_doctor_finds_and_mends_an_index_that_does_not_fit(store: MemoryStore):
     kept, _ = store.add([unit("The user prefers tea."), unit("The user sings.")], now=NOW)
     store.connection.execute("DELETE FROM words WHERE rowid = 1")
-    store.connection.execute("INSERT INTO words (rowid, owner, body) VALUES (99, 'a', 'ghost')")
+    store.connection.execute("INSERT INTO words (rowid, body) VALUES (99, 'ghost')")
     store.connection.execute("INSERT INTO uses VALUES ('nobody', 1, 1.0)")
     assert {complaint.number for complaint in examine(store)} == {1}
     assert len(examine(store)) == 3

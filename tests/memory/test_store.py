@@ -41,6 +41,23 @@ def test_nothing_is_found_rather_than_something_poor(store: MemoryStore):
     assert store.search(asked("write a long essay on the call of the wild in romantic poetry", min_score=0.3)) == []
 
 
+def test_what_is_weaker_than_a_word_helps_to_order_and_makes_nothing_fit(store: MemoryStore):
+    store.add([unit("Our cat is called Basel."), unit("The neighbours' cat is called Tango, not Rex.")], now=NOW)
+    store.add([unit("Ich lerne Gitarre bei einem Lehrer aus Zenit.")], now=NOW)
+    assert texts(store.search(asked("what is my cat called?")))[0] == "Our cat is called Basel."
+    compound = store.search(asked("Woher ist mein Gitarrenlehrer?"))
+    assert texts(compound)[0] == "Ich lerne Gitarre bei einem Lehrer aus Zenit."
+    assert compound[0].score == 0
+    assert store.search(asked("what is our own?", min_score=0.01)) == []
+
+
+def test_how_rare_a_word_is_depends_on_nobody_elses_units(store: MemoryStore):
+    store.add([unit("The garden has a pond."), unit("The garden has a fence.")], now=NOW)
+    (alone,) = store.search(asked("pond garden", limit=1))
+    store.add([unit(f"The pond number {number} is deep.", agent="other") for number in range(300)], now=NOW)
+    assert store.search(asked("pond garden", limit=1)) == [alone]
+
+
 def test_the_oldest_of_many_is_within_reach(store: MemoryStore):
     """PITFALLS B4-3: only the 500 newest were candidates."""
     store.add([unit("The spare key lies under the blue pot.", said_at=NOW - 9e7)], now=NOW)

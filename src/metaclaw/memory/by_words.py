@@ -4,39 +4,45 @@ Owns the order and the score by words; refuses to know meanings. Invariants: wha
 the condition of ``visibility`` is in the query; and the rarest words are looked for in the whole store.
 
 The order is BM25's (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", section 3), over words of
-ours. The score is the share of the question's rare words that a unit has, where a few of them are all that a long
-question needs.
+ours and, with less weight, what is weaker than a word. The score is the share of the question's rare words that a unit
+has, where a few of them are all that a long question needs; what is weaker than a word adds nothing to it.
 """
 
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from metaclaw.memory.negations import num_negations
+from metaclaw.memory.candidates import Candidate, candidates
 from metaclaw.memory.query import Found, MemoryQuery
-from metaclaw.memory.rows import COLUMNS, owner_word, unit_of
-from metaclaw.memory.units import DENIED, MemoryUnit, index_words
-from metaclaw.memory.visibility import visible
-from metaclaw.retrieval.words import words_of
+from metaclaw.memory.units import MemoryUnit
+from metaclaw.memory.word_index import WordIndex, binding_words, index_words, marks_of, parts_of
+from metaclaw.retrieval.words import spaced_words_of, words_of
 
 _MAX_WORDS = 48  # of a question: the rarest
-MAX_MATCHES = 2000  # units that are scored: beyond that, frequent words tell nothing apart
+_FEW_WORDS = 16  # a longer question tells by its words alone what it wants
+MAX_MATCHES = 2000  # units that are looked at: beyond that, frequent words tell nothing apart
 _MIN_UNITS = 1000  # a small store says nothing of how rare a word is: it is taken for a part of a larger one
 _ENOUGH = 4.0  # of the rarest words: whoever writes a page asks no more than who writes a line
 _HALF_LIFE_S = 180 * 86_400.0  # of what is never used
 _FADED = 0.7  # what is left of a score in the end
-_NUMBER_OF_UNITS = "SELECT doc FROM vocabulary WHERE term = ?"
+_SATURATION, _LENGTH_SHARE = 1.2, 0.75  # the usual constants of BM25
+_OF_A_PART, _OF_A_BINDING_WORD, _OF_A_MARK = 0.3, 0.5, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Word:
+    """``weight`` is what it counts in the order. ``whole`` is the word that it is a part of."""
+
     text: str
     rarity: float
     num_units: int
-    is_needed: bool
+    is_needed: bool = False
+    is_weaker: bool = False
+    weight: float = 1.0
+    whole: str = ""
 
 
 def asks_for_words(query: MemoryQuery) -> bool:
@@ -44,18 +50,20 @@ def asks_for_words(query: MemoryQuery) -> bool:
     return bool(set(words_of(query.text)) - set(words_of(query.time_words)))
 
 
-def found_by_words(connection: sqlite3.Connection, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Found]:
+def found_by_words(index: WordIndex, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Found]:
     """At most ``pool`` units, in no order.
 
-    About ``max_matches`` of them are scored: those with the rarest of the question's words.
+    About ``max_matches`` of them are looked at: those with the rarest of the question's words.
     """
-    known, words = _weighed(connection, query, max_matches)
-    if not words:
+    asked = _asked(index, query)
+    chosen = _looked_for(asked, max_matches)
+    if not chosen:
         return []
-    needed = [word for word in known if word.is_needed] or known
+    needed = [word for word in asked if word.is_needed] or [word for word in asked if not word.is_weaker]
     # A word that no unit has counts in full: were it left out, a name alone would find something for every message.
-    enough = min(sum(word.rarity for word in needed), _ENOUGH * max(word.rarity for word in needed))
-    return [_scored(row, words, enough, query.now) for row in _candidates(connection, words, query, pool)]
+    enough = min(sum(word.rarity for word in needed), _ENOUGH * max((word.rarity for word in needed), default=0.0))
+    found = candidates(index.connection, query, _best_rows(index, query.agent, chosen), limit=pool)
+    return _scored(found, asked, enough, query.now)
 
 
 def freshness_of(unit: MemoryUnit, num_uses: int, last_used_at: float | None, now: float) -> float:
@@ -64,58 +72,75 @@ def freshness_of(unit: MemoryUnit, num_uses: int, last_used_at: float | None, no
     return _FADED + (1 - _FADED) * math.exp2(-unused_s / (_HALF_LIFE_S * (1 + num_uses)))
 
 
-def _candidates(
-    connection: sqlite3.Connection, words: Sequence[_Word], query: MemoryQuery, pool: int
-) -> list[tuple[MemoryUnit, float, int, float | None]]:
-    match = f"owner : {owner_word(query.agent)} AND body : ({' OR '.join(_quoted(word.text) for word in words)})"
-    condition, values = visible(query)
-    rows = connection.execute(
-        f"SELECT {COLUMNS}, bm25(words, 0.0, 1.0) AS rank, coalesce(uses.number, 0), uses.last_at"
-        " FROM words JOIN units ON units.seq = words.rowid LEFT JOIN uses ON uses.unit = units.id"
-        f" WHERE words MATCH ? AND {condition} ORDER BY rank, units.seq DESC LIMIT ?",
-        (match, *values, pool),
-    ).fetchall()
-    return [(unit_of(row[:-3]), -row[-3], row[-2], row[-1]) for row in rows]
+def _asked(index: WordIndex, query: MemoryQuery) -> list[_Word]:
+    """What the question has, words first, the rarest first."""
+    num_units = index.num_units(query.agent)
+
+    def counted(text: str, weight: float = 1.0, whole: str = "", *, is_weaker: bool = False) -> _Word:
+        number = index.num_having(query.agent, text)
+        total = num_units if is_weaker and not whole else max(num_units, _MIN_UNITS)
+        rarity = math.log(1 + max(0, total - number + 0.5) / (number + 0.5))
+        is_needed = not is_weaker and text not in of_time
+        return _Word(
+            text=text, rarity=rarity, num_units=number, is_needed=is_needed, is_weaker=is_weaker, weight=weight,
+            whole=whole,
+        )  # fmt: skip
+
+    of_time = set(words_of(query.time_words))
+    asked = [counted(word) for word in dict.fromkeys(words_of(query.text))]
+    if len(asked) <= _FEW_WORDS:
+        asked += [counted(*weaker, is_weaker=True) for weaker in dict.fromkeys(_weaker(query.text))]
+    return sorted(asked, key=lambda word: (word.is_weaker, word.num_units))
 
 
-def _scored(
-    row: tuple[MemoryUnit, float, int, float | None], words: Sequence[_Word], needed: float, now: float
-) -> Found:
-    unit, rank, number, last_at = row
-    have = set(index_words(f"{unit.text} {unit.subject}").split())
-    share = min(1.0, sum(word.rarity for word in words if word.text in have) / needed)
-    freshness = freshness_of(unit, number, last_at, now)
-    parts = {"words": share, "bm25": rank, "freshness": freshness, "confidence": unit.confidence}
-    return Found(unit=unit, score=share * freshness * unit.confidence, parts=parts)
+def _weaker(text: str) -> Iterator[tuple[str, float, str]]:
+    """What is weaker than a word, with its weight and the word that it is a part of."""
+    for word in spaced_words_of(text):
+        whole = "".join(words_of(word))
+        yield from ((part, _OF_A_PART, whole) for part in parts_of(word))
+    yield from ((word, _OF_A_BINDING_WORD, "") for word in binding_words(text))
+    yield from ((mark, _OF_A_MARK, "") for mark in marks_of(text))
 
 
-def _weighed(connection: sqlite3.Connection, query: MemoryQuery, max_matches: int) -> tuple[list[_Word], list[_Word]]:
-    """The words that are asked for, and those of them to look for: the rarest, as many as find what can be scored."""
-    (num_units,) = connection.execute("SELECT count(*) FROM units").fetchone()
-    words = sorted(_counted(connection, query, max(num_units, _MIN_UNITS)), key=lambda word: word.num_units)
+def _looked_for(asked: Sequence[_Word], max_matches: int) -> list[_Word]:
+    """The first of ``asked``, as many as find what can be looked at."""
     chosen: list[_Word] = []
     num_matches = 0
-    for word in (word for word in words if word.num_units):
+    for word in (word for word in asked if word.num_units):
         num_matches += word.num_units
         if len(chosen) == _MAX_WORDS or (chosen and num_matches > max_matches):
             break
         chosen.append(word)
-    return words, chosen
+    return chosen
 
 
-def _counted(connection: sqlite3.Connection, query: MemoryQuery, num_units: int) -> list[_Word]:
-    counted: list[_Word] = []
-    of_time = set(words_of(query.time_words))
-    for word in dict.fromkeys(words_of(query.text)):
-        row = connection.execute(_NUMBER_OF_UNITS, (word,)).fetchone()
-        number = row[0] if row else 0
-        rarity = math.log(1 + (num_units - number + 0.5) / (number + 0.5))
-        counted.append(_Word(text=word, rarity=rarity, num_units=number, is_needed=word not in of_time))
-    if num_negations(query.text) and (row := connection.execute(_NUMBER_OF_UNITS, (DENIED,)).fetchone()):
-        # It helps to order what fits; by itself it fits nothing.
-        counted.append(_Word(text=DENIED, rarity=0.0, num_units=row[0], is_needed=False))
-    return counted
+def _best_rows(index: WordIndex, agent: str, words: Sequence[_Word]) -> list[int]:
+    """The rows that have one of ``words``, those with the rarest first, of equal ones the newest."""
+    worth: dict[int, float] = defaultdict(float)
+    for word in words:
+        for row in index.rows_having(agent, word.text):
+            worth[row] += word.weight * word.rarity
+    return sorted(worth, key=lambda row: (-worth[row], -row))
 
 
-def _quoted(word: str) -> str:
-    return '"' + word.replace('"', '""') + '"'
+def _scored(found: Sequence[Candidate], asked: Sequence[_Word], enough: float, now: float) -> list[Found]:
+    have = [Counter(index_words(f"{one.unit.text} {one.unit.subject}")) for one in found]
+    known = [word for word in asked if word.num_units]
+    mean = sum(counts.total() for counts in have) / max(1, len(have))
+    scored: list[Found] = []
+    for one, counts in zip(found, have, strict=True):
+        share = sum(word.rarity for word in known if not word.is_weaker and word.text in counts)
+        share = min(1.0, share / enough) if enough else 0.0
+        norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * counts.total() / mean)
+        rank = sum(_gain(word, counts, norm) for word in known if word.text in counts)
+        freshness = freshness_of(one.unit, one.num_uses, one.last_used_at, now)
+        parts = {"words": share, "bm25": rank, "freshness": freshness, "confidence": one.unit.confidence}
+        scored.append(Found(unit=one.unit, score=share * freshness * one.unit.confidence, parts=parts))
+    return scored
+
+
+def _gain(word: _Word, counts: Counter[str], norm: float) -> float:
+    number = counts[word.text]
+    if word.whole in counts:  # a part says nothing more where the whole word is
+        return 0.0
+    return word.weight * word.rarity * number * (_SATURATION + 1) / (number + norm)

@@ -17,6 +17,7 @@ from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.rows import COLUMNS, add_turns, insert_unit, unit_of
 from metaclaw.memory.search import search
 from metaclaw.memory.units import MemoryUnit, digest_of
+from metaclaw.memory.word_index import WordIndex
 from metaclaw.retrieval.words import words_of
 
 _NUM_NEIGHBOURS = 5  # found through the index; never all pairs
@@ -25,11 +26,12 @@ _MIN_SHARED = 0.8  # Jaccard's index of the words
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 
 
-def settle(connection: sqlite3.Connection, unit: MemoryUnit, now: float) -> str:
+def settle(index: WordIndex, unit: MemoryUnit, now: float) -> str:
     """Within a transaction, remember ``unit``; return the id under which it is kept, "" if it was forgotten before."""
+    connection = index.connection
     if _was_forgotten(connection, unit):
         return ""
-    known = _same(connection, unit) or _nearly_same(connection, unit, now)
+    known = _same(connection, unit) or _nearly_same(index, unit, now)
     if known is not None:
         add_turns(connection, known, unit.turns, unit.said_at)
         return known
@@ -66,9 +68,9 @@ def _same(connection: sqlite3.Connection, unit: MemoryUnit) -> str | None:
     return row[0] if row else None
 
 
-def _nearly_same(connection: sqlite3.Connection, unit: MemoryUnit, now: float) -> str | None:
+def _nearly_same(index: WordIndex, unit: MemoryUnit, now: float) -> str | None:
     neighbours = search(
-        connection,
+        index,
         MemoryQuery(
             text=unit.text, agent=unit.agent, now=now, limit=_NUM_NEIGHBOURS, kinds=(unit.kind,), is_everything=True
         ),

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaclaw.memory.rows import owner_word
 from metaclaw.memory.store import MemoryStore, told
-from metaclaw.memory.units import index_words
 from metaclaw.memory.vector_files import drop_broken, erase_vectors, unknown_files, vector_files
+from metaclaw.memory.word_index import index_body, put_into_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +63,7 @@ def mend(store: MemoryStore) -> None:
         for table in _ORPHANS.values():
             store.connection.execute(f"DELETE FROM {table}")
         for seq, agent, text in _stale(store):
-            store.connection.execute("DELETE FROM words WHERE rowid = ?", (seq,))
-            store.connection.execute(
-                "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)", (seq, owner_word(agent), index_words(text))
-            )
+            put_into_index(store.connection, seq, agent, text)
 
 
 def _count(store: MemoryStore, table: str) -> int:
@@ -76,11 +72,7 @@ def _count(store: MemoryStore, table: str) -> int:
 
 def _stale(store: MemoryStore) -> list[tuple[int, str, str]]:
     rows = store.connection.execute(
-        "SELECT units.seq, units.agent, units.text || ' ' || units.subject, words.owner, words.body"
+        "SELECT units.seq, units.agent, units.text || ' ' || units.subject, words.body"
         " FROM units LEFT JOIN words ON words.rowid = units.seq"
     )
-    return [
-        (seq, agent, text)
-        for seq, agent, text, owner, body in rows.fetchall()
-        if (owner, body) != (owner_word(agent), index_words(text))
-    ]
+    return [(seq, agent, text) for seq, agent, text, body in rows.fetchall() if body != index_body(agent, text)]

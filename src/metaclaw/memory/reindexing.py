@@ -6,9 +6,8 @@ first, so that others read and write meanwhile; and it counts as made only when 
 
 from __future__ import annotations
 
-from metaclaw.memory.rows import owner_word
 from metaclaw.memory.store import MemoryStore, told
-from metaclaw.memory.units import index_words
+from metaclaw.memory.word_index import put_into_index
 from metaclaw.retrieval.words import VERSION
 
 _BATCH = 500
@@ -23,7 +22,7 @@ def is_index_old(store: MemoryStore) -> bool:
 
 
 def reindex(store: MemoryStore) -> int:
-    """Make the index anew if it is old; of how many units. Blocking, about a second for 10,000."""
+    """Make the index anew if it is old; of how many units. Blocking, some seconds for 10,000."""
     if not is_index_old(store):
         _note(store)
         return 0
@@ -36,11 +35,7 @@ def reindex(store: MemoryStore) -> int:
                 (last, _BATCH),
             ).fetchall()
             for seq, agent, text in rows:
-                store.connection.execute("DELETE FROM words WHERE rowid = ?", (seq,))
-                store.connection.execute(
-                    "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)",
-                    (seq, owner_word(agent), index_words(text)),
-                )
+                put_into_index(store.connection, seq, agent, text)
         if not rows:
             break
         number, last = number + len(rows), rows[-1][0]

@@ -9,7 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from metaclaw.memory.units import MemoryUnit, digest_of, index_words
+from metaclaw.memory.units import MemoryUnit, digest_of
+from metaclaw.memory.word_index import put_into_index
 
 COLUMNS = (
     "units.id, units.kind, units.text, units.agent, units.scope, units.user, units.workspace, units.session,"
@@ -46,10 +47,7 @@ def insert_unit(connection: sqlite3.Connection, unit: MemoryUnit) -> int:
     )  # fmt: skip
     seq = cursor.lastrowid or 0
     add_turns(connection, unit.id, unit.turns, unit.said_at)
-    connection.execute(
-        "INSERT INTO words (rowid, owner, body) VALUES (?, ?, ?)",
-        (seq, owner_word(unit.agent), index_words(f"{unit.text} {unit.subject}")),
-    )
+    put_into_index(connection, seq, unit.agent, f"{unit.text} {unit.subject}")
     return seq
 
 
@@ -59,8 +57,3 @@ def add_turns(connection: sqlite3.Connection, unit: str, turns: Iterable[str], s
         "INSERT OR IGNORE INTO unit_turns (unit, turn, said_at) VALUES (?, ?, ?)",
         [(unit, turn, said_at) for turn in turns],
     )
-
-
-def owner_word(agent: str) -> str:
-    """``agent`` as one word of the index, whatever is in its id."""
-    return "a" + agent.encode().hex()

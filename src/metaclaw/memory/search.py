@@ -19,6 +19,7 @@ from metaclaw.memory.by_words import MAX_MATCHES, asks_for_words, found_by_words
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery, Near
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.visibility import holds, visible
+from metaclaw.memory.word_index import WordIndex
 from metaclaw.retrieval.fusion import fuse
 
 _POOL = 4  # times the limit: from what the order is made
@@ -27,7 +28,7 @@ SCORE_OF_LIKE = 0.4  # of what is just like enough, as of what has just words en
 
 
 def search(
-    connection: sqlite3.Connection,
+    index: WordIndex,
     query: MemoryQuery,
     meaning: ByMeaning | None = None,
     *,
@@ -37,21 +38,19 @@ def search(
     if query.limit < 1:
         return []
     if query.during and not asks_for_words(query):
-        return _finished(connection, query, _of_the_time(connection, query))
+        return _finished(index.connection, query, _of_the_time(index.connection, query))
     pool = _POOL * query.limit
-    found = _found(connection, query, meaning, pool, max_matches)
+    found = _found(index, query, meaning, pool, max_matches)
     if query.during:  # what is of that time is reached however much is of others
-        wanted = _found(connection, replace(query, only_during=True), meaning, pool, max_matches)
+        wanted = _found(index, replace(query, only_during=True), meaning, pool, max_matches)
         ids = {one.unit.id for one in wanted}
         found = [*(one for one in found if one.unit.id not in ids), *map(_of_that_time, wanted)]
-    return _finished(connection, query, found)
+    return _finished(index.connection, query, found)
 
 
-def _found(
-    connection: sqlite3.Connection, query: MemoryQuery, meaning: ByMeaning | None, pool: int, max_matches: int
-) -> list[Found]:
-    by_words = found_by_words(connection, query, pool=pool, max_matches=max_matches)
-    near = [] if meaning is None else meaning.near(connection, query, limit=pool)
+def _found(index: WordIndex, query: MemoryQuery, meaning: ByMeaning | None, pool: int, max_matches: int) -> list[Found]:
+    by_words = found_by_words(index, query, pool=pool, max_matches=max_matches)
+    near = [] if meaning is None else meaning.near(index.connection, query, limit=pool)
     if meaning is None or not near:
         return by_words
     return _fused(by_words, [_liked(one, meaning.min_likeness, query.now) for one in near])

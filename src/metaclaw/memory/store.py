@@ -25,6 +25,7 @@ from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.search import search, visible
 from metaclaw.memory.units import MemoryUnit
+from metaclaw.memory.word_index import WordIndex
 
 SCHEMA = "memory"
 
@@ -50,6 +51,7 @@ class MemoryStore:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._index = WordIndex(connection)
 
     @classmethod
     def open(cls, path: Path) -> MemoryStore:
@@ -93,7 +95,7 @@ class MemoryStore:
         What is known already keeps its id and gains the turns; what contradicts an older unit ends that one.
         """
         with self.writing("add to"):
-            return [settle(self._connection, unit, now) for unit in units]
+            return [settle(self._index, unit, now) for unit in units]
 
     def record(self, extraction: Extraction, *, now: float) -> list[str]:
         """Remember what an exchange held and used, and that it was read: all or nothing, and an exchange once.
@@ -116,7 +118,7 @@ class MemoryStore:
                 " ON CONFLICT (unit) DO UPDATE SET number = number + 1, last_at = max(last_at, excluded.last_at)",
                 (now, json.dumps(extraction.used)),
             )
-            return [settle(self._connection, unit, now) for unit in extraction.units]
+            return [settle(self._index, unit, now) for unit in extraction.units]
 
     def was_read(self, exchanges: Sequence[str]) -> frozenset[str]:
         """Those of ``exchanges`` that were read for memories."""
@@ -146,7 +148,7 @@ class MemoryStore:
     def search(self, query: MemoryQuery, meaning: ByMeaning | None = None) -> list[Found]:
         """What fits a question, by its words and by its ``meaning``, and may be told to whoever asks."""
         with told("search"):
-            return search(self._connection, query, meaning)
+            return search(self._index, query, meaning)
 
     def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
         """The newest units, of one agent or of all."""
@@ -178,7 +180,7 @@ class MemoryStore:
                 raise NotFoundError(f"there is no memory {unit.id} that holds; `metaclaw memory list` shows them")
             fresh = f"{unit.id.partition('~')[0]}~{int(now * 1000):x}"
             self._connection.execute("UPDATE units SET superseded_by = ? WHERE id = ?", (fresh, unit.id))
-            return settle(self._connection, replace(unit, id=fresh, superseded_by=None), now)
+            return settle(self._index, replace(unit, id=fresh, superseded_by=None), now)
 
     def stats(self, agent: str | None = None) -> dict[str, int]:
         """How many units hold, by kind, how many are history, and how many were forgotten."""

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from metaclaw.errors import InvalidRequestError
-from metaclaw.memory.negations import num_negations
-from metaclaw.retrieval.words import characters_of, words_of
 
 Kind = Literal["episodic", "semantic", "preference", "project_state", "working_summary", "procedural"]
 Scope = Literal["user", "agent", "workspace", "session"]
@@ -87,12 +85,3 @@ def digest_of(unit: MemoryUnit) -> bytes:
     plain = " ".join(unicodedata.normalize("NFKC", unit.text).casefold().split()).rstrip(".!。！ ")
     owner = None if unit.scope == "agent" else getattr(unit, unit.scope)
     return hashlib.sha256(json.dumps([unit.agent, unit.scope, owner, unit.kind, plain]).encode()).digest()
-
-
-# One word of the index for every "not", "nicht" and "不", so that who asks what must not be finds what was denied.
-DENIED = "\ue000"
-
-
-def index_words(text: str) -> str:
-    """The words of ``text`` as the index takes them: one string, spaces between."""
-    return " ".join([*words_of(text), *characters_of(text), *([DENIED] if num_negations(text) else [])])

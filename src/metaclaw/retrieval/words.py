@@ -55,6 +55,27 @@ def characters_of(text: str) -> list[str]:
     return [letter for run in runs for letter in run.translate(STOP_CHARACTERS) if letter != " "]
 
 
+def spaced_words_of(text: str) -> list[str]:
+    """The words of ``text`` in scripts that put blanks between them, as they are written but for case and accents.
+
+    Those that carry no meaning are left out.
+    """
+    words = (word for match in WORD.findall(one_spelling(text)) for word in _spaced_runs(match))
+    return [word for word in words if word not in STOP_WORDS]
+
+
+def binding_words_of(text: str) -> list[str]:
+    """The words of ``text`` that only bind others together, in scripts that put blanks between words."""
+    return [word for word in WORD.findall(one_spelling(text)) if word in STOP_WORDS]
+
+
+def _spaced_runs(text: str) -> list[str]:
+    if text.isascii():
+        return [text] if len(text) <= _LONGEST else []
+    runs = "".join(run.group() if run.lastgroup == "spaced" else " " for run in RUNS.finditer(text)).split()
+    return [run for run in runs if len(run) <= _LONGEST]
+
+
 def _mixed(text: str) -> Iterator[str]:
     """The words of a run of letters in which scripts may change."""
     spaced = ""
@@ -140,4 +161,4 @@ def _without_article(word: str) -> str:
 
 
 # Raised whenever words take another form, so that whoever keeps an index knows that it is of another time.
-VERSION = 2
+VERSION = 3
