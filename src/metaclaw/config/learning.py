@@ -5,12 +5,13 @@ Owns `rl`; refuses to know the training server's own settings.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from metaclaw.config_types import ApiKey, HttpUrl, Section
+from metaclaw.config_types import ApiKey, HttpUrl, Section, split
 
+JudgeSource = Literal["feedback", "verifier", "command", "llm"]
 AdvantageName = Literal["ema_baseline", "leave_one_out", "batch_zscore"]
 
 
@@ -19,6 +20,27 @@ class JudgeSettings(Section):
 
     verifier: str = Field(
         default="", description="Python entry point 'package.module:function' that scores an exchange."
+    )
+    command: str = Field(
+        default="",
+        description="Shell command that scores an exchange: JSON on its standard input, one number from -1 to 1 (or"
+        " `none`) on its output; without a network, files read-only.",
+    )
+    command_memory_mb: int = Field(
+        default=1024, ge=16, description="Memory of the command and all that it starts; its time is timeout_s."
+    )
+    command_unconfined: bool = Field(
+        default=False,
+        description="Run the command with your rights and your network where it cannot be shut in.",
+    )
+    precedence: Annotated[tuple[JudgeSource, ...], BeforeValidator(split)] = Field(
+        default=("feedback", "verifier", "command", "llm"),
+        description="Whose score counts: the first of these that is set up and has an opinion.",
+    )
+    compare_with_feedback: bool = Field(
+        default=True,
+        description="Judge also what a person has scored, to know how far the judge can be trusted"
+        " (`metaclaw judge stats`).",
     )
     url: HttpUrl | Literal[""] = Field(
         default="", description="Base URL of an OpenAI-compatible API for the LLM judge."
@@ -32,6 +54,17 @@ class JudgeSettings(Section):
     idle_s: float = Field(
         default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
     )
+
+    @model_validator(mode="after")
+    def _each_source_has_one_place(self) -> JudgeSettings:
+        if len(set(self.precedence)) < len(self.precedence):
+            raise ValueError(f"precedence names a source twice: {', '.join(self.precedence)}")
+        left_out = [name for name in ("verifier", "command") if getattr(self, name) and name not in self.precedence]
+        if self.url and "llm" not in self.precedence:
+            left_out.append("llm (url)")
+        if left_out:
+            raise ValueError(f"precedence leaves out what is set: {', '.join(left_out)}; add it, or unset it")
+        return self
 
 
 class UpdateSettings(Section):

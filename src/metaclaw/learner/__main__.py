@@ -60,7 +60,7 @@ async def _learn(settings: Settings) -> None:
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
         async with new_session() as session, contextlib.AsyncExitStack() as closing:
-            judge = load_judge(settings.rl.judge, session)
+            judge = load_judge(settings.rl.judge, session, home=settings.home)
             shared = Shared(settings=settings, journal=journal, session=session, judge=judge, closing=closing)
             async with _calls_in_threads():
                 await run_jobs(jobs_for(shared))

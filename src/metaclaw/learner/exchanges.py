@@ -18,6 +18,9 @@ _PAGE = 100
 def whole_exchange(reader: TurnReader, recorded: RecordedExchange, *, with_followup: bool) -> Exchange:
     """The exchange with its whole history. At least one of its turns must be done."""
     last = [turn for turn in recorded.turns if turn.state == "done"][-1]
+    thoughts = reader.feedback(recorded.id)
+    scores = [thought.score for thought in thoughts if thought.score is not None]
+    remarks = [thought.text for thought in thoughts if thought.score is None]
     return Exchange(
         id=recorded.id,
         agent=recorded.agent,
@@ -28,6 +31,8 @@ def whole_exchange(reader: TurnReader, recorded: RecordedExchange, *, with_follo
         messages=tuple(reader.messages(last)),
         finish_reason=last.finish_reason,
         followup=followup(reader, recorded) if with_followup and recorded.has_later else None,
+        feedback=scores[-1] if scores else None,
+        remark="\n".join(remarks) or None,
     )
 
 

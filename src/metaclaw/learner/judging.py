@@ -71,7 +71,7 @@ class Judging:
             self._journal.record_verdict(
                 exchange=exchange.id,
                 agent=exchange.agent,
-                judge=self._judge.name,
+                judge=verdict.judge or self._judge.name,
                 score=score,
                 detail=detail,
                 samples=due.samples(score),

@@ -87,7 +87,7 @@ class Namespaces:
             "work": None if view.work is None else str(view.work),
             "inside": INSIDE,
             "emptied": [*_EMPTIED, *map(str, view.hidden)],
-            "shown": [str(path) for path in view.shown if _is_emptied(path)],
+            "shown": [str(path) for path in view.shown if _is_covered(path, view)],
             "scratch_mb": view.scratch_mb,
         }
         return [sys.executable, "-I", "-S", str(namespaces.__file__), json.dumps(spec), *command]
@@ -114,7 +114,7 @@ class Bubblewrap:
             elif path.exists():
                 words += ["--ro-bind", "/dev/null", str(path)]
         for path in view.shown:
-            if _is_emptied(path):
+            if _is_covered(path, view):
                 words += ["--ro-bind", str(path), str(path)]
         words += ["--bind", str(view.work), INSIDE] if view.work else ["--dir", INSIDE]
         # Who is root out here could write in there to /proc/sys, which is the whole machine's.
@@ -213,8 +213,8 @@ def _problem_of(confinement: Confinement) -> str | None:
     return said.rpartition("\n")[2] or f"it ended with status {tried.returncode}"
 
 
-def _is_emptied(path: Path) -> bool:
-    return any(path.is_relative_to(place) for place in _EMPTIED)
+def _is_covered(path: Path, view: View) -> bool:
+    return any(path.is_relative_to(place) for place in (*_EMPTIED, *view.hidden))
 
 
 def _quoted(path: Path) -> str:

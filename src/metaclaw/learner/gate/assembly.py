@@ -17,10 +17,10 @@ from metaclaw.learner.gate.answers import EndpointDrawer
 from metaclaw.learner.gate.gate import Gate
 from metaclaw.learner.gate.questions import Questions
 from metaclaw.learner.judges.judge import Judge
+from metaclaw.learner.judges.loading import upstream_of
 from metaclaw.learner.judges.pairs import LlmPairs, PairJudge, ScoredPairs
 from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
-from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 
 def gate_for(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, judge: Judge) -> Gate:
@@ -36,13 +36,6 @@ def gate_for(settings: Settings, journal: LearningJournal, session: aiohttp.Clie
 
 def _pair_judge(settings: Settings, session: aiohttp.ClientSession, judge: Judge) -> PairJudge:
     own = settings.rl.judge
-    if own.verifier or not own.url:
+    if own.verifier or own.command or not own.url:
         return ScoredPairs(judge, SystemRandom())
-    upstream = Upstream(
-        name="the judge",
-        base_url=own.url,
-        api_key=own.api_key,
-        key_setting="rl.judge.api_key",
-        timeouts=Timeouts(first_byte_s=own.timeout_s, gap_s=own.timeout_s),
-    )
-    return LlmPairs(HttpModel(session, upstream), own, new_fence=lambda: secrets.token_hex(16))
+    return LlmPairs(HttpModel(session, upstream_of(own)), own, new_fence=lambda: secrets.token_hex(16))

@@ -25,7 +25,8 @@ class Exchange:
 
     ``prompt`` is the human's text and ``answer`` the agent's last one; ``messages`` is the whole history that the agent
     saw at its last turn, tool results included, in OpenAI's shape and without what was recalled. ``followup`` is what
-    the human said next, when there is something and the judge asked for it.
+    the human said next, when there is something and the judge asked for it. ``feedback`` is the newest score that a
+    person gave it, ``remark`` what persons wrote of it without one.
     """
 
     id: str
@@ -37,14 +38,29 @@ class Exchange:
     messages: tuple[dict[str, Any], ...]
     finish_reason: str | None
     followup: str | None = None
+    feedback: float | None = None
+    remark: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What one source said, whether or not it decided."""
+
+    source: str
+    judge: str
+    score: float
+    detail: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """``score`` of ``None`` is "no opinion": the exchange is not learned from."""
+    """``score`` of ``None`` is "no opinion": the exchange is not learned from. ``judge`` is who decided, where several
+    could; ``opinions`` are all that were asked for."""
 
     score: float | None
     detail: dict[str, Any] = field(default_factory=dict[str, Any])
+    judge: str | None = None
+    opinions: tuple[Opinion, ...] = ()
 
 
 class Judge(Protocol):

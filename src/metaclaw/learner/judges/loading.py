@@ -1,36 +1,87 @@
 """Which judge the settings ask for.
 
-Owns the choice; refuses to know how each judges. Invariant: without one nothing is learned, and that is said.
+Owns the choice; refuses to know how each judges. Invariant: without one nothing is learned, and that is said; a command
+is never run where it cannot be shut in, unless the settings say so.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import ConfigError
+from metaclaw.learner.judges.combined import FEEDBACK, CombinedJudge, FeedbackJudge, Source
+from metaclaw.learner.judges.command import CommandVerifier, programs_of
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.llm import LlmJudge
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
+from metaclaw.processes.confinement import SandboxError, choose_confinement
+from metaclaw.processes.sandbox import Limits, Sandbox
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 
-def load_judge(settings: JudgeSettings, session: aiohttp.ClientSession) -> Judge | None:
-    """The judge of ``rl.judge``, ``None`` when there is none. Raises ``ConfigError`` for one that cannot work."""
-    if settings.verifier:
-        return Verifier(load_verifier(settings.verifier), name=settings.verifier, timeout_s=settings.timeout_s)
+def load_judge(
+    settings: JudgeSettings, session: aiohttp.ClientSession, *, home: Path | None = None
+) -> CombinedJudge | None:
+    """The judge of ``rl.judge``, ``None`` when there is none: feedback alone is too rare to learn from, and the gate
+    needs a judge. ``home`` is hidden from commands. Raises ``ConfigError`` for one that cannot work.
+    """
+    makers: dict[str, Callable[[], Judge | None]] = {
+        FEEDBACK: FeedbackJudge,
+        "verifier": lambda: _verifier(settings),
+        "command": lambda: _command(settings, home),
+        "llm": lambda: _llm(settings, session),
+    }
+    made = [(name, makers[name]()) for name in settings.precedence]
+    sources = [Source(name=name, judge=judge) for name, judge in made if judge is not None]
+    if all(source.name == FEEDBACK for source in sources):
+        return None
+    return CombinedJudge(sources, compares=settings.compare_with_feedback)
+
+
+def _verifier(settings: JudgeSettings) -> Judge | None:
+    if not settings.verifier:
+        return None
+    return Verifier(load_verifier(settings.verifier), name=settings.verifier, timeout_s=settings.timeout_s)
+
+
+def _command(settings: JudgeSettings, home: Path | None) -> Judge | None:
+    if not settings.command:
+        return None
+    try:
+        confinement = choose_confinement("none" if settings.command_unconfined else "auto")
+    except SandboxError as error:
+        raise ConfigError(
+            f"rl.judge.command: {error}. `rl.judge.command_unconfined: true` would run it with your rights and network"
+        ) from error
+    sandbox = Sandbox(
+        confinement=confinement,
+        limits=Limits(time_s=settings.timeout_s, memory_mb=settings.command_memory_mb),
+        hidden=() if home is None else (home,),
+        shown=programs_of(settings.command),
+    )
+    return CommandVerifier(settings.command, sandbox)
+
+
+def _llm(settings: JudgeSettings, session: aiohttp.ClientSession) -> Judge | None:
     if not settings.url:
         return None
     if not settings.model:
         raise ConfigError("rl.judge.model is empty: name the model that judges at rl.judge.url")
-    upstream = Upstream(
+    return LlmJudge(HttpModel(session, upstream_of(settings)), settings, new_fence=lambda: secrets.token_hex(16))
+
+
+def upstream_of(settings: JudgeSettings) -> Upstream:
+    """Where the LLM judge is."""
+    return Upstream(
         name="the judge",
         base_url=settings.url,
         api_key=settings.api_key,
         key_setting="rl.judge.api_key",
         timeouts=Timeouts(first_byte_s=settings.timeout_s, gap_s=settings.timeout_s),
     )
-    return LlmJudge(HttpModel(session, upstream), settings, new_fence=lambda: secrets.token_hex(16))

@@ -125,4 +125,4 @@ def read_preference(vote: str) -> float | None:
 
 def answered(exchange: Exchange, text: str, finish_reason: str | None) -> Exchange:
     """``exchange`` as if this had been the answer, and nothing had been said after it."""
-    return replace(exchange, answer=text, finish_reason=finish_reason, followup=None)
+    return replace(exchange, answer=text, finish_reason=finish_reason, followup=None, feedback=None, remark=None)

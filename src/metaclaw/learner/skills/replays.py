@@ -43,7 +43,8 @@ class Replay:
         if answer.calls:
             called = "\n".join(f"[calls {call}; nothing came back yet]" for call in answer.calls)
             text, messages = f"{text}\n\n{called}".strip(), (*messages, answer.message)
-        return replace(self.exchange, answer=text, messages=messages, finish_reason=answer.finish_reason)
+        changed = replace(self.exchange, answer=text, messages=messages, finish_reason=answer.finish_reason)
+        return replace(changed, feedback=None, remark=None)  # that was said of another answer
 
 
 class RecallWith:
