@@ -31,7 +31,7 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with ``/stale`` after it; else our defaults.
+    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``.
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -42,7 +42,17 @@ def recipe(name: str) -> Recipe:
             advantage="batch_zscore", loss="importance_sampling", learning_rate=float(others[0]), warmup_updates=0
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
-    if len(others) not in (2, 3) or others[2:] not in ([], ["stale"]):
-        raise ValueError(f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE[/stale]")
-    update = UpdateSettings.model_validate({"advantage": first, "loss": others[0], "learning_rate": float(others[1])})
-    return Recipe(name=name, update=update, staleness=int("stale" in others), answers=4 if first == "group" else 1)
+    changes = dict(part.partition("=")[::2] for part in others[2:])
+    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup"}:
+        raise ValueError(f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE[/stale][/batch=N][/warmup=N]")
+    batch = int(changes.get("batch", UpdateSettings().min_exchanges))
+    update = UpdateSettings.model_validate(
+        {
+            "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
+            "min_informative": batch // 2,
+            "warmup_updates": int(changes.get("warmup", UpdateSettings().warmup_updates)),
+        }
+    )  # fmt: skip
+    return Recipe(
+        name=name, update=update, batch=batch, staleness=int("stale" in changes), answers=4 if first == "group" else 1
+    )
