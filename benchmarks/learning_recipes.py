@@ -20,6 +20,7 @@ class Recipe:
     """How many judged answers make an update, and what is done with them.
 
     ``staleness``: so many updates pass between drawing an answer and training on it. ``answers``: to each question.
+    ``steps``: the batch is cut into so many parts, each of which has an optimiser step of its own.
     """
 
     name: str
@@ -27,11 +28,13 @@ class Recipe:
     batch: int = 16
     staleness: int = 0
     answers: int = 1
+    steps: int = 1
     is_reference: bool = False
 
 
 def recipe(name: str) -> Recipe:
-    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``.
+    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``
+    and ``/steps=N``.
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -43,8 +46,10 @@ def recipe(name: str) -> Recipe:
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
     changes = dict(part.partition("=")[::2] for part in others[2:])
-    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup"}:
-        raise ValueError(f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE[/stale][/batch=N][/warmup=N]")
+    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup", "steps"}:
+        raise ValueError(
+            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /batch=N, /warmup=N, /steps=N"
+        )
     batch = int(changes.get("batch", UpdateSettings().min_exchanges))
     update = UpdateSettings.model_validate(
         {
@@ -54,5 +59,6 @@ def recipe(name: str) -> Recipe:
         }
     )  # fmt: skip
     return Recipe(
-        name=name, update=update, batch=batch, staleness=int("stale" in changes), answers=4 if first == "group" else 1
-    )
+        name=name, update=update, batch=batch, staleness=int("stale" in changes), answers=4 if first == "group" else 1,
+        steps=int(changes.get("steps", 1)),
+    )  # fmt: skip

@@ -27,7 +27,7 @@ from metaclaw.journal.learning_records import BASE_VERSION, Baseline, Sample
 from metaclaw.journal.turn_records import PolicySample
 from metaclaw.learner.advantages.choice import STRATEGIES
 from metaclaw.learner.batches import select
-from metaclaw.learner.datums import Datum, DatumGroup, TrainingTurn, build_groups
+from metaclaw.learner.datums import Datum, DatumGroup, Floats, TrainingTurn, build_groups
 from metaclaw.learner.gate.steps import refusal
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import measure
@@ -142,22 +142,27 @@ class Run:
         self._pending = [one for one in self._pending if one.name not in taken | gone]
         self._baseline = batch.baseline_after
         self.updates += 1
-        is_new = self._step(build_groups(turns, settings))
+        parts = np.array_split(np.arange(len(turns)), self.recipe.steps)
+        is_new = self._step([build_groups([turns[place] for place in part], settings) for part in parts])
         self.refused += not is_new
         return is_new
 
-    def _step(self, groups: Sequence[DatumGroup]) -> bool:
+    def _step(self, parts: Sequence[Sequence[DatumGroup]]) -> bool:
         settings = self.recipe.update
         before_it = self.lab.save_state(_POLICY)
         rate = settings.learning_rate * min(1.0, (self.version + 1) / max(1, settings.warmup_updates))
+        groups = [group for part in parts for group in part]
         data = [datum for group in groups for datum in group.data]
         try:
             for halvings in range(MAX_HALVINGS + 1):
-                before = self.lab.forward_backward(_POLICY, groups)
-                self.lab.optim_step(_POLICY, learning_rate=rate / 2**halvings, grad_clip_norm=settings.grad_clip_norm)
+                before = list[Floats]()
+                for part in parts:
+                    before += self.lab.forward_backward(_POLICY, part)
+                    self.lab.optim_step(
+                        _POLICY, learning_rate=rate / 2**halvings, grad_clip_norm=settings.grad_clip_norm
+                    )
                 after = self.lab.forward_backward(_POLICY, groups, learns=False)
-                numbers = measure(data, before, after, parent=self.version)
-                refused = refusal(numbers, max_kl=settings.max_kl)
+                refused = refusal(measure(data, before, after, parent=self.version), max_kl=settings.max_kl)
                 if refused is None:
                     return True
                 self.halvings += 1
