@@ -169,6 +169,13 @@ class BackendError(MetaClawError, ConnectionError):
     retryable = True
 
 
+class TrackingError(MetaClawError, ConnectionError):
+    """A program that draws curves did not take what it was told."""
+
+    code = "tracking_failed"
+    retryable = True
+
+
 class EngineError(MetaClawError, RuntimeError):
     """The engine or a sampler could not do a job, for a reason of its own rather than the caller's."""
 

@@ -201,6 +201,11 @@ class RlSettings(Section):
     session_idle_s: float = Field(
         default=1800.0, gt=0, description="A session keeps its policy version until idle for so long."
     )
+    tracking: Literal["none", "tensorboard", "wandb"] = Field(
+        default="none",
+        description="Who else is told the numbers of each update: nobody, TensorBoard's files in `tracking/`, or "
+        "Weights & Biases.",
+    )
     judge: JudgeSettings = Field(default_factory=JudgeSettings)
     update: UpdateSettings = Field(default_factory=UpdateSettings)
     gate: GateSettings = Field(default_factory=GateSettings)

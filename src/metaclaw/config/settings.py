@@ -104,5 +104,9 @@ class Settings(Section):
         return self.home / "learning.db"
 
     @property
+    def tracking_dir(self) -> Path:
+        return self.home / "tracking"
+
+    @property
     def train_server_dir(self) -> Path:
         return self.home / (self.train_server.data_dir or Path("train-server")).expanduser()

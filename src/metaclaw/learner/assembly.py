@@ -33,6 +33,7 @@ from metaclaw.learner.judging import Judging
 from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
+from metaclaw.learner.tracking.assembly import tracking_for
 from metaclaw.learner.updating import Updating
 from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
@@ -113,6 +114,15 @@ def _policy_jobs(shared: Shared) -> list[Job]:
     if settings.mode == "skills_only":
         return [deciding]
     return [deciding, Watching(journal=shared.journal, holds=holds, settings=settings.rl.gate)]
+
+
+def _tracking_jobs(shared: Shared) -> list[Job]:
+    tracking = tracking_for(shared.settings)
+    if tracking is None:
+        return []
+    shared.closing.push_async_callback(tracking.close)
+    _log.info("the numbers of updates go to %s (rl.tracking)", shared.settings.rl.tracking)
+    return [tracking]
 
 
 def _holds(shared: Shared) -> PolicyHolds:
@@ -196,4 +206,4 @@ def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) ->
 
 
 # One function a part of learning; a new part is added here.
-_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _policy_jobs, _skill_jobs, _memory_jobs)
+_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _policy_jobs, _tracking_jobs, _skill_jobs, _memory_jobs)
