@@ -42,8 +42,8 @@ LOADERS = {
     "training/api/hub.py",
     "training/worker.py",
 }
-# The SDK reads its settings there; it is told once, before it is imported.
-CHANGES_ITS_ENVIRONMENT = {"learner/extras.py"}
+# What they load reads its settings there; it is told once, before it is used.
+CHANGES_ITS_ENVIRONMENT = {"learner/extras.py", "learner/tracking/wandb_runs.py"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
 
