@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metaclaw.config import GateSettings
 from metaclaw.errors import BackendError, JudgeError
@@ -15,15 +17,18 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.gate.answers import Drawn, RefusedPromptError
 from metaclaw.learner.gate.examination import GateWaitsError, NewWeights
-from metaclaw.learner.gate.gate import Gate
+from metaclaw.learner.gate.gate import AT_ONCE, Gate
 from metaclaw.learner.gate.questions import Question, Questions
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError
 from tests.learner.recording import Said, policy_sample, record
 
 pytestmark = pytest.mark.anyio
 
-NEW = NewWeights(agent="main", update_id=7, parent_path="old", path="new", turns=("t1",))
 SETTINGS = GateSettings(min_exchanges=4, max_replays=64)
+
+
+def new() -> NewWeights:
+    return NewWeights(agent="main", update_id=7, parent_path="old", path="new", turns=("t1",))
 
 
 def question(name: str) -> Question:
@@ -85,13 +90,13 @@ def more_of(word: str) -> Callable[[str, str], float]:
 
 
 def gate(policy: Policy, judge: Judged, source: Source | None = None, **changes) -> Gate:
-    settings = SETTINGS.model_copy(update=changes)
-    return Gate(questions=source or Source(), drawer=policy, judge=judge, settings=settings)
+    changed = SETTINGS.model_copy(update=changes)
+    return Gate(questions=source or Source(), drawer=policy, judge=judge, settings=changed)
 
 
 async def test_a_version_that_answers_as_before_passes_without_a_single_judgement():
     policy, judge = Policy(), Judged(more_of("one"))
-    examined = await gate(policy, judge).examine(NEW)
+    examined = await gate(policy, judge).examine(new())
     assert examined.refused is None
     assert judge.asked == [], "equal answers were judged"
     assert examined.numbers["gate/mean_difference"] == 0
@@ -103,7 +108,7 @@ async def test_a_version_that_answers_as_before_passes_without_a_single_judgemen
 async def test_a_version_that_is_worse_is_refused_with_few_judgements():
     policy = Policy(new=lambda said, chance: said.replace("one", "two"))
     judge = Judged(lambda one, other: more_of("one")(one, other))
-    examined = await gate(policy, judge).examine(NEW)
+    examined = await gate(policy, judge).examine(new())
     assert examined.refused is not None
     assert "worse than the serving version" in examined.refused
     assert "rl.gate.margin" in examined.refused
@@ -112,18 +117,18 @@ async def test_a_version_that_is_worse_is_refused_with_few_judgements():
 
 async def test_the_end_of_the_budget_is_no_evidence():
     policy, judge = Policy(new=lambda said, chance: said[::-1]), Judged(lambda one, other: 0.0)
-    small = await gate(policy, judge, max_replays=8, min_answers=8).examine(NEW)
+    small = await gate(policy, judge, max_replays=8, min_answers=8).examine(new())
     assert small.refused is not None
     assert "replay budget is used up" in small.refused
     torn = Judged(lambda one, other: 1.0 if len(torn.asked) % 2 else -1.0)
-    few = await gate(policy, torn, max_tokens=1).examine(NEW)
+    few = await gate(policy, torn, max_tokens=1).examine(new())
     assert few.refused is not None
     assert few.numbers["gate/judged"] == SETTINGS.min_answers, "the first answers are drawn, no more"
 
 
 async def test_a_version_over_a_limit_is_refused_before_anything_is_judged():
     judge = Judged(lambda one, other: 1.0)
-    examined = await gate(Policy(new=lambda said, chance: ""), judge).examine(NEW)
+    examined = await gate(Policy(new=lambda said, chance: ""), judge).examine(new())
     assert examined.refused is not None
     assert "rl.gate.max_empty_rise" in examined.refused
     assert judge.asked == []
@@ -132,13 +137,13 @@ async def test_a_version_over_a_limit_is_refused_before_anything_is_judged():
 async def test_with_too_few_held_out_exchanges_the_limits_alone_decide_and_that_is_recorded():
     judge = Judged(lambda one, other: -1.0)
     worse = Policy(new=lambda said, chance: said.replace("one", "two"))
-    examined = await gate(worse, judge, Source(held=3)).examine(NEW)
+    examined = await gate(worse, judge, Source(held=3)).examine(new())
     assert examined.refused is None
     assert examined.numbers["gate/note"] == ("not enough held-out exchanges: 3 of 4; the limits alone decide")
     assert examined.numbers["gate/answers"] == 32, "the prompts that it was trained on stand in"
-    silent = await gate(Policy(new=lambda said, chance: ""), judge, Source(held=0)).examine(NEW)
+    silent = await gate(Policy(new=lambda said, chance: ""), judge, Source(held=0)).examine(new())
     assert silent.refused is not None
-    unknown = await gate(worse, judge, Source(held=0, trained=0)).examine(NEW)
+    unknown = await gate(worse, judge, Source(held=0, trained=0)).examine(new())
     assert unknown.refused is not None
 
 
@@ -153,9 +158,9 @@ async def test_without_a_judge_a_version_waits_and_never_passes():
 
     for rule in (down, confused):
         with pytest.raises(GateWaitsError):
-            await gate(different, Judged(rule)).examine(NEW)
+            await gate(different, Judged(rule)).examine(new())
     with pytest.raises(BackendError):
-        await gate(Policy(failure=BackendError("server gone")), Judged(more_of("one"))).examine(NEW)
+        await gate(Policy(failure=BackendError("server gone")), Judged(more_of("one"))).examine(new())
 
 
 async def test_some_pairs_that_cannot_be_compared_are_counted_and_count_for_nothing():
@@ -166,7 +171,7 @@ async def test_some_pairs_that_cannot_be_compared_are_counted_and_count_for_noth
             raise JudgeError("no verdict")
         return 0.0
 
-    examined = await gate(Policy(new=lambda said, chance: said[::-1]), Judged(sometimes)).examine(NEW)
+    examined = await gate(Policy(new=lambda said, chance: said[::-1]), Judged(sometimes)).examine(new())
     assert examined.refused is None
     assert 0 < examined.numbers["gate/void"] < examined.numbers["gate/judged"]
 
@@ -178,11 +183,11 @@ async def test_a_prompt_that_cannot_be_asked_any_more_is_left_out_but_not_all_of
                 raise RefusedPromptError("too long by now")
             return await super().draw(weights, prompt, temperature=temperature, max_tokens=max_tokens, seed=seed)
 
-    examined = await gate(Forgetful(), Judged(more_of("one"))).examine(NEW)
+    examined = await gate(Forgetful(), Judged(more_of("one"))).examine(new())
     assert examined.refused is None
     assert 10 < examined.numbers["gate/answers"] < SETTINGS.min_answers
     with pytest.raises(GateWaitsError, match="every recorded prompt"):
-        await gate(Policy(failure=RefusedPromptError("too long")), Judged(more_of("one"))).examine(NEW)
+        await gate(Policy(failure=RefusedPromptError("too long")), Judged(more_of("one"))).examine(new())
 
 
 async def test_being_cancelled_ends_every_call_at_once():
@@ -200,7 +205,7 @@ async def test_being_cancelled_ends_every_call_at_once():
                 running -= 1
             raise AssertionError("never")
 
-    task = asyncio.create_task(gate(Stuck(), Judged(more_of("one"))).examine(NEW))
+    task = asyncio.create_task(gate(Stuck(), Judged(more_of("one"))).examine(new()))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -228,3 +233,27 @@ async def test_questions_are_held_out_answered_exchanges_of_the_newest_renderer(
         (trained,) = questions.of_turns(["t5"])
         assert trained.prompt == (7, 5)
         assert Questions(tmp_path / "none.db", learning, settings).held_out("main") == []
+
+
+@given(stopped_at=st.lists(st.integers(1, 300), max_size=3))
+@settings(max_examples=20, deadline=None)
+async def test_an_examination_that_was_interrupted_goes_on_where_it_was(stopped_at: list[int]) -> None:
+    """The user came back, as often as they like: what was drawn, scored and judged is not asked for again."""
+    policy = Policy(new=lambda said, chance: said.replace("one", chance.choice(["one", "two"])))
+    whole = await gate(policy, Judged(more_of("one"))).examine(new())
+    calls, judge, candidate = list(policy.asked), Judged(more_of("one")), new()
+    policy.asked.clear()
+    for number in stopped_at:
+        await _stopped_after(number, gate(policy, judge), candidate)
+    assert await gate(policy, judge).examine(candidate) == whole
+    again = len(policy.asked) - len(calls)
+    assert again <= len(stopped_at) * 2 * AT_ONCE, "no more than what was on its way"
+    assert set(policy.asked) == set(calls)
+
+
+async def _stopped_after(number_of_steps: int, examining: Gate, candidate: NewWeights) -> None:
+    task = asyncio.create_task(examining.examine(candidate))
+    for _ in range(number_of_steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})

@@ -7,10 +7,11 @@ numbers what it rests on, whether it passed or not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from metaclaw.errors import BackendError
+from metaclaw.learner.gate.finished import Finished
 
 
 class GateWaitsError(BackendError):
@@ -24,7 +25,8 @@ class GateWaitsError(BackendError):
 class NewWeights:
     """A version that was saved and does not serve yet. Paths name sampler weights; ``None`` is the base model.
 
-    ``turns`` are what it was trained on.
+    ``turns`` are what it was trained on, ``finished`` what of its examination is done: given again after an
+    interruption, it goes on there.
     """
 
     agent: str
@@ -32,6 +34,7 @@ class NewWeights:
     parent_path: str | None
     path: str
     turns: tuple[str, ...]
+    finished: Finished = field(default_factory=Finished, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from metaclaw.learner.judges.pairs import PairJudge, answered
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+AT_ONCE = 8
 _ROUND = 8  # pairs between two looks at the evidence
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ class QuestionSource(Protocol):
 class _Pair:
     """One question and both answers to it."""
 
+    number: int
     question: Question
     served: Drawn
     candidate: Drawn
@@ -60,9 +61,12 @@ class Gate:
         self._settings = settings
 
     async def examine(self, new: NewWeights) -> Examination:
-        """Examine ``new``. Raises ``BackendError`` when that cannot be done now: it must not serve then."""
+        """Examine ``new``, from where it was interrupted if it was.
+
+        Raises ``BackendError`` when that cannot be done now: it must not serve then.
+        """
         settings = self._settings
-        held_out = await asyncio.to_thread(self._questions.held_out, new.agent)
+        held_out = await new.finished.once("held out", 0, lambda: self._held_out(new.agent))
         numbers: dict[str, object] = {"gate/held_out": float(len(held_out))}
         is_judged = len(held_out) >= settings.min_exchanges
         asked = held_out
@@ -72,12 +76,12 @@ class Gate:
             )
             numbers["gate/note"] = note
             _log.info("%s: %s", new.agent, note)
-            asked = [*held_out, *await asyncio.to_thread(self._questions.of_turns, new.turns)]
+            asked = [*held_out, *await new.finished.once("trained on", 0, lambda: self._trained_on(new.turns))]
         if not asked:
             return Examination(refused="no recorded prompt is left to examine it on", numbers=numbers)
         draws = _Draws(self._drawer, new, asked, settings)
         pairs = await draws.more(settings.min_answers)
-        scored = await _gathered([lambda pair=pair: self._scored(new, pair) for pair in pairs])
+        scored = await self._each(new, "scored", pairs, lambda pair: self._scored(new, pair))
         measured = measure_limits(scored, settings)
         numbers |= {f"gate/{name}": value for name, value in measured.numbers.items()}
         numbers |= {"gate/answers": float(len(pairs)), "gate/tokens": float(draws.num_tokens)}
@@ -85,9 +89,25 @@ class Gate:
             return Examination(refused="; ".join(measured.broken), numbers=numbers)
         if not is_judged:
             return Examination(refused=None, numbers=numbers)
-        return await self._compared(pairs, draws, numbers)
+        return await self._compared(new, pairs, draws, numbers)
 
-    async def _compared(self, pairs: list[_Pair], draws: _Draws, numbers: dict[str, object]) -> Examination:
+    async def _held_out(self, agent: str) -> list[Question]:
+        return await asyncio.to_thread(self._questions.held_out, agent)
+
+    async def _trained_on(self, turns: Sequence[str]) -> list[Question]:
+        return await asyncio.to_thread(self._questions.of_turns, turns)
+
+    async def _each(
+        self, new: NewWeights, part: str, pairs: Sequence[_Pair], call: Callable[[_Pair], Awaitable[T]]
+    ) -> list[T]:
+        def once(pair: _Pair) -> Awaitable[T]:
+            return new.finished.once(part, pair.number, lambda: call(pair))
+
+        return await _gathered([lambda pair=pair: once(pair) for pair in pairs])
+
+    async def _compared(
+        self, new: NewWeights, pairs: list[_Pair], draws: _Draws, numbers: dict[str, object]
+    ) -> Examination:
         settings = self._settings
         differences, num_void, waiting = list[float](), 0, list(pairs)
         verdict = compare(differences, margin=settings.margin, error=settings.error)
@@ -96,7 +116,7 @@ class Gate:
             if not waiting:
                 break
             now, waiting = waiting[:_ROUND], waiting[_ROUND:]
-            found = await _gathered([lambda pair=pair: self._difference(pair) for pair in now])
+            found = await self._each(new, "difference", now, self._difference)
             differences += [difference for difference in found if difference is not None]
             num_void += found.count(None)
             if num_void > max(_ROUND, len(differences)):
@@ -172,7 +192,8 @@ class _Draws:
             return []
         count = min(count, self._settings.max_replays - self._num_pairs)
         drawn = [(self._chance.choice(self._asked), self._chance.randrange(2**31)) for _ in range(count)]
-        found = await _gathered([lambda one=one: self._pair(*one) for one in drawn])
+        numbered = list(enumerate(drawn, self._num_pairs))
+        found = await _gathered([lambda number=number, one=one: self._once(number, *one) for number, one in numbered])
         pairs = [pair for pair in found if pair is not None]
         if found and not pairs:
             raise GateWaitsError(
@@ -182,7 +203,10 @@ class _Draws:
         self.num_tokens += sum(len(pair.served.tokens) + len(pair.candidate.tokens) for pair in pairs)
         return pairs
 
-    async def _pair(self, question: Question, seed: int) -> _Pair | None:
+    async def _once(self, number: int, question: Question, seed: int) -> _Pair | None:
+        return await self._new.finished.once("pair", number, lambda: self._pair(number, question, seed))
+
+    async def _pair(self, number: int, question: Question, seed: int) -> _Pair | None:
         async def draw(weights: str | None) -> Drawn:
             return await self._drawer.draw(
                 weights, question.prompt, temperature=question.temperature, max_tokens=question.max_tokens, seed=seed
@@ -193,12 +217,12 @@ class _Draws:
         except RefusedPromptError as error:
             _log.info("exchange %s is not asked again: %s", question.exchange.id, error)
             return None
-        return _Pair(question=question, served=served, candidate=candidate)
+        return _Pair(number=number, question=question, served=served, candidate=candidate)
 
 
 async def _gathered(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """All results in order, some calls at once; the first failure, or being cancelled, ends the others."""
-    at_once = asyncio.Semaphore(_AT_ONCE)
+    at_once = asyncio.Semaphore(AT_ONCE)
 
     async def one(call: Callable[[], Awaitable[T]]) -> T:
         async with at_once:
