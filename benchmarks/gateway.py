@@ -1,11 +1,13 @@
 """What the gateway adds to a request: direct, through a bare pass-through, and through the gateway, in one run.
 
-    python -m benchmarks.gateway [--requests 2000] [--concurrency 1 8 32 128] [--skills 2000] [--memory 20000]
+    python -m benchmarks.gateway [--requests 2000] [--concurrency 1 8 32 128] [--skills 2000] [--memories 50000]
+        [--resident 20000] [--stub-port 9000 --reference http://127.0.0.1:30001/v1]
 
 All programs are processes of their own on loopback before one stub model, whose streams send a token each millisecond.
 Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program.
-``--memory N`` sends N more requests through the gateway without recall and reports its resident memory on the way.
-``--also NAME=PORT`` measures another gateway that runs on this machine already, before the same stub (``--stub-port``).
+Three kinds of requests: plain ones to a model that answers at once, plain ones to one that thinks for 5 to 20 ms, and
+streams. ``--resident N`` sends N more through the gateway without recall, and reports its resident memory on the way.
+``--reference`` measures another gateway that runs already and asks the same stub (``--stub-port``).
 """
 
 from __future__ import annotations
@@ -14,221 +16,154 @@ import argparse
 import asyncio
 import json
 import random
-import socket
-import subprocess
-import sys
+import statistics
 import tempfile
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import uvloop
 
+from benchmarks.gateway_leaving import measure_leaving
+from benchmarks.gateway_programs import BARE, DIRECT, PLAIN, TOPICS, Program, free_port, reference, running, sentences
 from benchmarks.http_load import Load, load
-from metaclaw.config import Settings
-from metaclaw.config_file import dump_settings
 
-TOKEN = "benchmark"
-PATH = "/v1/chat/completions"
 ROUNDS = 5
-_TOPICS = ["database", "deploy", "python", "cluster", "login", "tables", "mail", "cron", "cache", "billing", "travel",
-           "recipe", "garden", "tax", "contract", "heating"]  # fmt: skip
+KINDS = ("plain", "thinking", "stream")
 _SYSTEM = "You are a careful assistant. " * 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """One way to the model."""
-
-    name: str
-    port: int
-    process: psutil.Process | None  # of another's program nothing is known
+_COLUMNS = ("p50", "p95", "p99", "first")  # what is added to the direct way, ms
 
 
 def main() -> None:
     arguments = _arguments()
     uvloop.install()
-    stub = arguments.stub_port or _free_port()
-    others = [Program(name=name, port=int(port), process=None) for name, _, port in map(_parted, arguments.also)]
-    with tempfile.TemporaryDirectory() as folder, _programs(Path(folder), stub, arguments.skills) as programs:
+    stub = arguments.stub_port or free_port()
+    others = [reference(arguments.reference, arguments.reference_token)] if arguments.reference else []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(Path(folder), stub, num_skills=arguments.skills, num_memories=arguments.memories) as programs,
+    ):
+        print(f"{arguments.skills} skills and {arguments.memories} memories where recall is full")
         asyncio.run(_measure([*programs, *others], arguments))
 
 
 async def _measure(programs: list[Program], arguments: argparse.Namespace) -> None:
     for program in programs:
-        await _until_open(program.port)
-        await load(program.port, PATH, _bodies(is_stream=False), token=TOKEN, num_requests=50, concurrency=4)
-    for is_stream in (False, True):
+        await _until_open(program)
+        await _load(program, "plain", 50, 4)
+    for kind in arguments.kinds:
         for concurrency in arguments.concurrency:
-            num_requests = max(concurrency * ROUNDS, arguments.requests // (4 if is_stream else 1))
-            await _compare(programs, num_requests, concurrency, is_stream)
-    if arguments.memory:
-        await _watch_memory(next(program for program in programs if program.name == "gateway"), arguments.memory)
+            num_requests = max(concurrency * ROUNDS, arguments.requests // (4 if kind == "stream" else 1))
+            await _compare(programs, kind, num_requests // ROUNDS, concurrency)
+    for program in programs:
+        if program.name != DIRECT:
+            await measure_leaving(program, programs[0])
+    if arguments.resident:
+        await _watch_resident(programs, arguments.resident)
 
 
-async def _compare(programs: list[Program], num_requests: int, concurrency: int, is_stream: bool) -> None:
+async def _compare(programs: list[Program], kind: str, num_requests: int, concurrency: int) -> None:
     seen = {program.name: Load() for program in programs}
     cpu_s = dict.fromkeys(seen, 0.0)
-    added: dict[str, list[float]] = {name: [] for name in seen}
+    added: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in seen}
     for _ in range(ROUNDS):
-        direct_ms = 0.0
+        direct: dict[str, float] = {}
         for program in programs:
-            before = _cpu_s(program)
-            part = await load(
-                program.port,
-                PATH,
-                _bodies(is_stream=is_stream),
-                token=TOKEN,
-                num_requests=num_requests // ROUNDS,
-                concurrency=concurrency,
-            )
-            cpu_s[program.name] += _cpu_s(program) - before
-            if set(part.statuses) != {200}:
-                raise SystemExit(f"{program.name} answered {part.statuses}")
+            before = program.cpu_s
+            part = await _load(program, kind, num_requests, concurrency)
+            cpu_s[program.name] += program.cpu_s - before
             seen[program.name].add(part)
-            direct_ms = direct_ms or part.percentile_ms(50)
-            added[program.name].append(part.percentile_ms(50) - direct_ms)
-    _report(seen, cpu_s, added, concurrency, is_stream)
+            took = {"first": part.percentile_ms(50, "firsts")}
+            took |= {f"p{percent}": part.percentile_ms(percent) for percent in (50, 95, 99)}
+            direct = direct or took
+            for column in _COLUMNS:
+                added[program.name][column].append(took[column] - direct[column])
+    print(f"\n{kind}, {concurrency} at a time: direct, then what the others add, ms (medians of {ROUNDS} rounds)")
+    columns = (*_COLUMNS, "x bare", "per s", "CPU ms")
+    print(f"  {'':22}" + "".join(f"{column:>9}" for column in columns))
+    bare = statistics.median(added[BARE]["p50"])
+    for program in programs:
+        name, all_of_it = program.name, seen[program.name]
+        if name == DIRECT:
+            own = [all_of_it.percentile_ms(percent) for percent in (50, 95, 99)] + [
+                all_of_it.percentile_ms(50, "firsts")
+            ]
+            ratio = float("nan")
+        else:
+            own = [statistics.median(added[name][column]) for column in _COLUMNS]
+            ratio = own[0] / bare if bare > 0 else float("nan")
+        values = (*own, ratio, all_of_it.per_s, 1e3 * cpu_s[name] / len(all_of_it.totals))
+        print(f"  {name:22}" + "".join(f"{value:9.2f}" for value in values), flush=True)
 
 
-def _cpu_s(program: Program) -> float:
-    return float("nan") if program.process is None else sum(program.process.cpu_times()[:2])
-
-
-def _parted(text: str) -> tuple[str, str, str]:
-    return text.partition("=")
-
-
-def _report(
-    seen: dict[str, Load], cpu_s: dict[str, float], added: dict[str, list[float]], concurrency: int, is_stream: bool
-) -> None:
-    print(f"\n{'stream' if is_stream else 'plain'}, {concurrency} at a time (ms; added against direct, same round)")
-    columns = ("p50", "p95", "p99", "first p50", "per s", "CPU ms", "p50 added", "x bare")
-    print(f"  {'':22}" + "".join(f"{column:>11}" for column in columns))
-    bare = sorted(added["pass-through"])[ROUNDS // 2]
-    for name, result in seen.items():
-        mine = sorted(added[name])[ROUNDS // 2]
-        values = (
-            result.percentile_ms(50), result.percentile_ms(95), result.percentile_ms(99),
-            result.percentile_ms(50, "firsts"), result.per_s, 1e3 * cpu_s[name] / len(result.totals), mine,
-            mine / bare if bare > 0 else float("nan"),
-        )  # fmt: skip
-        print(f"  {name:22}" + "".join(f"{value:11.2f}" for value in values))
-
-
-async def _watch_memory(program: Program, num_requests: int) -> None:
-    assert program.process is not None
-    print(f"\nresident MiB of the gateway, recall off, over {num_requests} more requests")
+async def _watch_resident(programs: list[Program], num_requests: int) -> None:
+    print(f"\nresident MiB over {num_requests} more requests, recall off")
+    program = next(program for program in programs if program.name == PLAIN)
     steps = 10
     for step in range(steps + 1):
-        print(f"  after {step * num_requests // steps:6}: {program.process.memory_info().rss / 2**20:6.1f}")
+        print(f"  after {step * num_requests // steps:6}: {program.resident_mib:6.1f}", flush=True)
         if step < steps:
-            await load(
-                program.port,
-                PATH,
-                _bodies(is_stream=False),
-                token=TOKEN,
-                num_requests=num_requests // steps,
-                concurrency=32,
-            )
+            await _load(program, "plain", num_requests // steps, 32)
+    full = next(program for program in programs if program.name not in (PLAIN, BARE, DIRECT))
+    print(f"  {full.name}, as measured above: {full.resident_mib:.1f}")
 
 
-def _bodies(*, is_stream: bool) -> Callable[[int], bytes]:
-    rng = random.Random(7)
+async def _load(program: Program, kind: str, num_requests: int, concurrency: int) -> Load:
+    seen = await load(
+        program.port,
+        program.path,
+        _bodies(kind),
+        token=program.token,
+        num_requests=num_requests,
+        concurrency=concurrency,
+        host=program.host,
+    )
+    if set(seen.statuses) != {200}:
+        raise SystemExit(f"{program.name} answered {seen.statuses}")
+    return seen
+
+
+def _bodies(kind: str) -> Callable[[int], bytes]:
+    """A new conversation each, the same ones for every program."""
+    rng, words = random.Random(7), sentences(random.Random(2))
 
     def body(number: int) -> bytes:
-        first, second, third = rng.sample(_TOPICS, 3)
+        first, second, third = rng.sample(TOPICS, 3)
         text = (
-            f"Question {number}.{rng.randrange(10**9)}: how do {first} and {second} work together when {third} fails?"
+            f"Question {number}.{rng.randrange(10**9)}: how do {first} and {second} work together when {third} fails,"
+            f" and what of {words(8)}?"
         )
+        if kind == "thinking":
+            text += f" [[think {rng.randrange(5, 20)}]]"
         messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
-        return json.dumps({"model": "stub", "messages": messages, "stream": is_stream}).encode()
+        return json.dumps({"model": "stub", "messages": messages, "stream": kind == "stream"}).encode()
 
     return body
 
 
-@contextmanager
-def _programs(folder: Path, stub: int, num_skills: int) -> Generator[list[Program]]:
-    bare, plain, full = (_free_port() for _ in range(3))
-    _write_skills(folder / "full", num_skills)
-    commands = {
-        "direct": ([sys.executable, "-m", "benchmarks.stub_model", str(stub), "1"], stub, None),
-        "pass-through": ([sys.executable, "-m", "benchmarks.bare_proxy", str(bare), str(stub)], bare, None),
-        "gateway": ([sys.executable, "-m", "metaclaw.gateway"], plain, _settings(folder / "plain", plain, stub, False)),
-        f"gateway, {num_skills} skills": (
-            [sys.executable, "-m", "metaclaw.gateway"],
-            full,
-            _settings(folder / "full", full, stub, True),
-        ),
-    }
-    children: list[subprocess.Popen[bytes]] = []
-    programs: list[Program] = []
-    try:
-        for name, (command, port, settings) in commands.items():
-            child = subprocess.Popen(command, stdin=subprocess.PIPE)
-            children.append(child)
-            if settings is not None:
-                assert child.stdin is not None
-                child.stdin.write(dump_settings(settings).encode() + b"\n")
-                child.stdin.flush()
-            programs.append(Program(name=name, port=port, process=psutil.Process(child.pid)))
-        yield programs
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait(10)
-
-
-def _settings(home: Path, port: int, stub: int, has_recall: bool) -> Settings:
-    return Settings.model_validate(
-        {
-            "home": home,
-            "llm": {"api_base": f"http://127.0.0.1:{stub}/v1"},
-            "proxy": {"api_key": TOKEN, "port": port},
-            "skills": {"enabled": has_recall, "starter": False},
-            "recall": {"max_memories": 0},
-        }
-    )
-
-
-async def _until_open(port: int) -> None:
+async def _until_open(program: Program) -> None:
     for _ in range(400):
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(program.host, program.port)
         except OSError:
             await asyncio.sleep(0.05)
         else:
             writer.close()
             return
-    raise SystemExit(f"nothing answers on port {port}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def _write_skills(home: Path, num_skills: int) -> None:
-    rng = random.Random(1)
-    for number in range(num_skills):
-        folder = home / "skills" / f"skill-{number}"
-        folder.mkdir(parents=True)
-        first, second = rng.sample(_TOPICS, 2)
-        text = f"---\nname: skill-{number}\ndescription: Mend {first} number {number} after {second}\n---\n"
-        (folder / "SKILL.md").write_text(text + "Steps. " * 40 + "\n")
+    raise SystemExit(f"nothing answers on port {program.port}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2000, help="per program and setting")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--skills", type=int, default=2000)
-    parser.add_argument("--memory", type=int, default=20_000)
+    parser.add_argument("--memories", type=int, default=50_000)
+    parser.add_argument("--resident", type=int, default=20_000)
     parser.add_argument("--stub-port", type=int, default=0)
-    parser.add_argument("--also", nargs="*", default=[], metavar="NAME=PORT")
+    parser.add_argument("--reference", default="", metavar="URL", help="base URL of another gateway, with /v1")
+    parser.add_argument("--reference-token", default="benchmark")
     return parser.parse_args()
 
 

@@ -46,25 +46,32 @@ class Load:
 
 
 async def load(
-    port: int, path: str, body: Callable[[int], bytes], *, token: str, num_requests: int, concurrency: int
+    port: int,
+    path: str,
+    body: Callable[[int], bytes],
+    *,
+    token: str,
+    num_requests: int,
+    concurrency: int,
+    host: str = "127.0.0.1",
 ) -> Load:
-    """Ask a server of this machine ``num_requests`` times; ``body`` makes the request of a number."""
+    """Ask a server ``num_requests`` times; ``body`` makes the request of a number."""
     seen = Load()
     numbers = iter(range(num_requests))
     start = time.perf_counter()
-    await asyncio.gather(*(_talk(port, path, body, token, numbers, seen) for _ in range(concurrency)))
+    await asyncio.gather(*(_talk(host, port, path, body, token, numbers, seen) for _ in range(concurrency)))
     seen.wall_s = time.perf_counter() - start
     return seen
 
 
 async def _talk(
-    port: int, path: str, body: Callable[[int], bytes], token: str, numbers: Iterator[int], seen: Load
+    host: str, port: int, path: str, body: Callable[[int], bytes], token: str, numbers: Iterator[int], seen: Load
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(host, port)
     for number in numbers:
         data = body(number)
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {token}\r\nContent-Length: {len(data)}\r\n\r\n"
         )
         start = time.perf_counter()

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.stub_model PORT [GAP_MS]``. Raw ASGI, so that it is far faster than what is measured before it.
 Words in the request make it fail: ``[[500]]`` answers so, ``[[break]]`` cuts a stream after ten words. ``[[say X]]``
-makes X the first word of the answer.
+makes X the first word of the answer, ``[[think N]]`` takes N milliseconds before it. ``[[hold]]`` says no more than a
+stream's first word until the client leaves; ``GET /left`` lists when clients did, by the monotonic clock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import re
 import sys
+import time
 from typing import Any
 
 import uvicorn
@@ -28,6 +30,7 @@ def _event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 _EVENTS = [_event({"role": "assistant", "content": ""}), *(_event({"content": word}) for word in WORDS)]
 _END = _event({}, "stop") + b"data: [DONE]\n\n"
 _SAY = re.compile(rb"\[\[say ([^\]]*)\]\]")
+_THINK = re.compile(rb"\[\[think (\d+)\]\]")
 
 
 def _answer(first: str) -> bytes:
@@ -42,12 +45,22 @@ _ANSWER = _answer("")
 
 def make_app(gap_s: float) -> Any:
     """The model; a stream's words come ``gap_s`` apart."""
+    left: list[float] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await lifespan(receive, send)
             return
+        if scope["path"] == "/left":
+            await _plain(send, json.dumps(left).encode())
+            return
         body = await read(receive)
+        if b"[[hold]]" in body:
+            await _hold(receive, send, is_stream=b'"stream":true' in body.replace(b" ", b""))
+            left.append(time.monotonic())
+            return
+        if thinking := _THINK.search(body):
+            await asyncio.sleep(int(thinking[1]) / 1e3)
         said = _SAY.search(body)
         first = said[1].decode() + " " if said else ""
         if b"[[500]]" in body:
@@ -75,6 +88,16 @@ async def _stream(send: Any, first: str, gap_s: float, *, breaks: bool) -> None:
     if breaks:
         raise ConnectionAbortedError("as asked")  # the server closes the connection: the body has no end
     await send({"type": "http.response.body", "body": _END})
+
+
+async def _hold(receive: Any, send: Any, *, is_stream: bool) -> None:
+    if is_stream:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for event in _EVENTS[:2]:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read(receive: Any) -> bytes:
