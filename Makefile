@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-vllm test-agents clients lint format types imports ci chaos soak junk bench constraints docs clean
+.PHONY: help install demo test test-vllm test-agents clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
@@ -29,6 +29,7 @@ help:
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make soak          half an hour of traffic, faults and kill -9 before the gateway   (MINUTES=30)"
 	@echo "make junk          a thousand requests of agents: what of them ends in the memory   (a minute)"
+	@echo "make scopes        takes away what keeps agents apart, one filter at a time: the tests must notice each   (ten minutes)"
 	@echo "make bench         what is measured, side by side"
 	@echo "make lint format types imports docs"
 
@@ -98,6 +99,9 @@ soak: $(STAMP)
 
 junk: $(STAMP)
 	$(BIN)/python -m benchmarks.junk
+
+scopes: $(STAMP)
+	$(BIN)/python -m tests.isolation.scopes --workers $(TEST_WORKERS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.gateway

@@ -13,6 +13,7 @@ from metaclaw.errors import InvalidRequestError
 DEFAULT_AGENT = "main"
 
 _AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_BLANKS = " \t\r\n"  # of all languages' blanks only these: others make a name of their own
 _SESSION = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -22,11 +23,14 @@ def agent_id(value: str) -> str:
     Raises ``InvalidRequestError`` for anything else; an id is never silently repaired, because two different
     names must never become one agent.
     """
-    lowered = value.strip().lower()
-    if not _AGENT.fullmatch(lowered) or ".." in lowered:
+    given = value.strip(_BLANKS)
+    lowered = given.lower()
+    # Asked of what was given: lower case makes an ASCII letter of some others (the sign of kelvin).
+    # And some file systems drop a dot at the end of a name.
+    if not given.isascii() or not _AGENT.fullmatch(lowered) or ".." in lowered or lowered.endswith("."):
         raise InvalidRequestError(
             f"agent id {value[:80]!r} is not valid: use 1-64 letters, digits, '.', '_' or '-', "
-            "starting with a letter or digit",
+            "starting with a letter or digit, not ending with '.'",
             param="X-Agent-Id",
         )
     return lowered
@@ -43,7 +47,7 @@ def run_id(value: str) -> str:
 
 
 def _visible(value: str, what: str, param: str) -> str:
-    stripped = value.strip()
+    stripped = value.strip(_BLANKS)
     if not _SESSION.fullmatch(stripped):
         raise InvalidRequestError(
             f"{what} id {value[:80]!r} is not valid: use 1-200 visible ASCII characters", param=param
