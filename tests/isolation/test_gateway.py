@@ -15,7 +15,7 @@ from metaclaw.journal.export import export_turns
 from metaclaw.journal.turns import TurnReader
 from metaclaw.memory.portable import export
 from metaclaw.memory.store import MemoryStore
-from tests.isolation.canaries import AGENTS, canary, whose_are_in
+from tests.isolation.canaries import AGENTS, whose_are_in
 from tests.isolation.world import DIALECTS, KINDS, QUESTIONS, WAYS, Action, Told, World, actions, running_world
 
 MODES = ("skills_only", "rl")
@@ -108,13 +108,12 @@ def test_a_key_is_its_agent_without_a_word(world: World) -> None:
 
 
 def test_nobody_is_given_the_policy_of_another_by_its_name(world: World) -> None:
-    named = [action(key=n, claims=n, model=f"tinker://{canary(AGENTS[n - 1])}/sampler_weights/v") for n in range(5)]
+    named = [action(key=n, claims=n, model=f"tinker://run-of-{AGENTS[n - 1]}/sampler_weights/v") for n in range(5)]
     told = world.run(world.play(named))
     assert [one.status for one in told] == [200] * len(named)
     models = [request["model"] for request in world.llm.requests[-len(named) :]]
     if world.mode == "rl":
-        assert sorted(models) == sorted(f"tinker://{canary(one)}/sampler_weights/v" for one in AGENTS[:5])
-    world.sent()  # what somebody wrote himself is no leak
+        assert sorted(models) == sorted(f"tinker://run-of-{one}/sampler_weights/v" for one in AGENTS[:5])
 
 
 @settings(
@@ -138,7 +137,7 @@ def test_what_was_written_of_an_agent_has_no_word_of_another(world: World) -> No
     with TurnReader.open(world.gateway.home / "turns.db") as reader:
         for agent in AGENTS:
             lines = export_turns(reader, agent=agent, with_tokens=True, generation=lambda *_: 0)
-            turns = [json.dumps({**line, "model": "as it was asked for"}) for line in lines]
+            turns = [json.dumps(line) for line in lines]
             assert set().union(*map(whose_are_in, turns)) == {agent}
             for turn in world.turns[agent]:
                 recorded = reader.turn(turn)

@@ -291,7 +291,7 @@ def plant(home: Path) -> dict[str, str]:
                 "INSERT INTO versions"
                 " (agent, version, parent, update_id, base_model, state_path, sampler_path, created_at)"
                 " VALUES (?, ?, 0, ?, 'base', 'state', ?, 0)",
-                (agent, number, number, f"tinker://{word}/sampler_weights/v"),
+                (agent, number, number, f"tinker://run-of-{agent}/sampler_weights/v"),
             )
             learning.execute("INSERT INTO serving VALUES (?, ?, 0)", (agent, number))
             tokens[agent] = f"mc-token-of-{agent}"
