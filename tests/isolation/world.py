@@ -168,6 +168,9 @@ def whom(action: Action) -> tuple[str | None, bool]:
     claimed: str | None = AGENTS[action.claims] if action.way != "none" else None
     if action.way in ("metadata", "user", "runtime") and path_alone:
         claimed = None  # these are said in the body of a turn
+    is_wordless = DIALECTS[action.which % len(DIALECTS)] in ("/v1/completions", "/v1/embeddings")
+    if action.way == "runtime" and is_wordless:
+        claimed = None  # such a request has no place for that line
     also = None if action.also is None else AGENTS[action.also]
     is_said = action.way in ("header", "path", "metadata") and claimed is not None
     if action.trick is not None:
