@@ -27,7 +27,7 @@ from metaclaw.journal.learning_records import BASE_VERSION, Baseline, Sample
 from metaclaw.journal.turn_records import PolicySample
 from metaclaw.learner.advantages.choice import STRATEGIES
 from metaclaw.learner.batches import select
-from metaclaw.learner.datums import Datum, DatumGroup, Floats, TrainingTurn, build_groups
+from metaclaw.learner.datums import Datum, DatumGroup, Floats, Span, TrainingTurn, build_groups
 from metaclaw.learner.gate.steps import refusal
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import measure
@@ -249,8 +249,8 @@ def retokenised(lab: Lab, one: Judged, advantage: float) -> Datum:
     room[: known.size] = known
     advantages[start:] = advantage
     return Datum(
-        tokens_T=tokens[:-1], targets_T=tokens[1:], logprobs_T=logprobs, advantages_T=advantages, start=start,
-        version=one.version, turns=(one.name,),
+        tokens_T=tokens[:-1], targets_T=tokens[1:], logprobs_T=logprobs, advantages_T=advantages,
+        spans=(Span(turn=one.name, version=one.version, start=start, stop=tokens.size - 1),),
     )  # fmt: skip
 
 

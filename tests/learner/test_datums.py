@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.config import UpdateSettings
-from metaclaw.learner.datums import TrainingTurn, build_groups
+from metaclaw.learner.datums import TrainingTurn, build_groups, chains
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.steps import Refusal, refusal
 from metaclaw.learner.measurements import json_safe, measure
@@ -53,10 +53,54 @@ def test_advantages_sum_to_the_mean_surprise_per_token_however_the_data_is_cut(d
     num_trained = sum(len(tokens) for _, tokens, _, _ in drawn)
     mean = sum(len(tokens) * surprise for _, tokens, surprise, _ in drawn) / num_trained
     assert total == pytest.approx(mean, abs=1e-6)
-    assert sum(datum.targets_T.size - datum.start for datum in data) == num_trained
+    assert sum(span.num_tokens for datum in data for span in datum.spans) == num_trained
     for datum in data:
-        assert not datum.advantages_T[: datum.start].any()
+        drawn_T = np.zeros(datum.targets_T.size, bool)
+        for span in datum.spans:
+            drawn_T[span.start : span.stop] = True
+        assert not datum.advantages_T[~drawn_T].any()
         assert datum.tokens_T[1:].tolist() == datum.targets_T[:-1].tolist()
+
+
+SESSION = st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=5)
+
+
+@given(st.lists(SESSION, min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_turns_that_continue_each_other_are_one_sequence_with_every_answer_in_its_place(sessions, random):
+    turns = list[TrainingTurn]()
+    for session in sessions:
+        history = list[int]()
+        for number, (said, answered) in enumerate(session):
+            history += said
+            name = f"t{len(turns)}"
+            sample = policy_sample(history, answered, [-1.0 - number] * len(answered), version=number)
+            turns.append(TrainingTurn(turn=name, sample=sample, surprise=0.1 * len(turns)))
+            history = history + answered
+    random.shuffle(turns)
+    (group,) = build_groups(turns, SETTINGS)
+    assert len(group.data) <= len(sessions), "turns of one session were not put together"
+    num_trained = sum(len(one.sample.tokens) // 4 for one in turns)
+    found = {span.turn: (datum, span) for datum in group.data for span in datum.spans}
+    assert len(found) == len(turns) == sum(len(datum.spans) for datum in group.data)
+    for one in turns:
+        datum, span = found[one.turn]
+        prompt, answer = (np.frombuffer(x, "<i4").tolist() for x in (one.sample.prompt_tokens, one.sample.tokens))
+        where = slice(span.start, span.stop)
+        assert datum.tokens_T[: span.start + 1].tolist() == prompt
+        assert datum.targets_T[where].tolist() == answer
+        assert datum.logprobs_T[where].tobytes() == one.sample.logprobs
+        assert datum.advantages_T[where] == pytest.approx([one.surprise / num_trained] * len(answer), rel=1e-6)
+        assert span.version == one.sample.version
+
+
+def test_only_what_literally_begins_with_the_turn_before_is_put_together():
+    begun, other = turn([1, 2], [3, 4]), turn([1, 2, 3, 9], [5])
+    shorter, again = turn([1, 2, 3], [6]), turn([1, 2], [7])
+    assert chains([begun, other, shorter, again]) == [[begun], [again], [shorter], [other]]
+    first, second = turn([1, 2, 3, 4, 5], [6]), turn([1, 2, 3, 4, 5], [7])
+    assert chains([begun, first, second]) == [[begun, first], [second]], "an answer is trained on once"
+    deep = turn([1, 2, 3, 4, 5, 6, 8], [9])
+    assert chains([deep, second, begun, first]) == [[begun, second], [first, deep]]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +142,13 @@ def test_measurements_compare_what_is_comparable():
     assert numbers["sampler_gap"] == pytest.approx(0.0, abs=1e-6)  # the stale turn's gap of 0.5 is not the sampler's
     assert numbers["ratio_mean"] == pytest.approx((1 + 1 + math.exp(-0.5)) / 3, rel=1e-5)
     assert numbers["staleness_max"] == 1
+    assert numbers["kl_k1"] == pytest.approx(-0.1, rel=1e-4)
+    assert numbers["entropy"] == pytest.approx((0.5 + 1.5 + 0.5) / 3)
+    weights = np.exp([0.1, 0.1, -0.4])
+    assert numbers["entropy_after"] == pytest.approx(np.dot(weights, [0.4, 1.4, 0.9]) / weights.sum(), rel=1e-5)
+    ratios = np.exp([0, 0, -0.5])
+    assert numbers["effective_share"] == pytest.approx(ratios.sum() ** 2 / (ratios**2).sum() / 3, rel=1e-5)
+    assert (numbers["ratio_min"], numbers["ratio_max"]) == pytest.approx((math.exp(-0.5), 1.0), rel=1e-5)
     assert "sampler_gap" not in measure(data, before, after, parent=2)
 
 

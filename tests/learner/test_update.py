@@ -62,9 +62,18 @@ class World:
         )
 
     async def converse(
-        self, count: int, *, rewards: Sequence[float] | None = None, temperature: float = 0.8, at: float = 0.0
+        self,
+        count: int,
+        *,
+        rewards: Sequence[float] | None = None,
+        temperature: float = 0.8,
+        at: float = 0.0,
+        off: float = 0.0,
     ) -> float:
-        """Record ``count`` turns of the serving version with their verdicts; return their mean reward."""
+        """Record ``count`` turns of the serving version with their verdicts; return their mean reward.
+
+        The log-probabilities are recorded ``off`` by so much.
+        """
         serving = self.learning.serving("main")
         path = self.learning.version("main", serving).sampler_path if serving else None
         logprobs_V = log_softmax(self.trainer.logits(path), temperature)
@@ -73,7 +82,7 @@ class World:
         for index in range(count):
             name = f"n{next(self.numbers)}"
             token = int(self.random.choice(VOCABULARY, p=np.exp(logprobs_V)))
-            sample = policy_sample([0], [token], [logprobs_V[token]], temperature=temperature, version=serving)
+            sample = policy_sample([0], [token], [logprobs_V[token] - off], temperature=temperature, version=serving)
             said = Said(turn=name, exchange=f"x{name}", session=name, sample=sample, opened_at=at)
             await record(self.turns, said)
             scores.append(rewards[index % len(rewards)] if rewards else float(token % 2))
@@ -82,6 +91,10 @@ class World:
                 exchange=due.exchange.id, agent="main", judge="t", score=score, detail={}, samples=due.samples(score)
             )
         return sum(scores) / count
+
+    async def converse_wrongly(self, count: int) -> None:
+        """As ``converse``, by a sampler that does not agree with the trainer about the same version."""
+        await self.converse(count, off=0.5)
 
     def states(self) -> dict[str, int]:
         rows = self.learning._connection.execute("SELECT state, count(*) FROM samples GROUP BY state").fetchall()
@@ -134,6 +147,60 @@ async def test_a_model_that_says_its_size_gets_the_learning_rate_for_it_and_that
     metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
     assert metrics["learning_rate"] == pytest.approx(3e-4 / 2), "the first of two warm-up updates"
     assert "the learning rate's peak is 0.0003: for 16 parameters" in caplog.text
+
+
+LOGGED = (
+    "sampler_gap", "sampler_gap_max", "sampler_kl", "ratio_mean", "ratio_min", "ratio_p01", "ratio_p99", "ratio_max",
+    "entropy", "entropy_after", "kl", "kl_k1", "effective_share", "staleness_mean", "staleness_max", "masked_share",
+    "masked_turns", "cut_share", "clipped_share", "num_sequences",
+)  # fmt: skip
+
+
+async def test_every_number_that_tells_of_an_update_is_recorded_and_documented(world):
+    await world.converse(6)
+    await world.updater(reference_kl=0.1).attempt("main")
+    metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
+    page = (Path(__file__).parents[2] / "docs" / "updates.md").read_text()
+    for name in (*LOGGED, "reference_kl", "reference_kl_k1"):
+        assert isinstance(metrics[name], float), name
+        assert f"`{name}`" in page, name
+    assert metrics["reference_kl"] == 0.0, "the first update starts at the base model"
+    assert metrics["entropy_after"] == pytest.approx(metrics["entropy"], abs=0.3)
+    assert set(metrics["seconds"]) >= {"weigh", "reference"}
+    assert world.trainer.num_open == 1, "the base model's run is still open"
+
+
+async def test_without_corrections_there_is_no_pass_before_the_step(world):
+    await world.converse(6)
+    await world.updater(max_token_weight=0.0, max_mismatch=0.0).attempt("main")
+    assert world.trainer.calls[:3] == ["open", "forward_backward", "optim_step"]
+
+
+async def test_an_answer_that_sampler_and_trainer_see_differently_is_left_out_of_the_manifest(world):
+    await world.converse(6)
+    await world.converse_wrongly(2)
+    version = await world.updater().attempt("main")
+    assert isinstance(version, Version)
+    assert world.states() == {"consumed": 6, "expired": 2}
+    metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
+    assert (metrics["masked_turns"], metrics["masked_share"]) == (2, 0.25)
+    assert len(world.learning.rewards_of(version.update_id)) == 6
+    await world.converse(6)
+    await world.updater().attempt("main")
+    metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
+    assert metrics["excluded"] == {"sampler_mismatch": 2}
+
+
+async def test_when_no_answer_is_left_the_update_is_refused_by_name_and_nothing_is_tried_for_ever(world):
+    await world.converse_wrongly(8)
+    updater = world.updater()
+    rejected = await updater.attempt("main")
+    assert isinstance(rejected, Rejected)
+    assert "rl.update.max_mismatch" in rejected.reason
+    assert world.states() == {"rejected": 8}
+    assert "forward_backward" not in world.trainer.calls
+    await world.converse(8)
+    assert isinstance(await updater.attempt("main"), Version)
 
 
 async def test_too_little_waits_without_touching_the_trainer(world):

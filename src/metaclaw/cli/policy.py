@@ -257,9 +257,12 @@ def _rewards(one: VersionTold) -> str:
 
 
 def _echo_metrics(metrics: dict[str, Any]) -> None:
+    """All of them but the trainer's own and the times; docs/updates.md says what each means."""
     for key, value in sorted(metrics.items()):
-        if key.startswith("gate/") or key in ("kl", "reward_mean", "learning_rate", "num_exchanges"):
+        if isinstance(value, str | int | float) and not key.startswith(("before/", "step/")):
             typer.echo(f"  {key}\t{value if isinstance(value, str) else _number(value)}")
+    for rule, number in sorted(metrics.get("excluded", {}).items()):
+        typer.echo(f"  left out: {rule}\t{number}")
 
 
 def _number(value: object) -> str:

@@ -90,6 +90,24 @@ class UpdateSettings(Section):
     max_age_days: float = Field(default=7.0, gt=0, description="Oldest trainable sample, in days.")
     ratio_low: float = Field(default=0.8, gt=0, le=1, description="Lower bound of the PPO ratio.")
     ratio_high: float = Field(default=1.28, ge=1, description="Upper bound of the PPO ratio.")
+    max_token_weight: float = Field(
+        default=2.0,
+        ge=0,
+        description="Largest importance weight of a token: what is over it is cut down to it; 0 cuts nothing.",
+    )
+    max_mismatch: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="How far the training server's probabilities of an answer may be from those of the same version's "
+        "sampler, on geometric average over its tokens (more for answers under 256); others are left out. 0: never.",
+    )
+    reference_kl: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Weight of the KL from the base model, in nats per token, held against the rewards; 0: none.",
+    )
     advantage: AdvantageName = Field(
         default="ema_baseline",
         description="What a reward is held against: the agent's moving average, the others of the batch (best with 16"

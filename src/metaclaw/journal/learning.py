@@ -200,9 +200,18 @@ class LearningJournal:
         return update_id
 
     def commit(
-        self, update_id: int, version: NewVersion, *, number: int, baseline: Baseline, metrics: Mapping[str, object]
+        self,
+        update_id: int,
+        version: NewVersion,
+        *,
+        number: int,
+        baseline: Baseline,
+        metrics: Mapping[str, object],
+        masked: Sequence[str] = (),
     ) -> Version:
         """Make the update's result version ``number`` and let it serve; its claimed samples are the manifest.
+
+        Those that were ``masked`` are not in it, as no token of them was trained on, and are given up.
 
         Raises ``ConflictError`` when the update is not running any more, when ``number`` is not the next one, or when
         another version than the update's parent serves by now: a rollback made meanwhile must not be undone.
@@ -222,6 +231,7 @@ class LearningJournal:
                 """,
                 (agent, number, parent, update_id, version.base_model, version.state_path, version.sampler_path, now),
             )
+            self._mask(db, update_id, masked)
             db.execute(
                 "INSERT INTO manifests SELECT turn, agent, ? FROM samples WHERE claimed_by = ? AND state = 'claimed'",
                 (number, update_id),
@@ -232,10 +242,19 @@ class LearningJournal:
             row = db.execute("SELECT * FROM versions WHERE update_id = ?", (update_id,)).fetchone()
         return Version(**dict(row))
 
-    def reject(self, update_id: int, reason: str, *, baseline: Baseline, metrics: Mapping[str, object]) -> None:
+    def reject(
+        self,
+        update_id: int,
+        reason: str,
+        *,
+        baseline: Baseline,
+        metrics: Mapping[str, object],
+        masked: Sequence[str] = (),
+    ) -> None:
         """The gate refused the update: its samples are spent, their rewards count, and what serves stays."""
         with self._write() as db:
             agent, _ = self._require_running(db, update_id)
+            self._mask(db, update_id, masked)
             self._finish(db, update_id, "rejected", reason, "rejected", metrics)
             self._set_baseline(db, agent, baseline)
 
@@ -344,6 +363,15 @@ class LearningJournal:
         if row is None or row["state"] != "running":
             raise ConflictError(f"update {update_id} is {row['state'] if row else 'unknown'}, not running")
         return row["agent"], row["parent"]
+
+    def _mask(self, db: sqlite3.Connection, update_id: int, turns: Sequence[str]) -> None:
+        db.execute(
+            """
+            UPDATE samples SET state = 'expired', excluded_by = 'sampler_mismatch', claimed_by = NULL, changed_at = ?
+            WHERE claimed_by = ? AND state = 'claimed' AND turn IN (SELECT value FROM json_each(?))
+            """,
+            (self._clock(), update_id, json.dumps(list(turns))),
+        )
 
     def _finish(
         self,

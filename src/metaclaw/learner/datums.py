@@ -1,7 +1,8 @@
 """From recorded tokens to what the trainer eats.
 
 Owns the alignment of tokens, log-probabilities and advantages; refuses to know text, templates and rewards. Invariant:
-every number about a token was recorded when that token was drawn; nothing is rendered, re-tokenised, cut or padded.
+every number about a token was recorded when that token was drawn; nothing is rendered, re-tokenised, cut or padded, and
+each drawn token is trained on in exactly one place.
 
 Shapes: ``T`` is the number of input tokens, one less than prompt and answer together.
 """
@@ -21,6 +22,8 @@ from metaclaw.journal.turn_records import PolicySample
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+_ITEM_BYTES = 4  # int32 and float32, as recorded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingTurn:
@@ -32,16 +35,32 @@ class TrainingTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Where the tokens of one turn's answer are the targets of a sequence: from ``start`` up to ``stop``."""
+
+    turn: str
+    version: int
+    start: int
+    stop: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Datum:
-    """One training sequence. From position ``start`` on, the targets are tokens that the policy drew."""
+    """One training sequence. Within its ``spans``, in order, the targets are tokens that the policy drew."""
 
     tokens_T: Ints
     targets_T: Ints
     logprobs_T: Floats
     advantages_T: Floats
-    start: int
-    version: int
-    turns: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    def trained(self, values_T: Floats) -> Floats:
+        """Those of ``values_T`` that belong to drawn tokens."""
+        return np.concatenate([values_T[span.start : span.stop] for span in self.spans])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,33 +78,58 @@ def build_groups(turns: Sequence[TrainingTurn], settings: UpdateSettings) -> tup
     The divisor is the number of trained tokens of all turns together, fixed here: the trainer sums, however the data is
     cut into calls, and no sequence is weighed by its own length.
     """
-    num_trained = sum(_ints(turn.sample.tokens).size for turn in turns)
-    by_temperature: dict[float, list[Datum]] = defaultdict(list)
+    num_trained = sum(len(turn.sample.tokens) // _ITEM_BYTES for turn in turns)
+    by_temperature: dict[float, list[TrainingTurn]] = defaultdict(list)
     for turn in turns:
-        # Turns that share a token prefix could become one sequence here, between the turns and their datums.
-        by_temperature[turn.sample.temperature].append(_datum(turn, num_trained))
+        by_temperature[turn.sample.temperature].append(turn)
     return tuple(
-        DatumGroup(loss=settings.loss, config=_loss_config(temperature, settings), data=tuple(data))
-        for temperature, data in sorted(by_temperature.items())
+        DatumGroup(
+            loss=settings.loss,
+            config=_loss_config(temperature, settings),
+            data=tuple(_datum(chain, num_trained) for chain in chains(alike)),
+        )
+        for temperature, alike in sorted(by_temperature.items())
     )
 
 
-def _datum(turn: TrainingTurn, num_trained: int) -> Datum:
-    prompt, answer = _ints(turn.sample.prompt_tokens), _ints(turn.sample.tokens)
-    tokens = np.concatenate([prompt, answer])
-    start = prompt.size - 1
+def chains(turns: Sequence[TrainingTurn]) -> list[list[TrainingTurn]]:
+    """Turns that continue one another, each in one chain: a prompt begins with the prompt before it and its answer.
+
+    The tokens as recorded decide, and nothing else: where a template dropped the thinking of an earlier answer, or the
+    history was edited, a chain ends and another begins. Of several turns that continue the same one the first does.
+    """
+    found = list[list[TrainingTurn]]()
+    ends = list[bytes]()  # all tokens of each chain
+    for turn in sorted(turns, key=lambda turn: len(turn.sample.prompt_tokens)):
+        prompt = turn.sample.prompt_tokens
+        before = [index for index, end in enumerate(ends) if prompt.startswith(end)]
+        if before:
+            longest = max(before, key=lambda index: len(ends[index]))
+            found[longest].append(turn)
+            ends[longest] = prompt + turn.sample.tokens
+        else:
+            found.append([turn])
+            ends.append(prompt + turn.sample.tokens)
+    return found
+
+
+def _datum(chain: Sequence[TrainingTurn], num_trained: int) -> Datum:
+    tokens = _ints(chain[-1].sample.prompt_tokens + chain[-1].sample.tokens)
     logprobs = np.zeros(tokens.size - 1, np.float32)
-    logprobs[start:] = np.frombuffer(turn.sample.logprobs, "<f4")
     advantages = np.zeros(tokens.size - 1, np.float32)
-    advantages[start:] = turn.surprise / num_trained
+    spans = list[Span]()
+    for turn in chain:
+        start = len(turn.sample.prompt_tokens) // _ITEM_BYTES - 1
+        stop = start + len(turn.sample.tokens) // _ITEM_BYTES
+        logprobs[start:stop] = np.frombuffer(turn.sample.logprobs, "<f4")
+        advantages[start:stop] = turn.surprise / num_trained
+        spans.append(Span(turn=turn.turn, version=turn.sample.version, start=start, stop=stop))
     return Datum(
         tokens_T=tokens[:-1],
         targets_T=tokens[1:],
         logprobs_T=logprobs,
         advantages_T=advantages,
-        start=start,
-        version=turn.sample.version,
-        turns=(turn.turn,),
+        spans=tuple(spans),
     )
 
 

@@ -11,8 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,23 +21,28 @@ from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, NewVersion, Version
 from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turn_reader import TurnReader
-from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights, TrainingBackend, TrainingRun
+from metaclaw.learner.backends.backend import RefusedDataError, SavedWeights, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
-from metaclaw.learner.gate.steps import Refusal, refusal
 from metaclaw.learner.learning_rate import PeakRate, peak_rate
 from metaclaw.learner.lineage import Lineage
-from metaclaw.learner.measurements import json_safe, measure
+from metaclaw.learner.measurements import json_safe
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 from metaclaw.learner.retention import Retention
+from metaclaw.learner.stepping import Stepper, timed
 
 _log = logging.getLogger(__name__)
 
 # A step over rl.update.max_kl is taken back and tried at half the learning rate. KL grows with about the square of a
 # small step, so two halvings bring a step of sixteen times the limit under it; one further off has another cause.
 MAX_HALVINGS = 2
+
+_ALL_MASKED = (
+    "sampler and trainer disagree about every answer of the version that serves (rl.update.max_mismatch): nothing is "
+    "left to train on. Do both run the same base model, in the same precision?"
+)
 
 
 class Updater:
@@ -66,6 +70,7 @@ class Updater:
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._saved: dict[int, SavedWeights] = {}  # by update, while it is not yet known whether it commits
+        self._stepper = Stepper(backend, settings)
         self._sizes: dict[str, int] = {}  # parameters by base model, where they are known
         self._said: PeakRate | None = None
         self._retention = Retention(journal, backend)
@@ -167,37 +172,44 @@ class Updater:
 
     async def _train(self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun) -> Outcome:
         seconds = defaultdict[str, float](float)
+        weighed = await self._stepper.weigh(run, prepared.groups, parent=parent, seconds=seconds)
+        if weighed.is_empty:
+            return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
         rate, halvings = prepared.warmth * await self._peak_rate(run.base_model), 0
-        numbers, refused = await self._step(prepared, parent, run, rate, seconds)
-        while refused is not None and refused.is_too_far and halvings < MAX_HALVINGS:
+        made = await self._stepper.step(run, weighed.groups, parent=parent, rate=rate, seconds=seconds)
+        while made.refused is not None and made.refused.is_too_far and halvings < MAX_HALVINGS:
             # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
             await self._drop(agent)
             run = await self._resumed(agent, parent)
             rate, halvings = rate / 2, halvings + 1
-            numbers, refused = await self._step(prepared, parent, run, rate, seconds)
+            made = await self._stepper.step(run, weighed.groups, parent=parent, rate=rate, seconds=seconds)
         metrics: dict[str, object] = {
-            **numbers,
+            **made.numbers,
+            **weighed.numbers,
+            **_of_batch(prepared),
             "halvings": halvings,
             "excluded": dict(prepared.excluded),
             "seconds": seconds,
         }
-        if refused is not None:
+        if made.refused is not None:
             await self._drop(agent)  # its weights took the refused step
-            return await self._reject(update_id, prepared, refused.reason, metrics)
-        with _timed(seconds, "save"):
+            return await self._reject(update_id, prepared, made.refused.reason, metrics, weighed.masked)
+        with timed(seconds, "save"):
             saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
         self._saved[update_id] = saved
-        with _timed(seconds, "warm"):
+        with timed(seconds, "warm"):
             await run.warm(saved.sampler_path)
-        with _timed(seconds, "gate"):
+        with timed(seconds, "gate"):
             examined = await self._gate.examine(await self._new_weights(agent, parent, update_id, prepared, saved))
         metrics.update(examined.numbers)
         if examined.refused is not None:
             self._retention.discard(self._saved.pop(update_id))
             await self._drop(agent)
-            return await self._reject(update_id, prepared, examined.refused, metrics)
+            return await self._reject(update_id, prepared, examined.refused, metrics, weighed.masked)
         new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
-        return await self._commit(agent, update_id, prepared, new, metrics, run)
+        version = await self._commit(update_id, prepared, new, metrics, weighed.masked)
+        self._live[agent] = (version.version, run)
+        return version
 
     async def _new_weights(
         self, agent: str, parent: int, update_id: int, prepared: Prepared, saved: SavedWeights
@@ -211,27 +223,13 @@ class Updater:
             turns=tuple(sample.turn for sample in prepared.batch.samples),
         )
 
-    async def _step(
-        self, prepared: Prepared, parent: int, run: TrainingRun, rate: float, seconds: defaultdict[str, float]
-    ) -> tuple[dict[str, float], Refusal | None]:
-        """Take one step, measure where it led, and ask the gate."""
-        with _timed(seconds, "forward_backward"):
-            before = await run.forward_backward(prepared.groups)
-        with _timed(seconds, "optim_step"):
-            step = await run.optim_step(learning_rate=rate, grad_clip_norm=self._settings.grad_clip_norm)
-        with _timed(seconds, "forward"):
-            after = await run.forward(prepared.groups)
-        numbers = self._numbers(prepared, parent, before, step, after) | {"learning_rate": rate}
-        return numbers, refusal(numbers, max_kl=self._settings.max_kl)
-
     async def _commit(
         self,
-        agent: str,
         update_id: int,
         prepared: Prepared,
         new: NewVersion,
         metrics: Mapping[str, object],
-        run: TrainingRun,
+        masked: Sequence[str],
     ) -> Version:
         def commit() -> Version:
             return self._journal.commit(
@@ -240,17 +238,30 @@ class Updater:
                 number=prepared.number,
                 baseline=prepared.batch.baseline_after,
                 metrics=json_safe(metrics),
+                masked=masked,
             )
 
         version = await asyncio.to_thread(commit)
         del self._saved[update_id]
-        self._live[agent] = (version.version, run)
-        _log.info("%s@%d serves: update %d %s", agent, version.version, update_id, json_safe(metrics))
+        _log.info("%s@%d serves: update %d %s", version.agent, version.version, update_id, json_safe(metrics))
         return version
 
-    async def _reject(self, update_id: int, prepared: Prepared, reason: str, metrics: Mapping[str, object]) -> Rejected:
+    async def _reject(
+        self,
+        update_id: int,
+        prepared: Prepared,
+        reason: str,
+        metrics: Mapping[str, object],
+        masked: Sequence[str] = (),
+    ) -> Rejected:
         def reject() -> None:
-            self._journal.reject(update_id, reason, baseline=prepared.batch.baseline_after, metrics=json_safe(metrics))
+            self._journal.reject(
+                update_id,
+                reason,
+                baseline=prepared.batch.baseline_after,
+                metrics=json_safe(metrics),
+                masked=masked,
+            )
 
         await asyncio.to_thread(reject)
         _log.warning("update %d is rejected: %s", update_id, reason)
@@ -272,21 +283,6 @@ class Updater:
         if agent in self._live:
             _, run = self._live.pop(agent)
             await run.close()
-
-    def _numbers(
-        self, prepared: Prepared, parent: int, before: Pass, step: Mapping[str, float], after: Pass
-    ) -> dict[str, float]:
-        data = [datum for group in prepared.groups for datum in group.data]
-        batch = prepared.batch
-        return {
-            **{f"before/{key}": value for key, value in before.metrics.items()},
-            **{f"step/{key}": value for key, value in step.items()},
-            **measure(data, before.logprobs, after.logprobs, parent=parent),
-            "reward_mean": batch.mean_reward,
-            "baseline": batch.baseline_after.value,
-            "num_exchanges": float(len(batch.surprise)),
-            "num_turns": float(len(batch.samples)),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,8 +307,12 @@ def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Seq
     return turns, unusable
 
 
-@contextmanager
-def _timed(seconds: defaultdict[str, float], phase: str) -> Generator[None]:
-    started = time.monotonic()
-    yield
-    seconds[phase] += round(time.monotonic() - started, 3)
+def _of_batch(prepared: Prepared) -> dict[str, float]:
+    batch = prepared.batch
+    return {
+        "reward_mean": batch.mean_reward,
+        "baseline": batch.baseline_after.value,
+        "num_exchanges": float(len(batch.surprise)),
+        "num_turns": float(len(batch.samples)),
+        "num_sequences": float(sum(len(group.data) for group in prepared.groups)),
+    }

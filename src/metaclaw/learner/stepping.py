@@ -1,0 +1,92 @@
+"""One optimiser step: weighed before, measured after.
+
+Owns which passes it takes at the trainer; refuses to know the journal, and what becomes of the weights. Invariant: what
+the loss is given was weighed by the very weights that the step starts from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from metaclaw.config import UpdateSettings
+from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
+from metaclaw.learner.corrections import Corrected, clipped_share, corrected, pulled
+from metaclaw.learner.datums import DatumGroup
+from metaclaw.learner.gate.steps import Refusal, refusal
+from metaclaw.learner.measurements import measure
+
+Seconds = defaultdict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """What a step did, in numbers, and why its result must not serve (``None`` when it may)."""
+
+    numbers: dict[str, float]
+    refused: Refusal | None
+
+
+class Stepper:
+    """Makes steps as the settings say. ``seconds`` of each call gathers what its passes took."""
+
+    def __init__(self, backend: TrainingBackend, settings: UpdateSettings) -> None:
+        self._backend = backend
+        self._settings = settings
+
+    async def weigh(
+        self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, seconds: Seconds
+    ) -> Corrected:
+        """``groups`` as they are to be trained on: one pass over the data, and one of the base model where it pulls."""
+        settings = self._settings
+        if not (settings.max_token_weight or settings.max_mismatch or settings.reference_kl):
+            return Corrected(groups=tuple(groups), masked=(), numbers={})
+        with timed(seconds, "weigh"):
+            now = await run.forward(groups)
+        numbers = dict[str, float]()
+        if settings.reference_kl:
+            with timed(seconds, "reference"):
+                reference = await self._of_base(groups)
+            groups, numbers = pulled(groups, now.logprobs, reference.logprobs, settings.reference_kl)
+        weighed = corrected(groups, now.logprobs, parent=parent, settings=settings)
+        return Corrected(groups=weighed.groups, masked=weighed.masked, numbers={**numbers, **weighed.numbers})
+
+    async def step(
+        self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, rate: float, seconds: Seconds
+    ) -> Stepped:
+        """Take one step and measure where it led."""
+        with timed(seconds, "forward_backward"):
+            before = await run.forward_backward(groups)
+        with timed(seconds, "optim_step"):
+            step = await run.optim_step(learning_rate=rate, grad_clip_norm=self._settings.grad_clip_norm)
+        with timed(seconds, "forward"):
+            after = await run.forward(groups)
+        numbers = {
+            **{f"before/{key}": value for key, value in before.metrics.items()},
+            **{f"step/{key}": value for key, value in step.items()},
+            **measure(
+                [datum for group in groups for datum in group.data], before.logprobs, after.logprobs, parent=parent
+            ),
+            "clipped_share": clipped_share(groups, before.logprobs, self._settings),
+            "learning_rate": rate,
+        }
+        return Stepped(numbers=numbers, refused=refusal(numbers, max_kl=self._settings.max_kl))
+
+    async def _of_base(self, groups: Sequence[DatumGroup]) -> Pass:
+        """A pass of the base model, which an adapter is that was never trained."""
+        base = await self._backend.open(None)
+        try:
+            return await base.forward(groups)
+        finally:
+            await base.close()
+
+
+@contextmanager
+def timed(seconds: Seconds, phase: str) -> Generator[None]:
+    """Add to ``seconds`` what the block takes."""
+    started = time.monotonic()
+    yield
+    seconds[phase] += round(time.monotonic() - started, 3)
