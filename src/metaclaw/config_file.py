@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -38,6 +38,7 @@ from metaclaw.config_keys import (
     value_at,
     variables,
 )
+from metaclaw.config_names import steps_of
 from metaclaw.errors import ConfigError
 from metaclaw.locks import LockedError, exclusive_lock
 
@@ -146,7 +147,7 @@ def _edit(path: Path, names: Mapping[str, Any], home: Path) -> None:
     config_legacy.close_default_host(given, str(path))
     settings = build_settings(given, home)
     for name in names:
-        _put(document, name, _plain(value_at(settings, name)))
+        _put(document, steps_of(name), _plain(value_at(settings, name)))
     _write_whole(path, _rendered(document, editor))
 
 
@@ -295,11 +296,11 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _put(document: MutableMapping[str, Any], name: str, value: Any) -> None:
-    head, _, rest = name.partition(".")
+def _put(document: MutableMapping[str, Any], steps: Sequence[str], value: Any) -> None:
+    head, *rest = steps
     if rest:
         if document.get(head) is None:
-            document[head] = CommentedSeq() if rest[0].isdecimal() else CommentedMap()
+            document[head] = CommentedSeq() if rest[0].isdecimal() and head != "agents" else CommentedMap()
         put = _put_into_entry if isinstance(document[head], list) else _put
         put(document[head], rest, value)
         value = document[head] or None  # a group that became empty goes
@@ -309,11 +310,11 @@ def _put(document: MutableMapping[str, Any], name: str, value: Any) -> None:
         document[head] = value
 
 
-def _put_into_entry(entries: list[Any], name: str, value: Any) -> None:
-    number, _, leaf = name.partition(".")
+def _put_into_entry(entries: list[Any], steps: Sequence[str], value: Any) -> None:
+    number, *rest = steps
     while len(entries) <= int(number):
         entries.append(CommentedMap())
-    _put(entries[int(number)], leaf, value)
+    _put(entries[int(number)], rest, value)
 
 
 def _rendered(document: MutableMapping[str, Any], editor: YAML) -> str:

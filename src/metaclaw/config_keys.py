@@ -2,15 +2,15 @@
 
 Owns the walk over ``Settings``, the ``METACLAW_*`` name of each key, and the one line that tells a user which key is
 wrong; refuses to know where a value came from beyond the name of that place. In a list of groups a number names the
-entry (``llm.fallbacks.0.api_key``); what is known of all its entries stands under ``N`` in the number's place.
+entry (``llm.fallbacks.0.api_key``); what is known of all its entries stands under ``N`` in the number's place, and what
+is known of every agent under ``agents.ID``.
 Invariant: the text of an error never holds a secret, and it is always one line.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -21,13 +21,14 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from metaclaw.config import Settings
+from metaclaw.config import AgentsSettings, Settings
+from metaclaw.config_names import ID, is_template, steps_of, template_of
 from metaclaw.errors import ConfigError
 
 # The name that the documentation promises; METACLAW_TRAIN_SERVER_API_KEY works as well and wins.
 ENV_ALIASES = {"METACLAW_TRAIN_API_KEY": "train_server.api_key"}
 
-_NUMBER = re.compile(r"(?<=\.)(?:0|[1-9][0-9]{0,2})(?=\.|$)")
+_EVERY_AGENT = f"agents.{ID}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,20 +71,23 @@ def list_names() -> frozenset[str]:
 
 
 def names_in(settings: Settings) -> Iterator[str]:
-    """The name of every setting that there is a value for: those of a list once for each entry."""
-    for listed, group in groupby(setting_keys(), key=lambda name: name.partition(".N.")[0] if ".N." in name else ""):
+    """The name of every setting that there is a value for: those of a list once for each entry, as those of agents."""
+    for listed, group in groupby(setting_keys(), key=_listed):
         names = list(group)
-        if not listed:
+        if listed == _EVERY_AGENT:
+            for agent in settings.agents.named:
+                yield from (name.replace(_EVERY_AGENT, f"agents.{agent}", 1) for name in names)
+        elif listed:
+            for number in range(len(value_at(settings, listed))):
+                yield from (name.replace(".N.", f".{number}.", 1) for name in names)
+        else:
             yield from names
-            continue
-        for number in range(len(value_at(settings, listed))):
-            yield from (name.replace(".N.", f".{number}.", 1) for name in names)
 
 
 @cache
 def variables() -> Mapping[str, str]:
     """The name of the setting of every environment variable that has a fixed name; aliases first."""
-    return ENV_ALIASES | {key.env: key.name for key in setting_keys().values() if ".N." not in key.name}
+    return ENV_ALIASES | {key.env: key.name for key in setting_keys().values() if not is_template(key.name)}
 
 
 def numbered_variables(env: Mapping[str, str]) -> dict[str, str]:
@@ -100,12 +104,12 @@ def numbered_variables(env: Mapping[str, str]) -> dict[str, str]:
 
 def is_section(name: str) -> bool:
     """Whether ``name`` is that of a group, of a list of groups, or of an entry of one."""
-    return _template(name) in section_names() or name in list_names()
+    return template_of(name) in section_names() or name in list_names()
 
 
 def known_key(name: str) -> SettingKey | None:
     """The key called ``name``; ``None`` when there is none."""
-    key = None if ".N." in name else setting_keys().get(_template(name))
+    key = None if is_template(name) else setting_keys().get(template_of(name))
     return key if key is None or key.name == name else replace(key, name=name, env=_env(name))
 
 
@@ -129,7 +133,12 @@ def nearest_key(name: str) -> str | None:
     listed = max((key for key in list_names() if name.startswith(f"{key}.")), key=len, default=None)
     if listed is not None:
         inside = [key for key in setting_keys() if key.startswith(f"{listed}.N.")]
-        return next(iter(difflib.get_close_matches(_template(name), inside, n=1, cutoff=0.7)), None)
+        return next(iter(difflib.get_close_matches(template_of(name), inside, n=1, cutoff=0.7)), None)
+    if name.startswith("agents.") and name.count(".") > 1:
+        agent, _, inner = name.removeprefix("agents.").partition(".")
+        known = [key.removeprefix(f"{_EVERY_AGENT}.") for key in setting_keys() if key.startswith(f"{_EVERY_AGENT}.")]
+        close = difflib.get_close_matches(inner, known, n=1, cutoff=0.6)
+        return f"agents.{agent}.{close[0]}" if close else None
     close = difflib.get_close_matches(name, setting_keys(), n=1, cutoff=0.7)
     if close:
         return close[0]
@@ -141,8 +150,8 @@ def nearest_key(name: str) -> str | None:
 def value_at(settings: Settings, name: str) -> Any:
     """The value of the key ``name``; secrets stay wrapped."""
     value: Any = settings
-    for part in name.split("."):
-        value = _entry(value, name, int(part)) if part.isdecimal() else getattr(value, part)
+    for step in steps_of(name):
+        value = _step(value, step, name)
     return value
 
 
@@ -150,7 +159,7 @@ def build_settings(given: Mapping[str, Given], home: Path) -> Settings:
     """``Settings`` from values by dotted name. Raises ``ConfigError``, one line."""
     nested: dict[str, Any] = {"home": home}
     for name, entry in given.items():
-        *sections, leaf = name.split(".")
+        *sections, leaf = steps_of(name)
         group = nested
         for section in sections:
             group = group.setdefault(section, {})
@@ -178,14 +187,23 @@ def _number(nested: dict[str, Any], name: str) -> None:
         group[leaf] = [entries[str(number)] for number in range(len(entries))]
 
 
-def _entry(entries: Sequence[Any], name: str, number: int) -> Any:
-    if number >= len(entries):
-        raise ConfigError(f"{name} is not set: there are {len(entries)} entries, counted from 0")
-    return entries[number]
+def _step(value: Any, step: str, name: str) -> Any:
+    if isinstance(value, AgentsSettings) and step not in AgentsSettings.model_fields:
+        if step not in value.named:
+            raise ConfigError(f"{name} is not set: no agent {step!r} has settings of its own")
+        return value.named[step]
+    if isinstance(value, BaseModel):
+        return getattr(value, step)
+    if int(step) >= len(value):
+        raise ConfigError(f"{name} is not set: there are {len(value)} entries, counted from 0")
+    return value[int(step)]
 
 
-def _template(name: str) -> str:
-    return _NUMBER.sub("N", name)
+def _listed(name: str) -> str:
+    """The list that the key ``name`` is inside of, ``agents.ID`` for one of every agent, else nothing."""
+    if name.startswith(f"{_EVERY_AGENT}."):
+        return _EVERY_AGENT
+    return name.partition(".N.")[0] if ".N." in name else ""
 
 
 def _env(name: str) -> str:
@@ -198,6 +216,8 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[SettingKey]:
             continue
         if section := _section_class(field):
             yield from _walk(section, f"{prefix}{name}.")
+            if issubclass(section, AgentsSettings):
+                yield from _walk(section.entry, f"{_EVERY_AGENT}.")
         elif entry := _entry_class(field):
             yield from _walk(entry, f"{prefix}{name}.N.")
         else:
@@ -211,6 +231,9 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
         if kind:
             yield path, (kind.__doc__ or "").strip()
             yield from _sections(kind, f"{path}.")
+            if issubclass(kind, AgentsSettings):
+                yield _EVERY_AGENT, (kind.entry.__doc__ or "").strip()
+                yield from _sections(kind.entry, f"{_EVERY_AGENT}.")
 
 
 def _section_class(field: FieldInfo) -> type[BaseModel] | None:

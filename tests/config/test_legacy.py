@@ -52,18 +52,22 @@ def load(home: Path, text: str):
 
 
 def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_path: Path):
-    settings, warnings = load(tmp_path, REFERENCE.replace("madmax", "skills_only"))
+    settings, warnings = load(
+        tmp_path, REFERENCE.replace("madmax", "skills_only").replace("{mode: rl", "{mode: skills_only")
+    )
     assert settings.mode == "skills_only"
     assert settings.rl.judge.model == "gpt-5.2"
     assert settings.rl.judge.api_key.get_secret_value() == "sk-2"
     assert settings.llm.model_id == "kimi-k2.5"
     assert (settings.openrouter.app_name, settings.openrouter.route) == ("x", "price")
     told = "\n".join(warnings)
+    own = settings.agents.of("research-agent")
+    assert (own.mode, settings.own_skills_dirs) == ("skills_only", {"research-agent": tmp_path / "x"})
     assert settings.scheduler.model_dump(exclude={"calendar"}) | {"time_zone": ""} == {
         "enabled": True, "idle_threshold_minutes": 30, "sleep_start": "23:00", "sleep_end": "07:00",
         "min_window_minutes": 15, "time_zone": "", "idle_source": "auto", "resume_after_minutes": 5,
     }  # fmt: skip
-    for name in ("memory.scope", "agents.research-agent.mode", "rl.batch_size", "opd."):
+    for name in ("memory.scope", "agents.research-agent.lora_output", "rl.batch_size", "opd."):
         assert name in told
 
 

@@ -32,11 +32,14 @@ class FakeTrainer:
     failures: dict[str, Exception] = field(default_factory=dict)
     when: dict[str, Callable[[], object]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)  # of adapters that were not to have that of all
     num_open: int = 0
     seed: int = 0
 
-    async def open(self, state_path: str | None) -> FakeRun:
+    async def open(self, state_path: str | None, *, rank: int | None = None) -> FakeRun:
         self.reached("open")
+        if rank is not None:
+            self.ranks.append(rank)
         run = FakeRun(self, self.logits(state_path).copy())
         self.num_open += 1
         return run

@@ -16,6 +16,7 @@ import uvicorn
 from openai import AsyncOpenAI
 
 from metaclaw.config import Settings
+from metaclaw.gateway.agent_routers import AgentRouters
 from metaclaw.gateway.app import known_hosts, make_app, open_deps
 from metaclaw.gateway.http_protocol import LimitedHttpProtocol
 from metaclaw.gateway.recording import Recorder
@@ -39,6 +40,7 @@ class RunningGateway:
     http: aiohttp.ClientSession
     client: AsyncOpenAI
     recorder: Recorder
+    routers: AgentRouters
 
     @property
     def headers(self) -> dict[str, str]:
@@ -86,8 +88,10 @@ async def running_gateway(
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             client = AsyncOpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0)
             async with aiohttp.ClientSession() as http, client:
-                recorder = app.state.deps.recorder
-                yield RunningGateway(url=url, home=settings.home, http=http, client=client, recorder=recorder)
+                deps = app.state.deps
+                yield RunningGateway(
+                    url=url, home=settings.home, http=http, client=client, recorder=deps.recorder, routers=deps.routers
+                )
         finally:
             server.should_exit = True
             await serving

@@ -229,6 +229,8 @@ async def test_the_end_of_a_stream_is_seen_whatever_comes_with_it(tmp_path: Path
 class Known:
     """A sender whom nobody has to look for."""
 
+    agent = "main"
+
     def caller(self) -> Caller:
         return Caller(agent="main", session="s", kind="main")
 

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -46,7 +47,7 @@ def kept(home: Path) -> list[str]:
         return [turn.id for turn in reader.turns()]
 
 
-def prune(home: Path, now: float, **limits: float) -> int:
+def prune(home: Path, now: float, **limits: Any) -> int:
     return prune_stopped(home / "turns.db", home / "learning.db", Retention(**limits), now=now)
 
 
@@ -60,6 +61,18 @@ async def test_old_turns_go_with_what_only_they_held_and_the_rest_stays_whole(tm
         assert [len(reader.messages(turn)) for turn in reader.turns()] == [7, 9, 11, 1]
     assert prune(tmp_path, 100 * DAY_S, max_age_days=1) == 3
     assert verify(tmp_path / "turns.db").num_messages == 1
+
+
+async def test_an_agent_may_have_its_turns_kept_for_longer_or_shorter_than_the_rest(tmp_path: Path) -> None:
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        for agent in ("main", "short", "long"):
+            await journal.open_turn(new_turn(agent, user(agent), agent=agent, exchange=agent, opened_at=0.0))
+            await journal.close_turn(agent, done())
+    of = {"short": 1.0, "long": 0.0}
+    assert prune(tmp_path, 2 * DAY_S, max_age_days=30, max_age_days_of=of) == 1
+    assert kept(tmp_path) == ["main", "long"]
+    assert prune(tmp_path, 99 * DAY_S, max_age_days=30, max_age_days_of=of) == 1
+    assert kept(tmp_path) == ["long"]
 
 
 async def test_without_a_limit_nothing_is_given_up(tmp_path: Path) -> None:

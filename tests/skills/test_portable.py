@@ -43,7 +43,7 @@ def make_zip(path: Path, entries: dict[str, str], *, mode: int = stat.S_IFREG | 
 
 
 def bring(source: Path, root: Path, *, force: bool = False) -> list[Imported]:
-    return import_skills(source, root, "main", writer=SkillWriter(root), now=1_800_000_000.0, force=force)
+    return import_skills(source, "main", writer=SkillWriter(root), now=1_800_000_000.0, force=force)
 
 
 def files(folder: Path) -> set[str]:

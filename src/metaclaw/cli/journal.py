@@ -55,6 +55,8 @@ def prune(
 
     A running gateway does this by itself: see journal.max_age_days and journal.max_size_mb.
     """
+    from dataclasses import replace
+
     from metaclaw.config_file import load_settings
     from metaclaw.errors import ConfigError
     from metaclaw.journal.retention import Retention, prune_stopped
@@ -62,9 +64,12 @@ def prune(
     settings = load_settings()
     age = settings.journal.max_age_days if max_age_days is None else max_age_days
     size = settings.journal.max_size_mb if max_size_mb is None else max_size_mb
-    if max_age_days is None and max_size_mb is None and not age and not size:
+    retention = Retention(max_age_days=age, max_size_mb=size)
+    if max_age_days is None:
+        retention = replace(retention, max_age_days_of=settings.agents.max_age_days_of)
+    if max_age_days is None and max_size_mb is None and retention.is_off:
         raise ConfigError("say what to give up: --max-age-days or --max-size-mb (or the settings journal.max_*)")
-    pruned = prune_stopped(settings.turns_db, settings.learning_db, Retention(max_age_days=age, max_size_mb=size))
+    pruned = prune_stopped(settings.turns_db, settings.learning_db, retention)
     typer.echo(json.dumps({"pruned": pruned}) if as_json else f"{pruned} turns given up")
 
 

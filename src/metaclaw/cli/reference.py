@@ -7,11 +7,12 @@ from pydantic import SecretStr
 
 from metaclaw.config_keys import ENV_ALIASES, SettingKey, section_names, setting_keys
 from metaclaw.config_legacy import CLOUDS, IGNORED, RENAMED, RENAMED_VALUES
+from metaclaw.config_names import ID
 
 _HEAD = """\
 # Configuration
 
-<!-- Made by `make docs` from src/metaclaw/config.py. Change it there. -->
+<!-- Made by `make docs` from src/metaclaw/config/. Change it there. -->
 
 Settings live in `config.yaml` in `METACLAW_HOME` (default `~/.metaclaw`). Each key also has a variable; a flag wins
 over the variable, the variable over the file, the file over the default. An empty variable is not set. A key that does
@@ -39,6 +40,18 @@ llm:
       model_id: qwen3:8b
 ```
 
+`ID` stands for the id of an agent, and its settings hold for it instead of those of all:
+`metaclaw config agents.research-agent.mode rl`. They have no variables. In the file:
+
+```yaml
+agents:
+  research-agent:
+    mode: rl
+    lora: {rank: 16}
+  assistant-agent:
+    mode: skills_only
+```
+
 `METACLAW_CACHE` names the folder of prepared models (default: the user's cache directory).
 `METACLAW_LOG` is `text` or `json`: how the training server writes its log (default: text on a terminal, else JSON).
 """
@@ -62,7 +75,8 @@ def _row(key: SettingKey) -> str:
     default = "" if key.default in (None, ()) or isinstance(key.default, SecretStr) else _text(key.default)
     aliases = [variable for variable, name in ENV_ALIASES.items() if name == key.name]
     extra = f" Also `{aliases[0]}`." if aliases else ""
-    return f"| `{key.name}`<br>`{key.env}` | {f'`{default}`' if default else ''} | {_cell(key.description)}{extra} |"
+    variable = "" if key.name.startswith(f"agents.{ID}.") else f"<br>`{key.env}`"
+    return f"| `{key.name}`{variable} | {f'`{default}`' if default else ''} | {_cell(key.description)}{extra} |"
 
 
 def _legacy() -> str:

@@ -126,7 +126,8 @@ def rollback(
         _say({**outcome, "outcome": f"{name} is not retired any more"}, as_json)
         return
     owner = SHARED if everybody else agent
-    version = SkillWriter(settings.skills_dir).rollback(owner, name, to=to, why="rolled back")
+    writer = SkillWriter(settings.skills_dir, own=settings.own_skills_dirs)
+    version = writer.rollback(owner, name, to=to, why="rolled back")
     if not everybody:
         _ask("retire", agent, name, 0.0, None)  # what a trial adopted is not what is served now
     text = f"{owner}/{name} is as it was in version {version.restores}"
@@ -167,7 +168,8 @@ def _served(settings: Settings, agent: str, name: str) -> dict[str, Any] | None:
     from metaclaw.skills.layout import SHARED, STARTER, STARTER_FOLDER
     from metaclaw.skills.library import SkillLibrary
 
-    library = SkillLibrary(settings.skills_dir, starter=STARTER_FOLDER if settings.skills.starter else None)
+    starter = STARTER_FOLDER if settings.skills.starter else None
+    library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
     library.scan()
     if library.retired().covers(agent, name):
         return {"owner": None, "by": None, "retired": True}

@@ -190,11 +190,9 @@ def import_(
     """Bring skills from elsewhere. They serve at once: read what you did not write before you do this."""
     import time
 
-    from metaclaw.config_file import load_settings
     from metaclaw.skills.importing import import_skills
 
-    root, owner = load_settings().skills_dir, _owner(agent)
-    imported = import_skills(source, root, owner, writer=_writer(), now=time.time(), force=force)
+    imported = import_skills(source, _owner(agent), writer=_writer(), now=time.time(), force=force)
     if as_json:
         typer.echo(json.dumps([{**asdict(one), "folder": str(one.folder)} for one in imported]))
         return
@@ -235,7 +233,8 @@ def _entries() -> list[Entry]:
     from metaclaw.skills.library import SkillLibrary
 
     settings = load_settings()
-    library = SkillLibrary(settings.skills_dir, starter=STARTER_FOLDER if settings.skills.starter else None)
+    starter = STARTER_FOLDER if settings.skills.starter else None
+    library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
     logging.getLogger("metaclaw.skills").setLevel(logging.ERROR)  # the list itself shows what is broken
     library.scan()
     return all_entries(library.found(), library.retired())
@@ -270,7 +269,8 @@ def _writer() -> SkillWriter:
     from metaclaw.config_file import load_settings
     from metaclaw.skills.writer import SkillWriter
 
-    return SkillWriter(load_settings().skills_dir)
+    settings = load_settings()
+    return SkillWriter(settings.skills_dir, own=settings.own_skills_dirs)
 
 
 def _agent(agent: str) -> str:

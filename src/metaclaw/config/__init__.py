@@ -5,6 +5,7 @@ found or edited (``metaclaw.config_file``). Invariant: every key is described he
 combination that cannot work is refused when the settings are built, not when they are first used.
 """
 
+from metaclaw.config.agents import AgentSettings, AgentsSettings, Mode
 from metaclaw.config.learning import AdvantageName, GateSettings, JudgeSettings, RlSettings, UpdateSettings
 from metaclaw.config.recalling import (
     EmbeddingSettings,
@@ -16,13 +17,15 @@ from metaclaw.config.recalling import (
 )
 from metaclaw.config.scheduling import CalendarSettings, SchedulerSettings
 from metaclaw.config.serving import JournalSettings, LimitSettings, ProxySettings
-from metaclaw.config.settings import Mode, Settings
+from metaclaw.config.settings import Settings
 from metaclaw.config.training import TrainServerSettings
 from metaclaw.config.upstreams import DialectName, LlmSettings, OpenRouterSettings, UpstreamSettings
 from metaclaw.config_types import is_loopback
 
 __all__ = [
     "AdvantageName",
+    "AgentSettings",
+    "AgentsSettings",
     "CalendarSettings",
     "DialectName",
     "EmbeddingSettings",

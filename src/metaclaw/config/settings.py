@@ -6,11 +6,13 @@ section.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
+from metaclaw.config.agents import AgentsSettings, Mode
 from metaclaw.config.learning import RlSettings
 from metaclaw.config.recalling import EmbeddingSettings, EvolverSettings, MemorySettings, RecallSettings, SkillsSettings
 from metaclaw.config.scheduling import SchedulerSettings
@@ -18,8 +20,6 @@ from metaclaw.config.serving import JournalSettings, ProxySettings
 from metaclaw.config.training import TrainServerSettings
 from metaclaw.config.upstreams import LlmSettings, OpenRouterSettings
 from metaclaw.config_types import Section
-
-Mode = Literal["skills_only", "rl", "auto"]
 
 
 class Settings(Section):
@@ -47,6 +47,7 @@ class Settings(Section):
     rl: RlSettings = Field(default_factory=RlSettings)
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)
     train_server: TrainServerSettings = Field(default_factory=TrainServerSettings)
+    agents: AgentsSettings = Field(default_factory=AgentsSettings)
     home: Path = Field(default=Path("~/.metaclaw").expanduser(), exclude=True)
 
     @model_validator(mode="after")
@@ -56,18 +57,53 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _skills_are_apart(self) -> Settings:
+        # What agents share is in `_shared`, where a person put it; not in a folder that two of them call their own.
+        shared, own = _tidy(self.skills_dir), {agent: _tidy(place) for agent, place in self.own_skills_dirs.items()}
+        for agent, place in own.items():
+            others = (other for name, other in own.items() if name != agent)
+            if any(place.is_relative_to(other) for other in others):
+                raise ValueError(f"agents.{agent}.skills_dir {str(place)!r} is another agent's too: give each its own")
+            if shared.is_relative_to(place) or (place.is_relative_to(shared) and place != shared / agent):
+                raise ValueError(
+                    f"agents.{agent}.skills_dir {str(place)!r} is not the agent's alone: inside skills.dir only the "
+                    f"folder {agent!r} is; or use one outside of it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _clouds_need_a_bridge(self) -> Settings:
         # Without it, turns would go to rl.remote_url with the cloud's key.
-        if self.mode != "skills_only" and self.rl.backend == "tinker":
+        if self.trains and self.rl.backend == "tinker":
             raise ValueError(
                 "rl.backend 'tinker' needs the sampling bridge, which this release does not have; use 'remote' "
                 "(`metaclaw config rl.backend remote`), or mode 'skills_only'"
             )
         return self
 
+    def mode_of(self, agent: str) -> Mode:
+        """The mode of one agent."""
+        return self.agents.of(agent).mode or self.mode
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """Every mode that some agent may be in: that of all, and those of agents that have their own."""
+        return frozenset({self.mode, *(own.mode for own in self.agents.named.values() if own.mode)})
+
+    @property
+    def trains(self) -> bool:
+        """Whether some agent, or all that are not listed, may be answered by a policy that is trained."""
+        return any(mode != "skills_only" for mode in self.modes)
+
     @property
     def skills_dir(self) -> Path:
         return self.home / (self.skills.dir or Path("skills")).expanduser()
+
+    @property
+    def own_skills_dirs(self) -> Mapping[str, Path]:
+        """Where the skills of agents lie that keep them elsewhere than in a folder of their names in skills_dir."""
+        named = self.agents.named.items()
+        return {agent: self.home / own.skills_dir.expanduser() for agent, own in named if own.skills_dir is not None}
 
     @property
     def memory_db(self) -> Path:
@@ -110,3 +146,8 @@ class Settings(Section):
     @property
     def train_server_dir(self) -> Path:
         return self.home / (self.train_server.data_dir or Path("train-server")).expanduser()
+
+
+def _tidy(path: Path) -> Path:
+    # Without a look at the disk: settings are also made where nothing may wait for one.
+    return Path(os.path.normpath(path))

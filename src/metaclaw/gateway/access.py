@@ -55,6 +55,19 @@ class Admission:
         if charge is not None:
             charge(max(0, tokens), max(0.0, usd or 0.0))
 
+    def with_another(self, other: Admission) -> Admission:
+        """Both as one."""
+
+        def release() -> None:
+            self.release()
+            other.release()
+
+        def charge(tokens: int, usd: float) -> None:
+            self.charge(tokens=tokens, usd=usd)
+            other.charge(tokens=tokens, usd=usd)
+
+        return Admission(release, charge)
+
 
 class Access:
     """Asked at each request, on the event loop."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from aiohttp import ClientSession
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -24,11 +25,13 @@ from starlette.types import Receive, Scope, Send
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
-from metaclaw.config import Settings, is_loopback
+from metaclaw.config import LimitSettings, Settings, is_loopback
 from metaclaw.errors import NotFoundError
 from metaclaw.extras import load_backend
 from metaclaw.gateway.access import Access
 from metaclaw.gateway.access_keeper import AccessKeeper
+from metaclaw.gateway.agent_budgets import AgentBudgets
+from metaclaw.gateway.agent_routers import AgentRouters
 from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
@@ -44,7 +47,6 @@ from metaclaw.gateway.proxy import Proxy
 from metaclaw.gateway.reception import Reception
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
-from metaclaw.gateway.routing import Router
 from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.gateway.train_step import TrainingDesk, train_step
 from metaclaw.http.body import parse_json_object
@@ -72,7 +74,6 @@ from metaclaw.skills.layout import STARTER_FOLDER
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.upstreams.configured import open_pool, training_server
 from metaclaw.upstreams.http_model import HttpModel
-from metaclaw.upstreams.pool import UpstreamPool
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.session import new_session
 
@@ -88,11 +89,9 @@ class Deps:
 
     reception: Reception
     proxy: Proxy
-    router: Router
+    routers: AgentRouters
     recorder: Recorder
     metrics: GatewayMetrics
-    policy: Policy | None
-    models: UpstreamPool | None
     memory: MemoryDesk | None
     training: TrainingDesk
 
@@ -107,11 +106,8 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         journal = await stack.enter_async_context(TurnJournal(settings.turns_db, pricer=partial(cost_of, prices)))
         session = await stack.enter_async_context(new_session())
         embedder = await asyncio.to_thread(open_embedder, settings.embeddings, session)
-        serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
         past = await stack.enter_async_context(aclosing(PastTurnReader(settings.turns_db)))
-        reception = _reception(settings, keeper, Conversations(past), clock)
-        kept = settings.journal
-        retention = Retention(max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb)
+        retention = _retention(settings)
         pruning = asyncio.create_task(keep_pruned(journal, settings.learning_db, retention, clock))
         stack.callback(pruning.cancel)
         memories = StoredMemories(
@@ -121,26 +117,20 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         erasing = asyncio.create_task(keep_erased(journal, memories))
         stack.callback(erasing.cancel)
         path = RecordingPath()
+        routers = _routers(settings, session, journal, path, stack)
+        stack.push_async_callback(routers.close)
+        reception = _reception(settings, keeper, Conversations(past), clock, routers)
         recorder = Recorder(journal, path, clock)
         recorder.on_ended.append(reception.turns.end)
         recorder.on_settled.append(reception.turns.charge)
         memory = MemoryDesk(settings.memory_db, _asking(settings, embedder)) if settings.memory.enabled else None
         if memory is not None:
             stack.push_async_callback(memory.close)
-        models = open_pool(settings, session)
-        if models is not None:
-            stack.push_async_callback(models.close)
-        policy = None
-        if settings.mode != "skills_only":
-            upstream = HttpModel(session, training_server(settings))
-            drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
-            policy = Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl)
-        router = Router(policy=policy, models=models)
         meanings = _meanings(settings, embedder)
         if meanings is not None:
             stack.push_async_callback(meanings.close)
         proxy = Proxy(
-            router=router,
+            routers=routers,
             recaller=_recaller(settings, journal, memories, meanings),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
@@ -148,11 +138,9 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         yield Deps(
             reception=reception,
             proxy=proxy,
-            router=router,
+            routers=routers,
             recorder=recorder,
-            metrics=GatewayMetrics(recorder, models),
-            policy=policy,
-            models=models,
+            metrics=GatewayMetrics(recorder, routers.shared_models),
             memory=memory,
             training=TrainingDesk(settings=settings, clock=clock),
         )
@@ -232,9 +220,9 @@ async def _turn(request: Request, dialect: Dialect) -> Response:
 
 async def _token_count(request: Request) -> Response:
     deps: Deps = request.app.state.deps
-    await deps.reception.authenticate(request)
+    router = deps.routers.of(await deps.reception.agent(request))
     parsed = ANTHROPIC.parse(parse_json_object(await deps.reception.body(request)))
-    return await count_tokens(deps.router, parsed, headers=request.headers, receive=request.receive)
+    return await count_tokens(router, parsed, headers=request.headers, receive=request.receive)
 
 
 def _error_dialect(request: Request) -> ErrorDialect:
@@ -244,7 +232,8 @@ def _error_dialect(request: Request) -> ErrorDialect:
 async def _models(request: Request) -> Response:
     deps: Deps = request.app.state.deps
     agent = await deps.reception.agent(request)
-    listed = await list_models(agent, policy=deps.policy, models=deps.models)
+    router = deps.routers.of(agent)
+    listed = await list_models(agent, policy=router.policy, models=router.models)
     is_for_anthropic = "anthropic-version" in request.headers
     return JSONResponse(in_anthropics_shape(listed) if is_for_anthropic else listed)
 
@@ -277,15 +266,14 @@ async def _healthz(request: Request) -> Response:
 
 
 def _reception(
-    settings: Settings, keeper: AccessKeeper, conversations: Conversations, clock: Callable[[], float]
+    settings: Settings,
+    keeper: AccessKeeper,
+    conversations: Conversations,
+    clock: Callable[[], float],
+    routers: AgentRouters,
 ) -> Reception:
-    proxy, limits = settings.proxy, settings.proxy.limits
-    owner_limits = Limits(
-        requests_per_minute=limits.requests_per_minute or None,
-        tokens_per_day=limits.tokens_per_day or None,
-        usd_per_month=limits.usd_per_month or None,
-        max_concurrent=limits.max_concurrent or None,
-    )
+    proxy = settings.proxy
+    owner_limits = _limits(proxy.limits)
     access = Access(owner_token=proxy.api_key.get_secret_value(), owner_limits=owner_limits, keeper=keeper, clock=clock)
     return Reception(
         access=access,
@@ -294,7 +282,43 @@ def _reception(
         max_body_bytes=proxy.max_body_bytes,
         body_timeout_s=proxy.body_timeout_s,
         clock=clock,
+        require_known=routers.require_known,
+        budgets=AgentBudgets(_agents_limits(settings), keeper=keeper, clock=clock),
     )
+
+
+def _limits(limits: LimitSettings) -> Limits:
+    return Limits(
+        requests_per_minute=limits.requests_per_minute or None,
+        tokens_per_day=limits.tokens_per_day or None,
+        usd_per_month=limits.usd_per_month or None,
+        max_concurrent=limits.max_concurrent or None,
+    )
+
+
+def _agents_limits(settings: Settings) -> Mapping[str, Limits]:
+    limits = {agent: _limits(own.limits) for agent, own in settings.agents.named.items()}
+    return {agent: held_to for agent, held_to in limits.items() if held_to != Limits()}
+
+
+def _routers(
+    settings: Settings, session: ClientSession, journal: TurnJournal, path: RecordingPath, stack: AsyncExitStack
+) -> AgentRouters:
+    # There is a policy in every mode: an agent may be given to it while we run.
+    serving = stack.enter_context(closing(ServingReader(settings.learning_db)))
+    drawn = stack.enter_context(closing(DrawnAnswersReader(settings.turns_db)))
+    upstream = HttpModel(session, training_server(settings))
+    return AgentRouters(
+        settings,
+        policy=Policy(upstream, serving, journal, path, PolicyHistory(drawn), settings.rl),
+        open_pool=lambda settings, agent: open_pool(settings, session, agent=agent),
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    kept = settings.journal
+    own = settings.agents.max_age_days_of
+    return Retention(max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb, max_age_days_of=own)
 
 
 def _asking(settings: Settings, embedder: Breaker | None) -> Asking | None:
@@ -324,7 +348,7 @@ def _recaller(
     if recall.max_tokens == 0 or not (has_skills or memories):
         return None
     starter = STARTER_FOLDER if skills.starter else None
-    library = SkillLibrary(settings.skills_dir, starter=starter)
+    library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
     source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if has_skills else None
     limit = settings.max_context_tokens
     dropping = partial(dropped_messages, max_tokens=limit) if limit else None

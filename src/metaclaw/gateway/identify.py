@@ -48,6 +48,9 @@ class Caller:
 class Sender(Protocol):
     """Somebody whose request was checked."""
 
+    @property
+    def agent(self) -> str: ...
+
     def caller(self) -> Caller | Coroutine[Any, Any, Caller]:
         """Whose turn it is; where the journal has to be asked, what asks it, to be awaited. Call it once."""
         ...
@@ -70,6 +73,10 @@ class Introduction:
         self._run = claimed_run(evidence)
         self._session = claimed_session(evidence)
         self._is_session_done = _is_session_done(headers, controls.session_done)
+
+    @property
+    def agent(self) -> str:
+        return self._agent
 
     def caller(self) -> Caller | Coroutine[Any, Any, Caller]:
         evidence = self._evidence

@@ -1,6 +1,6 @@
-"""What one token has used, against what it may use.
+"""What one token, or one agent, has used, against what it may use.
 
-Owns the windows and the counting; refuses to know tokens, files and HTTP. Invariant: in any 60 seconds no more
+Owns the windows and the counting; refuses to know whose they are, files and HTTP. Invariant: in any 60 seconds no more
 requests are admitted than the limit says, and no more at a time; what an answer cost is known only after it, so a
 budget is overrun by what was under way when it was reached, and by no request after that.
 
@@ -21,11 +21,12 @@ _CONCURRENT_RETRY_S = 1.0
 
 
 class Meter:
-    """Counts for one token. One thread uses it, another one may read ``usage``; each method takes microseconds."""
+    """Counts for one token or agent. One thread uses it, another may read ``usage``; each method takes microseconds."""
 
-    def __init__(self, limits: Limits, used: Usage | None = None) -> None:
+    def __init__(self, limits: Limits, used: Usage | None = None, *, whose: str = "this token") -> None:
         used = used or Usage()
-        self._limits = limits
+        self.limits = limits
+        self._whose = whose
         self._admitted = deque(used.admitted)
         self._day, self._day_requests, self._day_tokens = used.day, used.day_requests, used.day_tokens
         self._month, self._month_tokens, self._month_usd = used.month, used.month_tokens, used.month_usd
@@ -39,7 +40,7 @@ class Meter:
         self._require_room(now)
         self.num_running += 1
         self._day_requests += 1
-        if self._limits.requests_per_minute is not None:
+        if self.limits.requests_per_minute is not None:
             self._admitted.append(now)
 
     def release(self) -> None:
@@ -76,25 +77,25 @@ class Meter:
             self._month, self._month_tokens, self._month_usd = day[:7], 0, 0.0
 
     def _require_budget(self, now: float) -> None:
-        limits = self._limits
+        limits = self.limits
         if limits.tokens_per_day is not None and self._day_tokens >= limits.tokens_per_day:
             raise BudgetError(
-                f"this token has used {self._day_tokens} of its {limits.tokens_per_day} tokens a day; "
+                f"{self._whose} has used {self._day_tokens} of its {limits.tokens_per_day} tokens a day; "
                 "a new day begins at 00:00 UTC",
                 retry_after_s=_until_next_day(now),
             )
         if limits.usd_per_month is not None and self._month_usd >= limits.usd_per_month:
             raise BudgetError(
-                f"this token has used {self._month_usd:.2f} of its {limits.usd_per_month:.2f} US dollars a month; "
+                f"{self._whose} has used {self._month_usd:.2f} of its {limits.usd_per_month:.2f} US dollars a month; "
                 "a new month begins at 00:00 UTC of its first day",
                 retry_after_s=_until_next_month(now),
             )
 
     def _require_room(self, now: float) -> None:
-        limits = self._limits
+        limits = self.limits
         if limits.max_concurrent is not None and self.num_running >= limits.max_concurrent:
             raise RateLimitError(
-                f"this token may have {limits.max_concurrent} requests running at once, and has",
+                f"{self._whose} may have {limits.max_concurrent} requests running at once, and has",
                 retry_after_s=_CONCURRENT_RETRY_S,
             )
         if limits.requests_per_minute is None:
@@ -104,7 +105,7 @@ class Meter:
             self._admitted.popleft()
         if len(self._admitted) >= limits.requests_per_minute:
             raise RateLimitError(
-                f"this token may make {limits.requests_per_minute} requests a minute, and has",
+                f"{self._whose} may make {limits.requests_per_minute} requests a minute, and has",
                 retry_after_s=self._admitted[0] + _MINUTE_S - now,
             )
 

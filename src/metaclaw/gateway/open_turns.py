@@ -31,6 +31,10 @@ class OpenTurns:
         """A turn was admitted."""
         self._running[turn_id] = admission
 
+    def admit_again(self, turn_id: str, admission: Admission) -> None:
+        """A turn that was admitted for its token is so for its agent as well."""
+        self._running[turn_id] = self._running[turn_id].with_another(admission)
+
     def end(self, turn_id: str, answer: ChatAnswer | RawAnswer | None) -> None:
         """It is over, with this answer. Only the first call counts."""
         admission = self._running.pop(turn_id, None)

@@ -16,6 +16,7 @@ from starlette.types import Receive
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import DIALECTS
 from metaclaw.errors import MetaClawError
+from metaclaw.gateway.agent_routers import RouterOf
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
 from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.identify import Caller, Sender
@@ -55,9 +56,9 @@ class Proxy:
     """Makes responses of requests. ``max_context_tokens`` 0 leaves the limit to the model."""
 
     def __init__(
-        self, *, router: Router, recaller: Recaller | None, recorder: Recorder, max_context_tokens: int
+        self, *, routers: RouterOf, recaller: Recaller | None, recorder: Recorder, max_context_tokens: int
     ) -> None:
-        self._router = router
+        self._routers = routers
         self._recaller = recaller
         self._recorder = recorder
         self._max_context_tokens = max_context_tokens
@@ -65,7 +66,7 @@ class Proxy:
     async def respond(self, incoming: Incoming) -> Response:
         """Answer one request."""
         record = self._recorder.begin(incoming.turn_id, received_at=incoming.received_at)
-        turn = _Turn(incoming, record, self._router.upstream_name)
+        turn = _Turn(incoming, record, self._routers.of(incoming.sender.agent))
         headers = {"X-MetaClaw-Turn": incoming.turn_id}
         try:
             return await self._answer(turn, headers)
@@ -135,7 +136,7 @@ class Proxy:
 
     async def _answer(self, turn: _Turn, headers: dict[str, str]) -> Response:
         incoming, record, recaller = turn.incoming, turn.record, self._recaller
-        if recaller is not None or self._router.needs_caller:
+        if recaller is not None or turn.router.needs_caller:
             caller = await turn.opening.identify()
             if recaller is not None:
                 began_at = self._recorder.clock()
@@ -175,7 +176,7 @@ class Proxy:
 
     async def _ask(self, turn: _Turn, outgoing: Outgoing) -> tuple[Routed, bytes | None]:
         """An answer that has begun, of a turn that is recorded as open; with all of it where it is not streamed on."""
-        routed = await self._router.send(outgoing)
+        routed = await turn.router.send(outgoing)
         turn.record.begin_answer(routed.upstream, routed.policy)
         request, reply = turn.incoming.request, routed.reply
         is_own = request.dialect == routed.dialect.name
@@ -192,12 +193,12 @@ class Proxy:
 class _Turn:
     """What becomes of a request on its way: what was recalled for it, and its record, opened while a model works."""
 
-    def __init__(self, incoming: Incoming, record: TurnRecord, upstream: str) -> None:
+    def __init__(self, incoming: Incoming, record: TurnRecord, router: Router) -> None:
         self.incoming = incoming
         self.record = record
         self.recalled = Recalled()
         self.recall_s: float | None = None
-        self._upstream = upstream
+        self.router = router  # to the end, whatever its agent's settings become meanwhile
         self.opening = Opening(incoming.sender, self._open)
 
     def send(self) -> None:
@@ -217,7 +218,7 @@ class _Turn:
             self.incoming.request,
             self.incoming.raw,
             caller,
-            upstream=self._upstream,
+            upstream=self.router.upstream_name,
             recalled=self.recalled.names,
             weighed=self.recalled.weighed,
             recall_s=self.recall_s,

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.gateway.access import Access, Principal
+from metaclaw.gateway.agent_budgets import AgentBudgets
 from metaclaw.gateway.claims import Evidence, require_own_agent
 from metaclaw.gateway.control_keys import take_controls
 from metaclaw.gateway.conversations import Conversations
@@ -39,6 +40,8 @@ class Reception:
     max_body_bytes: int
     body_timeout_s: float
     clock: Callable[[], float]
+    require_known: Callable[[str], None]
+    budgets: AgentBudgets
     new_turn_id: Callable[[], str] = lambda: f"turn-{_ids.getrandbits(128):032x}"
 
     async def authenticate(self, request: Request) -> Principal:
@@ -56,7 +59,9 @@ class Reception:
         said = [agent_id(agent) for agent in given if agent]
         if principal.agent is not None:
             require_own_agent(principal.agent, said)
-        return principal.agent or next(iter(said), DEFAULT_AGENT)
+        agent = principal.agent or next(iter(said), DEFAULT_AGENT)
+        self.require_known(agent)
+        return agent
 
     async def turn(self, request: Request, dialect: Dialect, errors: ErrorDialect) -> Incoming:
         """A turn, admitted: whoever gets it must see to it that ``turns.end`` is called."""
@@ -80,6 +85,9 @@ class Reception:
         self.turns.begin(turn_id, self.access.admit(principal))
         try:
             sender = Introduction(evidence, turn_id=turn_id, key=principal.name, conversations=self.conversations)
+            self.require_known(sender.agent)
+            if (of_agent := self.budgets.admit(sender.agent)) is not None:
+                self.turns.admit_again(turn_id, of_agent)
         except BaseException:
             self.turns.end(turn_id, None)
             raise

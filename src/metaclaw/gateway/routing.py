@@ -73,6 +73,14 @@ class Router:
         return self._policy is not None
 
     @property
+    def policy(self) -> Policy | None:
+        return self._policy
+
+    @property
+    def models(self) -> UpstreamPool | None:
+        return self._models
+
+    @property
     def upstream_name(self) -> str:
         """Who a turn is opened for."""
         if self._policy is not None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from metaclaw.journal.database import open_reader
 
+_NOBODY_ELSE: Mapping[str, float] = {}
 _STEP = 50  # turns in one transaction: some milliseconds
 
 
@@ -44,23 +45,27 @@ def prune_step(
     unjudged_after: float,
     max_bytes: int | None,
     needed: Collection[str],
+    opened_before_of: Mapping[str, float] = _NOBODY_ELSE,
 ) -> int:
     """Within a transaction, give up some of the oldest turns; return how many, 0 when nothing is left.
 
-    Those that opened before ``opened_before``, and the oldest of all while the database holds more than ``max_bytes``.
-    What the policy drew after ``unjudged_after`` may not have been judged yet and stays.
+    Those that opened before ``opened_before``, or before what ``opened_before_of`` says for their agent, and the oldest
+    of all while the database holds more than ``max_bytes``. What the policy drew after ``unjudged_after`` may not have
+    been judged yet and stays.
     """
     is_too_large = max_bytes is not None and used_bytes(connection) > max_bytes
     turns = connection.execute(
         """
-        SELECT seq, id, head, answer FROM turns
-        WHERE state <> 'open' AND (opened_at < :before OR :is_too_large)
+        SELECT turns.seq, turns.id, turns.head, turns.answer
+        FROM turns LEFT JOIN json_each(:before_of) AS own ON own.key = agent
+        WHERE state <> 'open' AND (opened_at < coalesce(own.value, :before) OR :is_too_large)
             AND exchange NOT IN (SELECT value FROM json_each(:needed))
-            AND (opened_at < :unjudged OR NOT EXISTS (SELECT 1 FROM samples WHERE turn = id))
-        ORDER BY seq LIMIT :step
+            AND (opened_at < :unjudged OR NOT EXISTS (SELECT 1 FROM samples WHERE turn = turns.id))
+        ORDER BY turns.seq LIMIT :step
         """,
         {
             "before": opened_before,
+            "before_of": json.dumps(opened_before_of),
             "is_too_large": is_too_large,
             "needed": json.dumps(list(needed)),
             "unjudged": unjudged_after,

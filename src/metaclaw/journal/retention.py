@@ -11,9 +11,9 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaclaw.errors import JournalError
@@ -32,24 +32,30 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What is kept: turns of so many days, so many megabytes of them; 0 is no limit."""
+    """What is kept: turns of so many days (of some agents of others), so many megabytes of them; 0 is no limit."""
 
     max_age_days: float = 0.0
     max_size_mb: float = 0.0
+    max_age_days_of: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def is_off(self) -> bool:
-        return not self.max_age_days and not self.max_size_mb
+        return not (self.max_age_days or self.max_size_mb or any(self.max_age_days_of.values()))
 
     def step(self, connection: sqlite3.Connection, needed: frozenset[str], now: float) -> int:
         """Give up some turns within a transaction; 0 when there is nothing to give up."""
         return prune_step(
             connection,
-            opened_before=now - self.max_age_days * _DAY_S if self.max_age_days else float("-inf"),
+            opened_before=_before(self.max_age_days, now),
+            opened_before_of={agent: _before(days, now) for agent, days in self.max_age_days_of.items()},
             unjudged_after=now - _UNJUDGED_S,
             max_bytes=int(self.max_size_mb * 1e6) if self.max_size_mb else None,
             needed=needed,
         )
+
+
+def _before(days: float, now: float) -> float:
+    return now - days * _DAY_S if days else 0.0
 
 
 async def keep_pruned(

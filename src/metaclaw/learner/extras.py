@@ -50,6 +50,7 @@ def load_updater(settings: Settings, journal: LearningJournal, gate: Examiner, h
         holds=holds,
         settings=settings.rl.update,
         new_suffix=lambda: secrets.token_hex(4),
+        ranks={agent: own.lora.rank for agent, own in settings.agents.named.items() if own.lora.rank is not None},
     )
 
 

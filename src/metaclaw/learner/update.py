@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 # A step over rl.update.max_kl is taken back and tried at half the learning rate. KL grows with about the square of a
 # small step, so two halvings bring a step of sixteen times the limit under it; one further off has another cause.
 MAX_HALVINGS = 2
+_NO_RANKS: Mapping[str, int] = {}
 
 _ALL_MASKED = (
     "sampler and trainer disagree about every answer of the version that serves (rl.update.max_mismatch): nothing is "
@@ -46,7 +47,9 @@ _ALL_MASKED = (
 
 
 class Updater:
-    """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between."""
+    """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between.
+
+    ``ranks`` are those of agents whose adapter has another rank than the rest."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Updater:
         holds: PolicyHolds,
         settings: UpdateSettings,
         new_suffix: Callable[[], str],
+        ranks: Mapping[str, int] = _NO_RANKS,
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
@@ -67,6 +71,7 @@ class Updater:
         self._holds = holds
         self._settings = settings
         self._new_suffix = new_suffix
+        self._ranks = ranks
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._saved: dict[int, SavedWeights] = {}  # by update, while it is not yet known whether it commits
@@ -166,7 +171,7 @@ class Updater:
         state_path = None
         if parent != BASE_VERSION:
             state_path = (await asyncio.to_thread(self._journal.version, agent, parent)).state_path
-        run = await self._backend.open(state_path)
+        run = await self._backend.open(state_path, rank=self._ranks.get(agent))
         self._live[agent] = (parent, run)
         return run
 

@@ -15,7 +15,6 @@ from metaclaw.errors import SkillError
 from metaclaw.skills.durable_files import replace_file
 from metaclaw.skills.front_matter import with_metadata
 from metaclaw.skills.history import digest
-from metaclaw.skills.layout import skill_folder
 from metaclaw.skills.packages import Package, PackedFile, read_packages
 from metaclaw.skills.skill import FILE_NAME, decode, parse_text
 from metaclaw.skills.writer import SkillWriter
@@ -50,10 +49,8 @@ class _Candidate:
         return self.there is not None and _origin_digest(self.there) == digest(self.text)
 
 
-def import_skills(
-    source: Path, root: Path, owner: str, *, writer: SkillWriter, now: float, force: bool = False
-) -> list[Imported]:
-    """Bring every skill of ``source`` into the skills folder ``root``, for ``owner``.
+def import_skills(source: Path, owner: str, *, writer: SkillWriter, now: float, force: bool = False) -> list[Imported]:
+    """Bring every skill of ``source`` to where ``writer`` writes, for ``owner``.
 
     Raises ``SkillError`` before anything is written when one is unsound, or is there already and not ``force``.
     """
@@ -63,7 +60,7 @@ def import_skills(
     if taken and not force:
         raise SkillError(f"{owner} has {', '.join(taken)} already; --force replaces it and keeps its history")
     at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    return [_bring(one, root, owner, writer, at) for one in candidates]
+    return [_bring(one, owner, writer, at) for one in candidates]
 
 
 def _candidate(package: Package, writer: SkillWriter, owner: str) -> _Candidate:
@@ -81,8 +78,8 @@ def _refuse_doubles(candidates: list[_Candidate], source: Path) -> None:
         raise SkillError(f"{source} holds more than one skill {', '.join(double)}; import one folder of them")
 
 
-def _bring(one: _Candidate, root: Path, owner: str, writer: SkillWriter, at: str) -> Imported:
-    folder = skill_folder(root, owner, one.name)
+def _bring(one: _Candidate, owner: str, writer: SkillWriter, at: str) -> Imported:
+    folder = writer.folder(owner, one.name)
     files = {path: file for path, file in one.package.files.items() if path.name != FILE_NAME or len(path.parts) > 1}
     for path, file in files.items():
         _place(folder, folder / path, file)

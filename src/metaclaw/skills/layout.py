@@ -3,7 +3,8 @@
 Owns the folders of the layers and whose they are; refuses to read them. Invariant: an owner and a name that passed
 here are one path segment each, whoever made them up.
 
-``<skills>/<agent>/<name>/`` is an agent's own; ``<skills>/_shared/<name>/`` and ``<skills>/<name>/`` are everybody's;
+``<skills>/<agent>/<name>/`` is an agent's own, unless it has a folder elsewhere (``own``, by agent), which then is the
+only one that is looked into for it; ``<skills>/_shared/<name>/`` and ``<skills>/<name>/`` are everybody's;
 the starter skills lie in the package and are never copied. What begins with a dot is no skill.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from metaclaw.errors import InvalidRequestError, SkillError
@@ -26,6 +27,8 @@ STARTER_FOLDER = Path(__file__).parent / "starter"
 
 _log = logging.getLogger(__name__)
 Stamp = tuple[int, int]  # time of change in ns, size
+Own = Mapping[str, Path]
+NOWHERE_ELSE: Own = {}
 
 
 def checked_owner(owner: str) -> str:
@@ -50,9 +53,11 @@ def is_agent(name: str) -> bool:
         return False
 
 
-def skill_folder(root: Path, owner: str, name: str) -> Path:
+def skill_folder(root: Path, owner: str, name: str, own: Own = NOWHERE_ELSE) -> Path:
     """The folder of a skill, there or not yet. Raises ``SkillError`` for what is no owner or no name."""
-    place = root / checked_owner(owner)
+    if checked_owner(owner) in own:
+        return own[owner] / checked_name(name)
+    place = root / owner
     if owner != SHARED and (place / FILE_NAME).exists():
         raise SkillError(f"{place} is a skill for everybody, so the agent {owner!r} can have no skills there; move it")
     folder, flat = place / checked_name(name), root / name
@@ -61,25 +66,28 @@ def skill_folder(root: Path, owner: str, name: str) -> Path:
     return folder
 
 
-def skill_folders(root: Path) -> Iterator[tuple[Path, str, Stamp]]:
-    """Every folder below ``root`` with a ``SKILL.md``, its owner, and when that file changed."""
+def skill_folders(root: Path, own: Own = NOWHERE_ELSE) -> Iterator[tuple[Path, str, Stamp]]:
+    """Every folder below ``root``, or an agent's own place, with a ``SKILL.md``; its owner, and when it changed."""
     for folder in _folders(root):
         stamp = _stamp(folder)
         if stamp is not None:
             yield folder, SHARED, stamp
-        elif folder.name == SHARED or is_agent(folder.name):
-            for inner in _folders(folder):
-                inner_stamp = _stamp(inner)
-                if inner_stamp is not None:
-                    yield inner, folder.name, inner_stamp
+        elif folder.name == SHARED or (is_agent(folder.name) and folder.name not in own):
+            yield from _skills_of(folder.name, folder)
+    for owner, folder in own.items():
+        yield from _skills_of(owner, folder)
 
 
 def starter_folders(root: Path = STARTER_FOLDER) -> Iterator[tuple[Path, str, Stamp]]:
     """The starter skills, likewise."""
-    for folder in _folders(root):
+    yield from _skills_of(STARTER, root)
+
+
+def _skills_of(owner: str, place: Path) -> Iterator[tuple[Path, str, Stamp]]:
+    for folder in _folders(place):
         stamp = _stamp(folder)
         if stamp is not None:
-            yield folder, STARTER, stamp
+            yield folder, owner, stamp
 
 
 def _folders(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaclaw.errors import SkillError
-from metaclaw.skills.layout import SHARED, STARTER, Stamp, skill_folders, starter_folders
+from metaclaw.skills.layout import NOWHERE_ELSE, SHARED, STARTER, Own, Stamp, skill_folders, starter_folders
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.retired import Retired, parse_retired, read_retired_text
 from metaclaw.skills.skill import Skill, read_skill
@@ -63,8 +63,8 @@ class _Snapshot:
 class SkillLibrary:
     """Reads the folder anew when it changed, at most once a second; that and the ranking off the event loop.
 
-    ``starter`` is the folder of the layer below everybody's. Who has seen the skills before waits for a change
-    ``patience_s`` at most, and meanwhile sees what was there before.
+    ``starter`` is the folder of the layer below everybody's, ``own`` the folders of agents that keep theirs elsewhere.
+    Who has seen the skills before waits for a change ``patience_s`` at most, and meanwhile sees what was there before.
     """
 
     def __init__(
@@ -72,11 +72,13 @@ class SkillLibrary:
         folder: Path,
         *,
         starter: Path | None = None,
+        own: Own = NOWHERE_ELSE,
         clock: Callable[[], float] = time.monotonic,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._folder = folder
         self._starter = starter
+        self._own = own
         self._clock = clock
         self._patience_s = patience_s
         self._now = _Snapshot()
@@ -99,7 +101,7 @@ class SkillLibrary:
 
     def scan(self) -> None:
         """Read what changed. Blocking; ``visible`` calls it on a thread."""
-        folders = [*skill_folders(self._folder), *(starter_folders(self._starter) if self._starter else ())]
+        folders = [*skill_folders(self._folder, self._own), *(starter_folders(self._starter) if self._starter else ())]
         found: dict[Path, FoundSkill] = {}
         for path, owner, stamp in folders:
             found[path] = self._read(path, owner, stamp)

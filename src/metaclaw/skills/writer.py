@@ -15,23 +15,28 @@ from metaclaw.errors import SkillError
 from metaclaw.locks import exclusive_lock
 from metaclaw.skills.durable_files import replace_file
 from metaclaw.skills.history import Author, Change, SkillHistory, Version, digest
-from metaclaw.skills.layout import LOCK_FILE, checked_name, skill_folder
+from metaclaw.skills.layout import LOCK_FILE, NOWHERE_ELSE, Own, checked_name, skill_folder
 from metaclaw.skills.skill import FILE_NAME, decode, parse_text, read_text
 
 ANYTHING = "*"  # of ``replaces``
 
 
 class SkillWriter:
-    """Writes below one skills folder, with a history of every version."""
+    """Writes below one skills folder, or for some agents into ``own`` ones, with a history of every version."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, root: Path, *, own: Own = NOWHERE_ELSE, clock: Callable[[], float] = time.time) -> None:
         self._root = root
+        self._own = own
         self._clock = clock
         self.history = SkillHistory(root)
 
+    def folder(self, owner: str, name: str) -> Path:
+        """Where a skill lies, or would. Raises ``SkillError`` for what is no owner or no name."""
+        return skill_folder(self._root, owner, name, self._own)
+
     def current(self, owner: str, name: str) -> str | None:
         """The text of a skill as it lies there; ``None`` when there is none."""
-        path = skill_folder(self._root, owner, name) / FILE_NAME
+        path = self.folder(owner, name) / FILE_NAME
         return read_text(path) if path.exists() else None
 
     def write(
@@ -44,7 +49,7 @@ class SkillWriter:
         to the letter of the standard.
         """
         name = _checked_text(text, f"{owner}/{FILE_NAME}", strict=by == "model")
-        folder = skill_folder(self._root, owner, name)
+        folder = self.folder(owner, name)
         with exclusive_lock(self._root / LOCK_FILE, wait=True):
             there = self.current(owner, name)
             if replaces != ANYTHING and there != replaces:
@@ -62,11 +67,11 @@ class SkillWriter:
             text = self.history.text(target)
             parse_text(text, f"{owner}/{name}/{FILE_NAME}")
             change = self._change(owner, name, by, why, restores=target.content_number)
-            return self._put(skill_folder(self._root, owner, name), text, change, there)
+            return self._put(self.folder(owner, name), text, change, there)
 
     def remove(self, owner: str, name: str, *, by: Author, why: str = "") -> Version:
         """Take a skill out. Its other files stay, and so does its history: a rollback brings it back."""
-        folder = skill_folder(self._root, owner, name)
+        folder = self.folder(owner, name)
         with exclusive_lock(self._root / LOCK_FILE, wait=True):
             there = self.current(owner, name)
             if there is None:
@@ -78,7 +83,8 @@ class SkillWriter:
             return version
 
     def _put(self, folder: Path, text: str, change: Change, there: str | None) -> Version:
-        if change.by == "model" and not folder.resolve().is_relative_to(self._root.resolve()):
+        place = self._own.get(change.owner, self._root)
+        if change.by == "model" and not folder.resolve().is_relative_to(place.resolve()):
             raise SkillError(f"{folder} leads out of the skills folder; a model does not write there")
         if there is not None:
             self._keep_found(change.owner, change.name, there)

@@ -34,19 +34,26 @@ _PROGRAM_OF = {
 _DEFAULT_DIALECTS = ("openai.chat",)
 
 
-def open_pool(settings: Settings, session: aiohttp.ClientSession) -> UpstreamPool | None:
-    """The pool of ``llm``, ``None`` when no model is configured. Raises ``ConfigError`` for what cannot work."""
+def open_pool(settings: Settings, session: aiohttp.ClientSession, *, agent: str | None = None) -> UpstreamPool | None:
+    """The pool of ``llm``, or that of the model which ``agent`` has for itself; ``None`` when no model is configured.
+
+    Raises ``ConfigError`` for what cannot work.
+    """
+    planned = _planned(settings) if agent is None else _planned_for(agent, settings)
     members = [
         Member(client=make(session), label=label, is_fallback=label.startswith("llm.fallbacks."))
-        for label, make in _planned(settings)
+        for label, make in planned
     ]
     limits = Limits(max_attempts=settings.llm.max_attempts, max_retry_s=settings.llm.max_retry_s)
     return UpstreamPool(members, limits=limits) if members else None
 
 
 def check_upstreams(settings: Settings) -> None:
-    """Raise the ``ConfigError`` that ``open_pool`` would."""
+    """Raise the ``ConfigError`` that ``open_pool`` would, for all or for one agent."""
     _planned(settings)
+    for agent, own in settings.agents.named.items():
+        if own.has_own_model:
+            _planned_for(agent, settings)
 
 
 def training_server(settings: Settings) -> Upstream:
@@ -66,10 +73,14 @@ def _planned(settings: Settings) -> list[tuple[str, Make]]:
     """A way to make each client, with the setting of its key."""
     llm = settings.llm
     is_named = llm.api_base or llm.fallbacks or llm.auth_method == "oauth_token" or needs_no_url(llm.provider)
-    if settings.mode != "skills_only" and not is_named:
+    if "skills_only" not in settings.modes and not is_named:
         return []  # the policy stands alone, whatever name an earlier set-up left there
     places = [("llm", llm), *((f"llm.fallbacks.{number}", entry) for number, entry in enumerate(llm.fallbacks))]
     return [made for place, entry in places for made in _clients(place, entry, settings)]
+
+
+def _planned_for(agent: str, settings: Settings) -> list[tuple[str, Make]]:
+    return _clients(f"agents.{agent}.llm", settings.agents.of(agent).llm, settings)
 
 
 def _clients(place: str, settings: UpstreamSettings, whole: Settings) -> list[tuple[str, Make]]:

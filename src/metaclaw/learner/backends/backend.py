@@ -76,8 +76,8 @@ class TrainingRun(Protocol):
 class TrainingBackend(Protocol):
     """A trainer."""
 
-    async def open(self, state_path: str | None) -> TrainingRun:
-        """Resume from a saved state with its optimiser, or begin a new adapter."""
+    async def open(self, state_path: str | None, *, rank: int | None = None) -> TrainingRun:
+        """Resume from a saved state with its optimiser, or begin a new adapter, by default of rank ``rl.lora_rank``."""
         ...
 
     async def num_parameters(self, base_model: str) -> int | None:

@@ -72,9 +72,9 @@ class TinkerBackend:
         self._base_model = base_model
         self._rank = rank
 
-    async def open(self, state_path: str | None) -> TinkerRun:
+    async def open(self, state_path: str | None, *, rank: int | None = None) -> TinkerRun:
         """Resume ``state_path`` with its optimiser, or begin a new adapter of the base model."""
-        link = self._link
+        link, new_rank = self._link, rank or self._rank
         service = tinker.ServiceClient(base_url=link.url, api_key=link.api_key)
         try:
             if state_path is None:
@@ -82,7 +82,7 @@ class TinkerBackend:
                 client = await link.call(
                     f"making an adapter of {base_model!r}",
                     # Not the output layer: where embeddings are tied, that would change the input layer too.
-                    lambda: service.create_lora_training_client(base_model, rank=self._rank, train_unembed=False),
+                    lambda: service.create_lora_training_client(base_model, rank=new_rank, train_unembed=False),
                 )
             else:
                 client = await link.call(

@@ -66,8 +66,8 @@ def skill_jobs(parts: SkillParts) -> list[Job]:
     trials = SkillTrials.open(settings.learning_db)
     parts.closing.callback(trials.close)
     starter = STARTER_FOLDER if settings.skills.starter else None
-    skills = LearnersSkills(SkillLibrary(settings.skills_dir, starter=starter), trials)
-    shelf = Shelf(settings.skills_dir)
+    skills = LearnersSkills(SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs), trials)
+    shelf = Shelf(settings.skills_dir, settings.own_skills_dirs)
     failures = FailureFinder(turns_db=settings.turns_db, judgements=parts.journal, trials=trials)
     proving = _proving(parts, trials, skills, shelf)
     evolving = _evolving(parts, trials, skills, failures)

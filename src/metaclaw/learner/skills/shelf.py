@@ -12,6 +12,7 @@ from pathlib import Path
 from metaclaw.errors import SkillError
 from metaclaw.journal.skill_records import Candidate
 from metaclaw.learner.skills.views import BY_MODEL, ORIGIN, skill_of
+from metaclaw.skills.layout import NOWHERE_ELSE, Own
 from metaclaw.skills.library import AgentSkills
 from metaclaw.skills.retired import set_retired
 from metaclaw.skills.skill import FILE_NAME, Skill, parse_text, render_skill
@@ -21,11 +22,11 @@ _MAX_TURNS = 20  # that the file names; learning.db has all
 
 
 class Shelf:
-    """One skills folder."""
+    """One skills folder; ``own`` are the folders of agents that keep theirs elsewhere."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, own: Own = NOWHERE_ELSE) -> None:
         self._root = root
-        self._writer = SkillWriter(root)
+        self._writer = SkillWriter(root, own=own)
 
     def put(self, candidate: Candidate, visible: AgentSkills, why: str) -> None:
         """Serve a candidate as its agent's own skill from now on. Raises ``SkillError`` when that must not be."""
