@@ -21,6 +21,7 @@ from metaclaw.cli import (
     models,
     policy,
     programs,
+    rollout,
     run,
     scheduler,
     setup,
@@ -48,6 +49,7 @@ app.command("connect")(programs.connect)
 app.command("disconnect")(programs.disconnect)
 app.command("programs")(programs.programs)
 app.command("train-step")(scheduler.train_step)
+app.command("rollout")(rollout.rollout)
 app.add_typer(scheduler.app, name="scheduler")
 app.command("why")(why.why)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)

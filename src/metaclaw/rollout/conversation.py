@@ -1,0 +1,164 @@
+"""One task, from its first message to what its verifier said.
+
+Owns the order of things: the user speaks, the model answers and calls tools until it calls none, then the user speaks
+again; refuses to know where the model is. Invariant: the answers go back into the conversation as they came, since the
+gateway finds the tokens of a policy's earlier answers by them; and nothing is judged that was cut off by a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+from metaclaw.errors import MetaClawError
+from metaclaw.processes.sandbox import Sandbox
+from metaclaw.rollout.gateway_client import Answer
+from metaclaw.rollout.tasks import Message, Task, Verifier
+from metaclaw.rollout.tools import Tools
+from metaclaw.rollout.verifying import Verdict, lay, verdict_of
+
+Json = dict[str, Any]
+Ending = Literal["finished", "turns", "error"]
+
+
+class Model(Protocol):
+    """The slice of ``GatewayClient`` that is used."""
+
+    async def ask(
+        self, messages: Sequence[Json], tools: Sequence[Json], *, session: str, agent: str | None
+    ) -> Answer: ...
+
+    async def give_feedback(self, turn: str, score: float) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """What became of one message. ``turn`` is that of the last answer to it."""
+
+    turn: str = ""
+    answer: str = ""
+    verdict: Verdict | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """How a task went. ``error`` and the verdicts' ``why`` say what kept it from being done or judged."""
+
+    task: str
+    attempt: int
+    session: str
+    ending: Ending = "finished"
+    exchanges: list[Exchange] = field(default_factory=list[Exchange])
+    turns: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The mean over the messages that were judged."""
+        scores = [one.verdict.score for one in self.exchanges if one.verdict and one.verdict.score is not None]
+        return sum(scores) / len(scores) if scores else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs tasks with ``model``, each in a new folder that nothing remains of."""
+
+    model: Model
+    sandbox: Sandbox
+    agent: str | None = None
+    gives_feedback: bool = True
+
+    async def run(self, task: Task, *, attempt: int, session: str) -> Result:
+        """Never raises for what the task, the model or the gateway did: that is in the result."""
+        result, began = Result(task=task.id, attempt=attempt, session=session), time.monotonic()
+        try:
+            async with _folder() as folder:
+                await self._run(task, result, folder)
+        except (MetaClawError, OSError) as error:
+            result.ending, result.error = "error", str(error)
+        result.seconds = round(time.monotonic() - began, 3)
+        return result
+
+    async def _run(self, task: Task, result: Result, folder: Path) -> None:
+        limits = replace(self.sandbox.limits, time_s=task.limits.time_s, memory_mb=task.limits.memory_mb)
+        sandbox = replace(self.sandbox, limits=limits)
+        if (problem := await lay(task.files, sandbox, folder)) is not None:
+            result.ending, result.error = "error", problem
+            return
+        tools = Tools(task.tools, sandbox, folder)
+        messages = list[Json]([{"role": "system", "content": task.system}] if task.system else [])
+        for said in task.messages:
+            messages.append({"role": "user", "content": said.content})
+            exchange = Exchange()
+            result.exchanges.append(exchange)
+            await self._exchange(task, tools, messages, exchange, result)
+            if exchange.turn and said.verifier is not None:
+                await self._judge([exchange], said.verifier, sandbox, folder)
+            if result.ending != "finished":
+                break
+        if task.verifier is not None:
+            rest = [one for one, said in zip(result.exchanges, task.messages, strict=False) if _is_unjudged(one, said)]
+            await self._judge(rest, task.verifier, sandbox, folder)
+
+    async def _exchange(
+        self, task: Task, tools: Tools, messages: list[Json], exchange: Exchange, result: Result
+    ) -> None:
+        while True:
+            if result.turns == task.max_turns:
+                result.ending = "turns"
+                return
+            agent = self.agent or task.agent
+            answer = await self.model.ask(messages, tools.definitions, session=result.session, agent=agent)
+            result.turns += 1
+            result.tokens += answer.tokens
+            exchange.turn, exchange.answer = answer.turn, _text(answer.message)
+            messages.append(answer.message)
+            calls = cast("list[Json]", answer.message.get("tool_calls") or [])
+            if not calls:
+                return
+            for call in calls:
+                result.tool_calls += 1
+                function = cast("Json", call.get("function") or {})
+                said = await tools.call(str(function.get("name")), str(function.get("arguments") or ""))
+                messages.append({"role": "tool", "tool_call_id": call.get("id"), "content": said})
+
+    async def _judge(self, exchanges: Sequence[Exchange], verifier: Verifier, sandbox: Sandbox, folder: Path) -> None:
+        """One verdict for all of ``exchanges``, which becomes their reward."""
+        if not exchanges:
+            return
+        verdict = await verdict_of(verifier, answer=exchanges[-1].answer, sandbox=sandbox, folder=folder)
+        for one in exchanges:
+            one.verdict = verdict
+            if self.gives_feedback and verdict.score is not None and one.turn:
+                await self.model.give_feedback(one.turn, verdict.score)
+
+
+def _is_unjudged(exchange: Exchange, said: Message) -> bool:
+    return said.verifier is None and bool(exchange.turn)
+
+
+def _text(message: Json) -> str:
+    content: Any = message.get("content")
+    if isinstance(content, list):
+        parts = cast("list[object]", content)
+        return "".join(str(cast("Json", part).get("text", "")) for part in parts if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+@asynccontextmanager
+async def _folder() -> AsyncGenerator[Path]:
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="metaclaw-task-"))
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
