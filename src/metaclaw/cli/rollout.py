@@ -23,9 +23,9 @@ def rollout(
     attempts: Annotated[int, typer.Option(min=1, help="How often each task is tried, in sessions of its own.")] = 1,
     agent: Annotated[str | None, typer.Option(help="As which agent; else as the task says, or main.")] = None,
     model: Annotated[str, typer.Option(help="The model to ask for.")] = "metaclaw",
-    feedback: Annotated[
-        bool, typer.Option("--feedback/--no-feedback", help="Tell the gateway what the verifiers found: the rewards.")
-    ] = True,
+    no_feedback: Annotated[
+        bool, typer.Option("--no-feedback", help="Do not tell the gateway what the verifiers found: no rewards.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: summary and results.")] = False,
 ) -> None:
     """Have scripted conversations through the running gateway, tools in a sandbox; exit code 1 if one broke off."""
@@ -41,7 +41,7 @@ def rollout(
     settings = load_settings()
     confinement = choose_confinement()
     work = _work(
-        settings, confinement, read, attempts=attempts, concurrency=concurrency, model=model, feedback=feedback,
+        settings, confinement, read, attempts=attempts, concurrency=concurrency, model=model, feedback=not no_feedback,
         agent=None if agent is None else agent_id(agent), done=(lambda result: None) if as_json else _say,
     )  # fmt: skip
     results = asyncio.run(work)
