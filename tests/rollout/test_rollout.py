@@ -96,6 +96,7 @@ async def world(home: Path, sandbox: Sandbox) -> AsyncGenerator[World]:
 
 
 async def test_a_task_of_several_messages_is_done_with_tools_and_rewarded(tmp_path: Path, sandbox: Sandbox) -> None:
+    """SPEC A12; PITFALLS B7: checkers lay in the workspace before the agent worked there."""
     task = Task.model_validate(
         {
             "id": "build", "system": "You build.", "files": {"plan/size.txt": "7"},
@@ -121,7 +122,7 @@ async def test_a_task_of_several_messages_is_done_with_tools_and_rewarded(tmp_pa
     assert [message["role"] for message in sent] == [
         "system", "user", "assistant", "tool", "assistant", "user", "assistant", "tool", "assistant", "user",
     ]  # fmt: skip
-    assert "expected" not in json.dumps(sent), "nobody sees the check before the work is done"
+    assert "expected" not in json.dumps(sent)
 
 
 async def test_attempts_are_sessions_of_their_own_and_all_are_counted(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -151,7 +152,11 @@ async def test_a_gateway_that_fails_ends_that_task_unjudged(tmp_path: Path, sand
         [refused] = await replace(here, runner=replace(here.runner, model=model)).run(task)
         model = GatewayClient(here.gateway.http, url="http://127.0.0.1:9", token=TOKEN, model="m")
         [alone] = await replace(here, runner=replace(here.runner, model=model)).run(task)
-    assert (refused.ending, refused.score, alone.ending) == ("error", None, "error")
+        here.llm.script = lambda _: Answer(body=b'{"choices": [{"message": {"tool_calls": [7]}}]}')
+        [strange] = await here.run(task)
+    assert {(one.ending, one.score) for one in (refused, alone, strange)} == {("error", None)}
+    assert strange.error is not None
+    assert "in a form that is not known" in strange.error
     assert refused.error is not None
     assert "401" in refused.error
     assert alone.error is not None
@@ -161,6 +166,7 @@ async def test_a_gateway_that_fails_ends_that_task_unjudged(tmp_path: Path, sand
 async def test_tools_stay_in_the_folder_and_tell_the_model_what_went_wrong(
     tmp_path: Path, sandbox: Sandbox, confinement: Confinement
 ) -> None:
+    """PITFALLS S5: the model's output ran in an unrestricted shell of the host."""
     outside = tmp_path / "outside.txt"
     outside.write_text("a secret", encoding="utf-8")
     folder = tmp_path / "work"

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from metaclaw.errors import MetaClawError
 from metaclaw.processes.sandbox import Sandbox
@@ -121,16 +121,14 @@ class Runner:
             answer = await self.model.ask(messages, tools.definitions, session=result.session, agent=agent)
             result.turns += 1
             result.tokens += answer.tokens
-            exchange.turn, exchange.answer = answer.turn, _text(answer.message)
+            exchange.turn, exchange.answer = answer.turn, answer.text
             messages.append(answer.message)
-            calls = cast("list[Json]", answer.message.get("tool_calls") or [])
-            if not calls:
+            if not answer.calls:
                 return
-            for call in calls:
+            for call_id, function in answer.calls:
                 result.tool_calls += 1
-                function = cast("Json", call.get("function") or {})
-                said = await tools.call(str(function.get("name")), str(function.get("arguments") or ""))
-                messages.append({"role": "tool", "tool_call_id": call.get("id"), "content": said})
+                said = await tools.call(function.name, function.arguments)
+                messages.append({"role": "tool", "tool_call_id": call_id, "content": said})
 
     async def _judge(self, exchanges: Sequence[Exchange], verifier: Verifier, sandbox: Sandbox, folder: Path) -> None:
         """One verdict for all of ``exchanges``, which becomes their reward."""
@@ -145,14 +143,6 @@ class Runner:
 
 def _is_unjudged(exchange: Exchange, said: Message) -> bool:
     return said.verifier is None and bool(exchange.turn)
-
-
-def _text(message: Json) -> str:
-    content: Any = message.get("content")
-    if isinstance(content, list):
-        parts = cast("list[object]", content)
-        return "".join(str(cast("Json", part).get("text", "")) for part in parts if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import aiohttp
+from pydantic import BaseModel, Field, ValidationError
 
 from metaclaw.errors import MetaClawError
 
@@ -31,13 +32,50 @@ class GatewayError(MetaClawError, ConnectionError):
     retryable: ClassVar[bool] = True
 
 
+class Function(BaseModel):
+    """What a model calls. Its arguments are JSON, or what it takes for JSON."""
+
+    name: str
+    arguments: str = ""
+
+
+class _Call(BaseModel):
+    id: str
+    function: Function
+
+
+class _Message(BaseModel):
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[_Call] | None = None
+
+    @property
+    def said(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(str(part.get("text", "")) for part in self.content)
+        return self.content or ""
+
+
+class _Choice(BaseModel):
+    message: _Message
+
+
+class _Usage(BaseModel):
+    completion_tokens: int = 0
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer of the model: ``message`` as it came, and the gateway's name of the turn."""
+    """One answer of the model: ``message`` as it came, what of it is used, and the gateway's name of the turn."""
 
     message: Json
+    text: str
+    calls: tuple[tuple[str, Function], ...]
     turn: str
-    finish_reason: str
     tokens: int
 
 
@@ -58,18 +96,15 @@ class GatewayClient:
         headers = {"X-Session-Id": session, "X-Turn-Type": "main"} | ({"X-Agent-Id": agent} if agent else {})
         answer, came = await self._post("/v1/chat/completions", body, headers)
         try:
-            choice = answer["choices"][0]
-            message = cast("Json", choice["message"])
-            finish_reason = str(choice.get("finish_reason"))
-        except (LookupError, TypeError, AttributeError) as error:
+            read = _Completion.model_validate(answer)
+        except ValidationError as error:
             raise GatewayError(f"{self._url} answered in a form that is not known: {answer!r:.200}") from error
-        used = answer.get("usage")
-        tokens = cast("Json", used).get("completion_tokens") if isinstance(used, dict) else 0
         return Answer(
-            message=message,
+            message=answer["choices"][0]["message"],
+            text=read.choices[0].message.said,
+            calls=tuple((call.id, call.function) for call in read.choices[0].message.tool_calls or ()),
             turn=came.get("X-MetaClaw-Turn", ""),
-            finish_reason=finish_reason,
-            tokens=tokens if isinstance(tokens, int) else 0,
+            tokens=read.usage.completion_tokens if read.usage else 0,
         )
 
     async def give_feedback(self, turn: str, score: float) -> None:

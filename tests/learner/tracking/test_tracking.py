@@ -116,6 +116,7 @@ async def test_what_a_tracker_did_not_take_is_told_again(journal: LearningJourna
 
 
 def test_no_tracker_is_imported_by_default() -> None:
+    """PITFALLS S12: wandb was on wherever it was installed."""
     code = """
 import sys
 from metaclaw.config import Settings
