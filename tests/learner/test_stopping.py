@@ -75,7 +75,8 @@ async def test_a_request_in_the_middle_of_a_pass_is_answered_and_ends_it(tmp_pat
             (status,) = read_status(settings.learning_db)
             assert status.last_update is not None
             assert (status.last_update.state, status.pending) == ("aborted", 16)
-            assert status.last_update.reason == "the window closed: the agent was asked something 0 s ago"
+            assert status.last_update.reason is not None
+            assert status.last_update.reason.startswith("the window closed: the agent was asked something")
             while await measured(session, trainer, ABANDONED) == before:  # noqa: ASYNC110 - asks a server
                 await asyncio.sleep(0.01)
             assert not await updating.step(), "he was there a moment ago"

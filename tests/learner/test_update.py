@@ -329,20 +329,65 @@ async def test_an_agent_that_is_pinned_or_rests_is_not_updated_and_its_samples_w
     assert isinstance(await world.updater().attempt("main"), Version)
 
 
-async def test_being_stopped_during_the_examination_leaves_no_trace_but_an_aborted_update(world):
+async def test_an_examination_that_was_interrupted_goes_on_without_training_again(world):
     await world.converse(8)
     updater = world.updater()
+    await _interrupted(world, updater)
+    assert world.states() == {"pending": 8}
+    assert world.trainer.num_open == 0
+    (first,) = world.gate.examined
+    await first.finished.once("pair", 0, _answer)
+    await world.converse(8)  # which has no part in it: what it was made of stands
+    world.trainer.calls.clear()
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert "forward_backward" not in world.trainer.calls
+    assert world.gate.examined[-1].path == first.path == version.sampler_path
+    assert len(world.gate.examined[-1].finished) == 1, "what was drawn before is not known any more"
+    assert world.states() == {"consumed": 8, "pending": 8}
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
+    following = await updater.attempt("main")
+    assert (following.version, following.parent) == (2, 1), "and training goes on from there"
+
+
+@pytest.mark.parametrize("change", ["another version serves", "a sample is gone", "the learner ends"])
+async def test_what_was_interrupted_is_given_up_when_what_it_was_made_of_has_changed(world, change: str):
+    updater = world.updater()
+    for _ in range(2):
+        await world.converse(8)
+        await updater.attempt("main")
+    await world.converse(8)
+    kept = set(world.trainer.saved)
+    await _interrupted(world, updater)
+    assert set(world.trainer.saved) > kept
+    if change == "another version serves":
+        roll_back(world.learning, "main")
+    elif change == "a sample is gone":
+        world.learning.expire([world.learning.pending("main")[0].turn], "not_recorded")
+    else:
+        await updater.close()
+        assert set(world.trainer.saved) == kept
+        return
+    await world.converse(8)
+    world.trainer.calls.clear()
+    version = await updater.attempt("main")
+    assert "forward_backward" in world.trainer.calls
+    assert set(world.trainer.saved) == kept | {version.state_path, version.sampler_path}
+
+
+async def _interrupted(world, updater) -> None:
     world.gate.is_slow = True
+    world.gate.began.clear()
     task = asyncio.create_task(updater.attempt("main"))
     await world.gate.began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert world.states() == {"pending": 8}
-    assert world.trainer.num_open == 0
     world.gate.is_slow = False
-    version = await updater.attempt("main")
-    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
+
+
+async def _answer() -> str:
+    return "drawn"
 
 
 async def test_being_stopped_in_the_middle_gives_the_samples_back(world):

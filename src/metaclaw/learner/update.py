@@ -12,18 +12,18 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from metaclaw.config import UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning import Clock, LearningJournal
-from metaclaw.journal.learning_records import BASE_VERSION, NewVersion, Version
+from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turn_reader import TurnReader
-from metaclaw.learner.backends.backend import RefusedDataError, SavedWeights, TrainingBackend, TrainingRun
+from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch, Selection, select
-from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
+from metaclaw.learner.candidates import Candidate, Prepared
+from metaclaw.learner.datums import TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
 from metaclaw.learner.learning_rate import PeakRate, peak_rate
@@ -74,14 +74,14 @@ class Updater:
         self._ranks = ranks
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
-        self._saved: dict[int, SavedWeights] = {}  # by update, while it is not yet known whether it commits
+        self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
         self._stepper = Stepper(backend, settings)
         self._sizes: dict[str, int] = {}  # parameters by base model, where they are known
         self._said: PeakRate | None = None
         self._retention = Retention(journal, backend)
 
     async def attempt(self, agent: str) -> Outcome:
-        """Make one update of ``agent`` if it is due.
+        """Make one update of ``agent`` if it is due; one that was interrupted after its step goes on from there.
 
         Raises ``BackendError`` when the trainer fails, and ``ConflictError`` when the agent was rolled back meanwhile;
         in both cases the samples are pending again.
@@ -90,29 +90,41 @@ class Updater:
         if held:
             return Waiting(reason=f"{held[0].kind}: {held[0].reason}")
         parent = await asyncio.to_thread(self._journal.serving, agent)
-        prepared = await asyncio.to_thread(self._prepare, agent, parent)
+        candidate = await asyncio.to_thread(self._interrupted, agent, parent)
+        prepared = candidate.prepared if candidate else await asyncio.to_thread(self._prepare, agent, parent)
         if isinstance(prepared, Waiting):
             return prepared
         # Nothing is claimed before the trainer is there: while it is down, there are no aborted updates, only a wait.
-        run = await self._resumed(agent, parent)
-        turns = [sample.turn for sample in prepared.batch.samples]
-        update_id = await asyncio.to_thread(self._journal.claim, agent, parent, turns)
+        run = await (self._reopened(agent, candidate) if candidate else self._resumed(agent, parent))
+        update_id = await asyncio.to_thread(self._journal.claim, agent, parent, prepared.turns)
         try:
-            outcome = await self._train(agent, parent, update_id, prepared, run)
+            made = candidate or await self._train(agent, parent, update_id, prepared, run)
+            outcome = made if isinstance(made, Rejected) else await self._examine(agent, update_id, made)
         except RefusedDataError as error:
             await self._drop(agent)
             return await self._reject(update_id, prepared, str(error), {})
         except (BackendError, ConflictError, asyncio.CancelledError) as error:
-            self._abort(update_id, error)
+            self._abort(agent, update_id, error)
             await self._drop(agent)
             raise
         await self._retention.sweep(agent)
         return outcome
 
     async def close(self) -> None:
-        """Let go of everything live at the trainer."""
+        """Let go of everything live at the trainer, and of what was interrupted: nobody remembers it after this."""
         for agent in list(self._live):
             await self._drop(agent)
+        for agent in list(self._candidates):
+            self._retention.discard(self._candidates.pop(agent).saved)
+            await self._retention.sweep(agent)
+
+    def _interrupted(self, agent: str, parent: int) -> Candidate | None:
+        candidate = self._candidates.get(agent)
+        if candidate is None or candidate.stands(parent, self._journal.pending(agent)):
+            return candidate
+        _log.info("%s: an interrupted update is given up: what it was made of has changed", agent)
+        self._retention.discard(self._candidates.pop(agent).saved)
+        return None
 
     def _prepare(self, agent: str, parent: int) -> Waiting | Prepared:
         journal = self._journal
@@ -175,7 +187,15 @@ class Updater:
         self._live[agent] = (parent, run)
         return run
 
-    async def _train(self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun) -> Outcome:
+    async def _reopened(self, agent: str, candidate: Candidate) -> TrainingRun:
+        await self._drop(agent)
+        run = await self._backend.open(candidate.saved.state_path)
+        self._live[agent] = (candidate.prepared.number, run)
+        return run
+
+    async def _train(
+        self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun
+    ) -> Candidate | Rejected:
         seconds = defaultdict[str, float](float)
         weighed = await self._stepper.weigh(run, prepared.groups, parent=parent, seconds=seconds)
         if weighed.is_empty:
@@ -201,53 +221,54 @@ class Updater:
             return await self._reject(update_id, prepared, made.refused.reason, metrics, weighed.masked)
         with timed(seconds, "save"):
             saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
-        self._saved[update_id] = saved
-        with timed(seconds, "warm"):
-            await run.warm(saved.sampler_path)
-        with timed(seconds, "gate"):
-            examined = await self._gate.examine(await self._new_weights(agent, parent, update_id, prepared, saved))
+        candidate = Candidate(
+            parent=parent, prepared=prepared, saved=saved, base_model=run.base_model, masked=tuple(weighed.masked),
+            metrics=metrics, seconds=seconds,
+        )  # fmt: skip
+        self._candidates[agent] = candidate
+        return candidate
+
+    async def _examine(self, agent: str, update_id: int, candidate: Candidate) -> Outcome:
+        metrics = {**candidate.metrics, "examination_parts_kept": float(len(candidate.finished))}
+        with timed(candidate.seconds, "warm"):
+            await self._live[agent][1].warm(candidate.saved.sampler_path)
+        with timed(candidate.seconds, "gate"):
+            examined = await self._gate.examine(await self._new_weights(agent, update_id, candidate))
         metrics.update(examined.numbers)
         if examined.refused is not None:
-            self._retention.discard(self._saved.pop(update_id))
+            self._retention.discard(self._candidates.pop(agent).saved)
             await self._drop(agent)
-            return await self._reject(update_id, prepared, examined.refused, metrics, weighed.masked)
-        new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
-        version = await self._commit(update_id, prepared, new, metrics, weighed.masked)
-        self._live[agent] = (version.version, run)
+            return await self._reject(update_id, candidate.prepared, examined.refused, metrics, candidate.masked)
+        version = await self._commit(update_id, candidate, metrics)
+        self._live[agent] = (version.version, self._live[agent][1])
         return version
 
-    async def _new_weights(
-        self, agent: str, parent: int, update_id: int, prepared: Prepared, saved: SavedWeights
-    ) -> NewWeights:
-        serving = None if parent == BASE_VERSION else await asyncio.to_thread(self._journal.version, agent, parent)
+    async def _new_weights(self, agent: str, update_id: int, candidate: Candidate) -> NewWeights:
+        serving = None
+        if candidate.parent != BASE_VERSION:
+            serving = await asyncio.to_thread(self._journal.version, agent, candidate.parent)
         return NewWeights(
             agent=agent,
             update_id=update_id,
             parent_path=serving and serving.sampler_path,
-            path=saved.sampler_path,
-            turns=tuple(sample.turn for sample in prepared.batch.samples),
+            path=candidate.saved.sampler_path,
+            turns=candidate.prepared.turns,
+            finished=candidate.finished,
         )
 
-    async def _commit(
-        self,
-        update_id: int,
-        prepared: Prepared,
-        new: NewVersion,
-        metrics: Mapping[str, object],
-        masked: Sequence[str],
-    ) -> Version:
+    async def _commit(self, update_id: int, candidate: Candidate, metrics: Mapping[str, object]) -> Version:
         def commit() -> Version:
             return self._journal.commit(
                 update_id,
-                new,
-                number=prepared.number,
-                baseline=prepared.batch.baseline_after,
+                candidate.version,
+                number=candidate.prepared.number,
+                baseline=candidate.prepared.batch.baseline_after,
                 metrics=json_safe(metrics),
-                masked=masked,
+                masked=candidate.masked,
             )
 
         version = await asyncio.to_thread(commit)
-        del self._saved[update_id]
+        del self._candidates[version.agent]
         _log.info("%s@%d serves: update %d %s", version.agent, version.version, update_id, json_safe(metrics))
         return version
 
@@ -272,33 +293,23 @@ class Updater:
         _log.warning("update %d is rejected: %s", update_id, reason)
         return Rejected(update_id=update_id, reason=reason)
 
-    def _abort(self, update_id: int, error: BaseException) -> None:
+    def _abort(self, agent: str, update_id: int, error: BaseException) -> None:
         reason = str(error) or "the learner was stopped"
-        saved = self._saved.pop(update_id, None)
         try:
             self._journal.abort(update_id, reason)
         except ConflictError:
             # Cancelled while the commit was on its way: it is done, and the journal is right.
             _log.info("update %d was finished before it could be aborted", update_id)
-        else:
-            if saved is not None:
-                self._retention.discard(saved)
+            self._candidates.pop(agent, None)
+            return
+        is_interrupted = isinstance(error, asyncio.CancelledError)  # the user is back: what is done so far is kept
+        if not is_interrupted and (candidate := self._candidates.pop(agent, None)):
+            self._retention.discard(candidate.saved)
 
     async def _drop(self, agent: str) -> None:
         if agent in self._live:
             _, run = self._live.pop(agent)
             await run.close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """All that an update needs to know before it begins."""
-
-    number: int
-    batch: Batch
-    groups: tuple[DatumGroup, ...]
-    warmth: float  # the share of the learning rate's peak
-    excluded: Counter[str]
 
 
 def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Sequence[str]]:

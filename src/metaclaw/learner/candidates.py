@@ -1,0 +1,56 @@
+"""What an update is made of, and what became of it so far.
+
+Owns the plain data between the steps of an update; refuses to know the steps. Invariant: a candidate may be examined
+further only while what it was made of stands (``stands``); else it was trained on something that is not so any more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from metaclaw.journal.learning_records import NewVersion, Sample
+from metaclaw.learner.backends.backend import SavedWeights
+from metaclaw.learner.batches import Batch
+from metaclaw.learner.datums import DatumGroup
+from metaclaw.learner.gate.finished import Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All that an update needs to know before it begins."""
+
+    number: int
+    batch: Batch
+    groups: tuple[DatumGroup, ...]
+    warmth: float  # the share of the learning rate's peak
+    excluded: Counter[str]
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        return tuple(sample.turn for sample in self.batch.samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A version that was saved and does not serve, of which ``finished`` is what its examination has shown so far."""
+
+    parent: int
+    prepared: Prepared
+    saved: SavedWeights
+    base_model: str
+    masked: tuple[str, ...]
+    metrics: dict[str, object]
+    seconds: defaultdict[str, float]
+    finished: Finished = field(default_factory=Finished)
+
+    @property
+    def version(self) -> NewVersion:
+        return NewVersion(
+            base_model=self.base_model, state_path=self.saved.state_path, sampler_path=self.saved.sampler_path
+        )
+
+    def stands(self, parent: int, pending: Iterable[Sample]) -> bool:
+        """Whether ``parent``, which serves now, is its own, and all its samples wait with the rewards that it saw."""
+        return parent == self.parent and set(self.prepared.batch.samples) <= set(pending)
