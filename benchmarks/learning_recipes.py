@@ -20,7 +20,6 @@ class Recipe:
     """How many judged answers make an update, and what is done with them.
 
     ``staleness``: so many updates pass between drawing an answer and training on it. ``answers``: to each question.
-    ``steps``: the batch is cut into so many parts, each of which has an optimiser step of its own.
     """
 
     name: str
@@ -28,7 +27,6 @@ class Recipe:
     batch: int = 16
     staleness: int = 0
     answers: int = 1
-    steps: int = 1
     is_reference: bool = False
 
 
@@ -55,10 +53,10 @@ def recipe(name: str) -> Recipe:
         {
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
+            "steps": int(changes.get("steps", UpdateSettings().steps)),
             "warmup_updates": int(changes.get("warmup", UpdateSettings().warmup_updates)),
         }
     )  # fmt: skip
     return Recipe(
         name=name, update=update, batch=batch, staleness=int("stale" in changes), answers=4 if first == "group" else 1,
-        steps=int(changes.get("steps", 1)),
     )  # fmt: skip

@@ -27,10 +27,11 @@ from metaclaw.journal.learning_records import BASE_VERSION, Baseline, Sample
 from metaclaw.journal.turn_records import PolicySample
 from metaclaw.learner.advantages.choice import STRATEGIES
 from metaclaw.learner.batches import select
-from metaclaw.learner.datums import Datum, DatumGroup, Floats, Span, TrainingTurn, build_groups
+from metaclaw.learner.datums import Datum, DatumGroup, Span, TrainingTurn, build_groups
 from metaclaw.learner.gate.steps import refusal
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import measure
+from metaclaw.learner.stepping import cut
 
 SYSTEM = "You are a helpful assistant."
 TEMPERATURE = 0.7
@@ -142,8 +143,7 @@ class Run:
         self._pending = [one for one in self._pending if one.name not in taken | gone]
         self._baseline = batch.baseline_after
         self.updates += 1
-        parts = np.array_split(np.arange(len(turns)), self.recipe.steps)
-        is_new = self._step([build_groups([turns[place] for place in part], settings) for part in parts])
+        is_new = self._step(cut(build_groups(turns, settings), settings.steps))
         self.refused += not is_new
         return is_new
 
@@ -155,14 +155,14 @@ class Run:
         data = [datum for group in groups for datum in group.data]
         try:
             for halvings in range(MAX_HALVINGS + 1):
-                before = list[Floats]()
+                began = self.lab.forward_backward(_POLICY, groups, learns=False) if len(parts) > 1 else []
                 for part in parts:
-                    before += self.lab.forward_backward(_POLICY, part)
+                    before = self.lab.forward_backward(_POLICY, part)
                     self.lab.optim_step(
                         _POLICY, learning_rate=rate / 2**halvings, grad_clip_norm=settings.grad_clip_norm
                     )
                 after = self.lab.forward_backward(_POLICY, groups, learns=False)
-                refused = refusal(measure(data, before, after, parent=self.version), max_kl=settings.max_kl)
+                refused = refusal(measure(data, began or before, after, parent=self.version), max_kl=settings.max_kl)
                 if refused is None:
                     return True
                 self.halvings += 1

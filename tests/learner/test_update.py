@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metaclaw.config import UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
@@ -18,11 +20,13 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.policy_holds import PolicyHolds
-from metaclaw.journal.turns import TurnJournal
+from metaclaw.journal.turns import TurnJournal, TurnReader
 from metaclaw.learner.backends.backend import RefusedDataError
+from metaclaw.learner.datums import DatumGroup
 from metaclaw.learner.gate.examination import GateWaitsError
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.outcomes import Rejected, Waiting
+from metaclaw.learner.stepping import cut
 from metaclaw.learner.update import Updater
 from metaclaw.learner.versions import list_versions, roll_back
 from tests.fakes.gate import FakeGate
@@ -241,6 +245,49 @@ async def test_a_step_that_went_too_far_is_taken_back_and_made_shorter(world):
     assert world.trainer.num_open == 1, "the runs that were taken back are still open"
     alone = world.trainer.logits(None) - world.trainer.saved[version.state_path]
     assert np.abs(alone).max() <= metrics["learning_rate"] + 1e-9, "a step that was taken back still moved the weights"
+
+
+async def test_several_steps_of_one_update_see_each_exchange_once_and_are_measured_from_its_start(world):
+    await world.converse(8)
+    version = await world.updater(steps=4, warmup_updates=0, max_kl=5.0).attempt("main")
+    assert isinstance(version, Version)
+    (status,) = read_status(world.folder / "learning.db")
+    assert world.trainer.calls.count("optim_step") == world.trainer.calls.count("forward_backward") == 4
+    assert status.last_update.metrics["num_tokens"] == status.consumed == 8
+    start_V = log_softmax(world.trainer.logits(None), 0.8)
+    change_V = log_softmax(world.trainer.saved[version.state_path], 0.8) - start_V
+    drawn = await asyncio.to_thread(_drawn_tokens, world.folder)
+    assert status.last_update.metrics["kl"] == pytest.approx(np.mean(np.expm1(change_V[drawn]) - change_V[drawn]))
+
+
+async def test_several_steps_that_went_too_far_together_are_taken_back_together(world):
+    await world.converse(8)
+    updater = world.updater(steps=4, learning_rate=0.3, warmup_updates=0, max_kl=0.05)
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    (status,) = read_status(world.folder / "learning.db")
+    metrics = status.last_update.metrics
+    assert metrics["halvings"] >= 1
+    assert world.trainer.calls.count("optim_step") == 4 * (metrics["halvings"] + 1)
+    moved = np.abs(world.trainer.logits(None) - world.trainer.saved[version.state_path]).max()
+    assert moved <= 4 * metrics["learning_rate"] + 1e-9
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3), steps=st.integers(1, 16))
+@settings(max_examples=30)
+def test_parts_of_an_update_hold_every_datum_once(sizes, steps):
+    groups = [DatumGroup(loss="ppo", config={"temperature": n}, data=tuple(range(n))) for n in sizes]
+    parts = cut(groups, steps)
+    assert 1 <= len(parts) <= steps
+    assert all(group.data for part in parts for group in part)
+    found = [(group.config["temperature"], datum) for part in parts for group in part for datum in group.data]
+    assert sorted(found) == sorted((n, datum) for n in sizes for datum in range(n))
+
+
+def _drawn_tokens(folder: Path) -> list[int]:
+    with TurnReader.open(folder / "turns.db") as reader:
+        samples = [reader.sample(turn.id) for turn in reader.turns()]
+    return [int(np.frombuffer(sample.tokens, "<i4")[0]) for sample in samples if sample is not None]
 
 
 async def test_after_a_refusal_the_live_weights_are_dropped(world):

@@ -80,6 +80,13 @@ class UpdateSettings(Section):
         description="Peak learning rate; 0 goes by the model's size: 3e-4 up to 135M parameters, 4e-5 at 8B.",
     )
     warmup_updates: int = Field(default=5, ge=0, description="Updates over which the learning rate rises to its peak.")
+    steps: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Optimiser steps of one update, each on a part of its exchanges: more of them learn faster from "
+        "few exchanges, and go further.",
+    )
     grad_clip_norm: float = Field(default=1.0, gt=0, description="Largest global gradient norm.")
     min_exchanges: int = Field(default=16, ge=2, description="Judged exchanges that an update needs.")
     min_informative: int = Field(

@@ -1,7 +1,8 @@
-"""One optimiser step: weighed before, measured after.
+"""The optimiser steps of one update: weighed before, measured after.
 
-Owns which passes it takes at the trainer; refuses to know the journal, and what becomes of the weights. Invariant: what
-the loss is given was weighed by the very weights that the step starts from.
+Owns which passes they take at the trainer; refuses to know the journal, and what becomes of the weights. Invariant:
+what the loss is given was weighed by the very weights that the update starts from, and the divergence is from those,
+however many steps there are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
@@ -57,23 +58,32 @@ class Stepper:
     async def step(
         self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, rate: float, seconds: Seconds
     ) -> Stepped:
-        """Take one step and measure where it led."""
-        with timed(seconds, "forward_backward"):
-            before = await run.forward_backward(groups)
-        with timed(seconds, "optim_step"):
-            step = await run.optim_step(learning_rate=rate, grad_clip_norm=self._settings.grad_clip_norm)
+        """Take the steps and measure where they led."""
+        settings, parts = self._settings, cut(groups, self._settings.steps)
+        groups = [group for part in parts for group in part]
+        began = None
+        if len(parts) > 1:  # the passes of later steps see the earlier ones
+            with timed(seconds, "forward"):
+                began = await run.forward(groups)
+        passes, step = list[Pass](), dict[str, float]()
+        for part in parts:
+            with timed(seconds, "forward_backward"):
+                passes.append(await run.forward_backward(part))
+            with timed(seconds, "optim_step"):
+                step = await run.optim_step(learning_rate=rate, grad_clip_norm=settings.grad_clip_norm)
+        before = began or passes[0]
         with timed(seconds, "forward"):
             after = await run.forward(groups)
         numbers = {
-            **{f"before/{key}": value for key, value in before.metrics.items()},
+            **{f"before/{key}": value for key, value in _merged(passes).items()},
             **{f"step/{key}": value for key, value in step.items()},
             **measure(
                 [datum for group in groups for datum in group.data], before.logprobs, after.logprobs, parent=parent
             ),
-            "clipped_share": clipped_share(groups, before.logprobs, self._settings),
+            "clipped_share": clipped_share(groups, before.logprobs, settings),
             "learning_rate": rate,
         }
-        return Stepped(numbers=numbers, refused=refusal(numbers, max_kl=self._settings.max_kl))
+        return Stepped(numbers=numbers, refused=refusal(numbers, max_kl=settings.max_kl))
 
     async def _of_base(self, groups: Sequence[DatumGroup]) -> Pass:
         """A pass of the base model, which an adapter is that was never trained."""
@@ -82,6 +92,25 @@ class Stepper:
             return await base.forward(groups)
         finally:
             await base.close()
+
+
+def cut(groups: Sequence[DatumGroup], steps: int) -> list[list[DatumGroup]]:
+    """At most ``steps`` parts that together hold all data, each about as much of every group."""
+    parts = list[list[DatumGroup]]()
+    for first in range(steps):
+        part = [replace(group, data=group.data[first::steps]) for group in groups if len(group.data) > first]
+        if part:
+            parts.append(part)
+    return parts
+
+
+def _merged(passes: Sequence[Pass]) -> dict[str, float]:
+    """As the backend merges groups: only sums add up; of anything else the last pass's stays."""
+    merged = dict[str, float]()
+    for one in passes:
+        for key, value in one.metrics.items():
+            merged[key] = value + (merged.get(key, 0.0) if key.endswith(":sum") else 0.0)
+    return merged
 
 
 @contextmanager
