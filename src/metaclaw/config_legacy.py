@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from metaclaw.config_keys import Given
 
 RENAMED = {
+    "claw_type": "agent_program",
     "rl.evolver_api_base": "evolver.url",
     "rl.evolver_api_key": "evolver.api_key",
     "rl.evolver_model": "evolver.model",
@@ -34,6 +35,7 @@ _DEFAULT_PRM_URL = "https://api.openai.com/v1"
 
 # A value that was renamed: (key, old value) -> new value.
 RENAMED_VALUES = {
+    ("agent_program", "copaw"): "qwenpaw",
     ("mode", "madmax"): "auto",
     ("skills.retrieval", "template"): "lexical",
     ("skills.retrieval", "embedding"): "auto",  # it may name no embedder yet
@@ -71,7 +73,9 @@ IGNORED: dict[str, tuple[str, ...]] = {
     "is obsolete: rl.update.min_exchanges says how much an update needs, and fewer than 16 exchanges teach noise": (
         "rl.batch_size",
     ),
-    "is obsolete: starting MetaClaw never rewires an agent program": ("claw_type", "configure_openclaw"),
+    "is obsolete: starting MetaClaw never rewires an agent program; `metaclaw connect openclaw` does": (
+        "configure_openclaw",
+    ),
     "is obsolete: max_context_tokens limits what is sent to a model": ("context_window",),
     "is obsolete: skills are chosen for each exchange, at most skills.top_k of them": (
         "skills.task_specific_top_k",

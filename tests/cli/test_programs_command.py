@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from metaclaw.agents.programs.registry import PROGRAMS
 from metaclaw.cli.main import app
-from metaclaw.config_file import set_values
+from metaclaw.config.settings import AgentProgramName
+from metaclaw.config_file import load_settings, set_values
 from metaclaw.errors import ConfigError, MetaClawError, WiringError
 from metaclaw.http.auth import digest
 from metaclaw.journal.access_store import AccessStore, AccessToken
@@ -130,6 +133,46 @@ def test_a_program_that_cannot_be_disconnected_does_not_hold_up_the_others_and_n
 def test_what_cannot_be_done_says_why(run: Run, words: tuple[str, ...], error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         run(*words)
+
+
+def test_setup_asks_which_program_names_those_that_are_here_first_and_connects_the_answer(user: Path, run: Run):
+    settings = user / ".claude" / "settings.json"
+    model = ("--mode", "skills_only", "--provider", "custom", "--api-base", "http://127.0.0.1:9/v1", "--model-id", "m")
+    given = ("setup", *model, "--api-key", "sk-1", "--port", "4321")
+    done = run(*given, answer="clawd\nclaude\nn\n")
+    assert done.exit_code == 0, done.output
+    assert "on this machine: openclaw, claude-code\n" in done.output
+    assert "program do you use (none: I connect mine myself) [openclaw]" in done.output
+    assert "no agent program is called 'clawd'" in done.output
+    assert "later: metaclaw connect claude-code" in done.output
+    assert settings.read_text() == CLAUDE_CODE
+    assert "[claude-code]" in run(*given, answer="\ny\n").output
+    assert "http://127.0.0.1:4321" in settings.read_text()
+    assert "is connected already" in run("connect").output  # which one: the answer was kept
+    assert (user / ".openclaw" / "openclaw.json").read_text() == OPENCLAW
+
+
+def test_setup_without_questions_connects_only_what_a_flag_names(user: Path, run: Run):
+    assert "next: metaclaw connect openclaw" in run("setup", "--yes", "--model-id", "m").output
+    assert (user / ".openclaw" / "openclaw.json").read_text() == OPENCLAW
+    with pytest.raises(WiringError, match="not on this machine"):
+        run("setup", "--yes", "--program", "codex")
+    with pytest.raises(WiringError, match="'clawd'"):
+        run("setup", "--yes", "--program", "clawd", "--model-id", "other")
+    assert load_settings(user / "metaclaw").llm.model_id == "m"
+    done = run("setup", "--yes", "--program", "openclaw")
+    assert done.exit_code == 0
+    assert "OPENAI_BASE_URL" not in done.output
+    assert "http://127.0.0.1:4321/v1" in (user / ".openclaw" / "openclaw.json").read_text()
+
+
+def test_connecting_without_a_name_asks_for_one(run: Run):
+    with pytest.raises(ConfigError, match="set agent_program"):
+        run("connect")
+
+
+def test_the_settings_know_every_program():
+    assert set(get_args(AgentProgramName)) == {"", *PROGRAMS}
 
 
 def test_another_program_is_told_where_the_gateway_is(run: Run):

@@ -107,7 +107,7 @@ def test_a_broken_file_is_never_rewritten(tmp_path: Path):
 
 
 def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
-    answers = ["skills_only", "", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001"]
+    answers = ["skills_only", "", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001", "none"]
     shown = _type_on_a_terminal(tmp_path, answers)
     assert "Base URL of an OpenAI-compatible API" in shown
     assert "sk-typed" not in shown
@@ -117,12 +117,12 @@ def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
 
 
 def test_a_provider_that_is_known_needs_no_url(tmp_path: Path):
-    shown = _type_on_a_terminal(tmp_path, ["skills_only", "anthropic", "claude-x", "sk-typed", ""])
+    shown = _type_on_a_terminal(tmp_path, ["skills_only", "anthropic", "claude-x", "sk-typed", "", "none"])
     assert "Base URL" not in shown
     assert "moonshot" in shown
     llm = read_settings(tmp_path, {})[0].llm
     assert (llm.provider, llm.api_base, llm.model_id) == ("anthropic", "", "claude-x")
-    _type_on_a_terminal(tmp_path, ["", "ollama", "qwen3:8b", ""])  # a program on this machine needs no key
+    _type_on_a_terminal(tmp_path, ["", "ollama", "qwen3:8b", "", "none"])  # a program on this machine needs no key
     assert read_settings(tmp_path, {})[0].llm.provider == "ollama"
 
 
@@ -148,14 +148,14 @@ def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
 
 def test_mode_rl_asks_for_the_model_that_answers_when_the_training_server_is_down(tmp_path: Path):
     fallback = ["http://127.0.0.1:9/v1", "strong", "sk-typed"]
-    shown = _type_on_a_terminal(tmp_path, ["rl", "smollm2", "", "", "my_checks:score", "", *fallback, "", "y"])
+    shown = _type_on_a_terminal(tmp_path, ["rl", "smollm2", "", "", "my_checks:score", "", *fallback, "", "y", "none"])
     assert "answers while the training server is down" in shown
     llm = read_settings(tmp_path, {})[0].llm
     assert (llm.api_base, llm.model_id, llm.api_key.get_secret_value()) == tuple(fallback)
 
 
 def test_mode_auto_asks_when_nobody_is_there(tmp_path: Path):
-    windows = ["22:30", "", "20", "https://x.example/private-1.ics", "", "y"]
+    windows = ["22:30", "", "20", "https://x.example/private-1.ics", "", "y", "none"]
     shown = _type_on_a_terminal(tmp_path, ["auto", "smollm2", "", "", "my_checks:score", "", "", "", *windows])
     assert "You get up at [07:00]" in shown
     assert "private-1" not in shown

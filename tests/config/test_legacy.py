@@ -55,7 +55,7 @@ def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_pat
     settings, warnings = load(
         tmp_path, REFERENCE.replace("madmax", "skills_only").replace("{mode: rl", "{mode: skills_only")
     )
-    assert settings.mode == "skills_only"
+    assert (settings.mode, settings.agent_program) == ("skills_only", "openclaw")
     assert settings.rl.judge.model == "gpt-5.2"
     assert settings.rl.judge.api_key.get_secret_value() == "sk-2"
     assert settings.llm.model_id == "kimi-k2.5"
@@ -69,6 +69,12 @@ def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_pat
     }  # fmt: skip
     for name in ("memory.scope", "agents.research-agent.lora_output", "rl.batch_size", "opd."):
         assert name in told
+
+
+def test_the_agent_program_of_an_older_file_is_known_by_its_name_of_today(tmp_path: Path):
+    settings, warnings = load(tmp_path, "claw_type: copaw\n")
+    assert settings.agent_program == "qwenpaw"
+    assert warnings[0] == "claw_type is now called agent_program; it was honoured"
 
 
 @pytest.mark.parametrize(("old", "new"), [("template", "lexical"), ("embedding", "auto")])

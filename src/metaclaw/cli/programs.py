@@ -20,8 +20,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; with --yes or 
 
 def connect(
     program: Annotated[
-        str, typer.Argument(help="As `metaclaw programs` lists it: openclaw, claude-code, opencode, ...")
-    ],
+        str | None,
+        typer.Argument(
+            help="As `metaclaw programs` lists it: openclaw, claude-code, opencode, ... Without it: agent_program."
+        ),
+    ] = None,
     agent: Annotated[
         str | None,
         typer.Option(help="The agent that the program is; without it main, and OpenClaw's agents each their own."),
@@ -35,23 +38,42 @@ def connect(
 
     Only our own entries are written. `metaclaw disconnect` gives back what was there, byte for byte.
     """
-    from metaclaw.agents.ledger import Ledger
-    from metaclaw.agents.programs.registry import find_program
-    from metaclaw.cli.connecting import carry_out, propose
     from metaclaw.config_file import load_settings, require_settings
+    from metaclaw.errors import ConfigError
 
     _require_answer(yes, dry_run, as_json)
     require_settings()
     settings = load_settings()
-    ledger = Ledger(settings.home)
-    chosen = find_program(program)
+    name = program or settings.agent_program
+    if not name:
+        raise ConfigError("which program? `metaclaw programs` lists them; or set agent_program")
+    if not connect_one(name, settings, agent=agent, plugin=plugin, yes=yes, dry_run=dry_run, as_json=as_json):
+        raise typer.Abort
+
+
+def connect_one(
+    name: str,
+    settings: Settings,
+    *,
+    agent: str | None = None,
+    plugin: bool = True,
+    yes: bool = False,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> bool:
+    """Show, ask, connect. Returns whether the answer was yes, where there was a question."""
+    from metaclaw.agents.ledger import Ledger
+    from metaclaw.agents.programs.registry import find_program
+    from metaclaw.cli.connecting import carry_out, propose
+
+    ledger, chosen = Ledger(settings.home), find_program(name)
     with ledger.alone():
         proposal = propose(chosen, settings, ledger, agent=agent, with_plugin=plugin)
         if not as_json:
             _show(proposal)
         is_wanted = not proposal.is_done and not dry_run and bool(proposal.plan.files or proposal.plan.commands)
-        if is_wanted and not yes:
-            typer.confirm(f"Connect {chosen.title}?", abort=True)
+        if is_wanted and not yes and not typer.confirm(f"Connect {chosen.title}?"):
+            return False
         if is_wanted:
             carry_out(proposal, settings, ledger)
     if as_json:
@@ -60,6 +82,7 @@ def connect(
         _say_connected(proposal, settings)
     elif proposal.is_done and proposal.plan.files:
         typer.echo(f"{chosen.title} is connected already; nothing to do")
+    return True
 
 
 def disconnect(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.setup_program import ask_for_program, known_name, offer_to_connect
+
 if TYPE_CHECKING:
     from metaclaw.config import Settings
 
@@ -90,14 +92,21 @@ def setup(
     judge_url: Annotated[str | None, typer.Option(help="Judge: base URL of its API.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="Judge: model.")] = None,
     judge_api_key: Annotated[str | None, typer.Option(help="Judge: key.")] = None,
+    program: Annotated[
+        str | None, typer.Option(help="Agent program to connect (`metaclaw programs` lists them), or none.")
+    ] = None,
 ) -> None:
-    """Write config.yaml, with a random token for the gateway. Can be run again: only what you answer changes."""
+    """Write config.yaml, with a random token for the gateway. Can be run again: only what you answer changes.
+
+    Then connects the agent program that you use, if you say so.
+    """
     given: dict[str, Any] = {
         "mode": mode, "proxy.port": port,
         "llm.provider": provider, "llm.api_base": api_base, "llm.api_key": api_key, "llm.model_id": model_id,
         "rl.model": rl_model, "rl.remote_url": remote_url, "rl.remote_api_key": remote_api_key,
         "rl.judge.verifier": judge_verifier, "rl.judge.url": judge_url, "rl.judge.model": judge_model,
         "rl.judge.api_key": judge_api_key,
+        "agent_program": known_name(program),
     }  # fmt: skip
     from metaclaw.config import Settings
     from metaclaw.config_file import config_path, find_home, has_settings, read_settings, set_values
@@ -109,13 +118,16 @@ def setup(
     _follow_provider(current, answers)
     if not yes:
         _ask(current, answers)
+        answers.setdefault("agent_program", ask_for_program(current))
     if _changes_provider(current, answers):
         answers.setdefault("llm.api_key", "")  # the one that is set belongs to somebody else
     answers |= _made_keys(current, answers)
     _require_enough(current, answers)
     set_values(home, _settled(current, answers) | _changed(current, answers))
     typer.echo(f"wrote {config_path(home)} (0600)")
-    _say_what_next(read_settings(home)[0])
+    settings = read_settings(home)[0]
+    is_connected = offer_to_connect(answers.get("agent_program"), settings, is_told=program is not None, yes=yes)
+    _say_what_next(settings, is_connected=is_connected)
 
 
 def _ask(current: Settings, answers: dict[str, Any]) -> None:
@@ -239,7 +251,7 @@ def _says_where(provider: str, current: Settings) -> bool:
     return needs_no_url(provider) or current.llm.auth_method == "oauth_token"
 
 
-def _say_what_next(settings: Settings) -> None:
+def _say_what_next(settings: Settings, *, is_connected: bool) -> None:
     from urllib.parse import urlsplit
 
     from metaclaw.config import is_loopback
@@ -254,6 +266,8 @@ def _say_what_next(settings: Settings) -> None:
         if is_loopback(urlsplit(settings.rl.remote_url).hostname or ""):
             typer.echo("next: metaclaw train-server       (leave it running)")
     typer.echo("next: metaclaw start")
+    if is_connected:
+        return
     typer.echo(
         f"then: OPENAI_BASE_URL=http://{settings.proxy.host}:{settings.proxy.port}/v1 "
         "OPENAI_API_KEY=$(metaclaw config proxy.api_key)"

@@ -21,6 +21,10 @@ from metaclaw.config.training import TrainServerSettings
 from metaclaw.config.upstreams import LlmSettings, OpenRouterSettings
 from metaclaw.config_types import Section
 
+AgentProgramName = Literal[
+    "", "openclaw", "claude-code", "opencode", "codex", "hermes", "nanobot", "qwenpaw", "ironclaw", "picoclaw",
+    "zeroclaw", "nanoclaw", "nemoclaw", "aider", "none",
+]  # fmt: skip
 
 class Settings(Section):
     """Everything. ``home`` is METACLAW_HOME, never a key of the file."""
@@ -29,6 +33,11 @@ class Settings(Section):
         default="skills_only",
         description="skills_only: any model; rl: the policy trained on the training server; auto: rl that trains only "
         "while you are away (`scheduler`).",
+    )
+    agent_program: AgentProgramName = Field(
+        default="",
+        description="The agent program that you use: what `metaclaw connect` without a name connects, and what `setup` "
+        "offers. Starting MetaClaw changes no program.",
     )
     max_context_tokens: int = Field(
         default=0,
