@@ -18,13 +18,14 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-vllm test-agents clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
+.PHONY: help install demo test test-vllm test-agents agents-pypi clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
 	@echo "make test          the tests   (make clients: other people's clients, which it needs)"
 	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
-	@echo "make test-agents   sessions of OpenClaw, Claude Code and opencode, which it installs first (Node and npm)"
+	@echo "make test-agents   sessions of OpenClaw, Claude Code, opencode and Codex, which it installs first (Node and npm)"
+	@echo "make agents-pypi   installs hermes-agent and nanobot for it, too"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make soak          half an hour of traffic, faults and kill -9 before the gateway   (MINUTES=30)"
@@ -77,11 +78,18 @@ test-vllm: $(STAMP)
 test-agents: $(STAMP) $(AGENTS)
 	$(BIN)/python -m pytest -m agents $(PYTEST_FLAGS) tests/agents
 
+# What comes from PyPI is not part of CI (a gigabyte); with it, `make test-agents` runs two more programs.
+agents-pypi: $(AGENTS)
+	@sed '/^#/d' tests/agents/programs-pypi.txt | while read -r package; do \
+	  place=.agents/pypi/$${package%%==*}; \
+	  $(PYTHON) -m venv --clear "$$place" && "$$place/bin/python" -m pip install --quiet "$$package" || exit 1; \
+	done
+
 # Whatever Node is here only installs: the programs run on the one that comes with them. Its package is named after the
 # machine, and needs none of the scripts that packages would run.
 $(AGENTS): tests/agents/programs.txt
 	@node -e 0 && npm --version > /dev/null || { echo "Node and npm are needed: https://nodejs.org"; exit 1; }
-	@echo "installing OpenClaw, Claude Code and opencode into .agents (a minute or two, 1.6 GB)"
+	@echo "installing OpenClaw, Claude Code, opencode and Codex into .agents (a minute or two, 2 GB)"
 	@rm -rf .agents && mkdir .agents && echo '{"private": true}' > .agents/package.json
 	@node=node-$$(node -p 'process.platform + "-" + process.arch'); \
 	for attempt in 1 2 3; do \

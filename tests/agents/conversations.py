@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def converse(
         return Conversation(said=said, seen=seen, turns=reader.turns())
 
 
-def without_what_moves(body: Json) -> tuple[str, list[str]]:
+def without_what_moves(body: Json, leaves_out: Collection[str] = ()) -> tuple[str, list[str]]:
     """The instructions and tools of a request, and its conversation, piece by piece, each as JSON.
 
     Left out: marks for the provider's cache, which move to the newest message, whether a text stands alone or in a
@@ -82,7 +82,7 @@ def without_what_moves(body: Json) -> tuple[str, list[str]]:
     for message in body.get("messages") or body["input"]:
         content = message.get("content")
         shown = [{"type": "text", "text": content}] if isinstance(content, str) else content or [None]
-        rest = {key: value for key, value in message.items() if key != "content"}
+        rest = {key: value for key, value in message.items() if key != "content" and key not in leaves_out}
         pieces += [{**rest, "content": _unmarked(part)} for part in shown]
     return json.dumps(head), [piece for piece in map(json.dumps, pieces) if _OPENCLAWS_OWN not in piece]
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.cli.programs import metaclaw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +32,26 @@ _OPENCODE = """\
   "$schema": "https://opencode.ai/config.json", "autoupdate": false,
   "permission": {"bash": "ask"}
 }
+"""
+# Tests run as root in a container too, where Codex's sandbox cannot be made; what its model may run is one `cat`.
+_CODEX = """\
+# mine
+model = "gpt-5"
+approval_policy = "never"
+sandbox_mode = "danger-full-access"
+"""
+_NANOBOT = """\
+{
+  "agents": {"defaults": {"workspace": "WORK", "model": "anthropic/claude"}},
+ "providers": {"anthropic": {"apiKey": "sk-theirs"}}
+}
+"""
+_HERMES = """\
+# mine
+model:
+    default: anthropic/claude   # dear
+    provider: openrouter
+terminal: {backend: local}
 """
 
 
@@ -160,6 +182,51 @@ def opencode(place: Path, gateway: Gateway) -> Program:
     return program
 
 
+def codex(place: Path, gateway: Gateway) -> Program:
+    make_place(place)
+    start = [_one("@openai/codex-*/vendor/*/bin/codex"), "exec", "--skip-git-repo-check"]
+    program = Program(
+        place=place,
+        command=lambda text, is_first: [*start, *([] if is_first else ["resume", "--last"]), text],
+        environment={},
+        wired_as="codex",
+        config=place / "home" / ".codex" / "config.toml",
+        as_it_was=_CODEX,
+    )
+    program.connect(gateway)
+    return program
+
+
+def nanobot(place: Path, gateway: Gateway) -> Program:
+    make_place(place)
+    start = [_from_pypi("nanobot-ai", "nanobot"), "agent", "--classic", "--no-markdown", "--message"]
+    program = Program(
+        place=place,
+        command=lambda text, _is_first: [*start, text],
+        environment={},
+        wired_as="nanobot",
+        config=place / "home" / ".nanobot" / "config.json",
+        as_it_was=_NANOBOT.replace("WORK", str(place / "work")),
+    )
+    program.connect(gateway)
+    return program
+
+
+def hermes(place: Path, gateway: Gateway) -> Program:
+    make_place(place)
+    start = [_from_pypi("hermes-agent", "hermes"), "chat", "-Q"]
+    program = Program(
+        place=place,
+        command=lambda text, is_first: [*start, *([] if is_first else ["--continue"]), "-q", text],
+        environment={},
+        wired_as="hermes",
+        config=place / "home" / ".hermes" / "config.yaml",
+        as_it_was=_HERMES,
+    )
+    program.connect(gateway)
+    return program
+
+
 class OpenClawLeavings:
     """What OpenClaw writes into the system's temporary folder, whatever home it is given."""
 
@@ -201,3 +268,10 @@ def _one(pattern: str) -> str:
     found = sorted(MODULES.glob(pattern))
     assert found, f"{MODULES} has no {pattern}: run `make test-agents`, which installs it"
     return str(found[0])
+
+
+def _from_pypi(package: str, name: str) -> str:
+    place = MODULES.parent / "pypi" / package / "bin" / name
+    if not place.exists():
+        pytest.skip(f"{place} is not there: `make agents-pypi` installs it")
+    return str(place)

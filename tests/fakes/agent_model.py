@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import socket
 import threading
 from collections import deque
@@ -24,6 +25,7 @@ Fault = int | Literal["break"]  # a status, or an answer that breaks off in the 
 MODEL = "stub-1"
 MARK = "facts.txt"  # whoever writes this name wants the file to be read
 _PATH_OF = {"read": ("path", "filePath"), "Read": ("file_path",), "read_file": ("path",)}  # by the tool's name
+_COMMAND_OF = {"exec_command": "cmd"}  # for programs that read by a shell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,9 @@ class AgentModel:
                     name = next(name for name in (*names, "") if name in known or not name)
                     assert name, f"{tool['name']} takes {sorted(known)}"
                     return Reply(text="I read it.", tool=tool["name"], arguments=json.dumps({name: str(self.facts)}))
+                if name := _COMMAND_OF.get(tool.get("name", "")):
+                    command = f"cat {shlex.quote(str(self.facts))}"
+                    return Reply(text="I read it.", tool=tool["name"], arguments=json.dumps({name: command}))
         if results:
             return Reply(text=f"The file says: {'; '.join(_first_line(result) for result in results)}")
         return Reply(text="Nothing to read.")

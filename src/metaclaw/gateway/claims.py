@@ -20,8 +20,9 @@ from metaclaw.gateway.control_keys import Controls
 from metaclaw.gateway.runtime_line import RuntimeLine, find_runtime_line
 from metaclaw.identity import DEFAULT_AGENT, agent_id, run_id, session_id
 
-# The first that is there counts. Claude Code, opencode and nanobot were seen to send theirs.
-_SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "x-session-affinity")
+# The first that is there counts. Claude Code, opencode and Codex were seen to send theirs; Codex's session has several
+# threads when agents of it begin others. `x-session-affinity` is none: nanobot has one for each of its processes.
+_SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "thread-id", "session-id")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_TRACE = "0" * 32
 

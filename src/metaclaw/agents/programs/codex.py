@@ -1,7 +1,7 @@
 """Codex: a provider in ``~/.codex/config.toml``.
 
 Owns that provider, and that it is the one in use. The token stands in the file, as Codex offers, since the desktop
-program and the editors do not see a shell's variables.
+program and the editors do not see a shell's variables. Seen to work with 0.169.0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """hermes-agent: a provider in ``~/.hermes/config.yaml``.
 
-Owns that provider, and that its model is the one in use. Of 0.19.0; these entries not run yet.
+Owns that provider, and that its model is the one in use. Seen to work with 0.19.0.
 """
 
 from __future__ import annotations

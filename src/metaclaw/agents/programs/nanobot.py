@@ -1,7 +1,7 @@
 """nanobot: its ``custom`` provider in ``~/.nanobot/config.json``.
 
 Owns the address and the key of that provider, and that it is the one in use.
-Of nanobot-ai 0.3.5; these entries not run yet.
+Seen to work with nanobot-ai 0.3.5.
 """
 
 from __future__ import annotations
