@@ -93,6 +93,26 @@ def test_programs_says_how_each_stands(user: Path, run: Run):
     assert {path.name for path in plugin.iterdir()} == {"index.js", "package.json", "openclaw.plugin.json"}
 
 
+def test_the_memory_slot_is_taken_only_when_asked_for_and_given_back(user: Path, run: Run):
+    path, plugins = user / ".openclaw" / "openclaw.json", user / "metaclaw" / "agents" / "openclaw"
+    path.write_text('{"plugins": {"slots": {"memory": "memory-lancedb"}}}')
+    with pytest.raises(ConfigError, match="claude-code has none"):
+        run("connect", "claude-code", "--memory-slot", "--yes")
+    assert run("connect", "openclaw", "--memory-slot", "--agent", "ops", "--yes").exit_code == 0
+    wired = json.loads(path.read_text())["plugins"]
+    assert wired["slots"] == {"memory": "metaclaw-memory"}
+    assert wired["load"]["paths"] == [str(plugins / "plugin"), str(plugins / "memory_plugin")]
+    assert wired["entries"]["metaclaw-memory"] == {"enabled": True, "config": {"nameAgent": False}}
+    manifest = json.loads((plugins / "memory_plugin" / "openclaw.plugin.json").read_text())
+    assert (manifest["id"], manifest["kind"]) == ("metaclaw-memory", "memory")
+    run("connect", "openclaw", "--agent", "ops", "--yes")
+    wired = json.loads(path.read_text())["plugins"]
+    assert wired["slots"] == {"memory": "memory-lancedb"}
+    assert list(wired["entries"]) == ["metaclaw"]
+    run("disconnect", "openclaw", "--yes")
+    assert path.read_text() == '{"plugins": {"slots": {"memory": "memory-lancedb"}}}'
+
+
 def test_uninstalling_leaves_nothing_in_other_programs_and_the_home_unless_told(user: Path, run: Run):
     """PITFALLS B6: uninstall looked at the wrong key, and the provider stayed."""
     for name in ("openclaw", "claude-code"):

@@ -58,13 +58,17 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """A gateway as a program is pointed at it. ``url`` is without ``/v1``; ``agent`` is whom the token stands for."""
+    """A gateway as a program is pointed at it. ``url`` is without ``/v1``; ``agent`` is whom the token stands for.
+
+    The plugins are folders of ours that a program which takes plugins is to load; ``None`` leaves one out.
+    """
 
     url: str
     token: str
     agent: str | None
     context_tokens: int
     plugin: Path | None = None
+    memory_plugin: Path | None = None
 
     @property
     def openai_url(self) -> str:

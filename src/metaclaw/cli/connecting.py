@@ -66,7 +66,13 @@ def gateway_url(settings: Settings) -> str:
 
 
 def propose(
-    program: AgentProgram, settings: Settings, ledger: Ledger, *, agent: str | None, with_plugin: bool = True
+    program: AgentProgram,
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    agent: str | None,
+    with_plugin: bool = True,
+    with_memory: bool = False,
 ) -> Proposal:
     """What connecting would change. Raises ``WiringError``; changes nothing."""
     machine = this_machine()
@@ -84,6 +90,7 @@ def propose(
         agent=bound,
         context_tokens=settings.max_context_tokens or _CONTEXT_TOKENS,
         plugin=ledger.folder(program.name) / "plugin" if with_plugin else None,
+        memory_plugin=ledger.folder(program.name) / "memory_plugin" if with_memory else None,
     )
     plan = program.plan(connection, machine)
     change = wiring.connecting(program.name, plan, earlier, ledger)
@@ -97,8 +104,9 @@ def carry_out(proposal: Proposal, settings: Settings, ledger: Ledger) -> None:
     name, connection = proposal.program.name, proposal.connection
     if proposal.makes_token:
         _make_token(name, connection, settings)
-    if connection.plugin is not None:
-        _copy_plugin(name, connection.plugin)
+    for place in (connection.plugin, connection.memory_plugin):
+        if place is not None:
+            _copy_plugin(name, place)
     wiring.connect(proposal.change, connection, proposal.plan, time.time(), ledger)
     for command in proposal.plan.commands:
         commands.run(command, this_machine())
@@ -155,7 +163,7 @@ def _store(settings: Settings) -> Generator[AccessStore]:
 
 def _copy_plugin(program: str, place: Path) -> None:
     """The plugin of a program that has one, out of the package, so that it outlives an environment that is removed."""
-    source = files("metaclaw.agents") / f"{program}_plugin"
+    source = files("metaclaw.agents") / f"{program}_{place.name}"
     if not source.is_dir():
         return
     with as_file(source) as folder:

@@ -30,6 +30,9 @@ def connect(
         typer.Option(help="The agent that the program is; without it main, and OpenClaw's agents each their own."),
     ] = None,
     plugin: Annotated[bool, typer.Option(help="OpenClaw: our plugin, which says who asks.")] = True,
+    memory_slot: Annotated[
+        bool, typer.Option(help="OpenClaw: MetaClaw's memory in its memory slot, for memory_search.")
+    ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -38,6 +41,7 @@ def connect(
 
     Only our own entries are written. `metaclaw disconnect` gives back what was there, byte for byte.
     """
+    from metaclaw.agents.programs.registry import find_program
     from metaclaw.config_file import load_settings, require_settings
     from metaclaw.errors import ConfigError
 
@@ -47,7 +51,12 @@ def connect(
     name = program or settings.agent_program
     if not name:
         raise ConfigError("which program? `metaclaw programs` lists them; or set agent_program")
-    if not connect_one(name, settings, agent=agent, plugin=plugin, yes=yes, dry_run=dry_run, as_json=as_json):
+    if memory_slot and find_program(name).name != "openclaw":
+        raise ConfigError(f"--memory-slot is OpenClaw's; {name} has none")
+    is_answered = connect_one(
+        name, settings, agent=agent, plugin=plugin, memory_slot=memory_slot, yes=yes, dry_run=dry_run, as_json=as_json
+    )
+    if not is_answered:
         raise typer.Abort
 
 
@@ -57,6 +66,7 @@ def connect_one(
     *,
     agent: str | None = None,
     plugin: bool = True,
+    memory_slot: bool = False,
     yes: bool = False,
     dry_run: bool = False,
     as_json: bool = False,
@@ -68,7 +78,7 @@ def connect_one(
 
     ledger, chosen = Ledger(settings.home), find_program(name)
     with ledger.alone():
-        proposal = propose(chosen, settings, ledger, agent=agent, with_plugin=plugin)
+        proposal = propose(chosen, settings, ledger, agent=agent, with_plugin=plugin, with_memory=memory_slot)
         if not as_json:
             _show(proposal)
         is_wanted = not proposal.is_done and not dry_run and bool(proposal.plan.files or proposal.plan.commands)

@@ -1,4 +1,4 @@
-"""OpenClaw: a provider, the model in use, and our plugin, in ``~/.openclaw/openclaw.json``.
+"""OpenClaw: a provider, the model in use, our plugin, and perhaps its memory slot, in ``~/.openclaw/openclaw.json``.
 
 Owns those entries; refuses to touch its sandbox, its tools' permissions and the list of plugins that it trusts. A
 running OpenClaw takes the change over by itself. Seen to work with 2026.9.6.
@@ -18,6 +18,7 @@ from metaclaw.agents.programs.places import found, text_at
 from metaclaw.agents.texts import read_config
 
 _MODEL = f"{OURS}/{OURS}"
+_MEMORY = f"{OURS}-memory"
 _DEFAULTS = ("agents", "defaults")
 _MAX_ANSWER_TOKENS = 8192
 
@@ -44,7 +45,10 @@ class OpenClaw:
         else:
             puts.append(Put(place=(*_DEFAULTS, "model", "primary"), value=_MODEL))
         if connection.plugin is not None:
-            puts += _plugin(connection, connection.plugin)
+            puts += _plugin(OURS, connection.plugin, connection, {"hooks": {"allowConversationAccess": True}})
+        if connection.memory_plugin is not None:
+            puts += _plugin(_MEMORY, connection.memory_plugin, connection, {})
+            puts.append(Put(place=("plugins", "slots", "memory"), value=_MEMORY))
         return Plan(
             files=(FileEdit(path=path, form=JSON5, puts=tuple(puts)),),
             notes=tuple(_notes(config, connection)),
@@ -71,12 +75,12 @@ def _provider(connection: Connection) -> dict[str, Any]:
     }
 
 
-def _plugin(connection: Connection, folder: Path) -> Iterator[Put]:
-    entry: dict[str, Any] = {"enabled": True, "hooks": {"allowConversationAccess": True}}
+def _plugin(name: str, folder: Path, connection: Connection, rights: dict[str, Any]) -> Iterator[Put]:
+    entry: dict[str, Any] = {"enabled": True, **rights}
     if connection.agent is not None:  # the token says who it is, and a header must not say otherwise
         entry["config"] = {"nameAgent": False}
     yield Put(place=("plugins", "load", "paths", Item(str(folder))), value=str(folder), is_ours=True)
-    yield Put(place=("plugins", "entries", OURS), value=entry, is_ours=True)
+    yield Put(place=("plugins", "entries", name), value=entry, is_ours=True)
 
 
 def _notes(config: dict[str, Any], connection: Connection) -> Iterator[str]:
