@@ -62,7 +62,7 @@ class Desk:
 
     def __init__(self, root: Path) -> None:
         self.machine = Machine(home=root / "user", env={"PATH": str(root / "bin")})
-        self.machine.home.mkdir()
+        self.machine.home.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(root / "metaclaw")
 
     def path(self, case: Case) -> Path:
@@ -160,8 +160,29 @@ def test_what_the_user_wrote_meanwhile_stays(desk: Desk, case: Case, layout: Cal
     assert path.read_bytes().count(old) == 1
     path.write_bytes(path.read_bytes().replace(old, new))
     assert desk.disconnect(case.name).remarks == []
-    # A last line without an end got one, for our line to follow.
-    assert path.read_bytes().rstrip() == layout(case.text).replace(old, new).rstrip()
+    assert path.read_bytes() == layout(case.text).replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("case", "text", "edit"),
+    [
+        (CASES[4], "model:\n  default: x\nproviders:   # none yet\nterminal: {}", ("terminal: {}", "terminal: {a: 1}")),
+        (CASES[4], "providers: ~\nmodel: x\n# the end", ("# the end", "# the very end")),
+        (CASES[4], "providers: {} # none\nmodel: x\n", ("# none", "# none at all")),
+        (CASES[1], '{"env": null, "a": 1}', ('"a": 1', '"a": 2')),
+        (CASES[9], "A=1", ("A=1", "A=2")),
+        (CASES[3], 'model = "x"\r\n# mixed\n[a]\r\nb = 1\n', ("b = 1", "b = 2")),
+    ],
+    ids=range(6),
+)
+def test_the_layout_around_our_entries_is_as_it_was_when_the_file_was_edited_meanwhile(
+    desk: Desk, case: Case, text: str, edit: tuple[str, str]
+):
+    path = desk.lay(case, text.encode())
+    desk.connect(case.name)
+    path.write_bytes(path.read_bytes().replace(edit[0].encode(), edit[1].encode()))
+    desk.disconnect(case.name)
+    assert path.read_bytes().decode() == text.replace(*edit)
 
 
 @each_program
@@ -212,6 +233,49 @@ def test_a_link_is_followed_and_stays(desk: Desk, tmp_path: Path):
     assert TOKEN in real.read_text()
     desk.disconnect(case.name)
     assert (path.is_symlink(), real.read_text()) == (True, case.text)
+
+
+def test_files_of_a_dotfile_manager_are_edited_where_they_are_and_their_owner_is_warned(desk: Desk, tmp_path: Path):
+    """PITFALLS S6: a token of ours must not end in a repository unnoticed."""
+    case, repository = CASES[2], tmp_path / "dotfiles"
+    (repository / ".git").mkdir(parents=True)
+    folder = repository / "opencode"
+    folder.mkdir()
+    (folder / "mine.jsonc").write_text(case.text)
+    (desk.machine.home / ".config").mkdir()
+    (desk.machine.home / ".config" / "opencode").symlink_to(folder)
+    (folder / "opencode.jsonc").symlink_to("mine.jsonc")
+    remarks = desk.connect("opencode").remarks
+    assert [remark for remark in remarks if f"into the repository {repository}" in remark]
+    assert TOKEN in (folder / "mine.jsonc").read_text()
+    assert (folder / "opencode.jsonc").is_symlink()
+    desk.disconnect("opencode")
+    assert (folder / "mine.jsonc").read_text() == case.text
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.jsonc", "opencode.jsonc"]
+
+
+def test_a_file_with_two_names_is_said_to_have_them(desk: Desk, tmp_path: Path):
+    path = desk.lay(CASES[1], configs.CLAUDE_CODE.encode())
+    (tmp_path / "other").hardlink_to(path)
+    assert [remark for remark in desk.connect("claude-code").remarks if "another name" in remark]
+    assert (tmp_path / "other").read_text() == configs.CLAUDE_CODE
+
+
+def test_files_are_where_the_users_variables_say(desk: Desk):
+    home = desk.machine.home
+    named = {"OPENCLAW_CONFIG_PATH": "~/claw.json", "XDG_CONFIG_HOME": str(home / "xdg"), "CODEX_HOME": "x" * 300}
+    desk.machine = replace(desk.machine, env={**desk.machine.env, **named})
+    (home / "xdg" / "opencode").mkdir(parents=True)
+    assert [file.path for file in desk.connect("opencode").files] == [home / "xdg" / "opencode" / "opencode.json"]
+    assert [file.path for file in desk.connect("openclaw").files] == [home / "claw.json"]
+    units = home / "xdg" / "systemd" / "user"
+    units.mkdir(parents=True)
+    (units / "gone-nanoclaw.service").symlink_to("nowhere")
+    (units / "nanoclaw.service").write_text("[Service]\nWorkingDirectory=%h/claws\n")
+    (home / "claws").mkdir()
+    assert [file.path for file in desk.connect("nanoclaw").files] == [home / "claws" / ".env"]
+    # A name that no folder can have, as a folder that nobody may look into, is no program, and no traceback.
+    assert read_status(find_program("codex"), desk.machine, desk.ledger).state == "absent"
 
 
 @pytest.mark.parametrize(

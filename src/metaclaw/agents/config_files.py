@@ -8,6 +8,7 @@ protected, or wrote to since it was read, is left alone.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import stat
@@ -17,6 +18,7 @@ from pathlib import Path
 from metaclaw.errors import WiringError
 
 _MAX_BYTES = 8 * 1024 * 1024
+_UNFINISHED = ".metaclaw-new"  # how a file ends that is not in its place yet
 
 
 def read_file(path: Path) -> bytes | None:
@@ -43,10 +45,10 @@ def read_file(path: Path) -> bytes | None:
 def require_writable(path: Path) -> None:
     """Raise ``WiringError`` when ``path`` could not be replaced, or was made read-only by somebody."""
     real = _real(path)
-    folder = next(parent for parent in real.parents if parent.exists())
+    folder = next(parent for parent in real.parents if is_there(parent))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WiringError(f"{path} cannot be written: you may not write into {folder}; nothing was changed")
-    if not real.exists():
+    if not is_there(real):
         return
     facts = real.stat()
     if not facts.st_mode & 0o222:  # for root, `access` says yes to everything
@@ -57,20 +59,51 @@ def require_writable(path: Path) -> None:
 
 def is_read_by_others(path: Path) -> bool:
     """Whether somebody else on this machine may read a file that is there. Windows keeps that elsewhere."""
-    return os.name == "posix" and path.exists() and bool(path.stat().st_mode & 0o044)
+    return os.name == "posix" and is_there(path) and bool(path.stat().st_mode & 0o044)
 
 
-def write_file(path: Path, data: bytes, *, expected: bytes | None) -> list[Path]:
-    """Replace what is in a file, which still has ``expected`` in it; returns the folders that were made for it."""
-    real = _real(path)
-    made = [parent for parent in real.parents if not parent.exists()]
+def is_there(path: Path) -> bool:
+    """Whether something is at ``path``, as far as we may see."""
     try:
-        for folder in reversed(made):
+        return path.exists()
+    except OSError:  # a folder that is not ours to look into, a name that is too long
+        return False
+
+
+def folders_to_make(path: Path) -> tuple[Path, ...]:
+    """The folders that writing ``path`` would make, the innermost first."""
+    return tuple(parent for parent in _real(path).parents if not is_there(parent))
+
+
+def linked_elsewhere(path: Path) -> str | None:
+    """What to know of a file that is a link, or that has another name; ``None`` for an ordinary one."""
+    real = _real(path)
+    if not is_there(real):
+        return None
+    repository = next((parent for parent in real.parents if is_there(parent / ".git")), None)
+    if repository is not None and path.is_symlink():
+        return f"{path} leads into the repository {repository}, and holds a token now: do not commit that"
+    if real.stat().st_nlink > 1:
+        return f"{path} has another name somewhere (a hard link): the file of that name stays as it is"
+    return None
+
+
+def write_file(path: Path, data: bytes, *, expected: bytes | None) -> None:
+    """Replace what is in a file, which still has ``expected`` in it; missing folders are made."""
+    real = _real(path)
+    try:
+        for folder in reversed(folders_to_make(path)):
             folder.mkdir(mode=0o700)
         _replace(real, path, data, expected)
     except OSError as error:
         raise WiringError(f"{path} cannot be written: {error.strerror}. It is as it was") from error
-    return made
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a process left beside a file when it was killed before it could put it in its place."""
+    real = _real(path)
+    for left in real.parent.glob(f".{glob.escape(real.name)}.*{_UNFINISHED}"):
+        left.unlink(missing_ok=True)
 
 
 def remove_file(path: Path, *, expected: bytes) -> None:
@@ -100,7 +133,7 @@ def _real(path: Path) -> Path:
 
 
 def _replace(real: Path, path: Path, data: bytes, expected: bytes | None) -> None:
-    handle, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
+    handle, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.", suffix=_UNFINISHED)
     try:
         _fill(handle, data)
         if real.exists():

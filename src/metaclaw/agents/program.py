@@ -50,9 +50,13 @@ class Machine:
 
     def folder(self, variable: str, default: str) -> Path:
         """The folder that a variable names, else ``default`` in the home folder."""
+        return self.named(variable) or self.home / default
+
+    def named(self, variable: str) -> Path | None:
+        """The file or folder that a variable names; ``~`` is the home folder."""
         given = self.env.get(variable)
         if not given:
-            return self.home / default
+            return None
         return self.home / given[2:] if given.startswith("~/") else Path(given).absolute()
 
 

@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from metaclaw.agents.config_files import digest, is_read_by_others, read_file, remove_file, require_writable, write_file
+from metaclaw.agents import leftovers
+from metaclaw.agents.config_files import (
+    digest,
+    folders_to_make,
+    is_read_by_others,
+    linked_elsewhere,
+    read_file,
+    remove_file,
+    remove_unfinished,
+    require_writable,
+    write_file,
+)
 from metaclaw.agents.documents import document
 from metaclaw.agents.documents.document import MISSING, Format
 from metaclaw.agents.documents.formats import FORMATS
@@ -53,6 +64,8 @@ def connecting(program: str, plan: Plan, wiring: Wiring | None, ledger: Ledger) 
         change.files.append(_edited(edit, _taken_back(wired, program, ledger, []) if wired else None))
         if is_read_by_others(edit.path):
             change.remarks.append(f"{edit.path} holds a token now, and others can read it: `chmod 600 {edit.path}`")
+        if remark := linked_elsewhere(edit.path):
+            change.remarks.append(remark)
     for wired in earlier.values():  # a file that this plan no longer needs
         change.files.append(replace(_taken_back(wired, program, ledger, change.remarks), wired=None))
     return change
@@ -79,17 +92,16 @@ def connect(change: Change, connection: Connection, plan: Plan, now: float, ledg
         if file.original is not None:
             ledger.keep(change.program, file.original)
     ledger.write(wiring)
-    made = {file.path: _write(file) for file in change.files}
-    if any(made.values()):
-        known = [file.model_copy(update={"folders": (*file.folders, *made.get(file.path, ()))}) for file in files]
-        wiring = wiring.model_copy(update={"files": tuple(known)})
-        ledger.write(wiring)
+    for file in change.files:
+        remove_unfinished(file.path)
+        _write(file)
     return wiring
 
 
 def disconnect(change: Change, wiring: Wiring, ledger: Ledger) -> None:
     """Take back what was changed, then forget it."""
     for file in change.files:
+        remove_unfinished(file.path)
         _write(file)
     for folder in (folder for file in wiring.files for folder in file.folders):
         if folder.is_dir() and not any(folder.iterdir()):
@@ -117,7 +129,7 @@ def _edited(edit: FileEdit, earlier: FileChange | None) -> FileChange:
         after=digest(after),
         entries=tuple(entries),
         is_ours=edit.is_ours,
-        folders=earlier.wired.folders if earlier and earlier.wired else (),
+        folders=(*folders_to_make(edit.path), *(earlier.wired.folders if earlier and earlier.wired else ())),
     )
     return FileChange(path=edit.path, before=before, after=after, original=original, wired=wired)
 
@@ -150,18 +162,24 @@ def _taken_back(wired: WiredFile, program: str, ledger: Ledger, remarks: list[st
     elif wired.is_ours and wired.before is None:
         after = None
     else:
-        after = _without_entries(now, wired, remarks)
+        original = None if wired.before is None else ledger.kept(program, wired.before)
+        after = _without_entries(now, wired, original, remarks)
     if after != now:
         require_writable(wired.path)
     return FileChange(path=wired.path, before=now, after=after, wired=wired)
 
 
-def _without_entries(now: bytes, wired: WiredFile, remarks: list[str]) -> bytes | None:
+def _without_entries(now: bytes, wired: WiredFile, original: bytes | None, remarks: list[str]) -> bytes | None:
     form, text = FORMATS[wired.form], decoded(now, wired.path)
     with told_of(wired.path):
         for entry in reversed(wired.entries):
             text = _without(form, text, entry, wired.path, remarks)
-    if wired.before is None and text.strip() in ("", "{}"):
+        if original is not None:
+            places = [entry.where for entry in wired.entries]
+            text = leftovers.as_written_before(
+                form, text, decoded(now, wired.path), decoded(original, wired.path), places
+            )
+    if original is None and text.strip() in ("", "{}"):
         return None  # the file was of our making
     return encoded(text, now)
 
@@ -186,11 +204,11 @@ def _holds_one(group: Sequence[object] | dict[str, object] | object) -> bool:
     return isinstance(group, dict | list) and len(group) == 1  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _write(change: FileChange) -> list[Path]:
+def _write(change: FileChange) -> None:
     if change.after == change.before:
-        return []
+        return
     if change.after is None:
         assert change.before is not None, "there is something to remove"
         remove_file(change.path, expected=change.before)
-        return []
-    return write_file(change.path, change.after, expected=change.before)
+    else:
+        write_file(change.path, change.after, expected=change.before)

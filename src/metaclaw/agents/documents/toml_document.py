@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, cast
 
 import tomlkit
@@ -35,7 +36,7 @@ class TomlFormat:
     def put(self, text: str, place: Place, value: Any) -> str:
         document = _parsed(text)
         _put(document, place, cast("TomlItem", tomlkit.item(value)))
-        return _text(text, document)
+        return _without_new_blank_lines(text, _text(text, document))
 
     def put_source(self, text: str, place: Place, source: str) -> str:
         document = _parsed(text)
@@ -61,7 +62,34 @@ def _parsed(text: str) -> tomlkit.TOMLDocument:
 
 def _text(before: str, document: tomlkit.TOMLDocument) -> str:
     text = tomlkit.dumps(document)  # pyright: ignore[reportUnknownMemberType]
-    return text.replace("\n", "\r\n") if "\r\n" in before else text
+    if "\r\n" not in before:
+        return text
+    if before.count("\r\n") == before.count("\n"):
+        return text.replace("\n", "\r\n")
+    return _with_mixed_ends(before, text)
+
+
+def _without_new_blank_lines(before: str, text: str) -> str:
+    """tomlkit sets what it adds apart by blank lines, which would stay when it is taken out."""
+    was, now = before.splitlines(keepends=True), text.splitlines(keepends=True)
+    kept: list[str] = []
+    for tag, start, end, at, until in SequenceMatcher(None, was, now, autojunk=False).get_opcodes():
+        has_blank = any(not line.strip() for line in was[start:end])
+        kept += [line for line in now[at:until] if tag == "equal" or has_blank or line.strip()]
+    return "".join(kept)
+
+
+def _with_mixed_ends(before: str, text: str) -> str:
+    """Every line that was there before, or stands for one, ends as it did."""
+    was, now = before.splitlines(keepends=True), text.splitlines(keepends=True)
+    bare = [line.replace("\r\n", "\n") for line in was]
+    for tag, start, end, at, until in SequenceMatcher(None, bare, now, autojunk=False).get_opcodes():
+        if tag != "equal" and end - start != until - at:
+            continue
+        for line, new in zip(range(start, end), range(at, until), strict=True):
+            if was[line].endswith("\r\n"):
+                now[new] = now[new].replace("\n", "\r\n")
+    return "".join(now)
 
 
 def _put(document: tomlkit.TOMLDocument, place: Place, value: TomlItem) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaclaw.agents.config_files import is_there
 from metaclaw.agents.documents.formats import YAML
 from metaclaw.agents.program import OURS, Connection, FileEdit, Found, Machine, Plan, Put
 from metaclaw.agents.programs.places import text_at
@@ -24,7 +25,7 @@ class Aider:
 
     def find(self, machine: Machine) -> Found | None:
         config = _config(machine)
-        place = machine.which("aider") or (config if config.exists() else None)
+        place = machine.which("aider") or (config if is_there(config) else None)
         return Found(place=place, config=config) if place else None
 
     def plan(self, connection: Connection, machine: Machine) -> Plan:

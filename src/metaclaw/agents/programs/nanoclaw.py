@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaclaw.agents.config_files import is_there
 from metaclaw.agents.documents.formats import DOTENV
 from metaclaw.agents.program import Connection, FileEdit, Found, Machine, Plan, Put
 from metaclaw.agents.programs.places import text_at
@@ -32,7 +33,7 @@ class NanoClaw:
     serves_many: bool = False
 
     def find(self, machine: Machine) -> Found | None:
-        place = next((folder for folder in _places(machine) if folder.is_dir()), None)
+        place = next((folder for folder in _places(machine) if is_there(folder)), None)
         return Found(place=place, config=place / ".env") if place else None
 
     def plan(self, connection: Connection, machine: Machine) -> Plan:
@@ -59,14 +60,23 @@ def _env(place: Found | None) -> Path:
 
 
 def _places(machine: Machine) -> Iterator[Path]:
-    for unit in sorted((machine.home / ".config" / "systemd" / "user").glob("*nanoclaw*.service")):
-        for folder in _WORKING.findall(unit.read_text(encoding="utf-8", errors="replace")):
+    units = machine.folder("XDG_CONFIG_HOME", ".config") / "systemd" / "user"
+    for unit in sorted(units.glob("*nanoclaw*.service")):
+        for folder in _WORKING.findall(_bytes(unit).decode(errors="replace")):
             yield Path(folder.strip().strip('"').replace("%h", str(machine.home)))
     for plist in sorted((machine.home / "Library" / "LaunchAgents").glob("*nanoclaw*.plist")):
         try:
-            said = plistlib.loads(plist.read_bytes()).get("WorkingDirectory")
+            said = plistlib.loads(_bytes(plist)).get("WorkingDirectory")
         except (plistlib.InvalidFileException, ValueError):
             continue
         if isinstance(said, str):
             yield Path(said)
     yield from (machine.home / name for name in _USUAL)
+
+
+def _bytes(path: Path) -> bytes:
+    """What is in a service's file; nothing where it leads nowhere or may not be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

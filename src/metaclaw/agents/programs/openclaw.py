@@ -112,5 +112,5 @@ def _agents(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _config(machine: Machine) -> Path:
-    given = machine.env.get("OPENCLAW_CONFIG_PATH")
-    return Path(given).absolute() if given else machine.folder("OPENCLAW_STATE_DIR", ".openclaw") / "openclaw.json"
+    named = machine.named("OPENCLAW_CONFIG_PATH")
+    return named or machine.folder("OPENCLAW_STATE_DIR", ".openclaw") / "openclaw.json"

@@ -46,8 +46,7 @@ class OpenCode:
 
 
 def _config(machine: Machine) -> Path:
-    given = machine.env.get("OPENCODE_CONFIG")
-    if given:
-        return Path(given).absolute()
+    if named := machine.named("OPENCODE_CONFIG"):
+        return named
     folder = machine.folder("XDG_CONFIG_HOME", ".config") / "opencode"
     return first_there(folder / "opencode.json", folder / "opencode.jsonc", folder / "config.json")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from metaclaw.agents.config_files import is_there
 from metaclaw.agents.program import Found, Machine
 
 
@@ -16,14 +17,14 @@ def found(machine: Machine, names: Sequence[str], config: Path, *, folder: Path 
     """By the first of ``names`` that can be started, else by ``folder`` (that of ``config``)."""
     place = next((path for path in map(machine.which, names) if path), None)
     left = folder or config.parent
-    if place is None and not left.exists():
+    if place is None and not is_there(left):
         return None
     return Found(place=place or left, config=config)
 
 
 def first_there(*paths: Path) -> Path:
     """The first of these files that exists; the first when none does."""
-    return next((path for path in paths if path.exists()), paths[0])
+    return next((path for path in paths if is_there(path)), paths[0])
 
 
 def text_at(data: Any, *keys: str) -> str | None:

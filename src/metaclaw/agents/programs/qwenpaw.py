@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaclaw.agents.config_files import is_there
 from metaclaw.agents.documents.formats import JSON5
 from metaclaw.agents.program import OURS, Connection, FileEdit, Found, Machine, Plan, Put
 from metaclaw.agents.programs.places import found, text_at
@@ -65,7 +66,7 @@ def _working(machine: Machine) -> Path:
     if machine.env.get("QWENPAW_WORKING_DIR"):
         return machine.folder("QWENPAW_WORKING_DIR", "")
     old = machine.folder("COPAW_WORKING_DIR", ".copaw")
-    return old if old.exists() else machine.home / ".qwenpaw"
+    return old if is_there(old) else machine.home / ".qwenpaw"
 
 
 def _providers(machine: Machine) -> Path:
