@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +26,7 @@ AgentProgramName = Literal[
     "", "openclaw", "claude-code", "opencode", "codex", "hermes", "nanobot", "qwenpaw", "ironclaw", "picoclaw",
     "zeroclaw", "nanoclaw", "nemoclaw", "aider", "none",
 ]  # fmt: skip
+
 
 class Settings(Section):
     """Everything. ``home`` is METACLAW_HOME, never a key of the file."""
