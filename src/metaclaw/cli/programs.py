@@ -41,17 +41,15 @@ def connect(
 
     Only our own entries are written. `metaclaw disconnect` gives back what was there, byte for byte.
     """
-    from metaclaw.agents.programs.registry import find_program
+    from metaclaw.agents.programs.registry import chosen_program
     from metaclaw.config_file import load_settings, require_settings
     from metaclaw.errors import ConfigError
 
     _require_answer(yes, dry_run, as_json)
     require_settings()
     settings = load_settings()
-    name = program or settings.agent_program
-    if not name:
-        raise ConfigError("which program? `metaclaw programs` lists them; or set agent_program")
-    if memory_slot and find_program(name).name != "openclaw":
+    name = chosen_program(program, settings).name
+    if memory_slot and name != "openclaw":
         raise ConfigError(f"--memory-slot is OpenClaw's; {name} has none")
     is_answered = connect_one(
         name, settings, agent=agent, plugin=plugin, memory_slot=memory_slot, yes=yes, dry_run=dry_run, as_json=as_json

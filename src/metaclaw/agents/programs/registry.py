@@ -17,7 +17,8 @@ from metaclaw.agents.programs.opencode import OpenCode
 from metaclaw.agents.programs.picoclaw import PicoClaw
 from metaclaw.agents.programs.qwenpaw import QwenPaw
 from metaclaw.agents.programs.zeroclaw import ZeroClaw
-from metaclaw.errors import WiringError
+from metaclaw.config import Settings
+from metaclaw.errors import ConfigError, WiringError
 
 _ALL: tuple[AgentProgram, ...] = (
     OpenClaw(), ClaudeCode(), OpenCode(), Codex(), Hermes(), Nanobot(), QwenPaw(), IronClaw(), PicoClaw(), ZeroClaw(),
@@ -34,3 +35,11 @@ def find_program(name: str) -> AgentProgram:
     if program is None:
         raise WiringError(f"no agent program is called {name[:80]!r}; there are {', '.join(PROGRAMS)}")
     return program
+
+
+def chosen_program(name: str | None, settings: Settings) -> AgentProgram:
+    """The program called ``name``, else the one that the user said to use. Raises ``MetaClawError``."""
+    wanted = name or settings.agent_program
+    if not wanted:
+        raise ConfigError("which program? `metaclaw programs` lists them; or set agent_program")
+    return find_program(wanted)
