@@ -329,6 +329,17 @@ def test_a_kill_between_two_files_is_taken_back(desk: Desk):
     assert desk.files() == before
 
 
+def test_an_edited_file_is_disconnected_even_when_its_copy_is_lost(desk: Desk):
+    case = CASES[1]
+    path = desk.lay(case, case.text.encode())
+    desk.connect(case.name)
+    for copy in (desk.ledger.folder(case.name) / "before").iterdir():
+        copy.unlink()
+    path.write_text(path.read_text().replace(*case.theirs))
+    desk.disconnect(case.name)
+    assert path.read_text() == case.text.replace(*case.theirs)
+
+
 def test_two_at_once_are_told_so(desk: Desk):
     another = Ledger(desk.ledger.folder("").parent)
     with desk.ledger.alone(), pytest.raises(WiringError, match="under way"), another.alone():

@@ -186,6 +186,15 @@ def test_setup_without_questions_connects_only_what_a_flag_names(user: Path, run
     assert "http://127.0.0.1:4321/v1" in (user / ".openclaw" / "openclaw.json").read_text()
 
 
+def test_setup_leaves_a_connection_as_it_is_but_for_another_port(user: Path, run: Run):
+    run("connect", "openclaw", "--agent", "ops", "--memory-slot", "--yes")
+    wired = (user / ".openclaw" / "openclaw.json").read_text()
+    assert "openclaw is connected already" in run("setup", "--yes", "--program", "openclaw").output
+    assert (user / ".openclaw" / "openclaw.json").read_text() == wired
+    assert "agent ops" in run("setup", "--yes", "--program", "openclaw", "--port", "4322").output
+    assert "http://127.0.0.1:4322/v1" in (user / ".openclaw" / "openclaw.json").read_text()
+
+
 def test_connecting_without_a_name_asks_for_one(run: Run):
     with pytest.raises(ConfigError, match="set agent_program"):
         run("connect")

@@ -81,7 +81,7 @@ def linked_elsewhere(path: Path) -> str | None:
     if not is_there(real):
         return None
     repository = next((parent for parent in real.parents if is_there(parent / ".git")), None)
-    if repository is not None and path.is_symlink():
+    if repository is not None and real != path:
         return f"{path} leads into the repository {repository}, and holds a token now: do not commit that"
     if real.stat().st_nlink > 1:
         return f"{path} has another name somewhere (a hard link): the file of that name stays as it is"

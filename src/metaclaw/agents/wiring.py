@@ -162,24 +162,31 @@ def _taken_back(wired: WiredFile, program: str, ledger: Ledger, remarks: list[st
     elif wired.is_ours and wired.before is None:
         after = None
     else:
-        original = None if wired.before is None else ledger.kept(program, wired.before)
-        after = _without_entries(now, wired, original, remarks)
+        after = _without_entries(now, wired, _as_it_was(wired, program, ledger), remarks)
     if after != now:
         require_writable(wired.path)
     return FileChange(path=wired.path, before=now, after=after, wired=wired)
 
 
-def _without_entries(now: bytes, wired: WiredFile, original: bytes | None, remarks: list[str]) -> bytes | None:
+def _as_it_was(wired: WiredFile, program: str, ledger: Ledger) -> str | None:
+    """The text before; ``None`` when there was none, or when its copy is lost, which costs some layout alone."""
+    if wired.before is None:
+        return None
+    try:
+        return decoded(ledger.kept(program, wired.before), wired.path)
+    except WiringError:
+        return None
+
+
+def _without_entries(now: bytes, wired: WiredFile, original: str | None, remarks: list[str]) -> bytes | None:
     form, text = FORMATS[wired.form], decoded(now, wired.path)
     with told_of(wired.path):
         for entry in reversed(wired.entries):
             text = _without(form, text, entry, wired.path, remarks)
         if original is not None:
             places = [entry.where for entry in wired.entries]
-            text = leftovers.as_written_before(
-                form, text, decoded(now, wired.path), decoded(original, wired.path), places
-            )
-    if original is None and text.strip() in ("", "{}"):
+            text = leftovers.as_written_before(form, text, decoded(now, wired.path), original, places)
+    if wired.before is None and text.strip() in ("", "{}"):
         return None  # the file was of our making
     return encoded(text, now)
 

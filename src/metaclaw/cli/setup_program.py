@@ -56,6 +56,8 @@ def offer_to_connect(name: str | None, settings: Settings, *, is_told: bool, yes
     A program that was named by a flag and cannot be connected is an error, raised as ``MetaClawError``; one that was
     chosen from a question, a remark.
     """
+    from metaclaw.agents.ledger import Ledger
+    from metaclaw.cli.connecting import gateway_url
     from metaclaw.cli.programs import connect_one
     from metaclaw.errors import MetaClawError
 
@@ -67,7 +69,11 @@ def offer_to_connect(name: str | None, settings: Settings, *, is_told: bool, yes
     if name == _NONE:
         return False
     try:
-        is_connected = connect_one(name, settings, yes=yes)
+        record = Ledger(settings.home).read(name)
+        if record is not None and record.url == gateway_url(settings):  # as whoever connected it wanted it
+            typer.echo(f"{name} is connected already")
+            return True
+        is_connected = connect_one(name, settings, agent=record.agent if record else None, yes=yes)
     except MetaClawError as error:
         if is_told:
             raise
