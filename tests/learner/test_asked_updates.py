@@ -13,7 +13,7 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Sample
 from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
-from metaclaw.learner.updating import Updating
+from metaclaw.learner.updating import Permission, Updating
 
 pytestmark = pytest.mark.anyio
 
@@ -45,8 +45,16 @@ class Closed:
         return await work
 
 
+class Free(Closed):
+    """A window that is always open."""
+
+    async def is_open(self) -> bool:
+        return True
+
+
 @dataclass
 class World:
+    journal: LearningJournal
     updating: Updating
     training: Scripted
     windows: Closed
@@ -69,7 +77,7 @@ def world(tmp_path) -> Iterator[World]:
             sample = Sample(turn=agent, exchange=agent, agent=agent, version=0, reward=1.0, sampled_at=0.0)
             journal.record_verdict(exchange=agent, agent=agent, judge="t", score=1.0, detail={}, samples=[sample])
         updating = Updating(journal=journal, training=training, permission=windows, asked=steps, clock=lambda: time[0])
-        yield World(updating, training, windows, steps, time)
+        yield World(journal, updating, training, windows, steps, time)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +109,22 @@ async def test_a_request_that_nobody_waits_for_any_more_is_not_done(world: World
     answer = world.steps.answered(number)
     assert answer is not None
     assert answer.status == "error"
+
+
+async def test_each_agent_is_trained_when_its_own_mode_says(world: World):
+    """One whenever there is enough, one in windows alone, and one that is not trained not even when it is asked for."""
+    world.training.outcomes = {agent: Waiting(reason="few") for agent in ("ann", "bob", "eve")}
+    free = Free()
+    permissions: dict[str, Permission | None] = {"ann": free, "bob": world.windows, "eve": None}
+    world.updating = Updating(
+        journal=world.journal, training=world.training, permission_of=permissions.__getitem__, asked=world.steps,
+        clock=lambda: world.time[0],
+    )  # fmt: skip
+    eve = Sample(turn="eve", exchange="eve", agent="eve", version=0, reward=1.0, sampled_at=0.0)
+    world.journal.record_verdict(exchange="eve", agent="eve", judge="t", score=1.0, detail={}, samples=[eve])
+    await world.updating.step()
+    assert (free.ran, world.windows.ran) == ([("ann", False)], [])
+    assert (await world.answer("eve")).reason == "its mode is skills_only, so it is not trained"
+    await world.answer(EVERY_AGENT)
+    assert ("bob", True) in world.windows.ran
+    assert {agent for agent, _ in [*free.ran, *world.windows.ran]} == {"ann", "bob"}

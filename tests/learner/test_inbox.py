@@ -204,10 +204,26 @@ async def test_where_nothing_is_trained_every_answered_exchange_is_judged_but_no
     )
     assert ids(world.inbox(needs_followup=False)) == []
     inbox = Inbox(
-        turns_db=world.turns_db, journal=world.learning, needs_followup=False, idle_s=300, needs_trainable=False,
-        retry=RetryPolicy(max_age_s=MAX_AGE_S), clock=lambda: world.now,
+        turns_db=world.turns_db, journal=world.learning, needs_followup=False, idle_s=300,
+        is_trained=lambda agent: False, retry=RetryPolicy(max_age_s=MAX_AGE_S), clock=lambda: world.now,
     )  # fmt: skip
     (due,) = inbox.due(10)
     assert (due.exchange.id, due.turns) == ("x", ())
     world.learning.record_verdict(exchange="x", agent="main", judge="t", score=-1.0, detail={}, samples=[])
     assert ids(inbox) == []
+
+
+async def test_an_agent_that_is_not_trained_is_judged_and_gets_no_samples_beside_one_that_is(world):
+    await record(
+        world.turns,
+        Said(turn="a", exchange="x", agent="research", session="r"),
+        Said(turn="b", exchange="y", agent="assistant", session="s"),
+    )
+    world.now = 301.0
+    inbox = Inbox(
+        turns_db=world.turns_db, journal=world.learning, needs_followup=False, idle_s=300,
+        is_trained=lambda agent: agent == "research", clock=lambda: world.now,
+    )  # fmt: skip
+    assert {due.exchange.agent: [turn.id for turn in due.turns] for due in inbox.due(10)} == {
+        "research": ["a"], "assistant": [],
+    }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from metaclaw.config import Settings
     from metaclaw.journal.learning_status import AgentStatus
     from metaclaw.processes.instance import Instance
 
@@ -52,6 +53,7 @@ def status(
     from metaclaw.cli.scheduler import facts, headline
     from metaclaw.cli.skill_costs import cost_line
     from metaclaw.config_file import find_home, read_settings
+    from metaclaw.errors import ConfigError
     from metaclaw.journal.learning_status import read_status
     from metaclaw.journal.skill_costs import skill_costs
     from metaclaw.processes.instance import read_health, running_instance
@@ -62,23 +64,51 @@ def status(
     healthy = health is not None
     learning = read_status(home / "learning.db")
     costs = skill_costs(home / "learning.db")
-    training = facts(read_settings(home)[0]) if instance and instance.mode not in ("", "skills_only") else None
+    try:
+        settings, trouble_in_file = read_settings(home)[0], None
+    except ConfigError as error:  # what runs goes on with the settings that it has
+        settings, trouble_in_file = None, str(error)
+    training = facts(settings) if settings and instance and instance.mode and settings.trains else None
+    agents_apart = _agents_apart(settings) if settings else {}
     if as_json:
         said = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
         state = {"running": instance is not None, "healthy": healthy, **said, "recording": health}
-        typer.echo(json.dumps({**state, "training": training, "learning": agents, "skills": asdict(costs)}))
+        typer.echo(
+            json.dumps(
+                {**state, "training": training, "agents": agents_apart, "learning": agents, "skills": asdict(costs)}
+            )
+        )
     else:
         typer.echo(_described(instance, healthy))
         if trouble := _recording_trouble(health or {}):
             typer.echo(trouble)
         if training:
             typer.echo(headline(training))
+        if trouble_in_file:
+            typer.echo(f"CONFIGURATION: {trouble_in_file}")
+        for agent, own in agents_apart.items():
+            typer.echo(f"{agent}: {', '.join(f'{what} {value}' for what, value in own.items() if value is not None)}")
         for agent in learning:
             typer.echo(_progress(agent))
         if spent := cost_line(costs):
             typer.echo(spent)
     raise typer.Exit(0 if healthy else 1)
+
+
+def _agents_apart(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What agents use that have settings of their own."""
+    told: dict[str, dict[str, Any]] = {}
+    for agent, own in settings.agents.named.items():
+        is_trained = settings.is_trained(agent)
+        model = (own.llm.model_id or own.llm.api_base or own.llm.provider) if own.has_own_model else None
+        told[agent] = {
+            "mode": settings.mode_of(agent),
+            "rank": (own.lora.rank or settings.rl.lora_rank) if is_trained else None,
+            "model": model,
+            "skills": str(settings.own_skills_dirs[agent]) if agent in settings.own_skills_dirs else None,
+        }
+    return told
 
 
 def _described(instance: Instance | None, healthy: bool) -> str:

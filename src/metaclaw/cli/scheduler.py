@@ -80,7 +80,7 @@ def train_step(
 
     settings = _as_running(load_settings())
     instance = running_instance(settings.home)
-    if settings.mode == "skills_only":
+    if not settings.trains:
         raise ConfigError("mode 'skills_only' trains nothing: `metaclaw config mode auto`, or rl, and start again")
     if instance is None or instance.children.get("learner") is None:
         raise ConfigError("nobody is there to train: `metaclaw start` starts it")

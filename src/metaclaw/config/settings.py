@@ -123,8 +123,19 @@ class Settings(Section):
 
     @property
     def trains_in_windows(self) -> bool:
-        """Whether training keeps to the windows of `scheduler`."""
-        return self.mode == "auto" or (self.mode == "rl" and self.scheduler.enabled)
+        """Whether the training of some agent keeps to the windows of `scheduler`."""
+        return any(map(self._keeps_to_windows, self.modes))
+
+    def is_trained(self, agent: str) -> bool:
+        """Whether ``agent`` is answered by a policy that is trained."""
+        return self.mode_of(agent) != "skills_only"
+
+    def is_trained_in_windows(self, agent: str) -> bool:
+        """Whether its training keeps to the windows of `scheduler`."""
+        return self._keeps_to_windows(self.mode_of(agent))
+
+    def _keeps_to_windows(self, mode: Mode) -> bool:
+        return mode == "auto" or (mode == "rl" and self.scheduler.enabled)
 
     @property
     def scheduler_state(self) -> Path:

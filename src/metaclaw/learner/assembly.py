@@ -34,7 +34,7 @@ from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.tracking.assembly import tracking_for
-from metaclaw.learner.updating import Updating
+from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating
 from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
 from metaclaw.memory.embedding import UnitEmbedding
@@ -73,10 +73,10 @@ def _rl_jobs(shared: Shared) -> list[Job]:
     """Judging and training, which need each other: what is not judged is not trained on."""
     settings, journal = shared.settings, shared.journal
     judge = shared.judge
-    if settings.mode == "skills_only":
+    if not settings.trains:
         _log.info("mode is skills_only: nothing is trained")
     if judge is None:
-        if settings.mode == "skills_only":
+        if not settings.trains:
             _log.info("no judge: failures are known from feedback and from what users say next alone")
             return []
         _log.warning("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
@@ -86,12 +86,12 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         journal=journal,
         needs_followup=judge.needs_followup,
         idle_s=settings.rl.judge.idle_s,
-        needs_trainable=settings.mode != "skills_only",
-        held_out_share=0.0 if settings.mode == "skills_only" else settings.rl.gate.held_out_share,
+        is_trained=settings.is_trained,
+        held_out_share=settings.rl.gate.held_out_share,
         retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
     )
     judging = Judging(journal=journal, inbox=inbox, judge=judge)
-    if settings.mode == "skills_only":
+    if not settings.trains:
         _log.info("judging with %s, so that failures are known", judge.name)
         return [judging]
     with torch_kept_out():
@@ -99,19 +99,35 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         updater = load_updater(settings, journal, gate, _holds(shared))
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
-    asked = TrainSteps(settings.requests_db)
-    if not settings.trains_in_windows:
-        return [judging, Updating(journal=journal, training=updater, asked=asked)]
+    windows = _windows(shared) if settings.trains_in_windows else None
+    updating = Updating(
+        journal=journal,
+        training=updater,
+        permission_of=_permissions(settings, windows),
+        asked=TrainSteps(settings.requests_db),
+    )
+    if windows is None:
+        return [judging, updating]
     _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
-    windows = _windows(shared)
-    return [judging, windows, Updating(journal=journal, training=updater, permission=windows, asked=asked)]
+    return [judging, windows, updating]
+
+
+def _permissions(settings: Settings, windows: Windows | None) -> PermissionOf:
+    any_time = AnyTime()
+
+    def permission_of(agent: str) -> Permission | None:
+        if not settings.is_trained(agent):
+            return None
+        return windows if settings.is_trained_in_windows(agent) and windows is not None else any_time
+
+    return permission_of
 
 
 def _policy_jobs(shared: Shared) -> list[Job]:
     """What a person decides about policies is done in every mode; versions are watched where they serve."""
     settings, holds = shared.settings, _holds(shared)
     deciding = Deciding(requests_db=settings.requests_db, decisions=PolicyDecisions(shared.journal, holds))
-    if settings.mode == "skills_only":
+    if not settings.trains:
         return [deciding]
     return [deciding, Watching(journal=shared.journal, holds=holds, settings=settings.rl.gate)]
 

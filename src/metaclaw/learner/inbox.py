@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class Inbox:
         journal: LearningJournal,
         needs_followup: bool,
         idle_s: float,
-        needs_trainable: bool = True,
+        is_trained: Callable[[str], bool] = bool,  # every agent has a name
         held_out_share: float = 0.0,
         retry: RetryPolicy | None = None,
         clock: Clock = time.time,
@@ -98,7 +98,7 @@ class Inbox:
         self._turns_db = turns_db
         self._journal = journal
         self._needs_followup = needs_followup
-        self._needs_trainable = needs_trainable
+        self._is_trained = is_trained
         self._held_out_share = held_out_share
         self._idle_s = idle_s
         self._retry = retry or RetryPolicy()
@@ -109,7 +109,7 @@ class Inbox:
     def due(self, limit: int) -> list[DueExchange]:
         """At most ``limit`` exchanges that are complete, hold a trainable turn, and wait for a verdict.
 
-        Where nothing is trained (``needs_trainable`` is false), an answered turn is enough: failures are known by it.
+        For an agent that is not trained, an answered turn is enough: failures are known by it. It gets no samples.
         """
         if not self._turns_db.exists():
             return []
@@ -140,7 +140,7 @@ class Inbox:
     def _is_settled(self, recorded: RecordedExchange, judgement: Judgement | None) -> bool:
         age_s = self._clock() - recorded.turns[-1].opened_at
         if judgement is None:  # what was said before there was a judge is not paid for, unless it is to be trained on
-            return not self._needs_trainable and age_s > self._retry.max_age_s
+            return not self._is_trained(recorded.agent) and age_s > self._retry.max_age_s
         return judgement.state == "judged" or self._retry.is_over(judgement, age_s)
 
     def _due(
@@ -152,11 +152,12 @@ class Inbox:
             return None
         if judgement is not None and now < self._retry.retry_at(judgement):
             return None
-        turns, excluded = _trainable(reader, recorded)
+        is_trained = self._is_trained(recorded.agent)
+        turns, excluded = _trainable(reader, recorded) if is_trained else ((), Counter[str]())
         if turns and is_held_out(recorded.id, self._held_out_share):
             turns, excluded = (), excluded + Counter({HELD_OUT: len(turns)})
         is_answered = any(turn.state == "done" and turn.answer is not None for turn in recorded.turns)
-        if not turns and (self._needs_trainable or not is_answered):
+        if not turns and (is_trained or not is_answered):
             self._say_excluded(recorded, excluded)
             return _NOTHING_TO_LEARN
         exchange = whole_exchange(reader, recorded, with_followup=self._needs_followup)

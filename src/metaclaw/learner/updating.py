@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from metaclaw.errors import BackendError, ConflictError
@@ -52,6 +53,10 @@ class AnyTime:
         return await work
 
 
+# When updates of which agent may run; ``None`` for one that is not trained.
+PermissionOf = Callable[[str], Permission | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatePace:
     """How often is looked and tried."""
@@ -61,7 +66,10 @@ class UpdatePace:
 
 
 class Updating:
-    """Attempts an update of each agent that has samples, and of those that somebody asks for."""
+    """Attempts an update of each agent that has samples, and of those that somebody asks for.
+
+    ``permission`` is for all agents, ``permission_of`` for each of them.
+    """
 
     name = "training"
 
@@ -71,13 +79,14 @@ class Updating:
         journal: LearningJournal,
         training: Training,
         permission: Permission | None = None,
+        permission_of: PermissionOf | None = None,
         asked: TrainSteps | None = None,
         pace: UpdatePace | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
         self._training = training
-        self._permission = permission or AnyTime()
+        self._permission_of: PermissionOf = permission_of or partial(_for_all, permission or AnyTime())
         self._asked = asked
         self._pace = pace or UpdatePace()
         self._clock = clock
@@ -94,15 +103,16 @@ class Updating:
         for agent in await asyncio.to_thread(self._journal.agents_with_pending):
             if self._clock() < self._pauses.get(agent, _NO_PAUSE).until:
                 continue
-            if not await self._permission.is_open():
-                break
-            worked |= await self._train_one(agent)
+            permission = self._permission_of(agent)
+            if permission is None or not await permission.is_open():
+                continue
+            worked |= await self._train_one(agent, permission)
             worked |= await self._do_asked()
         return worked
 
-    async def _train_one(self, agent: str) -> bool:
+    async def _train_one(self, agent: str, permission: Permission) -> bool:
         try:
-            outcome = await self._permission.run(agent, self._training.attempt(agent))
+            outcome = await permission.run(agent, self._training.attempt(agent))
         except (BackendError, ConflictError) as error:
             pause = self._pauses.get(agent, _NO_PAUSE).longer(self._clock(), self._pace.patience)
             self._pauses[agent] = pause
@@ -124,7 +134,10 @@ class Updating:
         return bool(requests)
 
     async def _answer(self, asked: str) -> TrainAnswer:
-        agents = await asyncio.to_thread(self._journal.agents_with_pending) if asked == EVERY_AGENT else [asked]
+        agents = [asked]
+        if asked == EVERY_AGENT:
+            pending = await asyncio.to_thread(self._journal.agents_with_pending)
+            agents = [agent for agent in pending if self._permission_of(agent) is not None]
         answers = [await self._train_asked(agent) for agent in agents]
         if not answers:
             return TrainAnswer(
@@ -138,8 +151,11 @@ class Updating:
         )
 
     async def _train_asked(self, agent: str) -> TrainAnswer:
+        permission = self._permission_of(agent)
+        if permission is None:
+            return TrainAnswer(status="skipped", agent=agent, reason="its mode is skills_only, so it is not trained")
         try:
-            outcome = await self._permission.run(agent, self._training.attempt(agent), is_asked=True)
+            outcome = await permission.run(agent, self._training.attempt(agent), is_asked=True)
         except (BackendError, ConflictError) as error:
             return TrainAnswer(status="error", agent=agent, reason=str(error))
         self._pauses.pop(agent, None)
@@ -159,6 +175,11 @@ class Updating:
             mean_reward=sum(rewards) / max(1, len(rewards)),
             success_rate=sum(reward > 0 for reward in rewards) / max(1, len(rewards)),
         )
+
+
+def _for_all(permission: Permission, agent: str) -> Permission:
+    del agent
+    return permission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,18 +25,20 @@ LEARNER = Program(name="learner", command=(sys.executable, "-m", "metaclaw.learn
 
 def programs_for(settings: Settings) -> tuple[Program, ...]:
     """The gateway, and the learner where there is anything to learn: in every mode, unless all of it is off."""
-    learns = settings.mode != "skills_only" or settings.skills.enabled or settings.memory.enabled
+    learns = settings.trains or settings.skills.enabled or settings.memory.enabled
     return (GATEWAY, LEARNER) if learns else (GATEWAY,)
 
 
 def require_model(settings: Settings) -> None:
     """Refuse settings with which no request could be answered."""
-    if settings.mode == "skills_only" and not settings.llm.api_base:
-        raise ConfigError("llm.api_base is not set, so there is no model to ask; run `metaclaw setup`")
-    if settings.mode != "skills_only" and not settings.rl.model:
-        raise ConfigError(
-            f"mode {settings.mode!r} needs rl.model, the base model that is trained; run `metaclaw setup`"
-        )
+    asks_models = [agent for agent in settings.agents.named if not settings.is_trained(agent)]
+    without = [agent for agent in asks_models if not settings.agents.of(agent).has_own_model]
+    if not settings.llm.api_base and (settings.mode == "skills_only" or without):
+        whose = "" if settings.mode == "skills_only" else f" by the agent {without[0]!r}"
+        raise ConfigError(f"llm.api_base is not set, so there is no model to ask{whose}; run `metaclaw setup`")
+    if settings.trains and not settings.rl.model:
+        mode = next(mode for mode in sorted(settings.modes, reverse=True) if mode != "skills_only")
+        raise ConfigError(f"mode {mode!r} needs rl.model, the base model that is trained; run `metaclaw setup`")
 
 
 def run(settings: Settings, *, report: Report) -> None:
@@ -74,6 +76,6 @@ async def _supervise(settings: Settings, pid_file: PidFile, report: Report) -> N
 def _announcements(settings: Settings, url: str) -> list[str]:
     lines = [f"starting on {url}/v1, mode {settings.mode}; Ctrl-C ends it"]
     judge = settings.rl.judge
-    if settings.mode != "skills_only" and not (judge.verifier or judge.url):
+    if settings.trains and not (judge.verifier or judge.url):
         lines.append("NO JUDGE: nothing is scored, so nothing is trained. Set rl.judge.verifier, or rl.judge.url")
     return lines

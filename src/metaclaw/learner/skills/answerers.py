@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,6 +92,20 @@ class PoolAnswerer:
         if target is CHAT and client.is_strict:
             body = strictly_openai(body)
         return Outbound(dialect=target.name, body=json.dumps(body, separators=(",", ":")).encode())
+
+
+class AnswererOfEach:
+    """For some agents who answers them, and for all others another one."""
+
+    def __init__(self, named: Mapping[str, Answerer | None], others: Answerer | None) -> None:
+        self._named = named
+        self._others = others
+
+    async def answer(self, agent: str, request: JsonObject) -> Answered:
+        answerer = self._named.get(agent, self._others)
+        if answerer is None:
+            raise UpstreamError(f"no model is configured for the agent {agent!r}", status=503)
+        return await answerer.answer(agent, request)
 
 
 class PolicyAnswerer:

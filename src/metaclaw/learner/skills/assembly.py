@@ -24,7 +24,7 @@ from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.learner.failures import FailureFinder
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
-from metaclaw.learner.skills.answerers import Answerer, PolicyAnswerer, PoolAnswerer, Prices
+from metaclaw.learner.skills.answerers import Answerer, AnswererOfEach, PolicyAnswerer, PoolAnswerer, Prices
 from metaclaw.learner.skills.asked import Asked
 from metaclaw.learner.skills.evolving import Evolving, EvolvingParts, EvolvingRule
 from metaclaw.learner.skills.proving import Proving, ProvingParts, ProvingRule
@@ -153,13 +153,23 @@ def _proving(parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, she
 
 def _answerer(parts: SkillParts) -> Answerer | None:
     settings = parts.settings
-    if settings.mode != "skills_only":
-        return PolicyAnswerer(HttpModel(parts.session, training_server(settings)), parts.journal, settings.rl)
-    pool = open_pool(settings, parts.session)
-    if pool is None:
-        return None
-    parts.closing.push_async_callback(pool.close)
-    return PoolAnswerer(pool, _prices(settings))
+    prices = _prices(settings)
+
+    def of_models(agent: str | None) -> Answerer | None:
+        pool = open_pool(settings, parts.session, agent=agent)
+        if pool is None:
+            return None
+        parts.closing.push_async_callback(pool.close)
+        return PoolAnswerer(pool, prices)
+
+    upstream = HttpModel(parts.session, training_server(settings))
+    of_policy, of_all = PolicyAnswerer(upstream, parts.journal, settings.rl), of_models(None)
+    others = of_all if settings.mode == "skills_only" else of_policy
+    named: dict[str, Answerer | None] = {}
+    for agent, own in settings.agents.named.items():
+        models = of_models(agent) if own.has_own_model else of_all
+        named[agent] = of_policy if settings.is_trained(agent) else models
+    return AnswererOfEach(named, others) if others or any(named.values()) else None
 
 
 def _prices(settings: Settings) -> Prices:
