@@ -43,7 +43,7 @@ class AgentSettings(Section):
     """One agent by its id, as `research-agent`: what it says here holds for it instead of what holds for all."""
 
     mode: Annotated[Mode | None, BeforeValidator(none_if_empty)] = Field(
-        default=None, description="Mode of this agent; default that of all. A change holds from the next turn on."
+        default=None, description="Mode of this agent; default that of all."
     )
     lora: AgentLoraSettings = Field(default_factory=AgentLoraSettings)
     llm: AgentLlmSettings = Field(default_factory=AgentLlmSettings)
