@@ -39,7 +39,7 @@ def test_in_the_background_it_answers_when_the_command_returns(home: Path):
     said = json.loads(metaclaw(home, "status", "--json").stdout)
     assert said.pop("recording")["journal"] == "ok"
     said.pop("skills", None)
-    assert said == {**status(home), "training": None, "learning": []}
+    assert said == {**status(home), "training": None, "agents": {}, "learning": []}
     second = metaclaw(home, "start", "-d")
     assert second.returncode == 1
     assert f"already runs on {home}" in second.stderr
