@@ -8,7 +8,8 @@ import pytest
 
 from metaclaw.config import Settings
 from metaclaw.errors import ConfigError
-from metaclaw.processes.foreground import programs_for, require_model
+from metaclaw.processes.foreground import programs_for
+from metaclaw.processes.models import require_model
 
 URL = "http://127.0.0.1:1/v1"
 POLICY = {"model": "smollm2"}

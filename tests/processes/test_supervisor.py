@@ -147,3 +147,22 @@ async def test_children_end_when_the_supervisor_is_killed(tmp_path: Path):
     await parent.wait()
     await _until(lambda: "ended by itself" in log.read_text())
     await _until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_a_change_reaches_who_takes_it_as_a_line_and_everybody_else_by_being_started_anew(tmp_path: Path):
+    log, other = tmp_path / "kept", tmp_path / "anew"
+    code = "import sys, pathlib\nfor line in sys.stdin: pathlib.Path(sys.argv[1]).open('a').write(line)"
+    kept = Program(name="kept", command=(sys.executable, "-c", code, str(log)), takes_changes=True)
+    anew = Program(name="anew", command=(sys.executable, "-c", code, str(other)), is_essential=False)
+    watched = Watched(kept, anew)
+    running = asyncio.create_task(watched.supervisor.run())
+    first, second = await watched.pid("kept"), await watched.pid("anew")
+    await _until(lambda: other.exists() and LINE in other.read_text())
+    watched.supervisor.change("other settings")
+    await watched.pid("anew", other_than=second)
+    await _until(lambda: "other settings" in other.read_text())
+    watched.supervisor.stop()
+    await running
+    assert log.read_text().split("\n") == [LINE, "other settings", ""]
+    assert watched.reports == []
+    assert first

@@ -32,7 +32,12 @@ def start(
         instance = background.start(settings.home, flags, log_file or settings.home / "metaclaw.log")
         typer.echo(f"MetaClaw runs on {instance.url} (pid {instance.pid}, mode {instance.mode})")
     else:
-        foreground.run(resolve_secrets(settings), report=lambda what: typer.echo(f"metaclaw: {what}", err=True))
+
+        def reread() -> Settings:
+            return resolve_secrets(load_settings(overrides={"mode": mode, "proxy.port": port}))
+
+        settings = resolve_secrets(settings)
+        foreground.run(settings, report=lambda what: typer.echo(f"metaclaw: {what}", err=True), reread=reread)
 
 
 def stop() -> None:

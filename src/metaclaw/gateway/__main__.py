@@ -6,21 +6,26 @@ other user can read them, and when that closes the parent is gone and the gatewa
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import uvicorn
+from starlette.applications import Starlette
 
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
-from metaclaw.gateway.app import known_hosts, make_app, open_deps
+from metaclaw.gateway.app import Deps, known_hosts, make_app, open_deps
 from metaclaw.gateway.http_protocol import LimitedHttpProtocol
 from metaclaw.logs import configure_logs
 from metaclaw.upstreams.configured import check_upstreams
@@ -36,6 +41,9 @@ _SWITCH_INTERVAL_S = 0.0002
 _GC_THRESHOLD = 10_000
 _EXIT_CONFIG = 2
 _STDIN = 0
+_POLL_S = 0.05
+
+_log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -52,7 +60,8 @@ def main() -> int:
     """Serve until told to stop; return the exit code."""
     try:
         configure_logs("gateway")
-        settings = parse_settings(sys.stdin.readline())
+        lines = _lines()
+        settings = parse_settings(next(lines, ""))
         listener = _listen(settings)
     except MetaClawError as error:
         print(f"metaclaw gateway: {error}", file=sys.stderr)  # noqa: T201 - the log may not be read; this is why we end
@@ -61,8 +70,9 @@ def main() -> int:
     gc.freeze()  # modules and settings, which never become garbage
     gc.set_threshold(_GC_THRESHOLD)
     with listener:
-        server = _Server(_server_config(settings))
-        _end_with_parent(server)
+        app = make_app(lambda: open_deps(settings), hosts=known_hosts(settings))
+        server = _Server(_server_config(app))
+        _obey_parent(server, app, lines)
         server.run(sockets=[listener])
     return 0 if server.started else 1
 
@@ -82,9 +92,9 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _server_config(settings: Settings) -> uvicorn.Config:
+def _server_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(lambda: open_deps(settings), hosts=known_hosts(settings)),
+        app,
         loop="uvloop",
         http=LimitedHttpProtocol,
         ws="none",
@@ -99,14 +109,34 @@ def _server_config(settings: Settings) -> uvicorn.Config:
     )
 
 
-def _end_with_parent(server: uvicorn.Server) -> None:
-    def wait() -> None:
-        # Not sys.stdin: a thread that waits inside its buffer aborts the interpreter's own end.
-        while os.read(_STDIN, 4096):
-            pass
+def _lines() -> Iterator[str]:
+    """The lines of standard input, the last one whole as well."""
+    # Not sys.stdin: a thread that waits inside its buffer aborts the interpreter's own end.
+    rest = b""
+    while part := os.read(_STDIN, 65_536):
+        *whole, rest = (rest + part).split(b"\n")
+        yield from (line.decode("utf-8", "replace") for line in whole)
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _obey_parent(server: uvicorn.Server, app: Starlette, lines: Iterator[str]) -> None:
+    def read() -> None:
+        for line in lines:
+            _adopt(app, line)
         server.should_exit = True
 
-    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+    threading.Thread(target=read, name="parent-watch", daemon=True).start()
+
+
+def _adopt(app: Starlette, line: str) -> None:
+    while (deps := cast("Deps | None", getattr(app.state, "deps", None))) is None:
+        time.sleep(_POLL_S)  # a change that comes before everything is open
+    try:
+        settings = parse_settings(line)
+        asyncio.run_coroutine_threadsafe(deps.adopt(settings), deps.loop).result()
+    except MetaClawError as error:
+        _log.warning("other settings are not taken up: %s", error)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,13 @@ class Deps:
     metrics: GatewayMetrics
     memory: MemoryDesk | None
     training: TrainingDesk
+    loop: asyncio.AbstractEventLoop
+
+    async def adopt(self, settings: Settings) -> None:
+        """Go by other modes and settings of agents from the next turn on, or raise ``ConfigError``, unchanged."""
+        self.routers.adopt(settings)
+        self.reception.budgets.adopt(_agents_limits(settings))
+        self.training.settings = settings
 
 
 @asynccontextmanager
@@ -143,6 +150,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             metrics=GatewayMetrics(recorder, routers.shared_models),
             memory=memory,
             training=TrainingDesk(settings=settings, clock=clock),
+            loop=asyncio.get_running_loop(),
         )
         await recorder.drain(_DRAIN_S)
 

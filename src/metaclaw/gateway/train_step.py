@@ -38,7 +38,7 @@ class TrainStepRequest(BaseModel):
     timeout: float = Field(default=600.0, gt=0, le=3600)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TrainingDesk:
     """Asks the learner of this home."""
 

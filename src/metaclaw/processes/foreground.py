@@ -11,15 +11,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from metaclaw.config import Settings
 from metaclaw.config_file import dump_settings
-from metaclaw.errors import ConfigError
 from metaclaw.processes.instance import Instance, PidFile, claim_port, held_pid_file, url_of
+from metaclaw.processes.live_settings import keep_settings
+from metaclaw.processes.models import require_model
 from metaclaw.processes.supervisor import Program, Report, Supervisor
 
-GATEWAY = Program(name="gateway", command=(sys.executable, "-m", "metaclaw.gateway"))
+GATEWAY = Program(name="gateway", command=(sys.executable, "-m", "metaclaw.gateway"), takes_changes=True)
 LEARNER = Program(name="learner", command=(sys.executable, "-m", "metaclaw.learner"), is_essential=False)
 
 
@@ -29,20 +31,11 @@ def programs_for(settings: Settings) -> tuple[Program, ...]:
     return (GATEWAY, LEARNER) if learns else (GATEWAY,)
 
 
-def require_model(settings: Settings) -> None:
-    """Refuse settings with which no request could be answered."""
-    asks_models = [agent for agent in settings.agents.named if not settings.is_trained(agent)]
-    without = [agent for agent in asks_models if not settings.agents.of(agent).has_own_model]
-    if not settings.llm.api_base and (settings.mode == "skills_only" or without):
-        whose = "" if settings.mode == "skills_only" else f" by the agent {without[0]!r}"
-        raise ConfigError(f"llm.api_base is not set, so there is no model to ask{whose}; run `metaclaw setup`")
-    if settings.trains and not settings.rl.model:
-        mode = next(mode for mode in sorted(settings.modes, reverse=True) if mode != "skills_only")
-        raise ConfigError(f"mode {mode!r} needs rl.model, the base model that is trained; run `metaclaw setup`")
+def run(settings: Settings, *, report: Report, reread: Callable[[], Settings] | None = None) -> None:
+    """Run until SIGTERM, SIGINT, or an essential program is given up (then the error is raised).
 
-
-def run(settings: Settings, *, report: Report) -> None:
-    """Run until SIGTERM, SIGINT, or an essential program is given up (then the error is raised)."""
+    ``reread`` says what the settings are by now; it is asked when their file changed.
+    """
     require_model(settings)
     with held_pid_file(settings.home) as pid_file:
         port = claim_port(settings.proxy.host, settings.proxy.port, setting="proxy.port")
@@ -51,11 +44,13 @@ def run(settings: Settings, *, report: Report) -> None:
         pid_file.write(Instance(pid=os.getpid(), mode=settings.mode, url=url, started_at=time.time()))
         for line in _announcements(settings, url):
             report(line)
-        asyncio.run(_supervise(settings, pid_file, report))
+        asyncio.run(_supervise(settings, pid_file, report, reread))
         report("stopped")
 
 
-async def _supervise(settings: Settings, pid_file: PidFile, report: Report) -> None:
+async def _supervise(
+    settings: Settings, pid_file: PidFile, report: Report, reread: Callable[[], Settings] | None
+) -> None:
     supervisor = Supervisor(
         programs_for(settings),
         dump_settings(settings),
@@ -70,7 +65,19 @@ async def _supervise(settings: Settings, pid_file: PidFile, report: Report) -> N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    await supervisor.run()
+    if reread is None:
+        await supervisor.run()
+        return
+
+    def take_up(changed: Settings) -> None:
+        supervisor.change(dump_settings(changed))
+        pid_file.note_mode(changed.mode)
+
+    keeping = asyncio.create_task(keep_settings(settings, reread=reread, take_up=take_up, report=report))
+    try:
+        await supervisor.run()
+    finally:
+        keeping.cancel()
 
 
 def _announcements(settings: Settings, url: str) -> list[str]:

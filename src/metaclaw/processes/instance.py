@@ -52,6 +52,10 @@ class PidFile:
         self._instance = instance
         _write(self._handle, instance)
 
+    def note_mode(self, mode: str) -> None:
+        assert self._instance is not None, "write() comes first"
+        self.write(replace(self._instance, mode=mode))
+
     def note_children(self, children: Mapping[str, int | None]) -> None:
         assert self._instance is not None, "write() comes first"
         self.write(replace(self._instance, children=children))

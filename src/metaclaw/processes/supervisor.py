@@ -12,7 +12,7 @@ import contextlib
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     is_essential: bool = True
+    takes_changes: bool = False  # reads other settings from its input while it runs; another one is started anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +66,22 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._failure: MetaClawError | None = None
         self._pids: dict[str, int | None] = {program.name: None for program in programs}
+        self._running: dict[str, Process] = {}
+        self._changed = {program.name: asyncio.Event() for program in programs}
 
     def stop(self) -> None:
         """End every child gracefully; ``run`` returns then. Call it on the event loop's thread."""
         self._stopping.set()
+
+    def change(self, settings_line: str) -> None:
+        """Have the programs go on with other settings. Call it on the event loop's thread."""
+        self._line = settings_line.encode() + b"\n"
+        for program in self._programs:
+            process = self._running.get(program.name)
+            if not program.takes_changes:
+                self._changed[program.name].set()
+            elif process is not None and process.stdin is not None:
+                process.stdin.write(self._line)  # one that dies meanwhile is started with it
 
     async def run(self) -> None:
         """Keep the programs running. Raises ``ConfigError`` or ``ProcessError`` when an essential one was given up."""
@@ -82,15 +95,22 @@ class Supervisor:
         deaths: list[float] = []
         is_first_run = True
         while not self._stopping.is_set():
+            self._changed[program.name].clear()
             process = await self._start(program)
-            code = await self._wait_for_death(process)
+            code = await self._wait_for_death(program, process)
+            self._running.pop(program.name, None)
             self._note(program, None)
             if code is None:
-                return
+                is_first_run = False
+                continue
             deaths = [died for died in deaths if time.monotonic() - died < self._patience.window_s]
             deaths.append(time.monotonic())
             if self._is_hopeless(program, code, len(deaths), is_first_run=is_first_run):
-                return
+                if self._stopping.is_set() or program.is_essential:
+                    return
+                deaths = []
+                await self._either(self._stopping.wait(), self._changed[program.name].wait())
+                continue
             is_first_run = False
             delay = min(self._patience.first_delay_s * 2 ** (len(deaths) - 1), self._patience.longest_delay_s)
             self._report(f"the {program.name} ended with {_described(code)}; starting it again in {delay:.1f} s")
@@ -103,6 +123,7 @@ class Supervisor:
             start_new_session=True,  # Ctrl-C in the terminal is ours alone to answer
             **_passed(self._inherited_fds),
         )
+        self._running[program.name] = process
         self._note(program, process.pid)
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it died already; its exit code says more
@@ -110,18 +131,26 @@ class Supervisor:
             await process.stdin.drain()
         return process
 
-    async def _wait_for_death(self, process: Process) -> int | None:
-        """Its exit code; ``None`` when it ended because we are stopping."""
-        dead, stopping = asyncio.ensure_future(process.wait()), asyncio.ensure_future(self._stopping.wait())
+    async def _wait_for_death(self, program: Program, process: Process) -> int | None:
+        """Its exit code; ``None`` when we ended it: we are stopping, or it is to have other settings."""
+        dead = asyncio.ensure_future(process.wait())
         try:
-            await asyncio.wait({dead, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await self._either(asyncio.shield(dead), self._stopping.wait(), self._changed[program.name].wait())
             if dead.done():
                 return dead.result()
             await self._end(process)
             return None
         finally:
             dead.cancel()
-            stopping.cancel()
+
+    @staticmethod
+    async def _either(*events: Awaitable[Any]) -> None:
+        waiting = {asyncio.ensure_future(event) for event in events}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     async def _end(self, process: Process) -> None:
         assert process.stdin is not None

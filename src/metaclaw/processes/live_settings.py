@@ -1,0 +1,91 @@
+"""Settings that change while MetaClaw runs.
+
+Owns noticing that the file changed and which of its settings are taken up at once; refuses to know what they do.
+Invariant: a file that cannot be understood, or with which something could not run, changes nothing and is said; and
+what is taken up is never half of a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from metaclaw.config import Settings
+from metaclaw.config_file import config_path
+from metaclaw.errors import ConfigError, MetaClawError
+from metaclaw.processes.models import require_model
+from metaclaw.processes.supervisor import Report
+
+_POLL_S = 0.5
+_OF_AN_AGENT_LATER = ("skills_dir", "max_age_days")  # where the gateway looks for these is settled when it starts
+
+Stamp = tuple[int, int, int]
+
+
+async def keep_settings(
+    settings: Settings, *, reread: Callable[[], Settings], take_up: Callable[[Settings], None], report: Report
+) -> None:
+    """Watch the file until cancelled; what can be taken up of a change is, and the rest is named."""
+    path = config_path(settings.home)
+    known = await asyncio.to_thread(_stamp, path)
+    while True:
+        await asyncio.sleep(_POLL_S)
+        stamp = await asyncio.to_thread(_stamp, path)
+        if stamp == known:
+            continue
+        known = stamp
+        try:
+            wanted = await asyncio.to_thread(reread)
+            changed = live(settings, wanted)
+            require_model(changed)
+        except MetaClawError as error:
+            report(f"config.yaml is NOT taken up, the settings of before stay in force: {error}")
+            continue
+        if changed != settings:
+            settings = changed
+            take_up(settings)
+            report(f"config.yaml is taken up: {modes(settings)}")
+        if later := _later(settings, wanted):
+            report(f"these changes of config.yaml count from the next start on: {', '.join(later)}")
+
+
+def live(settings: Settings, wanted: Settings) -> Settings:
+    """``settings`` with what of ``wanted`` can be taken up at once: modes, and what agents have for themselves."""
+    named = {
+        agent: own.model_copy(update={key: getattr(settings.agents.of(agent), key) for key in _OF_AN_AGENT_LATER})
+        for agent, own in wanted.agents.named.items()
+    }
+    agents = type(wanted.agents)(allow_unknown=wanted.agents.allow_unknown, **named)
+    changed = settings.model_copy(update={"mode": wanted.mode, "agents": agents})
+    try:
+        return Settings.model_validate({**changed.model_dump(), "home": settings.home})
+    except ValidationError:  # `from None`: pydantic's text may hold a secret
+        raise ConfigError("it fits the new settings as a whole, not those of before: start again") from None
+
+
+def modes(settings: Settings) -> str:
+    """Who is in which mode, in a few words."""
+    own = [f"{agent} {settings.mode_of(agent)}" for agent in settings.agents.named]
+    return ", ".join([f"mode {settings.mode}", *own])
+
+
+def _later(settings: Settings, wanted: Settings) -> list[str]:
+    names = [name for name in Settings.model_fields if name not in ("agents", "home", "proxy")]
+    later = [name for name in names if getattr(settings, name) != getattr(wanted, name)]
+    if settings.proxy.model_copy(update={"port": 0}) != wanted.proxy.model_copy(update={"port": 0}):
+        later.append("proxy")
+    for agent, own in wanted.agents.named.items():
+        here = settings.agents.of(agent)
+        later += [f"agents.{agent}.{key}" for key in _OF_AN_AGENT_LATER if getattr(own, key) != getattr(here, key)]
+    return later
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,45 @@
+"""Settings that are changed while MetaClaw runs, with the real programs."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from metaclaw.config_file import read_settings, set_values
+from tests.cli.programs import ask, metaclaw, started, status, until
+
+
+def policy_of(home: Path, agent: str) -> str | None:
+    """The policy that answers ``agent``, ``None`` where another model does."""
+    token = read_settings(home, {})[0].proxy.api_key.get_secret_value()
+    request = urllib.request.Request(f"{status(home)['url']}/agents/{agent}/v1/models")
+    request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read())["data"][0].get("policy")
+    except urllib.error.HTTPError:
+        return None  # the model of the test has no list
+
+
+def test_an_agents_mode_changes_while_everything_runs_and_a_broken_file_changes_nothing(home: Path):
+    set_values(home, {"rl.model": "base", "rl.remote_api_key": "k", "rl.remote_url": "http://127.0.0.1:9"})
+    log = home / "start.log"
+    with started(home):
+        until(lambda: status(home)["children"].get("learner"))
+        before = status(home)["children"]
+        assert policy_of(home, "research") is None
+        assert metaclaw(home, "config", "agents.research.mode", "rl").returncode == 0
+        until(lambda: policy_of(home, "research") == "research@0")
+        until(lambda: status(home)["children"].get("learner") not in (None, before["learner"]))
+        assert status(home)["children"]["gateway"] == before["gateway"], "nobody who talks to it was cut off"
+        assert policy_of(home, "assistant") is None
+        assert ask(home) == "hello from upstream"
+
+        good = (home / "config.yaml").read_text()
+        (home / "config.yaml").write_text(good.replace("mode: rl", "mode: lr"))
+        until(lambda: "NOT taken up, the settings of before stay in force: agents.research.mode" in log.read_text())
+        (home / "config.yaml").write_text(good.replace("mode: rl", "mode: skills_only"))
+        until(lambda: policy_of(home, "research") is None)
+        assert status(home)["children"]["gateway"] == before["gateway"]
