@@ -31,6 +31,7 @@ class Sought:
 
     may_be_found: asyncio.Event = field(default_factory=asyncio.Event)
     num_asked: int = 0
+    agent: str = "main"
 
     def caller(self) -> Coroutine[Any, Any, Caller]:
         self.num_asked += 1
@@ -43,6 +44,8 @@ class Sought:
 
 class Known:
     """A sender whom nobody has to look for."""
+
+    agent = "main"
 
     def caller(self) -> Caller:
         return CALLER
@@ -133,7 +136,7 @@ async def test_a_turn_that_is_given_up_while_its_caller_is_looked_for_is_not_ope
         open_deps(make_settings(tmp_path, llm_url=llm.url, skills={"enabled": False})) as deps,
     ):
         responding = asyncio.create_task(deps.proxy.respond(incoming))
-        while not (llm.num_finished or sender.num_asked):  # noqa: ASYNC110 - there is no event for it
+        while not (sender.num_asked or responding.done()):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
         for _ in range(2):  # once while it is looked for, once while the turn is closed
             responding.cancel()
