@@ -53,10 +53,10 @@ async def _measure(programs: list[Program], arguments: argparse.Namespace) -> No
         await _load(program, "plain", 50, 4)
     for kind in arguments.kinds:
         for concurrency in arguments.concurrency:
-            num_requests = max(concurrency * ROUNDS, arguments.requests // (4 if kind == "stream" else 1))
+            num_requests = max(concurrency * ROUNDS, arguments.requests // (8 if kind == "stream" else 1))
             await _compare(programs, kind, num_requests // ROUNDS, concurrency)
-    for program in programs:
-        if program.name != DIRECT:
+    if "stream" in arguments.kinds:
+        for program in programs[1:]:
             await measure_leaving(program, programs[0])
     if arguments.resident:
         await _watch_resident(programs, arguments.resident)

@@ -94,6 +94,25 @@ async def test_metrics_count_what_was_done_and_name_nothing_that_a_client_wrote(
     assert metrics['metaclaw_gateway_requests_total{method="POST",route="unknown",status="404"}'] == 1
 
 
+async def test_metrics_say_what_was_left_alone_after_it_failed(tmp_path: Path) -> None:
+    skill = tmp_path / "skills" / "greeting"
+    skill.mkdir(parents=True)
+    (skill / "SKILL.md").write_text("---\nname: greeting\ndescription: say hello\n---\nhello\n")
+    down = {"url": NOBODY, "model": "vectors"}
+    settings = make_settings(tmp_path, llm={"api_base": NOBODY, "max_attempts": 1}, embeddings=down)
+    async with running_gateway(settings) as gateway:
+        for _ in range(2):
+            async with gateway.post({"messages": HELLO, "model": "m"}) as response:
+                assert response.status == 503
+        metrics = await page(gateway)
+    labels = '{credential="llm.api_key",upstream="fake"}'
+    assert metrics[f"metaclaw_upstream_ready{labels}"] == 0
+    assert metrics[f"metaclaw_upstream_cooldowns_total{labels}"] >= 1
+    assert {f"metaclaw_upstream_cooldown_seconds{labels}", "metaclaw_embeddings_up"} <= metrics.keys()
+    assert metrics["metaclaw_embeddings_failures_total"] >= 1
+    assert metrics["metaclaw_embeddings_missed_total"] >= metrics["metaclaw_embeddings_failures_total"]
+
+
 async def test_metrics_are_behind_the_token(tmp_path: Path) -> None:
     async with (
         running_gateway(make_settings(tmp_path, llm_url=NOBODY)) as gateway,

@@ -147,7 +147,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             proxy=proxy,
             routers=routers,
             recorder=recorder,
-            metrics=GatewayMetrics(recorder, routers.shared_models),
+            metrics=GatewayMetrics(recorder, routers.shared_models, embedder),
             memory=memory,
             training=TrainingDesk(settings=settings, clock=clock),
             loop=asyncio.get_running_loop(),

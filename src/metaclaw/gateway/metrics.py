@@ -18,6 +18,7 @@ from starlette.types import Scope
 from metaclaw.gateway.recording import ClosedTurn, Recorder
 from metaclaw.http.counting import Told
 from metaclaw.journal.spooled_turns import TurnSettled
+from metaclaw.retrieval.breaker import Breaker
 from metaclaw.upstreams.pool import UpstreamPool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,7 +30,9 @@ _UNKNOWN_ROUTE = "unknown"
 class GatewayMetrics:
     """One gateway's counters, in a registry of their own."""
 
-    def __init__(self, recorder: Recorder, upstreams: UpstreamPool | None = None) -> None:
+    def __init__(
+        self, recorder: Recorder, upstreams: UpstreamPool | None = None, embedder: Breaker | None = None
+    ) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = _Counts(
             Counter(
@@ -68,6 +71,8 @@ class GatewayMetrics:
         registry.register(_Recording(recorder))
         if upstreams is not None:
             registry.register(_Upstreams(upstreams))
+        if embedder is not None:
+            registry.register(_Embeddings(embedder))
         recorder.on_closed.append(self._closed)
         recorder.on_settled.append(self._settled)
 
@@ -133,13 +138,42 @@ class _Upstreams(Collector):
         failures = CounterMetricFamily(
             "metaclaw_upstream_failures", "Attempts that failed, by kind.", labels=[*labels, "kind"]
         )
+        cooldowns = CounterMetricFamily(
+            "metaclaw_upstream_cooldowns", "How often it was left alone for a while.", labels=labels
+        )
+        left_s = GaugeMetricFamily(
+            "metaclaw_upstream_cooldown_seconds", "For how long it is left alone yet.", labels=labels
+        )
         for state in self._pool.snapshot():
             names = [state.upstream, state.credential]
+            cooldowns.add_metric(names, state.num_cooldowns)
+            left_s.add_metric(names, state.cooldown_left_s)
             is_ready.add_metric(names, float(state.state == "ready"))
             requests.add_metric(names, state.num_requests)
             for kind, number in state.failures.items():
                 failures.add_metric([*names, kind], number)
-        return [is_ready, requests, failures]
+        return [is_ready, requests, failures, cooldowns, left_s]
+
+
+class _Embeddings(Collector):
+    """How the embedder fares, and what was searched by words alone because it does not answer."""
+
+    def __init__(self, embedder: Breaker) -> None:
+        self._embedder = embedder
+
+    def collect(self) -> Iterable[Metric]:
+        embedder = self._embedder
+        return [
+            GaugeMetricFamily(
+                "metaclaw_embeddings_up", "Whether it is asked now; 0 after it failed.", value=not embedder.is_resting
+            ),
+            CounterMetricFamily(
+                "metaclaw_embeddings_failures", "Attempts at it that failed.", value=embedder.num_failures
+            ),
+            CounterMetricFamily(
+                "metaclaw_embeddings_missed", "Searches that went by words alone.", value=embedder.num_without
+            ),
+        ]
 
 
 class _Recording(Collector):

@@ -104,6 +104,7 @@ class TurnRecord:
     def __init__(self, recorder: Recorder, turn_id: str, received_at: float | None) -> None:
         self.turn_id = turn_id
         self.is_closed = False
+        self._is_open = False  # its opening is recorded
         self.attempts: list[JsonObject] = []  # at upstreams, one after another
         self.num_dropped = 0  # messages that were left out for the context limit
         self._recorder = recorder
@@ -162,6 +163,7 @@ class TurnRecord:
                 opened_at=opened_at,
             )
             recorder.journal.append(opening.record())
+            self._is_open = True
 
     def begin_answer(self, upstream: str, policy: PolicyChoice | None, *, model: str | None = None) -> None:
         """Note who answers, at the first byte of the answer."""
@@ -202,7 +204,8 @@ class TurnRecord:
                 answer=answer if raw is None else raw,
                 policy=self._policy,
             )
-            recorder.journal.append(ending.record())
+            if self._is_open:  # of a turn without an opening there is nothing to end
+                recorder.journal.append(ending.record())
         # What is left to do is not what the client waits for: the loop first writes what is sent in this step.
         recorder.loop.call_soon(self._ended, state, closed_at, answer if raw is None else raw)
 

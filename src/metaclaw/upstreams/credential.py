@@ -29,6 +29,7 @@ class CredentialState:
     credential: str
     state: Readiness
     cooldown_left_s: float
+    num_cooldowns: int
     num_requests: int
     failures: Mapping[str, int]
 
@@ -47,6 +48,7 @@ class Credential:
         self.last_error: UpstreamError | None = None
         self._num_probes = 0
         self._num_requests = 0
+        self._num_cooldowns = 0
         self._failures: Counter[str] = Counter()
 
     @property
@@ -98,6 +100,7 @@ class Credential:
         now, was_cooling = self._clock(), self.readiness == "cooling"
         if not was_cooling or kind is not self._last:  # turns that were sent together fail together, and count once
             self._num_in_a_row = self._num_in_a_row + 1 if self._last else 1
+            self._num_cooldowns += 1
         self._last, self.last_error = kind, error
         self._cooling_until = now + cooldown_s(kind, self._num_in_a_row, error.retry_after_s)
         if kind.is_hard:
@@ -110,6 +113,7 @@ class Credential:
             credential=self.label,
             state=self.readiness,
             cooldown_left_s=self.cooldown_left_s,
+            num_cooldowns=self._num_cooldowns,
             num_requests=self._num_requests,
             failures=dict(self._failures),
         )
