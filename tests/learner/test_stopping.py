@@ -44,7 +44,9 @@ async def test_a_request_in_the_middle_of_a_pass_is_answered_and_ends_it(tmp_pat
         update={
             "mode": "auto",
             "proxy": ProxySettings(api_key=SecretStr(TOKEN)),
-            "scheduler": SchedulerSettings(idle_source="requests", resume_after_minutes=0),
+            "scheduler": SchedulerSettings(
+                idle_source="requests", resume_after_minutes=0, sleep_start="00:00", sleep_end="00:00"
+            ),
         }
     )
     async with AsyncExitStack() as stack:
