@@ -16,6 +16,8 @@ class JudgeModel:
     """``reply`` makes an answer's text from the request; an integer is answered as that HTTP status."""
 
     reply: Callable[[dict[str, Any]], str | int]
+    usage: tuple[int, int] | None = None
+    finish_reason: str = "stop"
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     most_at_once: int = 0
@@ -32,15 +34,23 @@ class JudgeModel:
         if isinstance(reply, int):
             return web.json_response({"error": {"message": "no", "type": "x", "code": "y"}}, status=reply)
         message = {"role": "assistant", "content": reply}
+        usage = {}
+        if self.usage is not None:
+            usage = {"usage": {"prompt_tokens": self.usage[0], "completion_tokens": self.usage[1]}}
         return web.json_response(
             {"id": "c", "object": "chat.completion", "created": 0, "model": body["model"],
-             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+             "choices": [{"index": 0, "message": message, "finish_reason": self.finish_reason}], **usage}
         )  # fmt: skip
 
 
 @asynccontextmanager
-async def judge_model(reply: Callable[[dict[str, Any]], str | int]) -> AsyncIterator[JudgeModel]:
-    model = JudgeModel(reply)
+async def judge_model(
+    reply: Callable[[dict[str, Any]], str | int],
+    *,
+    usage: tuple[int, int] | None = None,
+    finish_reason: str = "stop",
+) -> AsyncIterator[JudgeModel]:
+    model = JudgeModel(reply, usage, finish_reason)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", model.answer)
     runner = web.AppRunner(app)

@@ -208,26 +208,26 @@ async def test_a_dialect_can_be_spoken_elsewhere_and_keys_added_to_a_body_never_
     }
 
 
-async def test_complete_gives_the_text_and_sends_only_what_was_asked() -> None:
+async def test_an_answer_comes_with_its_text_and_sends_only_what_was_asked() -> None:
     async with fake_llm() as llm, client(llm.url) as model:
-        text = await model.complete(BODY["messages"], model="judge", max_tokens=9)
+        answer = await model.answer(BODY["messages"], model="judge", max_tokens=9)
         assert [listed["id"] for listed in await model.models()] == ["fake-base"]
-    assert text == "Hello from the fake model."
+    assert (answer.message or {})["content"] == "Hello from the fake model."
     assert llm.requests == [{"model": "judge", "messages": BODY["messages"], "max_tokens": 9}]
     assert llm.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"choices": []}'])
-async def test_complete_never_makes_an_answer_of_something_else(body: bytes) -> None:
+async def test_it_never_makes_an_answer_of_something_else(body: bytes) -> None:
     async with fake_llm(lambda _: Answer(body=body)) as llm, client(llm.url) as model:
         with pytest.raises(UpstreamError):
-            await model.complete(BODY["messages"], model="judge")
+            await model.answer(BODY["messages"], model="judge")
 
 
-async def test_complete_ends_at_its_limit() -> None:
+async def test_an_answer_ends_at_its_limit() -> None:
     async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url) as model:
         with pytest.raises(UpstreamError, match="longer than"):
-            await model.complete(BODY["messages"], model="judge", timeout_s=0.2)
+            await model.answer(BODY["messages"], model="judge", timeout_s=0.2)
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -16,6 +16,7 @@ from metaclaw.cli import (
     audit,
     config,
     journal,
+    judge,
     keys,
     memory,
     models,
@@ -59,6 +60,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(journal.app, name="journal")
 app.add_typer(skill_trials.app, name="skills")
 app.add_typer(policy.app, name="policy")
+app.add_typer(judge.app, name="judge")
 app.add_typer(memory.app, name="memory")
 app.command("audit")(audit.audit)
 app.command("train-server")(train_server.train_server)

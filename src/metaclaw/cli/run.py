@@ -55,6 +55,7 @@ def status(
     """Whether MetaClaw runs and answers, and what was learned; exit code 1 when it does not answer."""
     from dataclasses import asdict
 
+    from metaclaw.cli.judge import spent_line, spent_today
     from metaclaw.cli.scheduler import facts, headline
     from metaclaw.cli.skill_costs import cost_line
     from metaclaw.config_file import find_home, read_settings
@@ -75,13 +76,21 @@ def status(
         settings, trouble_in_file = None, str(error)
     training = facts(settings) if settings and instance and instance.mode and settings.trains else None
     agents_apart = _agents_apart(settings) if settings else {}
+    judging = spent_today(settings.rl.judge, home / "learning.db") if settings and instance else None
     if as_json:
         said = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
         state = {"running": instance is not None, "healthy": healthy, **said, "recording": health}
         typer.echo(
             json.dumps(
-                {**state, "training": training, "agents": agents_apart, "learning": agents, "skills": asdict(costs)}
+                {
+                    **state,
+                    "training": training,
+                    "agents": agents_apart,
+                    "learning": agents,
+                    "skills": asdict(costs),
+                    "judging": judging,
+                }
             )
         )
     else:
@@ -96,7 +105,7 @@ def status(
             typer.echo(f"{agent}: {', '.join(f'{what} {value}' for what, value in own.items() if value is not None)}")
         for agent in learning:
             typer.echo(_progress(agent))
-        if spent := cost_line(costs):
+        for spent in filter(None, (judging and spent_line(judging), cost_line(costs))):
             typer.echo(spent)
     raise typer.Exit(0 if healthy else 1)
 

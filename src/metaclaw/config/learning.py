@@ -47,7 +47,24 @@ class JudgeSettings(Section):
     )
     model: str = Field(default="", description="Model of the LLM judge.")
     api_key: ApiKey = Field(default=SecretStr(""), description="Key of the LLM judge.")
-    votes: int = Field(default=3, ge=1, le=15, description="Votes per exchange; the majority counts.")
+    votes: int = Field(default=3, ge=1, le=15, description="Votes of the LLM judge per exchange.")
+    aggregate: Literal["majority", "mean"] = Field(
+        default="majority",
+        description="What counts of the votes: the score of most of them (a tie is no verdict), or their mean.",
+    )
+    grades: Literal[3, 5, 9] = Field(
+        default=3, description="Scores that a vote may give: 3 are -1, 0 and 1; 5 go in steps of 0.5, 9 of 0.25."
+    )
+    max_tokens_per_day: int = Field(
+        default=5_000_000,
+        ge=0,
+        description="Tokens that the LLM judge of exchanges may take in 24 hours; 0: no limit; what is over it waits.",
+    )
+    max_usd_per_day: float = Field(
+        default=5.0,
+        ge=0,
+        description="US dollars for the same, where the model has a price; 0 is no limit.",
+    )
     temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature of the votes.")
     max_tokens: int = Field(default=1024, ge=16, description="Longest answer of one vote.")
     timeout_s: float = Field(default=120.0, gt=0, description="Time for one vote.")

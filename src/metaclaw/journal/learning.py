@@ -18,6 +18,7 @@ from types import TracebackType
 
 from metaclaw.errors import ConflictError, NotFoundError
 from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.judge_book import SourceOpinion, write_opinions
 from metaclaw.journal.learning_records import (
     BASE_VERSION,
     Baseline,
@@ -33,6 +34,8 @@ from metaclaw.journal.learning_records import (
 Clock = Callable[[], float]
 
 _SAMPLE = "SELECT turn, exchange, agent, version, reward, sampled_at, generation FROM samples"
+# A person may have said something of it while an update had it.
+_REWARD_NOW = "coalesce((SELECT score FROM judgements AS j WHERE j.exchange = samples.exchange), reward)"
 
 
 class LearningJournal:
@@ -65,8 +68,8 @@ class LearningJournal:
         """Call once at start: updates that were running died with their process, so their samples are pending again."""
         with self._write() as db:
             samples = db.execute(
-                """
-                UPDATE samples SET state = 'pending', claimed_by = NULL, changed_at = ?
+                f"""
+                UPDATE samples SET state = 'pending', claimed_by = NULL, changed_at = ?, reward = {_REWARD_NOW}
                 WHERE state = 'claimed' AND claimed_by IN (SELECT id FROM updates WHERE state = 'running')
                 """,
                 (self._clock(),),
@@ -89,11 +92,23 @@ class LearningJournal:
         return {row["exchange"]: _judgement(row) for row in rows}
 
     def record_verdict(
-        self, *, exchange: str, agent: str, judge: str, score: float, detail: JsonObject, samples: Sequence[Sample]
+        self,
+        *,
+        exchange: str,
+        agent: str,
+        judge: str,
+        score: float,
+        detail: JsonObject,
+        samples: Sequence[Sample],
+        opinions: Sequence[SourceOpinion] = (),
     ) -> None:
-        """Record a score and the samples that it makes trainable. A turn that is known already keeps its state."""
+        """Record a score, the samples that it makes trainable, and what each source said.
+
+        A turn that is known already keeps its state.
+        """
         with self._write() as db:
             self._judge(db, exchange, agent, "judged", score, judge, detail)
+            write_opinions(db, exchange, agent, opinions, self._clock())
             db.executemany(
                 """
                 INSERT INTO samples (turn, exchange, agent, version, reward, state, sampled_at, changed_at, generation)
@@ -384,8 +399,9 @@ class LearningJournal:
     ) -> None:
         now = self._clock()
         db.execute(
-            """
+            f"""
             UPDATE samples SET state = ?1, changed_at = ?2,
+                reward = CASE WHEN ?1 = 'pending' THEN {_REWARD_NOW} ELSE reward END,
                 claimed_by = CASE WHEN ?1 = 'pending' THEN NULL ELSE claimed_by END
             WHERE claimed_by = ?3 AND state = 'claimed'
             """,

@@ -18,10 +18,11 @@ from pathlib import Path
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import MetaClawError, ProcessError
+from metaclaw.journal.judge_book import JudgeBook
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.assembly import Shared, jobs_for
 from metaclaw.learner.jobs import run_jobs
-from metaclaw.learner.judges.loading import load_judge
+from metaclaw.learner.judges.loading import load_judge, spending_of
 from metaclaw.learner.threads import call_in_thread
 from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.upstreams.session import new_session
@@ -60,8 +61,17 @@ async def _learn(settings: Settings) -> None:
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
         async with new_session() as session, contextlib.AsyncExitStack() as closing:
-            judge = load_judge(settings.rl.judge, session, home=settings.home)
-            shared = Shared(settings=settings, journal=journal, session=session, judge=judge, closing=closing)
+            book = JudgeBook.open(settings.learning_db)
+            closing.callback(book.close)
+            spending = spending_of(settings.rl.judge, book, settings.home)
+            shared = Shared(
+                settings=settings,
+                journal=journal,
+                session=session,
+                judge=load_judge(settings.rl.judge, session, home=settings.home, spending=spending),
+                closing=closing,
+                spending=spending,
+            )
             async with _calls_in_threads():
                 await run_jobs(jobs_for(shared))
 

@@ -29,7 +29,9 @@ from metaclaw.learner.gate.watching import Watching
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
+from metaclaw.learner.judges.spending import Spending
 from metaclaw.learner.judging import Judging
+from metaclaw.learner.late_feedback import LateFeedback
 from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
@@ -62,6 +64,7 @@ class Shared:
     session: aiohttp.ClientSession
     judge: Judge | None
     closing: contextlib.AsyncExitStack
+    spending: Spending | None = None  # what judging takes, and the book of it
 
 
 def jobs_for(shared: Shared) -> list[Job]:
@@ -90,12 +93,12 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         held_out_share=settings.rl.gate.held_out_share,
         retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
     )
-    judging = Judging(journal=journal, inbox=inbox, judge=judge)
+    judging = Judging(journal=journal, inbox=inbox, judge=judge, late=_late_feedback(shared, inbox))
     if not settings.trains:
         _log.info("judging with %s, so that failures are known", judge.name)
         return [judging]
     with torch_kept_out():
-        gate = gate_for(settings, journal, shared.session, judge)
+        gate = gate_for(settings, journal, shared.session, judge, shared.spending)
         updater = load_updater(settings, journal, gate, _holds(shared))
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
@@ -121,6 +124,18 @@ def _permissions(settings: Settings, windows: Windows | None) -> PermissionOf:
         return windows if settings.is_trained_in_windows(agent) and windows is not None else any_time
 
     return permission_of
+
+
+def _late_feedback(shared: Shared, inbox: Inbox) -> LateFeedback | None:
+    if shared.spending is None or "feedback" not in shared.settings.rl.judge.precedence:
+        return None
+    return LateFeedback(
+        turns_db=shared.settings.turns_db,
+        journal=shared.journal,
+        book=shared.spending.book,
+        inbox=inbox,
+        precedence=shared.settings.rl.judge.precedence,
+    )
 
 
 def _policy_jobs(shared: Shared) -> list[Job]:

@@ -129,6 +129,18 @@ class Inbox:
                     break
         return found
 
+    def given_up(self, exchange_id: str) -> DueExchange | None:
+        """An exchange that no judge could score, as if it were due, unless it is too old or has nothing to learn."""
+        judgement = self._journal.judgements([exchange_id]).get(exchange_id)
+        if judgement is None or judgement.state == "judged" or not self._turns_db.exists():
+            return None
+        with TurnReader.open(self._turns_db) as reader:
+            recorded = reader.exchange(exchange_id)
+            if recorded is None or self._clock() - recorded.turns[-1].opened_at > self._retry.max_age_s:
+                return None
+            due = self._due(reader, recorded, None)
+        return due if isinstance(due, DueExchange) else None
+
     def _scan(self, reader: TurnReader) -> Iterator[tuple[RecordedExchange, Judgement | None]]:
         after = self._settled_seq
         while page := reader.exchanges(after_seq=after, limit=_PAGE):

@@ -11,9 +11,11 @@ import logging
 from dataclasses import dataclass
 
 from metaclaw.errors import JudgeError
+from metaclaw.journal.judge_book import SourceOpinion
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.inbox import DueExchange, Inbox
 from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError
+from metaclaw.learner.late_feedback import LateFeedback
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +35,18 @@ class Judging:
     name = "judging"
 
     def __init__(
-        self, *, journal: LearningJournal, inbox: Inbox, judge: Judge, pace: JudgingPace | None = None
+        self,
+        *,
+        journal: LearningJournal,
+        inbox: Inbox,
+        judge: Judge,
+        late: LateFeedback | None = None,
+        pace: JudgingPace | None = None,
     ) -> None:
         self._journal = journal
         self._inbox = inbox
         self._judge = judge
+        self._late = late
         self._pace = pace or JudgingPace()
 
     @property
@@ -46,12 +55,17 @@ class Judging:
 
     async def step(self) -> bool:
         """Judge what is due; return whether there was anything."""
-        due = await asyncio.to_thread(self._inbox.due, self._pace.page)
+        due = await asyncio.to_thread(self._due)
         at_once = asyncio.Semaphore(self._pace.at_once)
         async with asyncio.TaskGroup() as tasks:
             for exchange in due:
                 tasks.create_task(self._judge_one(exchange, at_once))
         return bool(due)
+
+    def _due(self) -> list[DueExchange]:
+        late = self._late.notice() if self._late is not None else []
+        known = {one.exchange.id for one in late}
+        return late + [one for one in self._inbox.due(self._pace.page) if one.exchange.id not in known]
 
     async def _judge_one(self, due: DueExchange, at_once: asyncio.Semaphore) -> None:
         exchange = due.exchange
@@ -60,10 +74,12 @@ class Judging:
                 verdict = await self._judge.judge(exchange)
             except JudgeError as error:
                 is_outage = isinstance(error, JudgeUnavailableError)
-                await self._record_failure(due, {"error": str(error)}, is_outage=is_outage)
+                await self._record_failure(due, {"error": str(error), "cause": error.code}, is_outage=is_outage)
                 return
         if verdict.score is None:
-            await self._record_failure(due, {"no_opinion": True, **verdict.detail}, is_outage=False)
+            await self._record_failure(
+                due, {"no_opinion": True, "cause": "no_opinion", **verdict.detail}, is_outage=False
+            )
             return
         score, detail = verdict.score, {**verdict.detail, "excluded": dict(due.excluded)}
 
@@ -75,6 +91,10 @@ class Judging:
                 score=score,
                 detail=detail,
                 samples=due.samples(score),
+                opinions=[
+                    SourceOpinion(source=one.source, judge=one.judge, score=one.score, detail=one.detail)
+                    for one in verdict.opinions
+                ],
             )
 
         await asyncio.to_thread(record)

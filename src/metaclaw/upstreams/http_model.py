@@ -17,8 +17,8 @@ from typing import cast
 
 import aiohttp
 
-from metaclaw.chat.messages import JsonObject, text_of
-from metaclaw.chat.openai_chat import object_or_none, parse_answer
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.openai_chat import ChatAnswer, object_or_none, parse_answer
 from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
@@ -77,7 +77,7 @@ class HttpModel:
             raise UpstreamError(f"{self.name} answered GET /models without a list", status=502)
         return [model for model in cast(list[object], listed) if isinstance(model, dict)]
 
-    async def complete(
+    async def answer(
         self,
         messages: Sequence[JsonObject],
         *,
@@ -85,8 +85,8 @@ class HttpModel:
         temperature: float | None = None,
         max_tokens: int | None = None,
         timeout_s: float | None = None,
-    ) -> str:
-        """The text of one plain chat answer. Raises ``UpstreamError``; an answer without a message is one."""
+    ) -> ChatAnswer:
+        """One plain chat answer with what it took. Raises ``UpstreamError``; an answer without a message is one."""
         settings = {"temperature": temperature, "max_tokens": max_tokens}
         body = {"model": model, "messages": list(messages), **{k: v for k, v in settings.items() if v is not None}}
         try:
@@ -96,7 +96,7 @@ class HttpModel:
             raise UpstreamError(f"{self.name} took longer than {timeout_s:g} s", status=504) from error
         if answer.message is None:
             raise UpstreamError(f"{self.name} answered without a message", status=502)
-        return text_of(answer.message.get("content"))
+        return answer
 
     async def _begin(self, method: str, url: str, headers: Mapping[str, str], data: bytes | None = None) -> HttpReply:
         timeouts = self.upstream.timeouts

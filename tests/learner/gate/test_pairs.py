@@ -28,6 +28,9 @@ class Model:
         self.vote = vote
         self.asked: list[str] = []
 
+    async def require_left(self) -> None:
+        """There is no limit."""
+
     async def complete(self, messages: list[dict[str, Any]], **settings: object) -> str:
         self.asked.append(messages[1]["content"])
         answer = self.vote(messages[1]["content"])

@@ -14,28 +14,38 @@ import aiohttp
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import ConfigError
+from metaclaw.journal.judge_book import JudgeBook
 from metaclaw.learner.judges.combined import FEEDBACK, CombinedJudge, FeedbackJudge, Source
 from metaclaw.learner.judges.command import CommandVerifier, programs_of
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.llm import LlmJudge
+from metaclaw.learner.judges.spending import CountedModel, Spending
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
 from metaclaw.processes.confinement import SandboxError, choose_confinement
 from metaclaw.processes.sandbox import Limits, Sandbox
 from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.upstream import Timeouts, Upstream
+
+UPSTREAM_NAME = "the judge"
 
 
 def load_judge(
-    settings: JudgeSettings, session: aiohttp.ClientSession, *, home: Path | None = None
+    settings: JudgeSettings,
+    session: aiohttp.ClientSession,
+    *,
+    home: Path | None = None,
+    spending: Spending | None = None,
 ) -> CombinedJudge | None:
-    """The judge of ``rl.judge``, ``None`` when there is none: feedback alone is too rare to learn from, and the gate
-    needs a judge. ``home`` is hidden from commands. Raises ``ConfigError`` for one that cannot work.
+    """The judge of ``rl.judge``, ``None`` when there is none: feedback alone is too rare, and the gate needs a judge.
+
+    ``home`` is hidden from commands, ``spending`` counts. Raises ``ConfigError`` for one that cannot work.
     """
     makers: dict[str, Callable[[], Judge | None]] = {
         FEEDBACK: FeedbackJudge,
         "verifier": lambda: _verifier(settings),
         "command": lambda: _command(settings, home),
-        "llm": lambda: _llm(settings, session),
+        "llm": lambda: _llm(settings, session, spending),
     }
     made = [(name, makers[name]()) for name in settings.precedence]
     sources = [Source(name=name, judge=judge) for name, judge in made if judge is not None]
@@ -68,20 +78,33 @@ def _command(settings: JudgeSettings, home: Path | None) -> Judge | None:
     return CommandVerifier(settings.command, sandbox)
 
 
-def _llm(settings: JudgeSettings, session: aiohttp.ClientSession) -> Judge | None:
+def _llm(settings: JudgeSettings, session: aiohttp.ClientSession, spending: Spending | None) -> Judge | None:
     if not settings.url:
         return None
     if not settings.model:
         raise ConfigError("rl.judge.model is empty: name the model that judges at rl.judge.url")
-    return LlmJudge(HttpModel(session, upstream_of(settings)), settings, new_fence=lambda: secrets.token_hex(16))
+    model = judging_model(settings, session, spending)
+    return LlmJudge(model, settings, new_fence=lambda: secrets.token_hex(16))
 
 
-def upstream_of(settings: JudgeSettings) -> Upstream:
-    """Where the LLM judge is."""
-    return Upstream(
-        name="the judge",
+def judging_model(settings: JudgeSettings, session: aiohttp.ClientSession, spending: Spending | None) -> CountedModel:
+    """The model of the LLM judge."""
+    upstream = Upstream(
+        name=UPSTREAM_NAME,
         base_url=settings.url,
         api_key=settings.api_key,
         key_setting="rl.judge.api_key",
         timeouts=Timeouts(first_byte_s=settings.timeout_s, gap_s=settings.timeout_s),
+    )
+    return CountedModel(HttpModel(session, upstream), settings, spending)
+
+
+def spending_of(settings: JudgeSettings, book: JudgeBook, home: Path) -> Spending:
+    """What counts the judging of ``settings``, with the prices of ``home``."""
+    price = load_prices(home).find(UPSTREAM_NAME, settings.model)
+    return Spending(
+        book=book,
+        price=lambda tokens: None if price is None else price.cost(tokens),
+        max_tokens=settings.max_tokens_per_day,
+        max_usd=settings.max_usd_per_day,
     )

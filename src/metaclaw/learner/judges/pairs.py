@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
 from metaclaw.learner.judges.judge import Exchange, Judge, JudgeUnavailableError
-from metaclaw.learner.judges.llm import Completer
+from metaclaw.learner.judges.llm import JudgingModel
 from metaclaw.learner.judges.material import cut, steps_of
 
 _LAST_LINE = re.compile(r"Better:[ \t]*(A|B|equal)", re.IGNORECASE)
@@ -73,9 +73,8 @@ class ScoredPairs:
 class LlmPairs:
     """By a model that is shown both, once in each order: a preference for a place is no preference."""
 
-    def __init__(self, upstream: Completer, settings: JudgeSettings, *, new_fence: Callable[[], str]) -> None:
+    def __init__(self, upstream: JudgingModel, settings: JudgeSettings, *, new_fence: Callable[[], str]) -> None:
         self._upstream = upstream
-        self._settings = settings
         self._new_fence = new_fence
         self.name = f"llm:{settings.model}"
 
@@ -89,13 +88,8 @@ class LlmPairs:
 
     async def _vote(self, first: Exchange, second: Exchange) -> float:
         try:
-            answer = await self._upstream.complete(
-                comparison_question(first, second, self._new_fence()),
-                model=self._settings.model,
-                temperature=self._settings.temperature,
-                max_tokens=self._settings.max_tokens,
-                timeout_s=self._settings.timeout_s,
-            )
+            question = comparison_question(first, second, self._new_fence())
+            answer = await self._upstream.complete(question, purpose="pair", agent=first.agent)
         except UpstreamError as error:
             failure = JudgeError if error.status in _REFUSES_THIS_REQUEST else JudgeUnavailableError
             raise failure(f"{self.name}: {error}") from error
@@ -118,8 +112,7 @@ def comparison_question(first: Exchange, second: Exchange, fence: str) -> list[d
 
 def read_preference(vote: str) -> float | None:
     """1 for A, -1 for B, 0 for neither, from the last line of a vote, which must hold nothing else."""
-    lines = vote.rstrip().splitlines()
-    match = _LAST_LINE.fullmatch(lines[-1].strip().strip("*`")) if lines else None
+    match = _LAST_LINE.fullmatch(vote.rstrip().rpartition("\n")[2].strip().strip("*`"))
     return None if match is None else {"a": 1.0, "b": -1.0, "equal": 0.0}[match[1].lower()]
 
 

@@ -1,0 +1,128 @@
+"""What is recorded of judging, for ``metaclaw judge stats`` and ``metaclaw status``.
+
+Owns the queries over ``learning.db``, read-only; refuses to reckon with what it finds. Invariant: one call is one
+consistent snapshot, and a database of an older release has nothing to tell.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaclaw.journal.database import open_reader
+
+_SCHEMA = 7  # the first that knows opinions
+_WHERE = "agent = :agent AND {} >= :since"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSpent:
+    """What judging by a model took. ``num_unknown_costs`` of the answers have no known price."""
+
+    num_answers: int = 0
+    tokens: int = 0
+    num_estimates: int = 0
+    cost_usd: float = 0.0
+    num_unknown_costs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeFacts:
+    """Of one agent. ``pairs`` are a judge's and a person's score of the same exchange, by source."""
+
+    agent: str
+    judged: dict[str, int]  # by the source that decided
+    unjudged: dict[str, int]  # by the cause of the last failure
+    pairs: dict[str, list[tuple[float, float]]]
+    votes: list[tuple[list[float], int]]  # the valid votes on an exchange, and how many were not valid
+    late: dict[str, int]
+    spent: dict[str, JudgeSpent]  # by what was asked
+
+
+def read_facts(learning_db: Path, *, agent: str | None = None, since: float = 0.0) -> list[JudgeFacts]:
+    """What is known of each agent's judging. Raises ``JournalError``."""
+    with _snapshot(learning_db) as db:
+        if db is None:
+            return []
+        names = "SELECT agent FROM judgements UNION SELECT agent FROM judge_calls ORDER BY agent"
+        agents = [row[0] for row in db.execute(names).fetchall() if agent in (None, row[0])]
+        return [_facts(db, one, since) for one in agents]
+
+
+def read_spent(learning_db: Path, *, since: float) -> JudgeSpent:
+    """What judging exchanges took, of all agents. Raises ``JournalError``."""
+    with _snapshot(learning_db) as db:
+        if db is None:
+            return JudgeSpent()
+        rows = db.execute(f"{_SPENT} WHERE called_at >= ? AND purpose = 'exchange'", (since,)).fetchall()
+    return _spent(rows[0])
+
+
+@contextmanager
+def _snapshot(learning_db: Path) -> Generator[sqlite3.Connection | None]:
+    if not learning_db.exists():
+        yield None
+        return
+    with closing(open_reader(learning_db)) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.execute("BEGIN")
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        yield connection if schema >= _SCHEMA else None  # the learner brings it up to date when it starts
+
+
+_SPENT = """
+    SELECT count(*) AS num_answers, coalesce(sum(tokens), 0) AS tokens, coalesce(sum(is_estimate), 0) AS num_estimates,
+        coalesce(sum(cost_usd), 0.0) AS cost_usd, count(*) - count(cost_usd) AS num_unknown_costs
+    FROM judge_calls
+"""
+_PAIRS = f"""
+    SELECT o.source, o.score, f.score AS said FROM opinions AS o JOIN opinions AS f
+        ON f.exchange = o.exchange AND f.source = 'feedback'
+    WHERE o.source <> 'feedback' AND {_WHERE.format("o.given_at").replace("agent", "o.agent", 1)}
+"""
+_LATE = f"""
+    SELECT count(*) AS num_feedback, coalesce(sum(num_changed), 0) AS num_changed,
+        coalesce(sum(num_claimed), 0) AS num_claimed, coalesce(sum(num_spent), 0) AS num_spent
+    FROM late_feedback WHERE {_WHERE.format("noticed_at")}
+"""
+
+
+def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
+    about = {"agent": agent, "since": since}
+    judged, unjudged = Counter[str](), Counter[str]()
+    for row in db.execute(f"SELECT state, detail FROM judgements WHERE {_WHERE.format('judged_at')}", about):
+        detail = json.loads(row["detail"])
+        if row["state"] == "judged":
+            judged[detail.get("source", "unknown")] += 1  # by an older release
+        else:
+            unjudged[detail.get("cause") or ("no_opinion" if detail.get("no_opinion") else "unknown")] += 1
+    pairs = dict[str, list[tuple[float, float]]]()
+    for row in db.execute(_PAIRS, about):
+        pairs.setdefault(row["source"], []).append((row["score"], row["said"]))
+    votes = [
+        json.loads(row["detail"])
+        for row in db.execute(
+            f"SELECT detail FROM opinions WHERE source = 'llm' AND {_WHERE.format('given_at')}", about
+        )
+    ]
+    purposes = ("exchange", "pair")
+    of_purpose = f"{_SPENT} WHERE purpose = :purpose AND {_WHERE.format('called_at')}"
+    spent = {one: _spent(db.execute(of_purpose, {**about, "purpose": one}).fetchone()) for one in purposes}
+    return JudgeFacts(
+        agent=agent,
+        judged=dict(judged),
+        unjudged=dict(unjudged),
+        pairs=pairs,
+        votes=[(one.get("votes", []), len(one.get("invalid", []))) for one in votes],
+        late=dict(db.execute(_LATE, about).fetchone()),
+        spent=spent,
+    )
+
+
+def _spent(row: sqlite3.Row) -> JudgeSpent:
+    return JudgeSpent(**dict(row))
