@@ -125,6 +125,35 @@ def set_values(home: Path, values: Mapping[str, Any]) -> None:
         _edit(path, names, home)
 
 
+def agent_group(home: Path, agent: str) -> dict[str, Any]:
+    """What the file of ``home`` says under ``agents`` of one agent, as it is written there."""
+    path = config_path(home)
+    agents = _parse(path, YAML(typ="safe", pure=True)).get("agents") if path.exists() else None
+    group: object = cast("Mapping[str, Any]", agents).get(agent) if isinstance(agents, Mapping) else None
+    return dict(cast("Mapping[str, Any]", group)) if isinstance(group, Mapping) else {}
+
+
+def move_agent_group(home: Path, old: str, new: str | None) -> bool:
+    """Put what is said of the agent ``old`` under ``new``, or take it out for ``None``; whether it was there."""
+    path = config_path(home)
+    if not path.exists():
+        return False
+    with _one_writer(path):
+        editor = _editor(path)
+        document = _parse(path, editor)
+        agents = document.get("agents")
+        if not isinstance(agents, CommentedMap) or old not in agents:
+            return False
+        place = list(cast("Mapping[str, Any]", agents)).index(old)
+        group: Any = agents.pop(old)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if new is not None:
+            agents.insert(place, new, group)  # pyright: ignore[reportUnknownMemberType]
+        elif not agents:
+            document.pop("agents")
+        _write_whole(path, _rendered(document, editor))
+    return True
+
+
 def dump_settings(settings: Settings) -> str:
     """One line of JSON for a child process. It holds the secrets: write it to a pipe, never to a log."""
     return json.dumps(settings.model_dump() | {"home": settings.home}, default=_plain)

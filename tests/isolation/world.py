@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,43 +266,44 @@ def _add_runtime_line(body: dict[str, Any], claimed: str) -> None:
         body["messages"] = [{"role": "user", "content": f"{ASK}\n\n{line}"}]
 
 
-def plant(home: Path) -> dict[str, str]:
-    """What each agent has: a skill, memories of its own and of a user, a policy, a token; the tokens by agent."""
-    learning, access = open_writer(home / "learning.db", "learning"), AccessStore.open(home / "access.db")
+def plant(home: Path, agents: Sequence[str] = AGENTS) -> dict[str, str]:
+    """What each agent has: a skill, memories of its own, of a user and of a workspace, a token; the tokens by agent."""
+    access = AccessStore.open(home / "access.db")
     tokens: dict[str, str] = {}
     with MemoryStore.open(home / "memory" / "units.db") as memory:
-        for number, agent in enumerate(AGENTS, 1):
+        for agent in agents:
             word = canary(agent)
             _write_skill(home / "skills" / agent / "harbour-report", f"Sign it with {word}.")
-            owned = {"agent": agent, "turns": ()}
+            owned: dict[str, Any] = {"agent": agent, "turns": ()}
+            place = {"scope": "workspace", "workspace": WORKSPACE}
             memory.add(
                 [
                     unit(f"The mascot of the harbour team is {word}.", id=f"m-{agent}", **owned),
                     unit(f"The mascot of the harbour team was {word} once.", scope="user", user=USER, **owned),
-                    unit(
-                        f"The harbour team's mascot, at work, is {word}.",
-                        scope="workspace",
-                        workspace=WORKSPACE,
-                        **owned,
-                    ),
+                    unit(f"The harbour team's mascot, at work, is {word}.", **place, **owned),
                 ],
                 now=NOW,
             )
-            insert = "INSERT INTO updates (id, agent, parent, state, started_at) VALUES (?, ?, 0, 'committed', 0)"
-            learning.execute(insert, (number, agent))
-            learning.execute(
-                "INSERT INTO versions"
-                " (agent, version, parent, update_id, base_model, state_path, sampler_path, created_at)"
-                " VALUES (?, ?, 0, ?, 'base', 'state', ?, 0)",
-                (agent, number, number, f"tinker://run-of-{agent}/sampler_weights/v"),
-            )
-            learning.execute("INSERT INTO serving VALUES (?, ?, 0)", (agent, number))
             tokens[agent] = f"mc-token-of-{agent}"
             access.create(agent, digest=digest(tokens[agent]), agent=agent, limits=Limits(), now=NOW)
-    _write_skill(home / "skills" / "_shared" / "quay-plan", "Everybody may see this.")
     access.close()
-    learning.close()
     return tokens
+
+
+def plant_policies(home: Path, agents: Sequence[str] = AGENTS) -> None:
+    """A version of its own for each agent, which serves."""
+    learning = open_writer(home / "learning.db", "learning")
+    for number, agent in enumerate(agents, 1):
+        insert = "INSERT INTO updates (id, agent, parent, state, started_at) VALUES (?, ?, 0, 'committed', 0)"
+        learning.execute(insert, (number, agent))
+        learning.execute(
+            "INSERT INTO versions"
+            " (agent, version, parent, update_id, base_model, state_path, sampler_path, created_at)"
+            " VALUES (?, ?, 0, ?, 'base', 'state', ?, 0)",
+            (agent, number, number, f"tinker://run-of-{agent}/sampler_weights/v"),
+        )
+        learning.execute("INSERT INTO serving VALUES (?, ?, 0)", (agent, number))
+    learning.close()
 
 
 def _write_skill(folder: Path, body: str) -> None:
@@ -339,6 +340,7 @@ def running_world(home: Path, mode: str) -> Generator[World]:
     level = root.level
     try:
         tokens = plant(home)
+        plant_policies(home)
 
         async def begin() -> World:
             llm = await stack.enter_async_context(fake_llm(echo))

@@ -13,6 +13,7 @@ import typer
 
 from metaclaw import __version__
 from metaclaw.cli import (
+    agents,
     audit,
     config,
     journal,
@@ -54,6 +55,7 @@ app.command("rollout")(rollout.rollout)
 app.add_typer(scheduler.app, name="scheduler")
 app.command("why")(why.why)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
+app.add_typer(agents.app, name="agents")
 app.add_typer(models.app, name="models")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")

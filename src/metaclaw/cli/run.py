@@ -21,12 +21,14 @@ def start(
     log_file: Annotated[Path | None, typer.Option(help="With -d; default METACLAW_HOME/metaclaw.log.")] = None,
 ) -> None:
     """Run the gateway and, where there is anything to learn, the learner, until Ctrl-C or `metaclaw stop`."""
+    from metaclaw.cli.agent_places import end_begun_rename
     from metaclaw.config_file import load_settings, require_settings
     from metaclaw.config_keyring import resolve_secrets
     from metaclaw.processes import background, foreground
 
     require_settings()
     settings = load_settings(overrides={"mode": mode, "proxy.port": port})
+    end_begun_rename(settings)
     if daemon:
         flags = [f"--{name}={value}" for name, value in (("mode", mode), ("port", port)) if value is not None]
         instance = background.start(settings.home, flags, log_file or settings.home / "metaclaw.log")

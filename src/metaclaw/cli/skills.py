@@ -106,6 +106,21 @@ def add(
     _say_written(version, _owner(agent), skill.name, as_json)
 
 
+@app.command("share")
+def share(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    agent: Annotated[str, typer.Option(help="Whose skill it is.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give everybody a copy of an agent's own skill, with its files. The agent keeps its own."""
+    from metaclaw.config_file import load_settings
+    from metaclaw.skills.owners import share_skill
+
+    folder = share_skill(load_settings().skills_dir, name, _agent(agent))
+    told = {"name": name, "agent": _agent(agent), "folder": str(folder)}
+    typer.echo(json.dumps(told) if as_json else f"{name} of {told['agent']} is everybody's now: {folder}")
+
+
 @app.command("edit")
 def edit(name: Annotated[str, typer.Argument(help="Its name.")], agent: Agent = None, as_json: AsJson = False) -> None:
     """Open a copy in $VISUAL or $EDITOR, check it, write it. A starter skill becomes one of everybody's, above it."""
