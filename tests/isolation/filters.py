@@ -53,7 +53,7 @@ BY_HAND: tuple[tuple[str, str, str], ...] = (
     ("chat/exchanges.py", 'f"{agent}\\n{session}\\n"', 'f"\\n{session}\\n"'),
     ("gateway/access.py", "agent=token.agent", "agent=None"),
     ("gateway/app.py", "only_agent=principal.agent", "only_agent=None"),
-    ("gateway/claims.py", "        require_own_agent(evidence.bound_agent, said)\n", ""),
+    ("gateway/claims.py", "        require_own_agent(evidence.bound_agent, said)", "        pass"),
     ("gateway/claims.py", "return evidence.bound_agent", "return said[0] if said else DEFAULT_AGENT"),
     ("gateway/conversations.py", "{who}\\n{agent}", "{who}\\n"),
     ("gateway/conversations.py", '(f"{who}', '(f"'),
@@ -69,8 +69,8 @@ BY_HAND: tuple[tuple[str, str, str], ...] = (
         "if (agent, session) in self._read_sessions:",
         "if session in [key[1] for key in self._read_sessions]:",
     ),
-    ("gateway/reception.py", "            require_own_agent(principal.agent, said)\n", ""),
-    ("gateway/reception.py", "return principal.agent or next(", "return next("),
+    ("gateway/reception.py", "require_own_agent(principal.agent, said)", "pass"),
+    ("gateway/reception.py", "agent = principal.agent or next(", "agent = next("),
     ("gateway/train_step.py", "if principal.id != OWNER:", "if False:"),
     (
         "journal/turn_writer.py",
@@ -102,6 +102,7 @@ _NO_SCOPE = "it says which layer or folder, and whose that is was decided before
 NO_FILTERS: dict[tuple[str, str], str] = {
     ("learner/skills/asked.py", "request.agent == EVERYBODY"): "it widens what a person asked for",
     ("learner/skills/views.py", "owner != agent"): "it keeps a model from what a person wrote for this same agent",
+    ("learner/tracking/wandb_runs.py", "point.agent not in self._runs"): "it says whether something is there",
     ("learner/update.py", "agent in self._live"): "it says whether something is there",
     ("skills/catalogue.py", "one.owner != STARTER"): _NO_SCOPE,
     ("skills/layout.py", "owner != SHARED"): _NO_SCOPE,

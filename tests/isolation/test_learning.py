@@ -245,6 +245,10 @@ COUNTED: dict[str, tuple[Question, Callable[[int], Any]]] = {
         ],
         lambda own: [own + 1, 1 + (own == 1), 1, own],
     ),
+    "which version serves": (
+        lambda it, agent: [one.version for one in policy_of(it, agent).versions if one.is_serving],
+        lambda own: [own],
+    ),
     "mean rewards": (
         lambda it, agent: policy_of(it, agent).versions[0].mean_reward,
         lambda own: pytest.approx(reward_of(own - 1)),

@@ -32,6 +32,7 @@ from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.reports import plan, report_use
 from metaclaw.memory.store import Extraction, MemoryStore
 from metaclaw.memory.vector_files import file_for, without_vector, write_vectors
+from metaclaw.memory.word_index import WordIndex
 from metaclaw.recall.candidates import About
 from metaclaw.recall.memories import StoredMemories
 from tests.isolation.canaries import AGENTS, canary, whose_are_in
@@ -185,9 +186,12 @@ def test_vectors_lie_in_a_file_for_each_agent(tmp_path: Path) -> None:
             )
         assert len(without_vector(store.connection, "model", None)) == 10
         assert len(without_vector(store.connection, "model", 7)) == 7
+        for place, agent in enumerate(MINE):
+            assert WordIndex(store.connection).num_units(agent) == place + 1
         with store.writing("embed"):
             vectors = {f"{agent}-{n}": axis[0].tobytes() for place, agent in enumerate(MINE) for n in range(place + 1)}
             assert write_vectors(store.connection, "model", 4, vectors) == 10
+        assert without_vector(store.connection, "model", None) == {}
         meanings = Meanings("model", min_likeness=0.0)
         for place, agent in enumerate(MINE):
             file = file_for(store.connection, agent, "model")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from metaclaw.errors import SkillError
 from metaclaw.recall.skills import LibrarySkills
 from metaclaw.skills.catalogue import all_entries, one_named, seen_by
 from metaclaw.skills.history import SkillHistory
@@ -47,6 +48,13 @@ def test_each_sees_its_own_above_what_is_everybodys(root: Path) -> None:
             assert [one.owner for one in seen_by(entries, agent)] == [agent]
             assert one_named(entries, "harbour-report", agent).owner == agent
         assert one_named(entries, "harbour-report", MINE[3]).owner == SHARED
+
+        write(root, MINE[0], "tide-table", canary(MINE[0]))
+        await asyncio.to_thread(library.scan)
+        entries = all_entries(library.found(), library.retired())
+        assert one_named(entries, "tide-table", MINE[0]).owner == MINE[0]
+        with pytest.raises(SkillError):
+            one_named(entries, "tide-table", MINE[1])
 
     asyncio.run(seen())
 

@@ -147,6 +147,22 @@ def test_nothing_that_is_tried_on_anothers_changes_it(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
+def test_what_is_given_up_of_one_key_is_nothing_of_another(tmp_path: Path) -> None:
+    async def look() -> None:
+        async with registry(tmp_path) as everything:
+            idle = Session(
+                session_id="idle", created_at=1.0, seen_at=1.0, finished_at=None, display_name=None, metadata={},
+                owner=tenant(MINE[1]).key_id,
+            )  # fmt: skip
+            await everything.everything.sessions.add(idle)
+            await everything.for_(tenant(MINE[0])).sessions.prune(9.0)
+            theirs = everything.for_(tenant(MINE[1]))
+            assert await theirs.sessions.get("idle") == idle
+            assert len(await theirs.sampling_sessions.of_session(f"session-{MINE[1]}")) == 1
+
+    asyncio.run(look())
+
+
 def test_an_answer_is_for_whoever_asked(tmp_path: Path) -> None:
     async def look() -> None:
         now = 1.0

@@ -57,7 +57,7 @@ def all_holdings(settings: Settings) -> list[Holdings]:
     turns, learned = rows_of_agents(settings.turns_db), rows_of_agents(settings.learning_db)
     memory, tokens = rows_of_agents(settings.memory_db), rows_of_agents(settings.access_db)
     skills: dict[str, int] = {}
-    for _, owner, _ in skill_folders(settings.skills_dir):
+    for _, owner, _ in skill_folders(settings.skills_dir, settings.own_skills_dirs):
         skills[owner] = skills.get(owner, 0) + 1
     named = agent_names_in_settings(settings)
     folders = agent_folders(settings.skills_dir)
@@ -85,8 +85,7 @@ def holdings_of(settings: Settings, agent: str) -> Holdings:
 
 def agent_names_in_settings(settings: Settings) -> list[str]:
     """The agents that ``agents`` of config.yaml names."""
-    agents: object = settings.model_dump().get("agents")
-    return [name for name, value in agents.items() if isinstance(value, dict)] if isinstance(agents, dict) else []  # pyright: ignore
+    return list(settings.agents.named)
 
 
 @contextmanager
@@ -130,7 +129,7 @@ def remove(settings: Settings, agent: str, now: float) -> Holdings:
     remove_memory(settings.memory_db, agent, now)
     for path in (settings.turns_db, settings.learning_db, settings.requests_db):
         remove_rows(path, agent)
-    remove_owner(settings.skills_dir, agent)
+    remove_owner(settings.skills_dir, agent, settings.own_skills_dirs)
     if agent != DEFAULT_AGENT or found.settings:
         move_agent_group(settings.home, agent, None)
     return found
@@ -138,7 +137,7 @@ def remove(settings: Settings, agent: str, now: float) -> Holdings:
 
 def skills_of(settings: Settings, agent: str) -> dict[str, Path]:
     """The folders of its own skills, by name."""
-    return owned_by(settings.skills_dir, agent)
+    return owned_by(settings.skills_dir, agent, settings.own_skills_dirs)
 
 
 def _end_rename(settings: Settings) -> None:

@@ -225,7 +225,7 @@ def _imported(settings: Settings, agent: str, unpacked: Path) -> dict[str, Any]:
     brought = []
     if skills.is_dir():
         writer = SkillWriter(settings.skills_dir)
-        brought = import_skills(skills, settings.skills_dir, agent, writer=writer, now=time.time())
+        brought = import_skills(skills, agent, writer=writer, now=time.time())
     number = 0
     if units:
         with MemoryStore.open(settings.memory_db) as store:

@@ -116,7 +116,8 @@ def share(
     from metaclaw.config_file import load_settings
     from metaclaw.skills.owners import share_skill
 
-    folder = share_skill(load_settings().skills_dir, name, _agent(agent))
+    settings = load_settings()
+    folder = share_skill(settings.skills_dir, name, _agent(agent), settings.own_skills_dirs)
     told = {"name": name, "agent": _agent(agent), "folder": str(folder)}
     typer.echo(json.dumps(told) if as_json else f"{name} of {told['agent']} is everybody's now: {folder}")
 

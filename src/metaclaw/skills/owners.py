@@ -13,7 +13,7 @@ from pathlib import Path
 from metaclaw.errors import SkillError
 from metaclaw.locks import exclusive_lock
 from metaclaw.skills.durable_files import replace_file
-from metaclaw.skills.layout import HISTORY, LOCK_FILE, SHARED, checked_owner, is_agent, skill_folders
+from metaclaw.skills.layout import HISTORY, LOCK_FILE, NOWHERE_ELSE, SHARED, Own, checked_owner, is_agent, skill_folders
 from metaclaw.skills.retired import RETIRED_FILE
 from metaclaw.skills.skill import FILE_NAME
 from metaclaw.skills.writer import SkillWriter
@@ -21,9 +21,9 @@ from metaclaw.skills.writer import SkillWriter
 _LOG = "log.jsonl"
 
 
-def owned_by(root: Path, owner: str) -> dict[str, Path]:
+def owned_by(root: Path, owner: str, own: Own = NOWHERE_ELSE) -> dict[str, Path]:
     """The folders of an owner's skills, by name."""
-    return {folder.name: folder for folder, whose, _ in skill_folders(root) if whose == owner}
+    return {folder.name: folder for folder, whose, _ in skill_folders(root, own) if whose == owner}
 
 
 def agent_folders(root: Path) -> set[str]:
@@ -47,9 +47,12 @@ def rename_owner(root: Path, old: str, new: str) -> int:
     return number
 
 
-def remove_owner(root: Path, owner: str) -> int:
-    """Remove the skills of ``owner``, their history too; how many."""
-    number = len(owned_by(root, checked_owner(owner)))
+def remove_owner(root: Path, owner: str, own: Own = NOWHERE_ELSE) -> int:
+    """Remove the skills of ``owner``, their history too; how many. A folder elsewhere stays, without its skills."""
+    skills = owned_by(root, checked_owner(owner), own)
+    number = len(skills)
+    for folder in skills.values() if owner in own else ():
+        shutil.rmtree(folder)
     if not root.exists():
         return 0
     with exclusive_lock(root / LOCK_FILE, wait=True):
@@ -61,17 +64,17 @@ def remove_owner(root: Path, owner: str) -> int:
     return number
 
 
-def share_skill(root: Path, name: str, agent: str) -> Path:
+def share_skill(root: Path, name: str, agent: str, own: Own = NOWHERE_ELSE) -> Path:
     """Give everybody a copy of the skill ``name`` of ``agent``; its folder. Raises ``SkillError``.
 
     The agent keeps its own, which stands before that of everybody.
     """
-    folder = owned_by(root, agent).get(name)
+    folder = owned_by(root, agent, own).get(name)
     if folder is None:
         raise SkillError(
             f"agent {agent!r} has no skill {name!r} of its own; see `metaclaw skills list --agent {agent}`"
         )
-    writer = SkillWriter(root)
+    writer = SkillWriter(root, own=own)
     text = writer.current(agent, name)
     there = writer.current(SHARED, name)
     if text is None or there not in (None, text):
