@@ -100,6 +100,7 @@ BY_HAND: tuple[tuple[str, str, str], ...] = (
 _NO_SCOPE = "it says which layer or folder, and whose that is was decided before"
 # Comparisons that keep nobody from anything: (file, text) and why.
 NO_FILTERS: dict[tuple[str, str], str] = {
+    ("gateway/agent_routers.py", "agent not in kept"): "it says which model is no longer needed",
     ("learner/skills/asked.py", "request.agent == EVERYBODY"): "it widens what a person asked for",
     ("learner/skills/views.py", "owner != agent"): "it keeps a model from what a person wrote for this same agent",
     ("learner/tracking/wandb_runs.py", "point.agent not in self._runs"): "it says whether something is there",

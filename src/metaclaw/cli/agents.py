@@ -156,7 +156,7 @@ def import_(
         name = agent_id(as_ or manifest.agent)
         if not holdings_of(settings, name).is_empty:
             raise ConflictError(f"there is an agent {name!r} already: give another id with --as")
-        told = {"agent": name, "was": manifest.agent, **_imported(settings, name, Path(scratch))}
+        told: dict[str, Any] = {"agent": name, "was": manifest.agent, **_imported(settings, name, Path(scratch))}
     typer.echo(json.dumps(told) if as_json else f"{name} is here: {told['skills']} skills, {told['memories']} memories")
     notes: list[str] = [] if as_json else told["notes"]
     for note in notes:
