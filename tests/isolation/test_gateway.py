@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -15,6 +17,7 @@ from metaclaw.journal.export import export_turns
 from metaclaw.journal.turns import TurnReader
 from metaclaw.memory.portable import export
 from metaclaw.memory.store import MemoryStore
+from tests.gateway.running import make_settings, running_gateway
 from tests.isolation.canaries import AGENTS, whose_are_in
 from tests.isolation.world import DIALECTS, KINDS, QUESTIONS, WAYS, Action, Told, World, actions, running_world
 
@@ -160,3 +163,18 @@ def test_no_file_beside_the_databases_has_a_word_of_anybody(world: World) -> Non
             continue
         owners = {within[1]} if within[0] == "skills" and len(within) > 2 else set()
         assert whose_are_in(file.read_bytes()) <= owners, file
+
+
+async def _asked_as(home: Path, agent: str) -> int:
+    settings = make_settings(home, agents={"allow_unknown": False, AGENTS[0]: {"mode": "skills_only"}})
+    async with running_gateway(settings) as gateway:
+        headers = {**gateway.headers, "X-Agent-Id": agent}
+        async with gateway.http.get(f"{gateway.url}/v1/memory/stats", headers=headers) as answer:
+            return answer.status
+
+
+@pytest.mark.parametrize(("agent", "status"), [(AGENTS[0], 200), ("main", 200), (AGENTS[1], 403)])
+def test_an_agent_that_nobody_listed_is_refused_where_that_was_asked_for(
+    tmp_path: Path, agent: str, status: int
+) -> None:
+    assert asyncio.run(_asked_as(tmp_path, agent)) == status
