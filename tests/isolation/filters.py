@@ -20,6 +20,7 @@ _SQL = re.compile(
     rf"\b(?:(?:\w+\.)?(?:agent|owner) = (?P<value>{_VALUE})|units\.(?:user|workspace|session) = (?P<scoped>\?))"
 )
 _NAMES = frozenset(("agent", "bound", "bound_agent", "only_agent", "owner", "layer"))
+_SQL_ROOMS = ("journal/", "memory/", "training/")
 _MINE = "{self.mine}"
 _MAY_USE = re.compile(r"\b\w+\.may_use\([^()]*\)")
 
@@ -131,7 +132,7 @@ def _in_file(root: Path, path: Path) -> Iterator[Filter]:
     if not file.startswith(tuple(f"{room}/" for room in ROOMS)):
         return
     source = path.read_text(encoding="utf-8")
-    for match in _SQL.finditer(source):
+    for match in _SQL.finditer(source) if file.startswith(_SQL_ROOMS) else ():
         value = match["value"] or match["scoped"]
         yield _filter(file, source, match.start(), match.end(), f"({value} IS NOT NULL)")
     for start in (one.start() for one in re.finditer(re.escape(_MINE), source)):
