@@ -17,7 +17,7 @@ ROOMS = ("gateway", "journal", "learner", "memory", "recall", "skills", "trainin
 
 _VALUE = r"\?\d*|:agent|\w+\.agent"
 _SQL = re.compile(
-    rf"\b(?:(?:\w+\.)?(?:agent|owner) = (?P<value>{_VALUE})|units\.(?:user|workspace|session) = (?P<scoped>\?))"
+    rf"(?<!SET )\b(?:(?:\w+\.)?(?:agent|owner) = (?P<value>{_VALUE})|units\.(?:user|workspace|session) = (?P<scoped>\?))"
 )
 _NAMES = frozenset(("agent", "bound", "bound_agent", "only_agent", "owner", "layer"))
 _SQL_ROOMS = ("journal/", "memory/", "training/")
