@@ -17,7 +17,8 @@ ROOMS = ("gateway", "journal", "learner", "memory", "recall", "skills", "trainin
 
 _VALUE = r"\?\d*|:agent|\w+\.agent"
 _SQL = re.compile(
-    rf"(?<!SET )\b(?:(?:\w+\.)?(?:agent|owner) = (?P<value>{_VALUE})|units\.(?:user|workspace|session) = (?P<scoped>\?))"
+    rf"(?<!SET )\b(?:(?:\w+\.)?(?:agent|owner) = (?P<value>{_VALUE})"
+    r"|units\.(?:user|workspace|session) = (?P<scoped>\?))"
 )
 _NAMES = frozenset(("agent", "bound", "bound_agent", "only_agent", "owner", "layer"))
 _SQL_ROOMS = ("journal/", "memory/", "training/")
@@ -113,6 +114,7 @@ NO_FILTERS: dict[tuple[str, str], str] = {
     ("skills/openclaw_folders.py", "agent != DEFAULT_AGENT"): _NO_SCOPE,
     ("skills/openclaw_folders.py", "agent == DEFAULT_AGENT"): _NO_SCOPE,
     ("skills/openclaw_folders.py", "agent not in entries"): _NO_SCOPE,
+    ("skills/owners.py", "owner in own"): "it says where a folder lies",
     ("skills/retired.py", "agent == EVERYBODY"): "what names nobody is passed over anyway",
     ("training/api/admission.py", "owner in owners"): "it shares time, and shows nothing",
 }

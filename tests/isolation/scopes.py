@@ -99,7 +99,7 @@ def _is_red(source: Path, one: Filter | None) -> bool:
     runs.append([_SUITE])
     if file.startswith("training/"):
         runs.append(list(_OF_TRAINING))
-    if file == "journal/agents.py":
+    if file in ("journal/agents.py", "memory/agents.py", "skills/owners.py"):
         runs.append(list(_OF_MOVING))
     return any(_pytest(source, tests) for tests in runs)
 
