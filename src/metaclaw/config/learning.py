@@ -15,6 +15,14 @@ JudgeSource = Literal["feedback", "verifier", "command", "llm"]
 AdvantageName = Literal["ema_baseline", "leave_one_out", "batch_zscore"]
 
 
+def _number_of(text: object) -> object:
+    """Variables and the command line give texts, which pydantic reads as a number but not as one of some numbers."""
+    return int(text) if isinstance(text, str) and text.isdecimal() else text
+
+
+Grades = Annotated[Literal[3, 5, 9], BeforeValidator(_number_of)]
+
+
 class JudgeSettings(Section):
     """Who scores the answers. Without a judge there is no reinforcement learning."""
 
@@ -52,7 +60,7 @@ class JudgeSettings(Section):
         default="majority",
         description="What counts of the votes: the score of most of them (a tie is no verdict), or their mean.",
     )
-    grades: Literal[3, 5, 9] = Field(
+    grades: Grades = Field(
         default=3, description="Scores that a vote may give: 3 are -1, 0 and 1; 5 go in steps of 0.5, 9 of 0.25."
     )
     max_tokens_per_day: int = Field(
