@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "'$(PYTHON)' has no venv module: install it (Debian, Ubuntu: sudo apt install python3-venv)"; exit 1; }
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing into $(VENV) (a few minutes the first time, most of it torch)"
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[rl,evolve,scheduler,dev]"
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[rl,evolve,scheduler,tracking,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metaclaw.config import RlSettings, Settings
 from metaclaw.errors import TrackingError
@@ -128,9 +129,6 @@ assert not {"wandb", "tensorboard"} & set(sys.modules)
 
 
 async def test_tensorboard_reads_what_was_written(journal: LearningJournal, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
-
     first, second = updated(journal, "main"), updated(journal, "main")
     tracking = tracking_for(Settings(home=tmp_path, rl=RlSettings(tracking="tensorboard")))
     assert tracking is not None
@@ -145,7 +143,6 @@ async def test_tensorboard_reads_what_was_written(journal: LearningJournal, tmp_
 async def test_wandb_keeps_numbers_in_a_file_without_a_network(
     journal: LearningJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     updated(journal, "main")
     updated(journal, "main", is_good=False)
