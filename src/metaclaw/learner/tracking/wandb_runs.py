@@ -5,8 +5,8 @@ console output, no source, no repository, no host name, no list of packages, no 
 sends them and whose key it uses is its own configuration (``WANDB_MODE=offline``, ``wandb login``, ``WANDB_PROJECT``).
 """
 
-# wandb's types are not strict, and it is not installed where this is checked.
-# pyright: basic, reportMissingImports=false
+# wandb's types are not strict.
+# pyright: basic
 
 from __future__ import annotations
 
