@@ -34,6 +34,7 @@ def _ways() -> list[Confinement]:
 
 
 WAYS = _ways()
+PYTHON = str(Path(sys.executable).resolve())  # a checkout below /tmp is not seen from inside, nor is its .venv
 needs_a_way = pytest.mark.skipif(not WAYS, reason="the kernel lets nobody make namespaces here")
 each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 
@@ -86,7 +87,7 @@ with socket.socket() as own:  # a program may talk to itself
 print({os.getpid()} in [int(name) for name in os.listdir("/proc") if name.isdigit()])
 """
     async with server, local:
-        outcome = await Sandbox(confinement=way).run([sys.executable, "-c", script])
+        outcome = await Sandbox(confinement=way).run([PYTHON, "-c", script])
 
     assert outcome.stdout.decode().split("\n")[:4] == ["refused", "refused", "itself", "False"], outcome
 
@@ -138,9 +139,9 @@ async def test_a_command_dies_at_its_limits_with_all_that_it_started(way: Confin
 @each_way
 async def test_memory_is_counted_over_all_processes_of_a_command(way: Confinement):
     sandbox = Sandbox(confinement=way, limits=Limits(memory_mb=100))
-    hungry = f"{sys.executable} -S -c 'import time; kept = bytearray(60_000_000); time.sleep(60)'"
+    hungry = f"{PYTHON} -S -c 'import time; kept = bytearray(60_000_000); time.sleep(60)'"
 
-    alone = await sandbox.run([sys.executable, "-S", "-c", "bytearray(10**9)"])
+    alone = await sandbox.run([PYTHON, "-S", "-c", "bytearray(10**9)"])
     together = await shell(sandbox, f"{hungry} & {hungry} & wait")
 
     assert b"MemoryError" in alone.stderr
