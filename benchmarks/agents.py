@@ -167,7 +167,6 @@ class _Measurement:
         steps = await asyncio.gather(*(self._steps(agent, until) for agent in drawn))
         print(f"{len(drawn)} agents training at once, {self.options.seconds:.0f} s: {sum(steps)} steps, "
               f"Jain's index {_jain(steps):.3f} (fewest {min(steps)}, most {max(steps)})")  # fmt: skip
-        print("", end="", flush=True)
 
     async def _steps(self, agent: _Agent, until: float) -> int:
         steps = 0
