@@ -103,7 +103,7 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "skills.skill_update_threshold", "skills.max_new_skills", "memory.memory_flush_every", "memory.flush_every",
     ),
     "was documented but never did anything": (
-        "memory.top_k", "memory.max_tokens", "memory.consolidation_interval", "memory.sidecar_url", "opd.*",
+        "memory.top_k", "memory.max_tokens", "memory.consolidation_interval", "opd.*",
     ),
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from openai import AsyncOpenAI
+from starlette.applications import Starlette
 
 from metaclaw.config import Settings
 from metaclaw.gateway.agent_routers import AgentRouters
@@ -77,21 +78,27 @@ async def running_gateway(
     app = make_app(
         lambda: open_deps(settings) if clock is None else open_deps(settings, clock), hosts=known_hosts(settings)
     )
+    async with serving(app) as url:
+        client = AsyncOpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0)
+        async with aiohttp.ClientSession() as http, client:
+            deps = app.state.deps
+            yield RunningGateway(
+                url=url, home=settings.home, http=http, client=client, recorder=deps.recorder, routers=deps.routers
+            )
+
+
+@asynccontextmanager
+async def serving(app: Starlette) -> AsyncGenerator[str]:
+    """An application on a real socket; its address."""
     server = _Server(
         uvicorn.Config(app, http=LimitedHttpProtocol, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            client = AsyncOpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0)
-            async with aiohttp.ClientSession() as http, client:
-                deps = app.state.deps
-                yield RunningGateway(
-                    url=url, home=settings.home, http=http, client=client, recorder=deps.recorder, routers=deps.routers
-                )
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            await serving
+            await running

@@ -259,6 +259,20 @@ def backup(file: Annotated[Path, typer.Argument(help="A file that does not exist
     typer.echo(str(file))
 
 
+@app.command("serve")
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 19823,
+) -> None:
+    """Keep this home's memory in a process of its own, for gateways with memory.sidecar_url, until Ctrl-C."""
+    from metaclaw.config_file import load_settings
+    from metaclaw.config_keyring import resolve_secrets
+    from metaclaw.gateway.memory_process import serve
+
+    typer.echo(f"the memory answers on http://{host}:{port}; gateways find it by memory.sidecar_url", err=True)
+    serve(resolve_secrets(load_settings()), host, port)
+
+
 @app.command("doctor")
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Make anew what follows from the memories.")] = False,

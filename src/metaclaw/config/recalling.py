@@ -6,10 +6,11 @@ Owns `skills`, `embeddings`, `recall`, `memory` and `evolver`; refuses to know h
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section
+from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, is_loopback
 
 
 class TrialSettings(Section):
@@ -111,6 +112,16 @@ class MemorySettings(Section):
 
     enabled: bool = Field(default=True, description="Remember what users say, and recall it.")
     dir: OptionalPath = Field(default=None, description="Folder of the store, units.db; default METACLAW_HOME/memory.")
+    sidecar_url: HttpUrl | Literal[""] = Field(
+        default="",
+        description="A process that keeps the memory (`metaclaw memory serve`); the gateway asks it, not its store.",
+    )
+    sidecar_api_key: ApiKey = Field(
+        default=SecretStr(""), description="Token of that process; on this machine proxy.api_key where it is empty."
+    )
+    sidecar_timeout_s: float = Field(
+        default=1.0, gt=0, description="Time for its answer to a turn, which else recalls no memories."
+    )
     every_n_exchanges: int = Field(
         default=3, ge=1, description="A session is read for memories when so many of its exchanges wait for it."
     )
@@ -128,6 +139,14 @@ class MemorySettings(Section):
         description="What was said longer ago is read by the rules and never sent to extractor_url; 0 sends all.",
     )
     extractor_timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of that model.")
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> MemorySettings:
+        # The gateway's own token opens everything: it goes to no other machine.
+        is_elsewhere = bool(self.sidecar_url) and not is_loopback(urlsplit(self.sidecar_url).hostname or "")
+        if is_elsewhere and not self.sidecar_api_key.get_secret_value():
+            raise ValueError("memory.sidecar_api_key is missing: memory.sidecar_url is on another machine")
+        return self
 
 
 class EvolverSettings(Section):

@@ -37,6 +37,7 @@ from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
 from metaclaw.gateway.memory_desk import MemoryDesk
+from metaclaw.gateway.memory_process import token_of
 from metaclaw.gateway.memory_routes import memory_routes
 from metaclaw.gateway.metrics import CONTENT_TYPE, GatewayMetrics, count_request
 from metaclaw.gateway.models import in_anthropics_shape, list_models
@@ -62,10 +63,12 @@ from metaclaw.journal.retention import Retention, keep_pruned
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.memory.asking import Asking
+from metaclaw.memory.service import MemoryService
 from metaclaw.recall.composing import Budget
 from metaclaw.recall.forgetting import keep_erased
 from metaclaw.recall.memories import StoredMemories
 from metaclaw.recall.recaller import Recaller
+from metaclaw.recall.remote_memories import RemoteMemories
 from metaclaw.recall.skills import LibrarySkills, SkillRanker
 from metaclaw.retrieval.breaker import Breaker
 from metaclaw.retrieval.configured import open_embedder
@@ -93,6 +96,7 @@ class Deps:
     recorder: Recorder
     metrics: GatewayMetrics
     memory: MemoryDesk | None
+    sidecar: MemoryService | None
     training: TrainingDesk
     loop: asyncio.AbstractEventLoop
 
@@ -117,10 +121,13 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         retention = _retention(settings)
         pruning = asyncio.create_task(keep_pruned(journal, settings.learning_db, retention, clock))
         stack.callback(pruning.cancel)
-        memories = StoredMemories(
-            settings.memory_db, min_score=settings.recall.min_memory_score, asking=_asking(settings, embedder)
-        )
-        stack.push_async_callback(memories.close)
+        sidecar = _sidecar(settings, session)
+        min_score = settings.recall.min_memory_score
+        if sidecar is not None:
+            memories = RemoteMemories(sidecar, min_score=min_score)
+        else:
+            memories = StoredMemories(settings.memory_db, min_score=min_score, asking=_asking(settings, embedder))
+            stack.push_async_callback(memories.close)
         erasing = asyncio.create_task(keep_erased(journal, memories))
         stack.callback(erasing.cancel)
         path = RecordingPath()
@@ -147,8 +154,11 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             proxy=proxy,
             routers=routers,
             recorder=recorder,
-            metrics=GatewayMetrics(recorder, routers.shared_models, embedder),
+            metrics=GatewayMetrics(
+                recorder, routers.shared_models, embedder, memories=memories, learning_db=settings.learning_db
+            ),
             memory=memory,
+            sidecar=sidecar,
             training=TrainingDesk(settings=settings, clock=clock),
             loop=asyncio.get_running_loop(),
         )
@@ -256,7 +266,8 @@ async def _feedback(request: Request) -> Response:
 async def _metrics(request: Request) -> Response:
     deps: Deps = request.app.state.deps
     await deps.reception.authenticate(request)
-    return Response(deps.metrics.text(), media_type=CONTENT_TYPE)
+    page = await asyncio.to_thread(deps.metrics.text)  # files are read for it
+    return Response(page, media_type=CONTENT_TYPE)
 
 
 async def _kept_response(request: Request) -> Response:
@@ -333,6 +344,13 @@ def _asking(settings: Settings, embedder: Breaker | None) -> Asking | None:
     return None if embedder is None else Asking(embedder, min_likeness=settings.embeddings.min_likeness)
 
 
+def _sidecar(settings: Settings, session: ClientSession) -> MemoryService | None:
+    memory = settings.memory
+    if not memory.sidecar_url or not memory.enabled:
+        return None
+    return MemoryService(session, memory.sidecar_url, token_of(settings), timeout_s=memory.sidecar_timeout_s)
+
+
 def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | None:
     if embedder is None or settings.skills.retrieval == "lexical":
         return None
@@ -342,7 +360,7 @@ def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | Non
 
 
 def _recaller(
-    settings: Settings, journal: TurnJournal, stored: StoredMemories, meanings: SkillRanker | None
+    settings: Settings, journal: TurnJournal, stored: StoredMemories | RemoteMemories, meanings: SkillRanker | None
 ) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
     memories = stored if settings.memory.enabled and recall.max_memories else None

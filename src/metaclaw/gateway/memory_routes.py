@@ -16,13 +16,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from metaclaw.errors import ForbiddenError, InvalidRequestError
+from metaclaw.gateway.door import Door
 from metaclaw.gateway.memory_desk import MemoryDesk
 from metaclaw.gateway.memory_turns import BufferTurn, FlushSession, Ingest, buffer_turn, flush_session, ingest
-from metaclaw.gateway.reception import Reception
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.errors import error_body
+from metaclaw.memory.forgetting import forgotten_ids
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.reports import maintain, plan, report_state, report_use
+from metaclaw.memory.service import MemoryService
 from metaclaw.memory.units import Kind, MemoryUnit, Scope, new_id
 from metaclaw.recall.candidates import About
 from metaclaw.recall.memories import whose
@@ -31,6 +33,8 @@ _MAX_LIMIT = 200
 _NUM_SUMMARISED = 20
 _OWNERS = {"user": "x-user-id", "workspace": "x-workspace-id", "session": "x-session-id"}
 _ALL = "all"
+_PASSED_ON = frozenset({*_OWNERS.values(), "x-memory-scope", "content-type"})
+_PATIENCE_S = 60.0  # with the process that keeps the memory: reading a session takes a while
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,11 +49,13 @@ class Stands(Protocol):
     """The slice of the gateway's dependencies that is used here."""
 
     @property
-    def reception(self) -> Reception: ...
+    def reception(self) -> Door: ...
     @property
     def recorder(self) -> Flushes: ...
     @property
     def memory(self) -> MemoryDesk | None: ...
+    @property
+    def sidecar(self) -> MemoryService | None: ...
 
 
 class NewMemory(BaseModel):
@@ -70,6 +76,15 @@ class NewMemory(BaseModel):
         return MemoryUnit(id=new_id(), agent=agent, said_at=now, created_at=now, source="manual", **self.model_dump())
 
 
+class Served(BaseModel):
+    """Which memories are looked for, and how far they must be trusted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ids: list[str] = Field(max_length=10_000)
+    min_trust: float = Field(default=0.0, ge=0, le=1)
+
+
 Handler = Callable[[Request, MemoryDesk, str], Awaitable[object]]
 
 
@@ -82,6 +97,8 @@ def memory_routes(prefixes: Sequence[str]) -> list[Route]:
         ("GET", "/summary", _summary),
         ("GET", "/feedback-analysis", _feedback_analysis),
         ("GET", "/operator-report", _operator_report),
+        ("GET", "/forgotten", _forgotten),
+        ("POST", "/served", _served),
         ("POST", "/store", _store),
         ("POST", "/ingest", _ingest),
         ("POST", "/flush_session", _flush_session),
@@ -102,12 +119,33 @@ def _answering(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         deps: Stands = request.app.state.deps
         agent = await deps.reception.agent(request)
+        if handler in _OF_ALL_AGENTS:
+            await _require_owner(request)
         if deps.memory is None:
             message = "the memory is switched off: set memory.enabled to true"
             return JSONResponse(error_body("openai", status=503, message=message, code="memory_off"), status_code=503)
+        if deps.sidecar is not None:
+            return await _passed_on(request, deps, deps.sidecar, agent)
         return JSONResponse(await handler(request, deps.memory, agent))
 
     return answer
+
+
+async def _passed_on(request: Request, deps: Stands, sidecar: MemoryService, agent: str) -> Response:
+    """The answer of the process that keeps the memory."""
+    body = await deps.reception.body(request)
+    await deps.recorder.flush()  # it may be about to read a turn that ended a moment ago
+    headers = {name: value for name, value in request.headers.items() if name in _PASSED_ON}
+    answer = await sidecar.passed_on(
+        request.method,
+        request.url.path.partition("/v1/memory")[2],
+        agent=agent,
+        query=request.url.query,
+        body=body,
+        headers=headers,
+        timeout_s=_PATIENCE_S,
+    )
+    return Response(answer.body, status_code=answer.status, media_type="application/json")
 
 
 async def _stats(request: Request, memory: MemoryDesk, agent: str) -> object:
@@ -123,7 +161,8 @@ async def _search(request: Request, memory: MemoryDesk, agent: str) -> object:
     text = request.query_params.get("q") or request.query_params.get("query") or ""
     if not text.strip():
         raise InvalidRequestError("say what to look for: ?q=...", param="q")
-    query = replace(_seen(request, agent), text=text, limit=_limit(request))
+    least = {name: _share(request, name) for name in ("min_score", "min_trust")}
+    query = replace(_seen(request, agent), text=text, limit=_limit(request), **least)
     return {"scope": _scope_of(query), "results": [_found(one) for one in await memory.search(query)]}
 
 
@@ -138,8 +177,17 @@ async def _feedback_analysis(request: Request, memory: MemoryDesk, agent: str) -
     return {"agent": agent, **asdict(await memory.do(lambda store: report_use(store, agent)))}
 
 
+async def _forgotten(request: Request, memory: MemoryDesk, agent: str) -> object:
+    return {"ids": sorted(await memory.do(forgotten_ids))}
+
+
+async def _served(request: Request, memory: MemoryDesk, agent: str) -> object:
+    asked = await _told(request, Served)
+    units = await memory.do(lambda store: store.get(asked.ids))
+    return {"ids": [unit.id for unit in units if unit.trust >= asked.min_trust]}
+
+
 async def _operator_report(request: Request, memory: MemoryDesk, agent: str) -> object:
-    await _require_owner(request)
     return asdict(await memory.do(report_state))
 
 
@@ -150,7 +198,6 @@ async def _action_plan(request: Request, memory: MemoryDesk, agent: str) -> obje
 
 
 async def _maintenance(request: Request, memory: MemoryDesk, agent: str) -> object:
-    await _require_owner(request)
     now = _now(request)
     return {"done": await memory.do(lambda store: maintain(store, now))}
 
@@ -248,6 +295,20 @@ def _limit(request: Request) -> int:
     if not given.isascii() or not given.isdecimal() or not 1 <= int(given[:9]) <= _MAX_LIMIT:
         raise InvalidRequestError(f"limit must be a number from 1 to {_MAX_LIMIT}", param="limit")
     return int(given)
+
+
+def _share(request: Request, name: str) -> float:
+    given = request.query_params.get(name, "0")
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InvalidRequestError(f"{name} must be a number from 0 to 1", param=name)
+    return value
+
+
+_OF_ALL_AGENTS: tuple[Handler, ...] = (_operator_report, _maintenance, _forgotten, _served)
 
 
 def _found(found: Found) -> dict[str, object]:

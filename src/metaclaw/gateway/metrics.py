@@ -8,15 +8,18 @@ never a prompt, a model, an agent or a path that a client wrote; and counting ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
+from metaclaw.errors import JournalError
 from metaclaw.gateway.recording import ClosedTurn, Recorder
 from metaclaw.http.counting import Told
+from metaclaw.journal.learning_costs import spent_by_purpose
 from metaclaw.journal.spooled_turns import TurnSettled
 from metaclaw.retrieval.breaker import Breaker
 from metaclaw.upstreams.pool import UpstreamPool
@@ -27,11 +30,23 @@ _ANSWER_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _UNKNOWN_ROUTE = "unknown"
 
 
+class Failing(Protocol):
+    """What counts its failures."""
+
+    num_failures: int
+
+
 class GatewayMetrics:
     """One gateway's counters, in a registry of their own."""
 
     def __init__(
-        self, recorder: Recorder, upstreams: UpstreamPool | None = None, embedder: Breaker | None = None
+        self,
+        recorder: Recorder,
+        upstreams: UpstreamPool | None = None,
+        embedder: Breaker | None = None,
+        *,
+        memories: Failing | None = None,
+        learning_db: Path | None = None,
     ) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = _Counts(
@@ -73,6 +88,10 @@ class GatewayMetrics:
             registry.register(_Upstreams(upstreams))
         if embedder is not None:
             registry.register(_Embeddings(embedder))
+        if memories is not None:
+            registry.register(_Memories(memories))
+        if learning_db is not None:
+            registry.register(_Learning(learning_db))
         recorder.on_closed.append(self._closed)
         recorder.on_settled.append(self._settled)
 
@@ -174,6 +193,52 @@ class _Embeddings(Collector):
                 "metaclaw_embeddings_missed", "Searches that went by words alone.", value=embedder.num_without
             ),
         ]
+
+
+class _Memories(Collector):
+    """How the memory fares, read at the moment of the question."""
+
+    def __init__(self, memories: Failing) -> None:
+        self._memories = memories
+
+    def collect(self) -> Iterable[Metric]:
+        return [
+            CounterMetricFamily(
+                "metaclaw_memory_failures",
+                "Times that the memory did not answer, so that nothing of it was recalled.",
+                value=self._memories.num_failures,
+            )
+        ]
+
+
+class _Learning(Collector):
+    """What learning took, read from the learner's database at the moment of the question."""
+
+    def __init__(self, learning_db: Path) -> None:
+        self._learning_db = learning_db
+
+    def collect(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily("metaclaw_learning_requests", "Models asked to learn.", labels=["purpose"])
+        tokens = CounterMetricFamily(
+            "metaclaw_learning_tokens", "Tokens of these, as far as known.", labels=["purpose", "kind"]
+        )
+        usd = CounterMetricFamily(
+            "metaclaw_learning_cost_usd", "Cost of these, as far as prices are known.", labels=["purpose"]
+        )
+        unpriced = CounterMetricFamily(
+            "metaclaw_learning_unpriced", "Of these, those of unknown cost.", labels=["purpose"]
+        )
+        try:
+            spent = spent_by_purpose(self._learning_db)
+        except JournalError:
+            return []  # it says nothing rather than nought
+        for purpose, one in spent.items():
+            requests.add_metric([purpose], one.num_asked)
+            tokens.add_metric([purpose, "prompt"], one.prompt_tokens)
+            tokens.add_metric([purpose, "completion"], one.completion_tokens)
+            usd.add_metric([purpose], one.cost_usd)
+            unpriced.add_metric([purpose], one.num_unknown_costs)
+        return [requests, tokens, usd, unpriced]
 
 
 class _Recording(Collector):

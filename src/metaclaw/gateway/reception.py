@@ -15,53 +15,30 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from metaclaw.chat.dialect import Dialect
-from metaclaw.gateway.access import Access, Principal
+from metaclaw.gateway.access import Access
 from metaclaw.gateway.agent_budgets import AgentBudgets
-from metaclaw.gateway.claims import Evidence, require_own_agent
+from metaclaw.gateway.claims import Evidence
 from metaclaw.gateway.control_keys import take_controls
 from metaclaw.gateway.conversations import Conversations
+from metaclaw.gateway.door import Door
 from metaclaw.gateway.identify import Introduction
 from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.proxy import Incoming
-from metaclaw.http.body import parse_json_object, read_body_within
+from metaclaw.http.body import parse_json_object
 from metaclaw.http.errors import Dialect as ErrorDialect
-from metaclaw.identity import DEFAULT_AGENT, agent_id
 
 _ids = random.Random()  # seeded by the system; an id is no secret, and asking the system for each takes longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reception:
+class Reception(Door):
     """Where requests come in."""
 
     access: Access
     conversations: Conversations
     turns: OpenTurns
-    max_body_bytes: int
-    body_timeout_s: float
-    clock: Callable[[], float]
-    require_known: Callable[[str], None]
     budgets: AgentBudgets
     new_turn_id: Callable[[], str] = lambda: f"turn-{_ids.getrandbits(128):032x}"
-
-    async def authenticate(self, request: Request) -> Principal:
-        """Whose token it is. Raises ``AuthenticationError``."""
-        return await self.access.authenticate(request.headers)
-
-    async def body(self, request: Request) -> bytes:
-        """The body, within the limits of size and time."""
-        return await read_body_within(request, self.max_body_bytes, self.body_timeout_s)
-
-    async def agent(self, request: Request) -> str:
-        """The agent of a request without a body. Raises what a turn raises."""
-        principal = await self.authenticate(request)
-        given = (request.headers.get("x-agent-id"), request.path_params.get("agent"))
-        said = [agent_id(agent) for agent in given if agent]
-        if principal.agent is not None:
-            require_own_agent(principal.agent, said)
-        agent = principal.agent or next(iter(said), DEFAULT_AGENT)
-        self.require_known(agent)
-        return agent
 
     async def turn(self, request: Request, dialect: Dialect, errors: ErrorDialect) -> Incoming:
         """A turn, admitted: whoever gets it must see to it that ``turns.end`` is called."""

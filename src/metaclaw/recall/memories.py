@@ -67,6 +67,63 @@ def whose(about: About) -> Whose | None:
             return Whose(user=about.user, workspace=about.workspace or name, session=about.session)
 
 
+def recall_query(text: str, about: About, now: float, min_score: float) -> MemoryQuery | None:
+    """What recall asks of the memory for ``text``; ``None`` when nobody's may be told."""
+    owners = whose(about)
+    if owners is None:
+        return None
+    return MemoryQuery(
+        text=text,
+        agent=about.agent,
+        user=owners.user,
+        workspace=owners.workspace,
+        session=owners.session,
+        now=now,
+        limit=_NUM_WEIGHED,
+        min_score=min_score / 2,  # what falls short is told to whoever asks why
+        min_trust=MIN_TRUST,
+    )
+
+
+def memory_candidate(found: Found, now: float, min_score: float) -> Candidate:
+    """What was found, as recall weighs it."""
+    unit = found.unit
+    return Candidate(
+        kind="memory",
+        item=unit.id,
+        score=found.score,
+        section=memory_section(
+            unit.text,
+            source=unit.source,
+            said_at=unit.said_at,
+            trust=unit.trust,
+            held_until=None if holds(unit, now) else unit.true_until,
+        ),
+        words=unit.text,
+        turns=frozenset(unit.turns),
+        is_fitting=found.score >= min_score,
+    )
+
+
+class LastServed:
+    """The memories that were there when they were last looked for, for when nobody can look."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def among(self, ids: Collection[str]) -> frozenset[str]:
+        """Those of ``ids`` that were there."""
+        return frozenset(one for one in ids if one in self._ids)
+
+    def note(self, ids: Collection[str], served: Collection[str]) -> None:
+        """Of ``ids``, which were looked for, ``served`` are there."""
+        for one in ids:
+            self._ids.pop(one, None)
+        self._ids |= dict.fromkeys(served)
+        while len(self._ids) > _NUM_KNOWN:
+            del self._ids[next(iter(self._ids))]
+
+
 class StoredMemories:
     """Memories of ``units.db``, by words and, with ``asking``, by meaning.
 
@@ -83,42 +140,28 @@ class StoredMemories:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memory-reader")
         self._late: Future[Any] | None = None
         self._is_failing = False
-        self._last_served: dict[str, None] = {}
+        self._last_served = LastServed()
+        self.num_failures = 0
         # The thread's own.
         self._store: MemoryStore | None = None
         self._file: tuple[int, int] | None = None
 
     async def found(self, text: str, about: About, now: float) -> Sequence[Candidate]:
         """What fits ``text`` and may be told to whom it is about, best first; nothing without an answer in time."""
-        owners = whose(about)
-        if owners is None:
+        query = recall_query(text, about, now, self._min_score)
+        if query is None:
             return ()
-        query = MemoryQuery(
-            text=text,
-            agent=about.agent,
-            user=owners.user,
-            workspace=owners.workspace,
-            session=owners.session,
-            now=now,
-            limit=_NUM_WEIGHED,
-            min_score=self._min_score / 2,  # what falls short is told to whoever asks why
-            min_trust=MIN_TRUST,
-        )
         meaning = None if self._asking is None else await self._asking.meaning(text)
         found = await self._ask(lambda store: store.search(with_time(query), meaning), [])
-        return [self._candidate(one, now) for one in found or ()]
+        return [memory_candidate(one, now, self._min_score) for one in found or ()]
 
     async def served(self, ids: Collection[str]) -> frozenset[str]:
         """Those of the memories that are neither forgotten nor distrusted, as far as that is known."""
         units = await self._ask(lambda store: store.get(ids), [])
         if units is None:
-            return frozenset(one for one in ids if one in self._last_served)
+            return self._last_served.among(ids)
         served = frozenset(unit.id for unit in units if unit.trust >= MIN_TRUST)
-        for one in ids:
-            self._last_served.pop(one, None)
-        self._last_served |= dict.fromkeys(served)
-        while len(self._last_served) > _NUM_KNOWN:
-            del self._last_served[next(iter(self._last_served))]
+        self._last_served.note(ids, served)
         return served
 
     async def forgotten(self) -> frozenset[str]:
@@ -130,24 +173,6 @@ class StoredMemories:
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         if self._store is not None:
             self._store.close()
-
-    def _candidate(self, found: Found, now: float) -> Candidate:
-        unit = found.unit
-        return Candidate(
-            kind="memory",
-            item=unit.id,
-            score=found.score,
-            section=memory_section(
-                unit.text,
-                source=unit.source,
-                said_at=unit.said_at,
-                trust=unit.trust,
-                held_until=None if holds(unit, now) else unit.true_until,
-            ),
-            words=unit.text,
-            turns=frozenset(unit.turns),
-            is_fitting=found.score >= self._min_score,
-        )
 
     async def _ask(self, work: Callable[[MemoryStore], T], without_file: T) -> T | None:
         """What ``work`` says of the store, ``without_file`` when there is none; ``None`` when it does not answer."""
@@ -168,6 +193,7 @@ class StoredMemories:
         return None
 
     def _failed(self, why: str) -> None:
+        self.num_failures += 1
         if not self._is_failing:
             _log.warning("memories are not recalled for the moment: %s", why)
         self._is_failing = True
