@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from metaclaw.errors import UpstreamError
 from metaclaw.gateway.memory_process import memory_app
+from metaclaw.memory.query import Found, MemoryQuery
+from metaclaw.recall.candidates import About
+from metaclaw.recall.remote_memories import RemoteMemories
 from tests.fakes.llm import FakeLlm, fake_llm
 from tests.gateway.running import RunningGateway, make_settings, running_gateway, serving
 from tests.gateway.test_access import make
@@ -88,6 +92,54 @@ async def test_without_the_other_process_turns_go_on_and_it_is_counted(tmp_path:
         async with gateway.http.get(f"{gateway.url}/v1/memory/search?q=x", headers=gateway.headers) as answer:
             assert answer.status == 503
             assert "metaclaw memory serve" in await answer.text()
+
+
+class _Slow:
+    """A memory that may not answer."""
+
+    is_there = False
+    num_asked = 0
+
+    async def search(self, query: MemoryQuery) -> list[Found]:
+        self.num_asked += 1
+        if not self.is_there:
+            raise UpstreamError("it did not answer in time")
+        return []
+
+    async def served(self, ids: Collection[str], *, min_trust: float) -> frozenset[str]:
+        return frozenset(ids)
+
+    async def forgotten(self) -> frozenset[str]:
+        return frozenset()
+
+
+async def test_a_memory_that_does_not_answer_costs_one_turn_its_time_and_is_asked_again_later() -> None:
+    service, now = _Slow(), [0.0]
+    memories = RemoteMemories(service, min_score=0.5, clock=lambda: now[0])
+
+    async def ask_at(second: float) -> int:
+        now[0] = second
+        await memories.found("Where is the key?", About(agent="main", session="s"), 0.0)
+        return service.num_asked
+
+    assert [await ask_at(second) for second in (0, 1, 4.9, 5.1, 6)] == [1, 1, 1, 2, 2]
+    assert await memories.served(["m-1"]) == frozenset()  # nobody looks, and it was never seen
+    assert memories.num_failures == 6
+    service.is_there = True
+    assert [await ask_at(second) for second in (7, 10.2, 10.3)] == [2, 3, 4]
+    assert await memories.served(["m-1"]) == {"m-1"}
+
+
+async def test_a_wrong_token_for_the_other_process_is_named_and_is_not_the_clients_fault(tmp_path: Path) -> None:
+    kept = make_settings(tmp_path / "kept", memory={"sidecar_api_key": "its-own-token"})
+    async with serving(memory_app(kept, hosts=frozenset())) as url:
+        settings = make_settings(tmp_path / "home", memory={"sidecar_url": url, "sidecar_timeout_s": 30})
+        async with (
+            running_gateway(settings) as gateway,
+            gateway.http.get(f"{gateway.url}/v1/memory/stats", headers=gateway.headers) as answer,
+        ):
+            assert answer.status == 503
+            assert "memory.sidecar_api_key" in await answer.text()
 
 
 async def test_the_process_answers_nobody_without_its_token(tmp_path: Path) -> None:
