@@ -8,7 +8,7 @@ so only processes and HTTP are missing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from metaclaw.learner.backends.backend import Pass, SavedWeights
 from metaclaw.learner.datums import DatumGroup, Floats
 from metaclaw.training import commands
 from metaclaw.training.base_model import load_base
@@ -175,3 +176,52 @@ class Lab:
             )  # fmt: skip
         self._sampler.answers.by_id.clear()
         return drawn
+
+
+class LabRun:
+    """An adapter of a lab, as what the learner takes its steps with."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self._lab = lab
+        self._name = name
+
+    @property
+    def base_model(self) -> str:
+        return BASE
+
+    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+        return Pass(logprobs=tuple(self._lab.forward_backward(self._name, groups)), metrics={})
+
+    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+        return Pass(logprobs=tuple(self._lab.forward_backward(self._name, groups, learns=False)), metrics={})
+
+    async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:
+        norm = self._lab.optim_step(self._name, learning_rate=learning_rate, grad_clip_norm=grad_clip_norm)
+        return {"grad_norm": norm}
+
+    async def save(self, name: str) -> SavedWeights:
+        raise NotImplementedError("a benchmark's weights are handed over by Lab.publish")
+
+    async def warm(self, sampler_path: str) -> None:
+        raise NotImplementedError("a benchmark's weights are handed over by Lab.publish")
+
+    async def close(self) -> None:
+        """The lab's own adapters stay until ``Lab.unload``."""
+
+
+class LabBackend:
+    """A lab, as what the learner opens the base model with."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    async def open(self, state_path: str | None, *, rank: int | None = None) -> LabRun:
+        if state_path is not None or rank not in {None, RANK}:
+            raise NotImplementedError("a benchmark opens nothing but the base model")
+        return LabRun(self._lab, BASE)
+
+    async def num_parameters(self, base_model: str) -> int | None:
+        return None
+
+    async def delete(self, paths: Sequence[str]) -> None:
+        raise NotImplementedError("a benchmark saves nothing under a path")

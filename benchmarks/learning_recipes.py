@@ -40,7 +40,7 @@ def recipe(name: str) -> Recipe:
     if first == REFERENCE and len(others) == 1:
         # What it does: a step for each four answers, at one rate from the start, and nothing that limits it.
         update = UpdateSettings(
-            advantage="batch_zscore", loss="importance_sampling", learning_rate=float(others[0]), warmup_updates=0
+            advantage="batch_zscore", loss="importance_sampling", learning_rate=float(others[0]), warmup_steps=0
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
     changes = dict(part.partition("=")[::2] for part in others[2:])
@@ -54,7 +54,7 @@ def recipe(name: str) -> Recipe:
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
             "steps": int(changes.get("steps", UpdateSettings().steps)),
-            "warmup_updates": int(changes.get("warmup", UpdateSettings().warmup_updates)),
+            "warmup_steps": int(changes.get("warmup", UpdateSettings().warmup_steps)),
         }
     )  # fmt: skip
     return Recipe(

@@ -1,17 +1,18 @@
 """One recipe, trained from the base model on one seed's questions, and measured on the way.
 
 Owns the loop from answers to updates and what is measured; the arithmetic is the learner's own (``batches``,
-``advantages``, ``datums``, ``measurements``, ``gate.steps``). Refuses to know files and statistics. Invariant: the
+``advantages``, ``datums``, ``stepping``). Refuses to know files and statistics. Invariant: the
 n-th sample of a seed is the answer to the same question with the same random numbers under every recipe, and so is each
 held-out answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from array import array
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -19,7 +20,7 @@ from random import Random
 import numpy as np
 
 from benchmarks.learning_general import GENERAL
-from benchmarks.learning_lab import BASE, Answer, Ask, Lab
+from benchmarks.learning_lab import BASE, Answer, Ask, Lab, LabBackend, LabRun
 from benchmarks.learning_recipes import Recipe
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 from demo.verifier import reward
@@ -28,10 +29,9 @@ from metaclaw.journal.turn_records import PolicySample
 from metaclaw.learner.advantages.choice import STRATEGIES
 from metaclaw.learner.batches import select
 from metaclaw.learner.datums import Datum, DatumGroup, Span, TrainingTurn, build_groups
-from metaclaw.learner.gate.steps import refusal
+from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.lineage import Lineage
-from metaclaw.learner.measurements import measure
-from metaclaw.learner.stepping import cut
+from metaclaw.learner.stepping import Stepper
 
 SYSTEM = "You are a helpful assistant."
 TEMPERATURE = 0.7
@@ -143,27 +143,26 @@ class Run:
         self._pending = [one for one in self._pending if one.name not in taken | gone]
         self._baseline = batch.baseline_after
         self.updates += 1
-        is_new = self._step(cut(build_groups(turns, settings), settings.steps))
+        is_new = self._step(build_groups(turns, settings))
         self.refused += not is_new
         return is_new
 
-    def _step(self, parts: Sequence[Sequence[DatumGroup]]) -> bool:
-        settings = self.recipe.update
+    def _step(self, groups: Sequence[DatumGroup]) -> bool:
+        """The learner's own steps; one that went too far is taken back and halved, as ``learner/update.py`` does it."""
+        return asyncio.run(self._stepped(groups))
+
+    async def _stepped(self, groups: Sequence[DatumGroup]) -> bool:
+        settings, seconds = self.recipe.update, defaultdict[str, float](float)
+        stepper, run = Stepper(LabBackend(self.lab), settings), LabRun(self.lab, _POLICY)
+        weighed = await stepper.weigh(run, groups, parent=self.version, seconds=seconds)
+        if weighed.is_empty:
+            return False
         before_it = self.lab.save_state(_POLICY)
-        rate = settings.learning_rate * min(1.0, (self.version + 1) / max(1, settings.warmup_updates))
-        groups = [group for part in parts for group in part]
-        data = [datum for group in groups for datum in group.data]
         try:
             for halvings in range(MAX_HALVINGS + 1):
-                began = self.lab.forward_backward(_POLICY, groups, learns=False) if len(parts) > 1 else []
-                for part in parts:
-                    before = self.lab.forward_backward(_POLICY, part)
-                    self.lab.optim_step(
-                        _POLICY, learning_rate=rate / 2**halvings, grad_clip_norm=settings.grad_clip_norm
-                    )
-                after = self.lab.forward_backward(_POLICY, groups, learns=False)
-                refused = refusal(measure(data, began or before, after, parent=self.version), max_kl=settings.max_kl)
-                if refused is None:
+                rates = warming(settings, settings.learning_rate / 2**halvings, updates=self.version)
+                made = await stepper.step(run, weighed.groups, parent=self.version, rates=rates, seconds=seconds)
+                if made.refused is None:
                     return True
                 self.halvings += 1
                 self.lab.load_state(_POLICY, before_it)

@@ -41,7 +41,7 @@ MAX_ON_TOPIC_FALL = 0.10
 SETTINGS = {
     "rl.lora_rank": "16",
     "rl.update.learning_rate": "8e-4",
-    "rl.update.warmup_updates": "5",
+    "rl.update.warmup_steps": "5",
     "rl.update.max_kl": "0.04",
     "rl.update.min_exchanges": str(BATCH),
     "rl.update.max_exchanges": str(BATCH),

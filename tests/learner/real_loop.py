@@ -21,7 +21,7 @@ from tests.fakes.training_server import API_KEY, TrainingServer
 
 VERIFIER = "tests.fakes.verifiers:share_of_lower_case"
 UPDATE = UpdateSettings(
-    min_exchanges=16, min_informative=1, max_exchanges=32, learning_rate=0.02, warmup_updates=2, max_kl=5.0,
+    min_exchanges=16, min_informative=1, max_exchanges=32, learning_rate=0.02, warmup_steps=2, max_kl=5.0,
     max_age_days=1e6,
 )  # fmt: skip
 

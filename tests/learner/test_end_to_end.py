@@ -55,7 +55,7 @@ async def test_a_step_that_is_absurdly_long_is_refused_and_what_serves_stays(tmp
     with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
         async with TurnJournal(settings.turns_db) as turns:
             for learning_rate, version in ((0.001, 1), (0.1, 1), (0.001, 2)):
-                changed = settings_for(tmp_path, trainer, max_kl=0.2, learning_rate=learning_rate, warmup_updates=0)
+                changed = settings_for(tmp_path, trainer, max_kl=0.2, learning_rate=learning_rate, warmup_steps=0)
                 learner = learner_for(changed, journal, holds)
                 await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
                 await learner.judging.step()

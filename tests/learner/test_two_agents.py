@@ -25,7 +25,7 @@ TABLES = ("versions", "serving", "samples", "judgements", "updates")
 
 
 async def test_training_one_agent_moves_another_by_not_one_bit(tmp_path: Path, trainer: TrainingServer) -> None:
-    settings = settings_for(tmp_path, trainer, warmup_updates=0)
+    settings = settings_for(tmp_path, trainer, warmup_steps=0)
     with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
         async with TurnJournal(settings.turns_db) as turns:
             learner = learner_for(settings, journal, holds)

@@ -36,7 +36,7 @@ from tests.learner.recording import Said, policy_sample, record
 pytestmark = pytest.mark.anyio
 
 SETTINGS = UpdateSettings(
-    min_exchanges=4, min_informative=2, max_exchanges=16, learning_rate=0.05, warmup_updates=2, max_kl=0.05
+    min_exchanges=4, min_informative=2, max_exchanges=16, learning_rate=0.05, warmup_steps=2, max_kl=0.05
 )
 
 
@@ -233,7 +233,7 @@ async def test_an_absurd_learning_rate_is_refused_and_what_serves_stays(world):
 
 async def test_a_step_that_went_too_far_is_taken_back_and_made_shorter(world):
     await world.converse(8)
-    updater = world.updater(learning_rate=0.9, warmup_updates=0, max_kl=0.05)
+    updater = world.updater(learning_rate=0.9, warmup_steps=0, max_kl=0.05)
     version = await updater.attempt("main")
     assert isinstance(version, Version)
     (status,) = read_status(world.folder / "learning.db")
@@ -249,7 +249,7 @@ async def test_a_step_that_went_too_far_is_taken_back_and_made_shorter(world):
 
 async def test_several_steps_of_one_update_see_each_exchange_once_and_are_measured_from_its_start(world):
     await world.converse(8)
-    version = await world.updater(steps=4, warmup_updates=0, max_kl=5.0).attempt("main")
+    version = await world.updater(steps=4, warmup_steps=0, max_kl=5.0).attempt("main")
     assert isinstance(version, Version)
     (status,) = read_status(world.folder / "learning.db")
     assert world.trainer.calls.count("optim_step") == world.trainer.calls.count("forward_backward") == 4
@@ -262,7 +262,7 @@ async def test_several_steps_of_one_update_see_each_exchange_once_and_are_measur
 
 async def test_several_steps_that_went_too_far_together_are_taken_back_together(world):
     await world.converse(8)
-    updater = world.updater(steps=4, learning_rate=0.3, warmup_updates=0, max_kl=0.05)
+    updater = world.updater(steps=4, learning_rate=0.3, warmup_steps=0, max_kl=0.05)
     version = await updater.attempt("main")
     assert isinstance(version, Version)
     (status,) = read_status(world.folder / "learning.db")

@@ -104,7 +104,9 @@ class UpdateSettings(Section):
         le=0.1,
         description="Peak learning rate; 0 goes by the model's size: 3e-4 up to 135M parameters, 4e-5 at 8B.",
     )
-    warmup_updates: int = Field(default=5, ge=0, description="Updates over which the learning rate rises to its peak.")
+    warmup_steps: int = Field(
+        default=5, ge=0, description="Optimiser steps over which the learning rate rises to its peak."
+    )
     steps: int = Field(
         default=1,
         ge=1,

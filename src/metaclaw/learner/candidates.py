@@ -24,7 +24,7 @@ class Prepared:
     number: int
     batch: Batch
     groups: tuple[DatumGroup, ...]
-    warmth: float  # the share of the learning rate's peak
+    updates: int  # from the base model to the version that it starts from
     excluded: Counter[str]
 
     @property

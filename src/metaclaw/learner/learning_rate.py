@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from metaclaw.config import UpdateSettings
+
 # Measured: 3e-4 at 135M parameters learns and stays coherent, 1e-3 turns to gibberish. Documented for large models:
 # about 4e-5 at 8B, and 1e-5 as the smallest in use. Between them a straight line in both logarithms, of slope -0.49.
 _SMALL, _SMALL_RATE = 135e6, 3e-4
@@ -35,3 +37,14 @@ def peak_rate(setting: float, num_parameters: int | None) -> PeakRate:
     # Nothing smaller was measured, so a smaller model gets no higher rate.
     rate = max(_LOWEST_RATE, _SMALL_RATE * min(1.0, (num_parameters / _SMALL) ** _SLOPE))
     return PeakRate(value=rate, why=f"for {num_parameters:,} parameters; rl.update.learning_rate overrides it")
+
+
+def warming(settings: UpdateSettings, peak: float, *, updates: int) -> tuple[float, ...]:
+    """The rate of each step of an update that comes after so many ``updates``, rising to ``peak`` in a straight line.
+
+    What warms up are the optimiser's estimates, so its steps are counted and not the updates.
+    """
+    before = updates * settings.steps
+    return tuple(
+        peak * min(1.0, (before + number) / max(1, settings.warmup_steps)) for number in range(1, settings.steps + 1)
+    )

@@ -56,9 +56,9 @@ class Stepper:
         return Corrected(groups=weighed.groups, masked=weighed.masked, numbers={**numbers, **weighed.numbers})
 
     async def step(
-        self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, rate: float, seconds: Seconds
+        self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, rates: Sequence[float], seconds: Seconds
     ) -> Stepped:
-        """Take the steps and measure where they led."""
+        """Take the steps, each at its learning rate, and measure where they led."""
         settings, parts = self._settings, cut(groups, self._settings.steps)
         groups = [group for part in parts for group in part]
         began = None
@@ -66,7 +66,7 @@ class Stepper:
             with timed(seconds, "forward"):
                 began = await run.forward(groups)
         passes, step = list[Pass](), dict[str, float]()
-        for part in parts:
+        for part, rate in zip(parts, rates, strict=False):  # small updates have fewer parts than steps
             with timed(seconds, "forward_backward"):
                 passes.append(await run.forward_backward(part))
             with timed(seconds, "optim_step"):
@@ -81,7 +81,7 @@ class Stepper:
                 [datum for group in groups for datum in group.data], before.logprobs, after.logprobs, parent=parent
             ),
             "clipped_share": clipped_share(groups, before.logprobs, settings),
-            "learning_rate": rate,
+            "learning_rate": rates[len(parts) - 1],
         }
         return Stepped(numbers=numbers, refused=refusal(numbers, max_kl=settings.max_kl))
 

@@ -26,7 +26,7 @@ from metaclaw.learner.candidates import Candidate, Prepared
 from metaclaw.learner.datums import TrainingTurn, build_groups
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
-from metaclaw.learner.learning_rate import PeakRate, peak_rate
+from metaclaw.learner.learning_rate import PeakRate, peak_rate, warming
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
@@ -152,17 +152,13 @@ class Updater:
             number=journal.next_version(agent),
             batch=selection.batch,
             groups=build_groups(turns, self._settings),
-            warmth=self._warmth(lineage, parent),
+            updates=len(lineage.ancestors(parent)) - 1,  # going back to the base model warms up anew
             excluded=Counter(journal.expired(agent)),
         )
 
     def _expire(self, agent: str, selection: Selection) -> None:
         for rule, turns in selection.expired.items():
             _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
-
-    def _warmth(self, lineage: Lineage, parent: int) -> float:
-        number = len(lineage.ancestors(parent))  # of this update since the base model: going back there warms up anew
-        return min(1.0, number / max(1, self._settings.warmup_updates))
 
     async def _peak_rate(self, base_model: str) -> float:
         setting, known = self._settings.learning_rate, self._sizes.get(base_model)
@@ -200,14 +196,16 @@ class Updater:
         weighed = await self._stepper.weigh(run, prepared.groups, parent=parent, seconds=seconds)
         if weighed.is_empty:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
-        rate, halvings = prepared.warmth * await self._peak_rate(run.base_model), 0
-        made = await self._stepper.step(run, weighed.groups, parent=parent, rate=rate, seconds=seconds)
+        peak, halvings = await self._peak_rate(run.base_model), 0
+        rates = warming(self._settings, peak, updates=prepared.updates)
+        made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
         while made.refused is not None and made.refused.is_too_far and halvings < MAX_HALVINGS:
             # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
             await self._drop(agent)
             run = await self._resumed(agent, parent)
-            rate, halvings = rate / 2, halvings + 1
-            made = await self._stepper.step(run, weighed.groups, parent=parent, rate=rate, seconds=seconds)
+            halvings += 1
+            rates = warming(self._settings, peak / 2**halvings, updates=prepared.updates)
+            made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
         metrics: dict[str, object] = {
             **made.numbers,
             **weighed.numbers,
