@@ -11,14 +11,14 @@ has, where a few of them are all that a long question needs; what is weaker than
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from metaclaw.memory.candidates import Candidate, candidates
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.units import MemoryUnit
-from metaclaw.memory.word_index import WordIndex, binding_words, index_words, marks_of, parts_of
+from metaclaw.memory.word_index import WordIndex, binding_words, marks_of, parts_of
 from metaclaw.retrieval.words import spaced_words_of, words_of
 
 _MAX_WORDS = 48  # of a question: the rarest
@@ -63,7 +63,8 @@ def found_by_words(index: WordIndex, query: MemoryQuery, *, pool: int, max_match
     # A word that no unit has counts in full: were it left out, a name alone would find something for every message.
     enough = min(sum(word.rarity for word in needed), _ENOUGH * max((word.rarity for word in needed), default=0.0))
     found = candidates(index.connection, query, _best_rows(index, query.agent, chosen), limit=pool)
-    return _scored(found, asked, enough, query.now)
+    have = index.words_of(query.agent, [one.row for one in found])
+    return _scored(found, have, asked, enough, query.now)
 
 
 def freshness_of(unit: MemoryUnit, num_uses: int, last_used_at: float | None, now: float) -> float:
@@ -120,26 +121,38 @@ def _best_rows(index: WordIndex, agent: str, words: Sequence[_Word]) -> list[int
     for word in words:
         for row in index.rows_having(agent, word.text):
             worth[row] += word.weight * word.rarity
-    return sorted(worth, key=lambda row: (-worth[row], -row))
+    # Thousands of rows are worth one of some dozens of sums, so it is those that are sorted.
+    by_worth: dict[float, list[int]] = defaultdict(list)
+    for row, sum_of_weights in worth.items():
+        by_worth[sum_of_weights].append(row)
+    best: list[int] = []
+    for sum_of_weights in sorted(by_worth, reverse=True):
+        best += sorted(by_worth[sum_of_weights], reverse=True)
+    return best
 
 
-def _scored(found: Sequence[Candidate], asked: Sequence[_Word], enough: float, now: float) -> list[Found]:
-    have = [Counter(index_words(f"{one.unit.text} {one.unit.subject}")) for one in found]
+def _scored(
+    found: Sequence[Candidate], have: Mapping[int, Sequence[str]], asked: Sequence[_Word], enough: float, now: float
+) -> list[Found]:
     known = [word for word in asked if word.num_units]
-    mean = sum(counts.total() for counts in have) / max(1, len(have))
+    wanted = {word.text for word in known} | {word.whole for word in known}
+    mean = sum(map(len, have.values())) / max(1, len(have))
     scored: list[Found] = []
-    for one, counts in zip(found, have, strict=True):
-        share = sum(word.rarity for word in known if not word.is_weaker and word.text in counts)
+    for one in found:
+        words = have[one.row]
+        counts = {text: words.count(text) for text in wanted.intersection(words)}
+        shared = [word for word in known if word.text in counts]
+        share = sum(word.rarity for word in shared if not word.is_weaker)
         share = min(1.0, share / enough) if enough else 0.0
-        norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * counts.total() / mean)
-        rank = sum(_gain(word, counts, norm) for word in known if word.text in counts)
+        norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * len(words) / mean)
+        rank = sum(_gain(word, counts, norm) for word in shared)
         freshness = freshness_of(one.unit, one.num_uses, one.last_used_at, now)
         parts = {"words": share, "bm25": rank, "freshness": freshness, "confidence": one.unit.confidence}
         scored.append(Found(unit=one.unit, score=share * freshness * one.unit.confidence, parts=parts))
     return scored
 
 
-def _gain(word: _Word, counts: Counter[str], norm: float) -> float:
+def _gain(word: _Word, counts: Mapping[str, int], norm: float) -> float:
     number = counts[word.text]
     if word.whole in counts:  # a part says nothing more where the whole word is
         return 0.0

@@ -5,6 +5,7 @@ Owns the columns; refuses to know which rows are wanted. Invariant: what is read
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -27,11 +28,15 @@ def unit_of(row: Sequence[object]) -> MemoryUnit:
 
 def with_turns(connection: sqlite3.Connection, units: Iterable[MemoryUnit]) -> list[MemoryUnit]:
     """``units`` with the turns that each was learned from."""
-    query = "SELECT turn FROM unit_turns WHERE unit = ? ORDER BY turn"
-    return [
-        replace(unit, turns=tuple(turn for (turn,) in connection.execute(query, (unit.id,)).fetchall()))
-        for unit in units
-    ]
+    read = list(units)
+    turns: dict[str, list[str]] = {unit.id: [] for unit in read}
+    rows = connection.execute(
+        "SELECT unit, turn FROM json_each(?) AS wanted CROSS JOIN unit_turns ON unit = wanted.value ORDER BY turn",
+        (json.dumps(list(turns)),),
+    )
+    for unit, turn in rows.fetchall():
+        turns[unit].append(turn)
+    return [replace(unit, turns=tuple(turns[unit.id])) for unit in read]
 
 
 def insert_unit(connection: sqlite3.Connection, unit: MemoryUnit) -> int:

@@ -147,7 +147,7 @@ class MemoryStore:
 
     def search(self, query: MemoryQuery, meaning: ByMeaning | None = None) -> list[Found]:
         """What fits a question, by its words and by its ``meaning``, and may be told to whoever asks."""
-        with told("search"):
+        with told("search"), _moment(self._connection):
             return search(self._index, query, meaning)
 
     def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
@@ -203,6 +203,19 @@ class MemoryStore:
         with told("read"):
             rows = self._connection.execute(query, values).fetchall()
             return with_turns(self._connection, map(unit_of, rows))
+
+
+@contextmanager
+def _moment(connection: sqlite3.Connection) -> Generator[None]:
+    """All that is read is of one moment, whoever writes meanwhile; and it is read without locking for each question."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.rollback()
 
 
 @contextmanager

@@ -12,8 +12,10 @@ every "not" and one for every "my", in any language.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import lru_cache
 
 from metaclaw.memory.negations import num_negations
@@ -102,6 +104,17 @@ class WordIndex:
         term = (_owner(agent) + word).replace('"', '""')
         rows = self.connection.execute("SELECT rowid FROM words WHERE words MATCH ?", (f'"{term}"',)).fetchall()
         return [row for (row,) in rows]
+
+    def words_of(self, agent: str, rows: Sequence[int]) -> dict[int, list[str]]:
+        """What each of ``agent``'s units in ``rows`` is indexed by, as of ``index_words``."""
+        owner = _owner(agent)
+        # The table under the index: asked through the index itself, a row takes five times as long.
+        bodies = self.connection.execute(
+            "SELECT unit.id, unit.c0 FROM json_each(?) AS wanted"
+            " CROSS JOIN words_content AS unit ON unit.id = wanted.value",
+            (json.dumps(rows),),
+        ).fetchall()
+        return {row: body.removeprefix(owner).split(f" {owner}") for row, body in bodies}
 
 
 @lru_cache(maxsize=1024)

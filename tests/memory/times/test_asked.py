@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from metaclaw.memory.times.asked import asked_time
+from metaclaw.memory.times.phrases import PHRASES
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)  # a Wednesday
 TODAY, YESTERDAY, DAY_BEFORE, TOMORROW = ("11-25", "11-26"), ("11-24", "11-25"), ("11-23", "11-24"), ("11-26", "11-27")
@@ -164,3 +165,7 @@ def test_other_questions_are_not_about_the_past(text: str) -> None:
 def test_the_words_that_asked_for_a_time_are_told_of() -> None:
     assert asked_time("Where did we hike last week?", NOW).words == "last week"
     assert asked_time("Where did I live before?", NOW).words == "before"
+
+
+def test_phrases_are_in_small_letters_as_the_first_look_for_any_of_them_takes_a_text() -> None:
+    assert [phrase for phrase in PHRASES if phrase.pattern.pattern != phrase.pattern.pattern.lower()] == []

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from metaclaw.memory.extraction.dates import DAYS, MONTHS
 from metaclaw.memory.query import MemoryQuery, Range
-from metaclaw.memory.times.phrases import FORMERLY, NUMBERS, PHRASES, Phrase, Span
+from metaclaw.memory.times.phrases import FORMERLY, NUMBERS, PHRASES, Phrase, Span, may_name_a_time
 
 _ABOUT_WEEKS = timedelta(days=4)  # "three weeks ago" is no calendar week
 # Names of months that are other words too, or other languages': only after a word such as "in".
@@ -97,7 +97,7 @@ def _explicit(text: str, now: datetime) -> _Days | None:
 
 
 def _phrase(text: str, now: datetime) -> _Days | None:
-    for phrase in PHRASES:
+    for phrase in PHRASES if may_name_a_time(text) else ():
         if match := phrase.pattern.search(text):
             return match[0], [_span(phrase, _number(match), now.date())]
     return None

@@ -40,9 +40,17 @@ class Phrase:
     back: int
     is_until_now: bool = False
 
+    @property
+    def is_spaced(self) -> bool:
+        return self.pattern.pattern.startswith(_BEFORE)
+
+
+# Between blanks, in any script but those without.
+_BEFORE, _BEHIND = r"(?<!\w)", r"(?!\w)"
+
 
 def _spaced(pattern: str, span: Span, back: int, *, is_until_now: bool = False) -> Phrase:
-    compiled = re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE)
+    compiled = re.compile(f"{_BEFORE}(?:{pattern}){_BEHIND}", re.IGNORECASE)
     return Phrase(pattern=compiled, span=span, back=back, is_until_now=is_until_now)
 
 
@@ -180,6 +188,17 @@ PHRASES: tuple[Phrase, ...] = (
     _unspaced(r"下(?:个|個)?月|来月", "month", -1),
     _unspaced(r"明年|来年", "year", -1),
 )
+
+_SPACED = [one.pattern.pattern.removeprefix(_BEFORE).removesuffix(_BEHIND) for one in PHRASES if one.is_spaced]
+_UNSPACED = [one.pattern.pattern for one in PHRASES if not one.is_spaced]
+# A message nearly always names no time, and one pass over it says so; without regard to case it would take longer.
+_ANY = re.compile("|".join([f"{_BEFORE}(?:{'|'.join(_SPACED)}){_BEHIND}", *_UNSPACED]).replace("(?P<n>", "(?:"))
+
+
+def may_name_a_time(text: str) -> bool:
+    """Whether one of the phrases is in ``text``."""
+    return _ANY.search(text.lower()) is not None
+
 
 # That a question is about what was before, whenever that was.
 FORMERLY = re.compile(
