@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from metaclaw.config import GateSettings, JudgeSettings, RlSettings, Settings, UpdateSettings
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.policy_holds import PolicyHolds
@@ -15,6 +17,7 @@ from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.jobs import Patience
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
 from metaclaw.learner.judging import Judging
+from metaclaw.learner.rollouts import rollouts_for
 from metaclaw.learner.updating import UpdatePace, Updating
 from tests.fakes.gate import FakeGate
 from tests.fakes.training_server import API_KEY, TrainingServer
@@ -51,14 +54,24 @@ class Learner:
     updating: Updating
 
 
-def learner_for(settings: Settings, journal: LearningJournal, holds: PolicyHolds) -> Learner:
-    """The jobs as the learner runs them, with a gate that lets everything pass."""
+def learner_for(
+    settings: Settings,
+    journal: LearningJournal,
+    holds: PolicyHolds,
+    session: aiohttp.ClientSession | None = None,
+) -> Learner:
+    """The jobs as the learner runs them, with a gate that lets everything pass.
+
+    Through ``session`` an update draws answers of its own, where the settings ask for it.
+    """
     inbox = Inbox(turns_db=settings.turns_db, journal=journal, needs_followup=False, idle_s=1)
     judge = Verifier(load_verifier(settings.rl.judge.verifier), name="a verifier", timeout_s=5)
     pace = UpdatePace(patience=Patience(first_s=0))
+    rollouts = rollouts_for(settings, journal, session, judge) if session is not None else None
+    updater = load_updater(settings, journal, FakeGate(), holds, rollouts)
     return Learner(
         Judging(journal=journal, inbox=inbox, judge=judge),
-        Updating(journal=journal, training=load_updater(settings, journal, FakeGate(), holds), pace=pace),
+        Updating(journal=journal, training=updater, pace=pace),
     )
 
 

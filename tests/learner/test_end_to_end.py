@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from metaclaw.journal.learning import LearningJournal
@@ -47,6 +49,30 @@ async def test_the_reward_rises_through_the_real_loop(tmp_path, trainer):
     assert status.last_update.metrics["sampler_gap_max"] < 1e-3, "sampler and trainer disagree about the same version"
     assert shares[0] < UNLEARNED
     assert shares[-1] > LEARNED, shares
+
+
+async def test_an_update_draws_groups_of_answers_from_the_version_it_starts_from_and_learns_from_them(
+    tmp_path, trainer
+):
+    settings = settings_for(tmp_path, trainer, advantage="group", group_size=4, max_rollouts=40, learning_rate=0.006)
+    numbers = list[Mapping[str, float]]()
+    with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
+        async with TurnJournal(settings.turns_db) as turns, aiohttp.ClientSession() as session:
+            learner = learner_for(settings, journal, holds, session)
+            for _ in range(2):  # the base model draws the first groups, a version on the training server the second
+                await talk(trainer, turns, serving(settings.learning_db, trainer), 16)
+                await learner.judging.step()
+                assert await learner.updating.step()
+                (status,) = read_status(settings.learning_db)
+                assert status.last_update is not None
+                numbers.append(status.last_update.metrics)
+    assert status.consumed == 32, "what was drawn for the update is no turn"
+    for one in numbers:
+        assert (one["rollouts"], one["rollout_groups"], one["num_turns"]) == (40, 10, 16)
+        assert one["rollouts_trained"] >= 4, "answers of one prompt differ in their share of lower-case letters"
+        assert one["num_sequences"] == 16 + one["rollouts_trained"]
+        assert one["sampler_gap_max"] < 1e-3
+        assert one["ratio_max"] < 1.01, "nothing is off-policy in it"
 
 
 async def test_a_step_that_is_absurdly_long_is_refused_and_what_serves_stays(tmp_path, trainer):

@@ -26,6 +26,7 @@ from metaclaw.learner.datums import DatumGroup
 from metaclaw.learner.gate.examination import GateWaitsError
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.outcomes import Rejected, Waiting
+from metaclaw.learner.rollouts import RolledAnswer, RolledOut
 from metaclaw.learner.stepping import cut
 from metaclaw.learner.update import Updater
 from metaclaw.learner.versions import list_versions, roll_back
@@ -53,13 +54,14 @@ class World:
     numbers: itertools.count = field(default_factory=itertools.count)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
-    def updater(self, **changes) -> Updater:
+    def updater(self, *, rollouts: Drawn | None = None, **changes) -> Updater:
         return Updater(
             journal=self.learning,
             turns_db=self.folder / "turns.db",
             backend=self.trainer,
             gate=self.gate,
             holds=self.holds,
+            rollouts=rollouts,
             settings=SETTINGS.model_copy(update=changes),
             new_suffix=lambda: f"r{next(self.numbers)}",
             clock=lambda: 0.0,
@@ -172,6 +174,50 @@ async def test_every_number_that_tells_of_an_update_is_recorded_and_documented(w
     assert metrics["entropy_after"] == pytest.approx(metrics["entropy"], abs=0.3)
     assert set(metrics["seconds"]) >= {"weigh", "reference"}
     assert world.trainer.num_open == 1, "the base model's run is still open"
+
+
+@dataclass
+class Drawn:
+    """Rollouts that always answer with the tokens 1 and 2, of which 1 is better."""
+
+    asked: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
+    failure: Exception | None = None
+
+    async def draw(self, weights: str | None, turns: Sequence[str]) -> RolledOut:
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append((weights, tuple(turns)))
+        answers = tuple(
+            RolledAnswer(prompt=(0,), tokens=(token,), temperature=0.8, advantage=advantage)
+            for token, advantage in ((1, 0.5), (2, -0.5))
+        )
+        return RolledOut(answers=answers, numbers={"rollouts": 2.0})
+
+
+async def test_what_an_update_draws_itself_is_trained_on_and_is_in_no_manifest(world):
+    drawn = Drawn()
+    updater = world.updater(rollouts=drawn, max_token_weight=0.0, max_mismatch=0.0)
+    await world.converse(6, rewards=[1.0, 0.0])
+    before = world.trainer.logits(None)
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
+    assert (metrics["num_tokens"], metrics["num_turns"], metrics["rollouts"]) == (8, 6, 2)
+    assert metrics["ratio_max"] == pytest.approx(1.0), "what was drawn now is as likely as it was when drawn"
+    assert world.states() == {"consumed": 6}
+    moved = world.trainer.saved[version.state_path] - before
+    assert moved[1] > moved[2]
+    await world.converse(6, rewards=[1.0, 0.0])
+    await updater.attempt("main")
+    assert [weights for weights, _ in drawn.asked] == [None, version.sampler_path]
+    assert [len(turns) for _, turns in drawn.asked] == [6, 6]
+
+
+async def test_when_nothing_can_be_drawn_the_samples_wait(world):
+    await world.converse(6)
+    with pytest.raises(BackendError, match="away"):
+        await world.updater(rollouts=Drawn(failure=BackendError("away"))).attempt("main")
+    assert world.states() == {"pending": 6}
 
 
 async def test_without_corrections_there_is_no_pass_before_the_step(world):

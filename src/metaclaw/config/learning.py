@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from metaclaw.config_types import ApiKey, HttpUrl, Section, split
 
 JudgeSource = Literal["feedback", "verifier", "command", "llm"]
-AdvantageName = Literal["ema_baseline", "leave_one_out", "batch_zscore"]
+AdvantageName = Literal["ema_baseline", "leave_one_out", "group", "batch_zscore"]
 
 
 def _number_of(text: object) -> object:
@@ -145,7 +145,14 @@ class UpdateSettings(Section):
     advantage: AdvantageName = Field(
         default="ema_baseline",
         description="What a reward is held against: the agent's moving average, the others of the batch (best with 16"
-        " or more), or the batch's z-score, which is the reference system's and is here for comparison.",
+        " or more), or the batch's z-score, which is the reference system's and is here for comparison; group: the"
+        " moving average, and beside it more answers to the same prompts, each held against the others of its prompt.",
+    )
+    group_size: int = Field(
+        default=4, ge=2, le=16, description="With `advantage: group`, answers that an update draws for one prompt."
+    )
+    max_rollouts: int = Field(
+        default=64, ge=2, description="With `advantage: group`, answers that one update draws and has judged at most."
     )
     baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
     max_kl: float = Field(
@@ -158,6 +165,8 @@ class UpdateSettings(Section):
     def _batch_makes_sense(self) -> UpdateSettings:
         if self.max_exchanges < self.min_exchanges:
             raise ValueError(f"max_exchanges ({self.max_exchanges}) is below min_exchanges ({self.min_exchanges})")
+        if self.max_rollouts < self.group_size:
+            raise ValueError(f"max_rollouts ({self.max_rollouts}) is below group_size ({self.group_size})")
         if self.min_informative > self.min_exchanges:
             raise ValueError(f"min_informative ({self.min_informative}) is above min_exchanges ({self.min_exchanges})")
         return self

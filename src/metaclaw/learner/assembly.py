@@ -34,6 +34,7 @@ from metaclaw.learner.judging import Judging
 from metaclaw.learner.late_feedback import LateFeedback
 from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
+from metaclaw.learner.rollouts import rollouts_for
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.tracking.assembly import tracking_for
 from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating
@@ -99,7 +100,8 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         return [judging]
     with torch_kept_out():
         gate = gate_for(settings, journal, shared.session, judge, shared.spending)
-        updater = load_updater(settings, journal, gate, _holds(shared))
+        rollouts = rollouts_for(settings, journal, shared.session, judge)
+        updater = load_updater(settings, journal, gate, _holds(shared), rollouts)
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
     windows = _windows(shared) if settings.trains_in_windows else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from metaclaw.journal.learning_records import NewVersion, Sample
 from metaclaw.learner.backends.backend import SavedWeights
 from metaclaw.learner.batches import Batch
-from metaclaw.learner.datums import DatumGroup
+from metaclaw.learner.datums import TrainingTurn
 from metaclaw.learner.gate.finished import Finished
 
 
@@ -23,7 +23,7 @@ class Prepared:
 
     number: int
     batch: Batch
-    groups: tuple[DatumGroup, ...]
+    recorded: tuple[TrainingTurn, ...]
     updates: int  # from the base model to the version that it starts from
     excluded: Counter[str]
 

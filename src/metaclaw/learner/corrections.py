@@ -41,6 +41,20 @@ class Corrected:
         return len(self.masked) == sum(len(datum.spans) for group in self.groups for datum in group.data)
 
 
+def as_drawn_now(groups: Sequence[DatumGroup], now: Sequence[Floats]) -> tuple[DatumGroup, ...]:
+    """``groups`` with the trainer's own log-probabilities where this update drew: the very weights that it asks."""
+    passes = iter(now)
+
+    def one(datum: Datum) -> Datum:
+        now_T, logprobs_T = next(passes), datum.logprobs_T.copy()
+        for span in datum.spans:
+            if span.is_rolled_out:
+                logprobs_T[span.start : span.stop] = now_T[span.start : span.stop]
+        return replace(datum, logprobs_T=logprobs_T)
+
+    return tuple(replace(group, data=tuple(map(one, group.data))) for group in groups)
+
+
 def corrected(
     groups: Sequence[DatumGroup], now: Sequence[Floats], *, parent: int, settings: UpdateSettings
 ) -> Corrected:

@@ -22,16 +22,33 @@ from metaclaw.journal.turn_records import PolicySample
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+ROLLED_OUT = ""
+
 _ITEM_BYTES = 4  # int32 and float32, as recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingTurn:
-    """One trainable turn and how much better than expected its exchange was."""
+    """One trainable turn and how much better than expected its exchange was.
+
+    ``ROLLED_OUT`` is no turn, but an answer that this update drew from the version it starts from.
+    """
 
     turn: str
     sample: PolicySample
     surprise: float
+
+
+def rolled_out(
+    prompt: Sequence[int], tokens: Sequence[int], temperature: float, surprise: float, *, version: int
+) -> TrainingTurn:
+    """An answer that this update drew, as what is trained on. How likely its tokens were, the trainer is asked."""
+    sample = PolicySample(
+        agent="", version=version, model="", prompt_tokens=np.asarray(prompt, "<i4").tobytes(),
+        tokens=np.asarray(tokens, "<i4").tobytes(), logprobs=np.zeros(len(tokens), "<f4").tobytes(), logprobs_full=b"",
+        temperature=temperature, top_p=1.0, top_k=-1, seed=None, stop_reason="", spans=(), renderer="",
+    )  # fmt: skip
+    return TrainingTurn(turn=ROLLED_OUT, sample=sample, surprise=surprise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +63,10 @@ class Span:
     @property
     def num_tokens(self) -> int:
         return self.stop - self.start
+
+    @property
+    def is_rolled_out(self) -> bool:
+        return self.turn == ROLLED_OUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from metaclaw.learner.gate.examination import Examiner
 
 if TYPE_CHECKING:
     from metaclaw.learner.backends.backend import TrainingBackend
+    from metaclaw.learner.rollouts import Rollouts
     from metaclaw.learner.update import Updater
 
 _BACKENDS = {"remote": "metaclaw.learner.backends.tinker_sdk", "tinker": "metaclaw.learner.backends.tinker_sdk"}
@@ -40,7 +41,9 @@ def load_backend(settings: RlSettings) -> TrainingBackend:
     return _module(_BACKENDS[settings.backend]).create(settings)
 
 
-def load_updater(settings: Settings, journal: LearningJournal, gate: Examiner, holds: PolicyHolds) -> Updater:
+def load_updater(
+    settings: Settings, journal: LearningJournal, gate: Examiner, holds: PolicyHolds, rollouts: Rollouts | None = None
+) -> Updater:
     """What makes updates with the configured backend. Raises as ``load_backend`` does."""
     return _module("metaclaw.learner.update").Updater(
         journal=journal,
@@ -48,6 +51,7 @@ def load_updater(settings: Settings, journal: LearningJournal, gate: Examiner, h
         backend=load_backend(settings.rl),
         gate=gate,
         holds=holds,
+        rollouts=rollouts,
         settings=settings.rl.update,
         new_suffix=lambda: secrets.token_hex(4),
         ranks={agent: own.lora.rank for agent, own in settings.agents.named.items() if own.lora.rank is not None},

@@ -32,6 +32,7 @@ def measure(
     before_N, after_N = trained(data, before), trained(data, after)
     sampled_N = trained(data, [datum.logprobs_T for datum in data])
     version_N = np.concatenate([np.full(span.num_tokens, span.version) for datum in data for span in datum.spans])
+    rolled_N = np.concatenate([np.full(span.num_tokens, span.is_rolled_out) for datum in data for span in datum.spans])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is found not finite
         change_N = after_N - before_N
         ratio_N = np.exp(before_N - sampled_N)
@@ -50,7 +51,7 @@ def measure(
             "staleness_mean": float(np.mean(parent - version_N)),
             "staleness_max": float(np.max(parent - version_N)),
         }
-        gap_N = (before_N - sampled_N)[version_N == parent]
+        gap_N = (before_N - sampled_N)[(version_N == parent) & ~rolled_N]  # of what it drew itself, it is zero
     if gap_N.size:
         numbers |= {
             "sampler_gap": float(np.mean(np.abs(gap_N))),

@@ -7,6 +7,7 @@ however many steps there are.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Generator, Sequence
@@ -15,10 +16,13 @@ from dataclasses import dataclass, replace
 
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
-from metaclaw.learner.corrections import Corrected, clipped_share, corrected, pulled
+from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
 from metaclaw.learner.datums import DatumGroup
 from metaclaw.learner.gate.steps import Refusal, refusal
+from metaclaw.learner.learning_rate import PeakRate, peak_rate
 from metaclaw.learner.measurements import measure
+
+_log = logging.getLogger(__name__)
 
 Seconds = defaultdict[str, float]
 
@@ -37,17 +41,32 @@ class Stepper:
     def __init__(self, backend: TrainingBackend, settings: UpdateSettings) -> None:
         self._backend = backend
         self._settings = settings
+        self._sizes: dict[str, int] = {}  # parameters by base model, where they are known
+        self._said: PeakRate | None = None
+
+    async def peak_rate(self, base_model: str) -> float:
+        """The learning rate after the warm-up; said once."""
+        setting, known = self._settings.learning_rate, self._sizes.get(base_model)
+        if not setting and known is None and (known := await self._backend.num_parameters(base_model)):
+            self._sizes[base_model] = known
+        peak = peak_rate(setting, known)
+        if self._said != peak:
+            self._said = peak
+            _log.info("the learning rate's peak is %.3g: %s", peak.value, peak.why)
+        return peak.value
 
     async def weigh(
         self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, seconds: Seconds
     ) -> Corrected:
         """``groups`` as they are to be trained on: one pass over the data, and one of the base model where it pulls."""
         settings = self._settings
-        if not (settings.max_token_weight or settings.max_mismatch or settings.reference_kl):
+        spans = [span for group in groups for datum in group.data for span in datum.spans]
+        is_corrected = settings.max_token_weight or settings.max_mismatch or settings.reference_kl
+        if not is_corrected and not any(span.is_rolled_out for span in spans):
             return Corrected(groups=tuple(groups), masked=(), numbers={})
         with timed(seconds, "weigh"):
             now = await run.forward(groups)
-        numbers = dict[str, float]()
+        groups, numbers = as_drawn_now(groups, now.logprobs), dict[str, float]()
         if settings.reference_kl:
             with timed(seconds, "reference"):
                 reference = await self._of_base(groups)

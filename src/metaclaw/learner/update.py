@@ -23,15 +23,16 @@ from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.candidates import Candidate, Prepared
-from metaclaw.learner.datums import TrainingTurn, build_groups
+from metaclaw.learner.datums import TrainingTurn, build_groups, rolled_out
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
-from metaclaw.learner.learning_rate import PeakRate, peak_rate, warming
+from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 from metaclaw.learner.retention import Retention
-from metaclaw.learner.stepping import Stepper, timed
+from metaclaw.learner.rollouts import RolledOut, Rollouts
+from metaclaw.learner.stepping import Seconds, Stepper, timed
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Updater:
         gate: Examiner,
         holds: PolicyHolds,
         settings: UpdateSettings,
+        rollouts: Rollouts | None = None,
         new_suffix: Callable[[], str],
         ranks: Mapping[str, int] = _NO_RANKS,
         clock: Clock = time.time,
@@ -75,9 +77,8 @@ class Updater:
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
+        self._rollouts = rollouts
         self._stepper = Stepper(backend, settings)
-        self._sizes: dict[str, int] = {}  # parameters by base model, where they are known
-        self._said: PeakRate | None = None
         self._retention = Retention(journal, backend)
 
     async def attempt(self, agent: str) -> Outcome:
@@ -151,7 +152,7 @@ class Updater:
         return Prepared(
             number=journal.next_version(agent),
             batch=selection.batch,
-            groups=build_groups(turns, self._settings),
+            recorded=tuple(turns),
             updates=len(lineage.ancestors(parent)) - 1,  # going back to the base model warms up anew
             excluded=Counter(journal.expired(agent)),
         )
@@ -159,16 +160,6 @@ class Updater:
     def _expire(self, agent: str, selection: Selection) -> None:
         for rule, turns in selection.expired.items():
             _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
-
-    async def _peak_rate(self, base_model: str) -> float:
-        setting, known = self._settings.learning_rate, self._sizes.get(base_model)
-        if not setting and known is None and (known := await self._backend.num_parameters(base_model)):
-            self._sizes[base_model] = known
-        peak = peak_rate(setting, known)
-        if self._said != peak:
-            self._said = peak
-            _log.info("the learning rate's peak is %.3g: %s", peak.value, peak.why)
-        return peak.value
 
     async def _resumed(self, agent: str, parent: int) -> TrainingRun:
         if agent in self._live:
@@ -193,10 +184,13 @@ class Updater:
         self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun
     ) -> Candidate | Rejected:
         seconds = defaultdict[str, float](float)
-        weighed = await self._stepper.weigh(run, prepared.groups, parent=parent, seconds=seconds)
+        rolled = await self._rolled_out(agent, parent, prepared, seconds)
+        drawn = [rolled_out(a.prompt, a.tokens, a.temperature, a.advantage, version=parent) for a in rolled.answers]
+        groups = build_groups([*prepared.recorded, *drawn], self._settings)
+        weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds)
         if weighed.is_empty:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
-        peak, halvings = await self._peak_rate(run.base_model), 0
+        peak, halvings = await self._stepper.peak_rate(run.base_model), 0
         rates = warming(self._settings, peak, updates=prepared.updates)
         made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
         while made.refused is not None and made.refused.is_too_far and halvings < MAX_HALVINGS:
@@ -209,7 +203,9 @@ class Updater:
         metrics: dict[str, object] = {
             **made.numbers,
             **weighed.numbers,
-            **_of_batch(prepared),
+            **rolled.numbers,
+            **_of_batch(prepared.batch),
+            "num_sequences": float(sum(len(group.data) for group in groups)),
             "halvings": halvings,
             "excluded": dict(prepared.excluded),
             "seconds": seconds,
@@ -241,14 +237,22 @@ class Updater:
         self._live[agent] = (version.version, self._live[agent][1])
         return version
 
+    async def _rolled_out(self, agent: str, parent: int, prepared: Prepared, seconds: Seconds) -> RolledOut:
+        if self._rollouts is None:
+            return RolledOut()
+        with timed(seconds, "rollouts"):
+            return await self._rollouts.draw(await self._sampler_path(agent, parent), prepared.turns)
+
+    async def _sampler_path(self, agent: str, version: int) -> str | None:
+        if version == BASE_VERSION:
+            return None
+        return (await asyncio.to_thread(self._journal.version, agent, version)).sampler_path
+
     async def _new_weights(self, agent: str, update_id: int, candidate: Candidate) -> NewWeights:
-        serving = None
-        if candidate.parent != BASE_VERSION:
-            serving = await asyncio.to_thread(self._journal.version, agent, candidate.parent)
         return NewWeights(
             agent=agent,
             update_id=update_id,
-            parent_path=serving and serving.sampler_path,
+            parent_path=await self._sampler_path(agent, candidate.parent),
             path=candidate.saved.sampler_path,
             turns=candidate.prepared.turns,
             finished=candidate.finished,
@@ -321,12 +325,10 @@ def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Seq
     return turns, unusable
 
 
-def _of_batch(prepared: Prepared) -> dict[str, float]:
-    batch = prepared.batch
+def _of_batch(batch: Batch) -> dict[str, float]:
     return {
         "reward_mean": batch.mean_reward,
         "baseline": batch.baseline_after.value,
         "num_exchanges": float(len(batch.surprise)),
         "num_turns": float(len(batch.samples)),
-        "num_sequences": float(sum(len(group.data) for group in prepared.groups)),
     }

@@ -17,5 +17,6 @@ from metaclaw.learner.advantages.strategy import Strategy
 STRATEGIES: Mapping[AdvantageName, Strategy] = {
     "ema_baseline": ema_baseline,
     "leave_one_out": leave_one_out,
+    "group": ema_baseline,  # of what was recorded; what ``rollouts`` draws is held against its group
     "batch_zscore": batch_zscore,
 }

@@ -22,6 +22,7 @@ from metaclaw.learner.gate.inferiority import Comparison, compare
 from metaclaw.learner.gate.limits import measure_limits
 from metaclaw.learner.gate.pairs import AnsweredPair, Scored
 from metaclaw.learner.gate.questions import Question
+from metaclaw.learner.gathering import gathered
 from metaclaw.learner.judges.judge import JudgeUnavailableError
 from metaclaw.learner.judges.pairs import PairJudge, answered
 
@@ -103,7 +104,7 @@ class Gate:
         def once(pair: _Pair) -> Awaitable[T]:
             return new.finished.once(part, pair.number, lambda: call(pair))
 
-        return await _gathered([lambda pair=pair: once(pair) for pair in pairs])
+        return await gathered(AT_ONCE, [lambda pair=pair: once(pair) for pair in pairs])
 
     async def _compared(
         self, new: NewWeights, pairs: list[_Pair], draws: _Draws, numbers: dict[str, object]
@@ -193,7 +194,9 @@ class _Draws:
         count = min(count, self._settings.max_replays - self._num_pairs)
         drawn = [(self._chance.choice(self._asked), self._chance.randrange(2**31)) for _ in range(count)]
         numbered = list(enumerate(drawn, self._num_pairs))
-        found = await _gathered([lambda number=number, one=one: self._once(number, *one) for number, one in numbered])
+        found = await gathered(
+            AT_ONCE, [lambda number=number, one=one: self._once(number, *one) for number, one in numbered]
+        )
         pairs = [pair for pair in found if pair is not None]
         if found and not pairs:
             raise GateWaitsError(
@@ -218,20 +221,3 @@ class _Draws:
             _log.info("exchange %s is not asked again: %s", question.exchange.id, error)
             return None
         return _Pair(number=number, question=question, served=served, candidate=candidate)
-
-
-async def _gathered(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """All results in order, some calls at once; the first failure, or being cancelled, ends the others."""
-    at_once = asyncio.Semaphore(AT_ONCE)
-
-    async def one(call: Callable[[], Awaitable[T]]) -> T:
-        async with at_once:
-            return await call()
-
-    tasks = [asyncio.create_task(one(call)) for call in calls]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
