@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -102,6 +103,28 @@ def read_settings(
             given[require_key(name).name] = Given(value=value, origin="flag")
     warnings += config_legacy.close_default_host(given, str(path))
     return build_settings(given, place), warnings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LooseFile:
+    """A file as it is written: ``leaves`` by their own names, ``given`` by today's, and what a user should know."""
+
+    leaves: Mapping[str, Any]
+    given: dict[str, Given]
+    warnings: tuple[str, ...]
+
+
+def read_loosely(path: Path) -> LooseFile:
+    """A file of an older system; a key that nobody knows is among the warnings. Raises ``ConfigError``."""
+    leaves = {name: Given(value=value, origin=str(path)) for name, value in _leaves(_parse_safely(path), "")}
+    given, warnings = config_legacy.translate(leaves)
+    unknown = [name for name in given if known_key(name) is None]
+    warnings += [f"{name} is no setting of this release" for name in unknown]
+    return LooseFile(
+        leaves={name: entry.value for name, entry in leaves.items()},
+        given={name: entry for name, entry in given.items() if name not in unknown},
+        warnings=tuple(warnings),
+    )
 
 
 def get_value(settings: Settings, name: str, *, reveal: bool = False) -> str:
@@ -212,10 +235,14 @@ def _shows_secrets(document: Mapping[str, Any], path: Path) -> bool:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    document = _parse(path, YAML(typ="safe", pure=True))
+    document = _parse_safely(path)
     if not document:
         raise ConfigError(f"{path} holds no settings; run `metaclaw setup`, or delete the file for the defaults")
     return document
+
+
+def _parse_safely(path: Path) -> Mapping[str, Any]:
+    return _parse(path, YAML(typ="safe", pure=True))
 
 
 def _parse(path: Path, yaml: YAML) -> MutableMapping[str, Any]:

@@ -64,12 +64,13 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
     ),
     "belongs to a training cloud, which this release does not support yet, and is sent nowhere": (
-        *_CLOUD_KEYS, "rl.base_url",
+        *_CLOUD_KEYS, "rl.base_url", "rl.tinker_base_url",
     ),
     "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
         "skills.evolution_every_n_turns",
     ),
     "is obsolete: `mode` alone decides": ("rl.enabled",),
+    "is obsolete: `metaclaw train-server --base-model` says what is trained, there": ("rl.remote_model_path",),
     "is obsolete: rl.update.min_exchanges says how much an update needs, and fewer than 16 exchanges teach noise": (
         "rl.batch_size",
     ),

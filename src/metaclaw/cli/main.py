@@ -16,6 +16,7 @@ from metaclaw.cli import (
     agents,
     audit,
     config,
+    importing,
     journal,
     judge,
     keys,
@@ -56,6 +57,7 @@ app.add_typer(scheduler.app, name="scheduler")
 app.command("why")(why.why)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
 app.add_typer(agents.app, name="agents")
+app.add_typer(importing.app, name="import")
 app.add_typer(models.app, name="models")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")

@@ -59,8 +59,15 @@ def import_skills(source: Path, owner: str, *, writer: SkillWriter, now: float, 
     taken = [one.name for one in candidates if one.there is not None and not one.is_there]
     if taken and not force:
         raise SkillError(f"{owner} has {', '.join(taken)} already; --force replaces it and keeps its history")
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    return [_bring(one, owner, writer, at) for one in candidates]
+    return [_bring(one, owner, writer, now) for one in candidates]
+
+
+def import_package(package: Package, owner: str, *, writer: SkillWriter, now: float, dry: bool = False) -> Imported:
+    """Bring one skill, or with ``dry`` only say what would come of it. Raises ``SkillError`` as ``import_skills``."""
+    candidate = _candidate(package, writer, owner)
+    if candidate.there not in (None, candidate.text) and not candidate.is_there:
+        raise SkillError(f"{owner} has another skill {candidate.name} already")
+    return _bring(candidate, owner, writer, now, dry=dry or candidate.there is not None)
 
 
 def _candidate(package: Package, writer: SkillWriter, owner: str) -> _Candidate:
@@ -78,12 +85,13 @@ def _refuse_doubles(candidates: list[_Candidate], source: Path) -> None:
         raise SkillError(f"{source} holds more than one skill {', '.join(double)}; import one folder of them")
 
 
-def _bring(one: _Candidate, owner: str, writer: SkillWriter, at: str) -> Imported:
+def _bring(one: _Candidate, owner: str, writer: SkillWriter, now: float, *, dry: bool = False) -> Imported:
     folder = writer.folder(owner, one.name)
     files = {path: file for path, file in one.package.files.items() if path.name != FILE_NAME or len(path.parts) > 1}
-    for path, file in files.items():
+    for path, file in files.items() if not dry else ():
         _place(folder, folder / path, file)
-    if not one.is_there:
+    if not one.is_there and not dry:
+        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
         origin = {_FROM: one.package.where, _AT: at, _DIGEST: digest(one.text)}
         why = f"imported from {one.package.where}"
         writer.write(owner, with_metadata(one.text, origin), by="import", why=why, replaces=one.there)
@@ -93,7 +101,7 @@ def _bring(one: _Candidate, owner: str, writer: SkillWriter, at: str) -> Importe
         folder=folder,
         where=one.package.where,
         num_files=len(one.package.files),
-        changed=not one.is_there,
+        changed=not one.is_there and one.there != one.text,
         notes=one.notes,
     )
 
