@@ -31,8 +31,8 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``
-    and ``/steps=N``.
+    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``,
+    ``/steps=N`` and ``/kl=NATS``.
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -44,15 +44,18 @@ def recipe(name: str) -> Recipe:
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
     changes = dict(part.partition("=")[::2] for part in others[2:])
-    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup", "steps"}:
+    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup", "steps", "kl"}:
         raise ValueError(
-            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /batch=N, /warmup=N, /steps=N"
+            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /batch=N, /warmup=N, /steps=N,"
+            " /kl=NATS"
         )
     batch = int(changes.get("batch", UpdateSettings().min_exchanges))
     update = UpdateSettings.model_validate(
         {
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
+            "epochs": int(changes.get(UpdateSettings().epochs)),
+            "max_kl": float(changes.get("kl", UpdateSettings().max_kl)),
             "steps": int(changes.get("steps", UpdateSettings().steps)),
             "warmup_steps": int(changes.get("warmup", UpdateSettings().warmup_steps)),
         }

@@ -32,12 +32,12 @@ from metaclaw.learner.datums import Datum, DatumGroup, Span, TrainingTurn, build
 from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.stepping import Stepper
+from metaclaw.learner.update import MAX_SHORTENED
 
 SYSTEM = "You are a helpful assistant."
 TEMPERATURE = 0.7
 MAX_TOKENS = 24
 HELD_OUT_ANSWERS = 2
-MAX_HALVINGS = 2
 _POLICY = "policy"
 
 Numbers = dict[str, float | list[float]]
@@ -64,7 +64,8 @@ class Run:
     version: int = BASE_VERSION
     updates: int = 0
     refused: int = 0
-    halvings: int = 0
+    shortened: int = 0
+    kept: list[dict[str, float]] = field(default_factory=list)  # of each update that made a version
     drawn: int = 0
     used: int = 0
     rewards: list[float] = field(default_factory=list)  # of the samples in the order of drawing
@@ -148,7 +149,7 @@ class Run:
         return is_new
 
     def _step(self, groups: Sequence[DatumGroup]) -> bool:
-        """The learner's own steps; one that went too far is taken back and halved, as ``learner/update.py`` does it."""
+        """The learner's own steps; what went too far is taken back and shortened, as ``learner/update.py`` does it."""
         return asyncio.run(self._stepped(groups))
 
     async def _stepped(self, groups: Sequence[DatumGroup]) -> bool:
@@ -159,12 +160,16 @@ class Run:
             return False
         before_it = self.lab.save_state(_POLICY)
         try:
-            for halvings in range(MAX_HALVINGS + 1):
-                rates = warming(settings, settings.learning_rate / 2**halvings, updates=self.version)
+            rates = warming(settings, settings.learning_rate, updates=self.version)
+            for _ in range(MAX_SHORTENED + 1):
                 made = await stepper.step(run, weighed.groups, parent=self.version, rates=rates, seconds=seconds)
                 if made.refused is None:
+                    self.kept.append({**weighed.numbers, **made.numbers})
                     return True
-                self.halvings += 1
+                if made.refused.shorter is None:
+                    return False
+                rates = tuple(rate * made.refused.shorter for rate in rates)
+                self.shortened += 1
                 self.lab.load_state(_POLICY, before_it)
             return False
         finally:
@@ -277,7 +282,8 @@ def line_of(run: Run, numbers: Mapping[str, object], began: tuple[float, float])
     recent = run.rewards[-64:]
     return {
         "row": run.recipe.name, "seed": run.seed, "samples": run.used, "updates": run.updates,
-        "versions": run.version, "refused": run.refused, "halvings": run.halvings,
+        "versions": run.version, "refused": run.refused, "shortened": run.shortened,
         "recent_reward": sum(recent) / len(recent), **numbers,
+        **{f"step_{key}": [round(one[key], 5) for one in run.kept] for key in ("kl", "clipped_share", "learning_rate")},
         "cpu_s": round(time.process_time() - began[0], 1), "wall_s": round(time.monotonic() - began[1], 1),
     }  # fmt: skip

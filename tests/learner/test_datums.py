@@ -157,9 +157,12 @@ def test_the_gate_refuses_what_is_too_far_or_not_a_number():
     assert refusal({"kl": 0.2, "grad_norm": 3.0}, max_kl=0.2) is None
     too_far = refusal({"kl": 0.21}, max_kl=0.2)
     assert too_far is not None
-    assert too_far.is_too_far
+    assert too_far.shorter == pytest.approx(math.sqrt(0.7 * 0.2 / 0.21))
     assert "max_kl" in too_far.reason
+    hopeless = refusal({"kl": 90.0}, max_kl=0.2)
+    assert hopeless is not None
+    assert hopeless.shorter == 0.25, "so far beyond the limit KL does not grow with the square any more"
     for broken in (math.nan, math.inf, -math.inf):
-        expected = Refusal(reason="not finite: loss", is_too_far=False)
+        expected = Refusal(reason="not finite: loss")
         assert refusal({"kl": 0.0, "loss": broken}, max_kl=0.2) == expected
     assert json_safe({"a": math.nan, "b": 1.0, "c": {"d": 2}}) == {"a": None, "b": 1.0, "c": {"d": 2}}

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 # The share of lower-case letters in 64 answers, measured in 70 runs of 13 updates: .11 to .19 before learning (mean
 # .15, standard deviation .015), where it also stays when nothing is learned; over .45 after 4 to 9 updates (mean 5.7),
 # always; at its highest .61 to .99, because some runs settle on answers of which a part stays wrong. So how high it
-# gets within so many updates is luck; that it gets over .45 is not. No update on the way was refused or halved.
+# gets within so many updates is luck; that it gets over .45 is not. No update on the way was refused or made shorter.
 UNLEARNED, LEARNED, MOST_UPDATES = 0.3, 0.45, 30
 
 

@@ -158,7 +158,7 @@ class UpdateSettings(Section):
     max_kl: float = Field(
         default=0.05,
         gt=0,
-        description="Largest KL from the serving version, in nats per token; a longer step is taken back and halved.",
+        description="Largest KL from the serving version, in nats per token; a longer step is shortened.",
     )
 
     @model_validator(mode="after")

@@ -36,9 +36,9 @@ from metaclaw.learner.stepping import Seconds, Stepper, timed
 
 _log = logging.getLogger(__name__)
 
-# A step over rl.update.max_kl is taken back and tried at half the learning rate. KL grows with about the square of a
-# small step, so two halvings bring a step of sixteen times the limit under it; one further off has another cause.
-MAX_HALVINGS = 2
+# A step over rl.update.max_kl is taken back and tried again, shorter. Two tries bring one of a hundred times the limit
+# under it; one further off has another cause.
+MAX_SHORTENED = 2
 _NO_RANKS: Mapping[str, int] = {}
 
 _ALL_MASKED = (
@@ -190,15 +190,15 @@ class Updater:
         weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds)
         if weighed.is_empty:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
-        peak, halvings = await self._stepper.peak_rate(run.base_model), 0
+        peak, shortened = await self._stepper.peak_rate(run.base_model), 0
         rates = warming(self._settings, peak, updates=prepared.updates)
         made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
-        while made.refused is not None and made.refused.is_too_far and halvings < MAX_HALVINGS:
+        while made.refused is not None and made.refused.shorter and shortened < MAX_SHORTENED:
             # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
             await self._drop(agent)
             run = await self._resumed(agent, parent)
-            halvings += 1
-            rates = warming(self._settings, peak / 2**halvings, updates=prepared.updates)
+            rates = tuple(rate * made.refused.shorter for rate in rates)
+            shortened += 1
             made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
         metrics: dict[str, object] = {
             **made.numbers,
@@ -206,7 +206,7 @@ class Updater:
             **rolled.numbers,
             **_of_batch(prepared.batch),
             "num_sequences": float(sum(len(group.data) for group in groups)),
-            "halvings": halvings,
+            "shortened": shortened,
             "excluded": dict(prepared.excluded),
             "seconds": seconds,
         }

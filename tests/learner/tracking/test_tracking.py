@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 PROMPT = "My sister Ada lives at 12 Elm Street."
 METRICS = {
-    "kl": 0.01, "reward_mean": 0.5, "halvings": 0, "ratio_p99": None, "gate/verdict": PROMPT,
+    "kl": 0.01, "reward_mean": 0.5, "shortened": 0, "ratio_p99": None, "gate/verdict": PROMPT,
     "seconds": {"save": 1.5, PROMPT: 3.0}, "excluded": {"stale": 2}, "examples": [PROMPT], PROMPT: 1.0,
 }  # fmt: skip
 
@@ -99,7 +100,7 @@ async def test_nothing_but_numbers_leaves(journal: LearningJournal, tmp_path: Pa
     curves = Curves()
     await tracking_to(curves, tmp_path).step()
     assert [dict(point.numbers) for point in curves.points] == [
-        {"kl": 0.01, "reward_mean": 0.5, "halvings": 0.0, "seconds/save": 1.5, "excluded/stale": 2.0, "committed": good}
+        {"kl": 0.01, "reward_mean": 0.5, "shortened": 0, "seconds/save": 1.5, "excluded/stale": 2.0, "committed": good}
         for good in (1.0, 0.0)
     ]
     assert "Ada" not in repr(curves.points)
@@ -151,6 +152,8 @@ async def test_wandb_keeps_numbers_in_a_file_without_a_network(
     await tracking.step()
     await tracking.close()
     (written,) = (tmp_path / "tracking" / "wandb" / "wandb").glob("offline-run-*/run-main-*.wandb")
-    assert b"reward_mean" in written.read_bytes()
+    async with asyncio.timeout(60):
+        while b"reward_mean" not in written.read_bytes():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.05)
     everything = b"".join(path.read_bytes() for path in (tmp_path / "tracking").rglob("*") if path.is_file())
     assert b"Ada" not in everything
