@@ -109,6 +109,15 @@ async def test_a_broken_memory_costs_what_it_would_have_told_and_nothing_else(pa
         assert await memories.served([ident, "m-2"]) == {ident}
 
 
+async def test_what_was_found_a_moment_ago_counts_as_seen(path: Path) -> None:
+    """It is in a block by now, and taking it out again would cost the prompt cache."""
+    [ident] = add(path, unit(TEA))
+    async with reading(path) as memories:
+        assert list(await found(memories)) == [ident]
+        spoil(path)
+        assert await memories.served([ident]) == {ident}
+
+
 async def test_a_memory_that_is_locked_is_waited_for_once_and_a_short_time(path: Path) -> None:
     [ident] = add(path, unit(TEA))
     async with reading(path, patience_s=0.05) as memories:

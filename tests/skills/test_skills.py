@@ -357,6 +357,43 @@ async def test_who_has_seen_the_skills_does_not_wait_for_a_slow_change(
 
 
 @pytest.mark.anyio
+async def test_while_skills_are_asked_for_they_are_looked_at_beforehand_and_nobody_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked, rounds = FakeClock(), asyncio.Queue[float](), asyncio.Queue[None]()
+
+    async def pause(seconds: float) -> None:
+        asked.put_nowait(seconds)
+        await rounds.get()
+
+    async def one_round() -> float:
+        clock.now += 0.8
+        rounds.put_nowait(None)
+        return await asked.get()
+
+    write(tmp_path, "first")
+    skills = SkillLibrary(tmp_path, clock=clock, patience_s=60)
+    keeping = asyncio.create_task(skills.keep_fresh(pause))
+    assert await asked.get() < 1  # what was looked at is not old before it is looked at again
+    scan, scans = skills.scan, list[float]()
+    monkeypatch.setattr(skills, "scan", lambda: (scans.append(clock.now), scan()))
+    await one_round()
+    assert scans == []  # nobody has asked yet
+    await skills.visible("main")
+    for name in ("second", "third"):
+        write(tmp_path, name)
+        await one_round()
+        looked = len(scans)
+        assert name in (await skills.visible("main")).by_name
+        assert len(scans) == looked  # the turn itself looked at nothing
+    clock.now += 3600
+    looked = len(scans)
+    await one_round()
+    assert len(scans) == looked  # nobody has asked for long
+    keeping.cancel()
+
+
+@pytest.mark.anyio
 async def test_of_many_skills_only_the_changed_one_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             stack.push_async_callback(meanings.close)
         proxy = Proxy(
             routers=routers,
-            recaller=_recaller(settings, journal, memories, meanings),
+            recaller=_recaller(settings, journal, memories, meanings, stack),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
         )
@@ -360,7 +360,11 @@ def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | Non
 
 
 def _recaller(
-    settings: Settings, journal: TurnJournal, stored: StoredMemories | RemoteMemories, meanings: SkillRanker | None
+    settings: Settings,
+    journal: TurnJournal,
+    stored: StoredMemories | RemoteMemories,
+    meanings: SkillRanker | None,
+    stack: AsyncExitStack,
 ) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
     memories = stored if settings.memory.enabled and recall.max_memories else None
@@ -375,6 +379,9 @@ def _recaller(
         return None
     starter = STARTER_FOLDER if skills.starter else None
     library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
+    if has_skills:
+        looking = asyncio.create_task(library.keep_fresh())
+        stack.callback(looking.cancel)
     source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if has_skills else None
     limit = settings.max_context_tokens
     dropping = partial(dropped_messages, max_tokens=limit) if limit else None

@@ -70,7 +70,7 @@ class MemorySource(Protocol):
     """Where memories come from. Neither method raises: without an answer there is nothing, or what was known last."""
 
     async def found(self, text: str, about: About, now: float) -> Sequence[Candidate]:
-        """What fits ``text`` and may be told to whom it is about, best first."""
+        """What fits ``text`` and may be told to whom it is about, best first; all of it counts as served now."""
         ...
 
     async def served(self, ids: Collection[str]) -> frozenset[str]:

@@ -153,7 +153,10 @@ class StoredMemories:
             return ()
         meaning = None if self._asking is None else await self._asking.meaning(text)
         found = await self._ask(lambda store: store.search(with_time(query), meaning), [])
-        return [memory_candidate(one, now, self._min_score) for one in found or ()]
+        candidates = [memory_candidate(one, now, self._min_score) for one in found or ()]
+        found_ids = [one.item for one in candidates]
+        self._last_served.note(found_ids, found_ids)
+        return candidates
 
     async def served(self, ids: Collection[str]) -> frozenset[str]:
         """Those of the memories that are neither forgotten nor distrusted, as far as that is known."""

@@ -89,9 +89,11 @@ class Recaller:
             proposals.append((newest.key, composed.block))
         if proposals:
             claimed = await self._journal.claim_blocks(about.agent, turn_id, proposals, now=now)
-            served |= await self._served(
-                {key: block for (key, _), block in zip(proposals, claimed, strict=True)}, skills
-            )
+            counting = {key: block for (key, _), block in zip(proposals, claimed, strict=True)}
+            # What we composed ourselves was found a moment ago, so it is there.
+            own = {key: block for key, block in proposals if counting[key].text == block.text}
+            others = {key: block for key, block in counting.items() if key not in own}
+            served |= own | await self._served(others, skills)
         is_ours = served[newest.key].items == composed.block.items
         return Recalled(
             blocks={human.index: block.text for human in humans if (block := served[human.key]).text},

@@ -53,7 +53,10 @@ class RemoteMemories:
             self._failed(error)
             return ()
         self._answered()
-        return [memory_candidate(one, now, self._min_score) for one in found if one.unit.trust >= MIN_TRUST]
+        candidates = [memory_candidate(one, now, self._min_score) for one in found if one.unit.trust >= MIN_TRUST]
+        found_ids = [one.item for one in candidates]
+        self._last_served.note(found_ids, found_ids)
+        return candidates
 
     async def served(self, ids: Collection[str]) -> frozenset[str]:
         """Those of the memories that are neither forgotten nor distrusted, as far as that is known."""

@@ -68,43 +68,56 @@ def skill_folder(root: Path, owner: str, name: str, own: Own = NOWHERE_ELSE) -> 
 
 def skill_folders(root: Path, own: Own = NOWHERE_ELSE) -> Iterator[tuple[Path, str, Stamp]]:
     """Every folder below ``root``, or an agent's own place, with a ``SKILL.md``; its owner, and when it changed."""
-    for folder in _folders(root):
-        stamp = _stamp(folder)
-        if stamp is not None:
-            yield folder, SHARED, stamp
-        elif folder.name == SHARED or (is_agent(folder.name) and folder.name not in own):
-            yield from _skills_of(folder.name, folder)
-    for owner, folder in own.items():
-        yield from _skills_of(owner, folder)
+    for path, (owner, stamp) in stamps_of_skills(root, own).items():
+        yield Path(path), owner, stamp
 
 
 def starter_folders(root: Path = STARTER_FOLDER) -> Iterator[tuple[Path, str, Stamp]]:
     """The starter skills, likewise."""
-    yield from _skills_of(STARTER, root)
+    for path, (owner, stamp) in stamps_of_starters(root).items():
+        yield Path(path), owner, stamp
 
 
-def _skills_of(owner: str, place: Path) -> Iterator[tuple[Path, str, Stamp]]:
-    for folder in _folders(place):
-        stamp = _stamp(folder)
+def stamps_of_skills(root: Path, own: Own = NOWHERE_ELSE) -> dict[str, tuple[str, Stamp]]:
+    """As ``skill_folders``, by path: for who looks every second, at thousands of them."""
+    stamps: dict[str, tuple[str, Stamp]] = {}
+    for name, path in _folders(os.fspath(root)):
+        stamp = _stamp(path)
         if stamp is not None:
-            yield folder, owner, stamp
+            stamps[path] = SHARED, stamp
+        elif name == SHARED or (is_agent(name) and name not in own):
+            stamps |= _skills_of(name, path)
+    for owner, folder in own.items():
+        stamps |= _skills_of(owner, os.fspath(folder))
+    return stamps
 
 
-def _folders(root: Path) -> list[Path]:
+def stamps_of_starters(root: Path) -> dict[str, tuple[str, Stamp]]:
+    """As ``starter_folders``, by path."""
+    return _skills_of(STARTER, os.fspath(root))
+
+
+def _skills_of(owner: str, place: str) -> dict[str, tuple[str, Stamp]]:
+    return {path: (owner, stamp) for _, path in _folders(place) if (stamp := _stamp(path)) is not None}
+
+
+def _folders(root: str) -> list[tuple[str, str]]:
+    # Texts, not paths: of those each takes as long as asking the system about it.
     try:
         with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            return sorted(
+                (entry.name, entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir()
+            )
     except FileNotFoundError:
         return []
     except OSError as error:
         _log.warning("the skills folder %s cannot be read: %s", root, error.strerror)
         return []
-    return [root / name for name in names]
 
 
-def _stamp(folder: Path) -> Stamp | None:
+def _stamp(folder: str) -> Stamp | None:
     try:
-        status = (folder / FILE_NAME).stat()
+        status = os.stat(f"{folder}/{FILE_NAME}")  # noqa: PTH116 - as above
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaclaw.errors import SkillError
-from metaclaw.skills.layout import NOWHERE_ELSE, SHARED, STARTER, Own, Stamp, skill_folders, starter_folders
+from metaclaw.skills.layout import NOWHERE_ELSE, SHARED, STARTER, Own, Stamp, stamps_of_skills, stamps_of_starters
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.retired import Retired, parse_retired, read_retired_text
 from metaclaw.skills.skill import Skill, read_skill
 
 _RESCAN_S = 1.0
+_LOOK_EVERY_S = 0.8  # a little sooner, so that who asks finds it done
+_LOOKING_SHARE = 0.02  # of the time at most, however many skills there are
+_ASKED_LATELY_S = 600.0
 _PATIENCE_S = 2.0
 _NOBODY = ""  # no agent's name: the view of those who have nothing of their own
 
@@ -49,7 +52,8 @@ class FoundSkill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
-    found: Mapping[Path, FoundSkill] = field(default_factory=dict[Path, FoundSkill])
+    stamps: Mapping[str, tuple[str, Stamp]] = field(default_factory=dict[str, tuple[str, Stamp]])
+    found: Mapping[str, FoundSkill] = field(default_factory=dict[str, FoundSkill])
     retired_text: str = ""
     retired: Retired = field(default_factory=Retired)
     agents: frozenset[str] = frozenset()
@@ -62,6 +66,8 @@ class _Snapshot:
 
 class SkillLibrary:
     """Reads the folder anew when it changed, at most once a second; that and the ranking off the event loop.
+
+    Who asks waits until it was looked at, unless ``keep_fresh`` did so within the last second.
 
     ``starter`` is the folder of the layer below everybody's, ``own`` the folders of agents that keep theirs elsewhere.
     Who has seen the skills before waits for a change ``patience_s`` at most, and meanwhile sees what was there before.
@@ -84,33 +90,49 @@ class SkillLibrary:
         self._now = _Snapshot()
         self._served: dict[str, AgentSkills] = {}
         self._scanned_at: float | None = None
+        self._asked_at: float | None = None
         self._scan: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[AgentSkills]] = set()
 
     async def visible(self, agent: str) -> AgentSkills:
         """What ``agent`` sees now."""
+        self._asked_at = self._clock()
+        if (current := self._known_now(agent)) is not None:
+            return current
         older = self._served.get(self._now.key(agent))
-        current = asyncio.create_task(self._current(agent))
-        self._late.add(current)
-        current.add_done_callback(self._late.discard)
+        coming = asyncio.create_task(self._current(agent))
+        self._late.add(coming)
+        coming.add_done_callback(self._late.discard)
         if older is not None:
-            await asyncio.wait({current}, timeout=self._patience_s)
-            if not current.done():
+            await asyncio.wait({coming}, timeout=self._patience_s)
+            if not coming.done():
                 return older
-        return await current
+        return await coming
+
+    async def keep_fresh(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Look again and again while somebody has asked in the last minutes, so that who asks need not wait for it."""
+        took_s = 0.0
+        while True:
+            await pause(max(_LOOK_EVERY_S, took_s / _LOOKING_SHARE))
+            if self._asked_at is not None and self._clock() - self._asked_at < _ASKED_LATELY_S:
+                began_at = self._clock()
+                await self._looked()
+                took_s = self._clock() - began_at
+                for agent in list(self._served):
+                    await self._current(agent)
 
     def scan(self) -> None:
         """Read what changed. Blocking; ``visible`` calls it on a thread."""
-        folders = [*skill_folders(self._folder, self._own), *(starter_folders(self._starter) if self._starter else ())]
-        found: dict[Path, FoundSkill] = {}
-        for path, owner, stamp in folders:
-            found[path] = self._read(path, owner, stamp)
+        stamps = stamps_of_skills(self._folder, self._own)
+        if self._starter is not None:
+            stamps |= stamps_of_starters(self._starter)
         retired_text = self._retired_text()
         before = self._now
-        if retired_text != before.retired_text or found != before.found:
+        if retired_text != before.retired_text or stamps != before.stamps:
+            found = {path: self._read(path, owner, stamp) for path, (owner, stamp) in stamps.items()}
             retired = parse_retired(retired_text, self._folder)
             agents = frozenset({one.owner for one in found.values()} | {agent for agent, _ in retired.pairs})
-            self._now = _Snapshot(found=found, retired_text=retired_text, retired=retired, agents=agents)
+            self._now = _Snapshot(stamps=stamps, found=found, retired_text=retired_text, retired=retired, agents=agents)
         self._scanned_at = self._clock()
 
     def found(self) -> list[FoundSkill]:
@@ -121,11 +143,18 @@ class SkillLibrary:
         """What the last scan saw switched off."""
         return self._now.retired
 
+    def _known_now(self, agent: str) -> AgentSkills | None:
+        """What it sees, when nothing need be looked at for that."""
+        snapshot = self._now
+        view = None if self._is_stale() else snapshot.views.get(snapshot.key(agent))
+        return view.result() if view is not None and view.done() and not view.cancelled() else None
+
+    def _is_stale(self) -> bool:
+        return self._scanned_at is None or self._clock() - self._scanned_at >= _RESCAN_S
+
     async def _current(self, agent: str) -> AgentSkills:
-        if self._scanned_at is None or self._clock() - self._scanned_at >= _RESCAN_S:
-            if self._scan is None or self._scan.done():
-                self._scan = asyncio.create_task(asyncio.to_thread(self.scan))
-            await asyncio.shield(self._scan)  # others may wait for the same scan
+        if self._is_stale():
+            await self._looked()
         snapshot = self._now  # a scan may replace it on its thread meanwhile
         key = snapshot.key(agent)
         if key not in snapshot.views:
@@ -136,8 +165,13 @@ class SkillLibrary:
             self._served[key] = view
         return view
 
-    def _read(self, folder: Path, owner: str, stamp: Stamp) -> FoundSkill:
-        known = self._now.found.get(folder)
+    async def _looked(self) -> None:
+        if self._scan is None or self._scan.done():
+            self._scan = asyncio.create_task(asyncio.to_thread(self.scan))
+        await asyncio.shield(self._scan)  # others may wait for the same scan
+
+    def _read(self, path: str, owner: str, stamp: Stamp) -> FoundSkill:
+        known, folder = self._now.found.get(path), Path(path)
         if known is not None and known.stamp == stamp:
             return known
         time.sleep(0)  # lets the event loop in: parsing thousands of files would hold it up
