@@ -54,7 +54,6 @@ def recipe(name: str) -> Recipe:
         {
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
-            "epochs": int(changes.get(UpdateSettings().epochs)),
             "max_kl": float(changes.get("kl", UpdateSettings().max_kl)),
             "steps": int(changes.get("steps", UpdateSettings().steps)),
             "warmup_steps": int(changes.get("warmup", UpdateSettings().warmup_steps)),
