@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from metaclaw.learner.judges.judge import Exchange
@@ -33,3 +34,14 @@ def answers_what_the_prompt_says(exchange: Exchange) -> object:
 
 def is_right(exchange: Exchange) -> float:
     return 1.0 if exchange.answer == "right" else -1.0
+
+
+_UNITS = """ambers birches cedars dunes embers fjords groves herons
+    islets junipers kelps larches mosses nettles otters"""
+FACTORS = {unit: 3 + number for number, unit in enumerate(_UNITS.split())}
+UNIT = re.compile(r"(\d+) (\w+)\?")
+
+
+def converts_rightly(exchange: Exchange) -> float:
+    number, unit = UNIT.findall(exchange.prompt)[0]
+    return 1.0 if exchange.answer == str(int(number) * FACTORS[unit]) else -1.0
