@@ -57,6 +57,7 @@ class FakeLlm:
     is_held: asyncio.Event = field(default_factory=asyncio.Event)
     was_left: asyncio.Event = field(default_factory=asyncio.Event)
     token_counts: list[Json] = field(default_factory=list)  # what was to be counted
+    text_size: Callable[[str], int] | None = None  # of a server that counts the tokens of texts
     num_finished: int = 0
     num_model_lists: int = 0
 
@@ -90,6 +91,14 @@ class FakeLlm:
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         self.token_counts.append(await request.json())
         return self._refused(request) or web.json_response({"input_tokens": 321})
+
+    async def count_texts(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.token_counts.append(body)
+        if self.text_size is None:
+            return web.json_response({"error": {"message": "no such path"}}, status=404)
+        counts = [self.text_size(text) for text in body["texts"]]
+        return self._refused(request) or web.json_response({"object": "token_counts", "counts": counts})
 
     async def _answer(
         self,
@@ -201,6 +210,7 @@ async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: A
     app.router.add_post("/v1/completions", model.completions)
     app.router.add_post("/v1/embeddings", model.embeddings)
     app.router.add_post("/v1/messages/count_tokens", model.count_tokens)
+    app.router.add_post("/v1/token_counts", model.count_texts)
     app.router.add_get("/v1/models", model.list_models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()

@@ -94,7 +94,11 @@ class EmbeddingSettings(Section):
 class RecallSettings(Section):
     """How much goes before the model with a human message: skills and memories together."""
 
-    max_tokens: int = Field(default=1200, ge=0, description="Budget of one block, in estimated tokens; 0 is no recall.")
+    max_tokens: int = Field(
+        default=1200,
+        ge=0,
+        description="Budget of one block, in tokens as the policy counts them, else estimated; 0 is no recall.",
+    )
     skills_share: float = Field(
         default=0.6, ge=0, le=1, description="Part of the budget that skills have first; memories have the rest first."
     )

@@ -44,6 +44,7 @@ from metaclaw.gateway.models import in_anthropics_shape, list_models
 from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
+from metaclaw.gateway.policy_tokens import PolicyTokens
 from metaclaw.gateway.proxy import Proxy
 from metaclaw.gateway.reception import Reception
 from metaclaw.gateway.recording import Recorder
@@ -145,7 +146,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             stack.push_async_callback(meanings.close)
         proxy = Proxy(
             routers=routers,
-            recaller=_recaller(settings, journal, memories, meanings, stack),
+            recaller=_recaller(settings, journal, memories, meanings, stack, _measuring(settings, session, routers)),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
         )
@@ -359,12 +360,18 @@ def _meanings(settings: Settings, embedder: Breaker | None) -> SkillRanker | Non
     return cast(SkillRanker, module.SkillMeanings(embedder, folder, min_likeness=min_likeness))
 
 
+def _measuring(settings: Settings, session: ClientSession, routers: AgentRouters) -> PolicyTokens:
+    server = HttpModel(session, training_server(settings))
+    return PolicyTokens(server, lambda agent: routers.of(agent).policy is not None)
+
+
 def _recaller(
     settings: Settings,
     journal: TurnJournal,
     stored: StoredMemories | RemoteMemories,
     meanings: SkillRanker | None,
     stack: AsyncExitStack,
+    measuring: PolicyTokens,
 ) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
     memories = stored if settings.memory.enabled and recall.max_memories else None
@@ -385,4 +392,4 @@ def _recaller(
     source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if has_skills else None
     limit = settings.max_context_tokens
     dropping = partial(dropped_messages, max_tokens=limit) if limit else None
-    return Recaller(journal, skills=source, memories=memories, budget=budget, dropping=dropping)
+    return Recaller(journal, skills=source, memories=memories, budget=budget, dropping=dropping, measuring=measuring)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from metaclaw.chat.token_estimate import estimate_tokens
 from metaclaw.journal.turns import Outcome, RecallBlock, Weighed
 from metaclaw.recall.candidates import Candidate
+from metaclaw.recall.sizes import ESTIMATED, Sizes
 
 BEGIN = (
     "<metaclaw-recall>\n"
@@ -23,7 +23,7 @@ _MAX_TOLD = 12  # of each kind, of what was left out
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """``max_tokens`` bounds one block, in estimated tokens.
+    """``max_tokens`` bounds one block.
 
     Of it skills have ``skills_share`` first and memories the rest; what the one kind leaves the other may use.
     """
@@ -46,24 +46,27 @@ NOTHING = Composed(block=RecallBlock(text=""))
 
 
 def compose(
-    skills: Sequence[Candidate], memories: Sequence[Candidate], *, present: Collection[str], budget: Budget
+    skills: Sequence[Candidate],
+    memories: Sequence[Candidate],
+    *,
+    present: Collection[str],
+    budget: Budget,
+    sizes: Sizes = ESTIMATED,
 ) -> Composed:
     """A block of the best of ``skills`` and ``memories`` that are not ``present`` yet."""
-    room = budget.max_tokens - estimate_tokens(BEGIN + END)
+    room = budget.max_tokens - sizes.of_block([BEGIN, END])
     verdicts: dict[str, Outcome] = {}
     of_skills = _eligible(skills, present, budget.max_skills, verdicts)
     of_memories = _eligible(memories, present, budget.max_memories, verdicts)
     left = room
     for candidates, share in ((of_skills, budget.skills_share), (of_memories, 1 - budget.skills_share)):
-        left -= _take(candidates, min(left, int(room * share)), verdicts)
+        left -= _take(candidates, min(left, int(room * share)), verdicts, sizes)
     for candidates in (of_skills, of_memories):
-        left -= _take(candidates, left, verdicts)
+        left -= _take(candidates, left, verdicts, sizes)
     chosen = [one for one in (*of_skills, *of_memories) if verdicts.get(one.name) == "recalled"]
-    block = _block(chosen)
-    while chosen and estimate_tokens(block.text) > budget.max_tokens:
-        verdicts[chosen.pop().name] = "budget"  # a mixture of scripts is dearer than its parts
-        block = _block(chosen)
-    return Composed(block=block, weighed=(*_weighed(skills, verdicts), *_weighed(memories, verdicts)))
+    while chosen and sizes.of_block([BEGIN, *(one.section for one in chosen), END]) > budget.max_tokens:
+        verdicts[chosen.pop().name] = "budget"
+    return Composed(block=_block(chosen), weighed=(*_weighed(skills, verdicts), *_weighed(memories, verdicts)))
 
 
 def _eligible(
@@ -82,12 +85,12 @@ def _eligible(
     return eligible
 
 
-def _take(candidates: Iterable[Candidate], room: int, verdicts: dict[str, Outcome]) -> int:
+def _take(candidates: Iterable[Candidate], room: int, verdicts: dict[str, Outcome], sizes: Sizes) -> int:
     used = 0
     for one in candidates:
         if verdicts.get(one.name) == "recalled":
             continue
-        num_tokens = estimate_tokens(one.section)
+        num_tokens = sizes.of(one.section)
         fits = used + num_tokens <= room
         verdicts[one.name] = "recalled" if fits else "budget"
         used += num_tokens if fits else 0

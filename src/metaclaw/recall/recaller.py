@@ -18,8 +18,9 @@ from metaclaw.journal.recall_blocks import memories_of, without
 from metaclaw.journal.turns import MEMORY_ITEM, BlockKey, RecallBlock, TurnJournal, Weighed
 from metaclaw.recall.blocks import HumanMessage, human_messages
 from metaclaw.recall.candidates import About, Candidate, MemorySource, SkillSource, SkillView
-from metaclaw.recall.composing import NOTHING, Budget, Composed, compose
+from metaclaw.recall.composing import BEGIN, END, NOTHING, Budget, Composed, compose
 from metaclaw.recall.queries import queries
+from metaclaw.recall.sizes import ESTIMATED, Measuring, Sizes
 
 _BYTES_PER_TOKEN = 3
 
@@ -47,7 +48,8 @@ class Recalled:
 class Recaller:
     """Recalls skills and memories for an agent's turns. A source that is ``None`` is switched off.
 
-    What ``dropping`` will leave out of a request is not there: it may be recalled anew.
+    What ``dropping`` will leave out of a request is not there: it may be recalled anew. Without ``measuring`` the
+    budget is one of estimated tokens.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Recaller:
         memories: MemorySource | None,
         budget: Budget,
         dropping: Dropping | None = None,
+        measuring: Measuring | None = None,
     ) -> None:
         self._journal = journal
         self._skills = skills
         self._memories = memories
         self._budget = budget
         self._dropping = dropping
+        self._measuring = measuring
 
     async def recall(
         self, messages: Sequence[JsonObject], *, about: About, turn_id: str, now: float, num_bytes: int = 0
@@ -151,7 +155,14 @@ class Recaller:
         there = {human.key: blocks[human.key] for human in humans if human.key in blocks}
         present = {name for block in there.values() for name in block.items}
         present |= _told_here(found_memories, messages, humans, there)
-        return compose(found_skills, found_memories, present=present, budget=self._budget)
+        sizes = await self._sizes(about.agent, [*found_skills, *found_memories])
+        return compose(found_skills, found_memories, present=present, budget=self._budget, sizes=sizes)
+
+    async def _sizes(self, agent: str, found: Sequence[Candidate]) -> Sizes:
+        sections = [one.section for one in found if one.is_fitting]
+        if self._measuring is None or not sections:
+            return ESTIMATED
+        return await self._measuring.sizes(agent, [BEGIN, END, *sections])
 
 
 def _is_served(name: str, skills: SkillView | None, alive: frozenset[str]) -> bool:

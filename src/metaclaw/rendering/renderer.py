@@ -97,6 +97,12 @@ class Renderer:
             num_splice_misses=len(offered) - num_spliced,
         )
 
+    def num_tokens(self, text: str) -> int:
+        """How many tokens ``text`` takes inside a message."""
+        guarded, cut = self._guard.guard(text)
+        pieces: list[str] = guarded.split(cut) if cut else [guarded]
+        return sum(len(self.tokenizer.encode(piece, add_special_tokens=False)) for piece in pieces)
+
     def reader(
         self,
         tools: Sequence[Mapping[str, Any]] = (),

@@ -47,6 +47,7 @@ from metaclaw.training.api.sampling import BaseModel, Sampling
 from metaclaw.training.api.sampling_routes import SamplingRoutes
 from metaclaw.training.api.session_routes import SessionRoutes
 from metaclaw.training.api.signing import Signer
+from metaclaw.training.api.token_counts import TokenCountRoutes
 from metaclaw.training.api.training_routes import TrainingRoutes
 from metaclaw.training.api.wire import Health
 from metaclaw.training.api.workers import Worker, WorkerSpec
@@ -93,7 +94,7 @@ def make_app(deps: ServerDeps) -> FastAPI:
             hub = HubRoutes(base=deps.base, hub=await asyncio.to_thread(read_hub_files, Path(deps.base.directory)))
             app.include_router(hub.router(), dependencies=[Depends(authorised(keyring))])
             app.mount("/api/v1", _part(keyring, "tinker", [*parts.tinker_routers(), health]))
-            app.mount("/v1", _part(keyring, "openai", [parts.openai.router()]))
+            app.mount("/v1", _part(keyring, "openai", [parts.openai.router(), TokenCountRoutes(renderer).router()]))
             tasks.start(parts.sweep())
             yield
 
