@@ -5,9 +5,10 @@
 
 All programs are processes of their own on loopback before one stub model, whose streams send a token each millisecond.
 Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program.
-Three kinds of requests: plain ones to a model that answers at once, plain ones to one that thinks for 5 to 20 ms, and
-streams. ``--resident N`` sends N more through the gateway without recall, and reports its resident memory on the way.
-``--reference`` measures another gateway that runs already and asks the same stub (``--stub-port``).
+Three kinds of requests: plain ones to a model that answers at once, plain ones to one that thinks for 5 to 20 ms (which
+are not counted), and streams. ``--resident N`` sends N more through the gateway without recall, and reports its
+resident memory on the way. ``--reference`` measures another gateway that runs already and asks the same stub
+(``--stub-port``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import statistics
 import tempfile
 from collections import defaultdict
@@ -31,6 +33,7 @@ from benchmarks.http_load import Load, load
 ROUNDS = 5
 KINDS = ("plain", "thinking", "stream")
 _SYSTEM = "You are a careful assistant. " * 30
+_THINK = re.compile(rb"\[\[think ([\d.]+)\]\]")
 _COLUMNS = ("p50", "p95", "p99", "first")  # what is added to the direct way, ms
 
 
@@ -117,6 +120,7 @@ async def _load(program: Program, kind: str, num_requests: int, concurrency: int
         num_requests=num_requests,
         concurrency=concurrency,
         host=program.host,
+        models_own_s=_thinking_s,
     )
     if set(seen.statuses) != {200}:
         raise SystemExit(f"{program.name} answered {seen.statuses}")
@@ -134,11 +138,15 @@ def _bodies(kind: str) -> Callable[[int], bytes]:
             f" and what of {words(8)}?"
         )
         if kind == "thinking":
-            text += f" [[think {rng.randrange(5, 20)}]]"
+            text += f" [[think {rng.uniform(5, 20):.3f}]]"
         messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
         return json.dumps({"model": "stub", "messages": messages, "stream": kind == "stream"}).encode()
 
     return body
+
+
+def _thinking_s(body: bytes) -> float:
+    return float(found[1]) / 1e3 if (found := _THINK.search(body)) else 0.0
 
 
 async def _until_open(program: Program) -> None:

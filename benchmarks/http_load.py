@@ -18,7 +18,7 @@ _LENGTH = b"content-length: "
 
 @dataclass(slots=True)
 class Load:
-    """What was seen, in seconds."""
+    """What was seen, in seconds, without what the model itself was to take."""
 
     totals: list[float] = field(default_factory=list[float])
     firsts: list[float] = field(default_factory=list[float])  # to the first byte of the body
@@ -54,18 +54,28 @@ async def load(
     num_requests: int,
     concurrency: int,
     host: str = "127.0.0.1",
+    models_own_s: Callable[[bytes], float] = lambda body: 0.0,
 ) -> Load:
     """Ask a server ``num_requests`` times; ``body`` makes the request of a number."""
     seen = Load()
     numbers = iter(range(num_requests))
     start = time.perf_counter()
-    await asyncio.gather(*(_talk(host, port, path, body, token, numbers, seen) for _ in range(concurrency)))
+    await asyncio.gather(
+        *(_talk(host, port, path, body, token, numbers, seen, models_own_s) for _ in range(concurrency))
+    )
     seen.wall_s = time.perf_counter() - start
     return seen
 
 
 async def _talk(
-    host: str, port: int, path: str, body: Callable[[int], bytes], token: str, numbers: Iterator[int], seen: Load
+    host: str,
+    port: int,
+    path: str,
+    body: Callable[[int], bytes],
+    token: str,
+    numbers: Iterator[int],
+    seen: Load,
+    models_own_s: Callable[[bytes], float],
 ) -> None:
     reader, writer = await asyncio.open_connection(host, port)
     for number in numbers:
@@ -74,7 +84,8 @@ async def _talk(
             f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {token}\r\nContent-Length: {len(data)}\r\n\r\n"
         )
-        start = time.perf_counter()
+        own_s = models_own_s(data)
+        start = time.perf_counter() + own_s
         writer.write(head.encode() + data)
         await _answer(reader, start, seen)
         seen.totals.append(time.perf_counter() - start)

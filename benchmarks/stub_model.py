@@ -2,16 +2,20 @@
 
 ``python -m benchmarks.stub_model PORT [GAP_MS]``. Raw ASGI, so that it is far faster than what is measured before it.
 Words in the request make it fail: ``[[500]]`` answers so, ``[[break]]`` cuts a stream after ten words. ``[[say X]]``
-makes X the first word of the answer, ``[[think N]]`` takes N milliseconds before it. ``[[hold]]`` says no more than a
-stream's first word until the client leaves; ``GET /left`` lists when clients did, by the monotonic clock.
+makes X the first word of the answer, ``[[think N]]`` takes N milliseconds before it, to a tenth of one. ``[[hold]]``
+says no more than a stream's first word until the client leaves; ``GET /left`` lists when clients did, by the monotonic
+clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import json
 import re
 import sys
+import threading
 import time
 from typing import Any
 
@@ -30,7 +34,7 @@ def _event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 _EVENTS = [_event({"role": "assistant", "content": ""}), *(_event({"content": word}) for word in WORDS)]
 _END = _event({}, "stop") + b"data: [DONE]\n\n"
 _SAY = re.compile(rb"\[\[say ([^\]]*)\]\]")
-_THINK = re.compile(rb"\[\[think (\d+)\]\]")
+_THINK = re.compile(rb"\[\[think ([\d.]+)\]\]")
 
 
 def _answer(first: str) -> bytes:
@@ -43,9 +47,43 @@ def _answer(first: str) -> bytes:
 _ANSWER = _answer("")
 
 
+class Alarm:
+    """Rings on time. An event loop counts in whole milliseconds from its last round, as much as what is measured."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    async def ring(self, at: float) -> None:
+        """Return at ``at`` of the monotonic clock."""
+        future = asyncio.get_running_loop().create_future()
+        with self._changed:
+            heapq.heappush(self._waiting, (at, next(self._numbers), future))
+            self._changed.notify()
+        await future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while (
+                    left_s := self._waiting[0][0] - time.monotonic() if self._waiting else None
+                ) is None or left_s > 0:
+                    self._changed.wait(left_s)
+                _, _, future = heapq.heappop(self._waiting)
+            future.get_loop().call_soon_threadsafe(_ring, future)
+
+
+def _ring(future: asyncio.Future[None]) -> None:
+    if not future.done():  # whoever waited may be gone
+        future.set_result(None)
+
+
 def make_app(gap_s: float) -> Any:
     """The model; a stream's words come ``gap_s`` apart."""
     left: list[float] = []
+    alarm = Alarm()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -55,12 +93,13 @@ def make_app(gap_s: float) -> Any:
             await _plain(send, json.dumps(left).encode())
             return
         body = await read(receive)
+        began_at = time.monotonic()
         if b"[[hold]]" in body:
             await _hold(receive, send, is_stream=b'"stream":true' in body.replace(b" ", b""))
             left.append(time.monotonic())
             return
         if thinking := _THINK.search(body):
-            await asyncio.sleep(int(thinking[1]) / 1e3)
+            await alarm.ring(began_at + float(thinking[1]) / 1e3)
         said = _SAY.search(body)
         first = said[1].decode() + " " if said else ""
         if b"[[500]]" in body:
