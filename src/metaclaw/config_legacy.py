@@ -59,7 +59,6 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 # Why a key does nothing -> the keys, as patterns.
 IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
-        "agents.*.lora_output",
         "rl.evolver_provider",
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
     ),

@@ -80,3 +80,20 @@ def test_a_folder_of_skills_is_one_agents_alone(tmp_path: Path, text: str, expec
 
 def test_the_folder_that_an_agent_has_anyway_may_be_named(tmp_path: Path):
     assert load(tmp_path, "agents: {a: {skills_dir: skills/a}}").own_skills_dirs == {"a": tmp_path / "skills/a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{a: {lora_output: x}, b: {lora_output: x/y}}", "is another agent's too"),
+        ("{a: {lora_output: .}}", "holds other things"),
+        ("{a: {lora_output: ..}}", "holds other things"),
+        ("{a: {lora_output: skills/a}}", "holds other things"),
+        ("{a: {lora_output: train-server/checkpoints}}", "holds other things"),
+    ],
+)
+def test_a_folder_for_an_adapter_is_one_agents_and_for_nothing_else(tmp_path: Path, text: str, expected: str):
+    with pytest.raises(ConfigError, match=expected):
+        load(tmp_path, f"agents: {text}\n")
+    outputs = load(tmp_path, "agents: {a: {lora_output: lora/a}, b: {mode: rl}}").lora_outputs
+    assert outputs == {"a": tmp_path / "lora" / "a"}

@@ -67,7 +67,7 @@ def test_a_whole_reference_file_loads_and_every_key_is_honoured_or_named(tmp_pat
         "enabled": True, "idle_threshold_minutes": 30, "sleep_start": "23:00", "sleep_end": "07:00",
         "min_window_minutes": 15, "time_zone": "", "idle_source": "auto", "resume_after_minutes": 5,
     }  # fmt: skip
-    for name in ("memory.scope", "agents.research-agent.lora_output", "rl.batch_size", "opd."):
+    for name in ("memory.scope", "rl.batch_size", "opd."):
         assert name in told
 
 

@@ -53,7 +53,7 @@ def older_settings(theirs: LooseFile, path: Path, home: Path) -> OlderSettings:
             if here[name].value != entry.value:
                 notes.append(f"{name} is set here already and stays as it is")
         else:
-            wanted[name] = entry.value
+            wanted[name] = _moved(name, entry.value, path.parent)
     values = _valid(wanted, here, home, notes)
     if trained := sorted(name for name, value in values.items() if name in _modes(values) and value != "skills_only"):
         notes.append(f"{', '.join(trained)}: a model that is trained here answers then, no longer llm alone")
@@ -62,6 +62,17 @@ def older_settings(theirs: LooseFile, path: Path, home: Path) -> OlderSettings:
 
 def _modes(values: Mapping[str, Any]) -> list[str]:
     return [name for name in values if name == "mode" or template_of(name) == f"agents.{ID}.mode"]
+
+
+def _moved(name: str, value: Any, theirs: Path) -> Any:
+    """A place in their home is the same one in ours, whose relative paths begin there."""
+    if template_of(name) != f"agents.{ID}.lora_output" or not isinstance(value, str):
+        return value
+    inside = Path(value).expanduser()
+    if ".metaclaw" in Path(value).parts:
+        parts = Path(value).parts
+        return str(Path(*parts[len(parts) - parts[::-1].index(".metaclaw") :]))
+    return str(inside.relative_to(theirs)) if inside.is_relative_to(theirs) else value
 
 
 def _with_valid_agent(name: str, agents: dict[str, str], notes: list[str]) -> str | None:

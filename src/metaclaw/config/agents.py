@@ -51,6 +51,9 @@ class AgentSettings(Section):
     skills_dir: OptionalPath = Field(
         default=None, description="Folder of this agent's own skills; default the one of its name in skills.dir."
     )
+    lora_output: OptionalPath = Field(
+        default=None, description="Folder in which its adapter that serves also lies, as PEFT has it; default none."
+    )
     max_age_days: Annotated[float | None, BeforeValidator(none_if_empty)] = Field(
         default=None, ge=0, description="Its turns are given up when older, 0 keeps all; default journal.max_age_days."
     )

@@ -83,6 +83,21 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _outputs_are_apart(self) -> Settings:
+        # What lies there is replaced at every version, so nothing else may.
+        places = {agent: _tidy(place) for agent, place in self.lora_outputs.items()}
+        reserved = [_tidy(one) for one in (self.skills_dir, self.memory_db.parent, self.train_server_dir)]
+        for agent, place in places.items():
+            others = [other for name, other in places.items() if name != agent]
+            if any(place.is_relative_to(other) for other in others):
+                raise ValueError(f"agents.{agent}.lora_output {str(place)!r} is another agent's too: give each its own")
+            if _tidy(self.home).is_relative_to(place) or any(place.is_relative_to(one) for one in reserved):
+                raise ValueError(
+                    f"agents.{agent}.lora_output {str(place)!r} holds other things of MetaClaw: name a new one"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _clouds_need_a_bridge(self) -> Settings:
         # Without it, turns would go to rl.remote_url with the cloud's key.
         if self.trains and self.rl.backend == "tinker":
@@ -115,6 +130,12 @@ class Settings(Section):
         """Where the skills of agents lie that keep them elsewhere than in a folder of their names in skills_dir."""
         named = self.agents.named.items()
         return {agent: self.home / own.skills_dir.expanduser() for agent, own in named if own.skills_dir is not None}
+
+    @property
+    def lora_outputs(self) -> Mapping[str, Path]:
+        """Where the adapters of agents also lie, for other programs."""
+        named = self.agents.named.items()
+        return {agent: self.home / own.lora_output.expanduser() for agent, own in named if own.lora_output is not None}
 
     @property
     def memory_db(self) -> Path:

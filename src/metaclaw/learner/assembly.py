@@ -32,6 +32,7 @@ from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.spending import Spending
 from metaclaw.learner.judging import Judging
 from metaclaw.learner.late_feedback import LateFeedback
+from metaclaw.learner.outputs import Outputs
 from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.rollouts import rollouts_for
@@ -149,6 +150,14 @@ def _policy_jobs(shared: Shared) -> list[Job]:
     return [deciding, Watching(journal=shared.journal, holds=holds, settings=settings.rl.gate)]
 
 
+def _output_jobs(shared: Shared) -> list[Job]:
+    settings = shared.settings
+    places = {agent: place for agent, place in settings.lora_outputs.items() if settings.is_trained(agent)}
+    if not places:
+        return []
+    return [Outputs(journal=shared.journal, session=shared.session, rl=settings.rl, places=places)]
+
+
 def _tracking_jobs(shared: Shared) -> list[Job]:
     tracking = tracking_for(shared.settings)
     if tracking is None:
@@ -239,4 +248,11 @@ def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) ->
 
 
 # One function a part of learning; a new part is added here.
-_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (_rl_jobs, _policy_jobs, _tracking_jobs, _skill_jobs, _memory_jobs)
+_MAKERS: tuple[Callable[[Shared], list[Job]], ...] = (
+    _rl_jobs,
+    _policy_jobs,
+    _output_jobs,
+    _tracking_jobs,
+    _skill_jobs,
+    _memory_jobs,
+)
