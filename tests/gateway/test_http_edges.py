@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from metaclaw.gateway import http_protocol
 from tests.fakes.llm import fake_llm
 from tests.gateway.running import TOKEN, RunningGateway, make_settings, running_gateway
 
@@ -87,6 +90,44 @@ async def test_a_body_of_unannounced_length_is_cut_at_the_limit(tmp_path: Path) 
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with gateway.http.post(gateway.url + CHAT, data=chunks(), headers=headers) as response:
             assert response.status == 413
+
+
+async def _too_large(gateway: RunningGateway, rest: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A request that announces far more than is allowed; ``rest`` of it is sent whatever is answered."""
+    url = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: 1000000000\r\n\r\n".encode() + rest)
+    return reader, writer
+
+
+async def _send_on(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x" * 10_000)
+        await writer.drain()
+
+
+async def test_who_first_sends_all_of_it_learns_that_it_was_too_large(tmp_path: Path) -> None:
+    """`urllib` and its like read nothing before that: a reset in between would be all that they see."""
+    settings = make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", proxy={"max_body_bytes": 5000})
+    async with running_gateway(settings) as gateway, asyncio.timeout(30):
+        reader, writer = await _too_large(gateway, b"x" * 16_000_000)
+        await writer.drain()
+        assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
+@pytest.mark.parametrize("limit", [("MAX_REST_BYTES", 100_000), ("REST_TIMEOUT_S", 0.01)])
+async def test_the_rest_of_what_is_too_large_is_read_within_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, float]
+) -> None:
+    monkeypatch.setattr(http_protocol, *limit)
+    settings = make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1", proxy={"max_body_bytes": 5000})
+    async with running_gateway(settings) as gateway, asyncio.timeout(30):
+        reader, writer = await _too_large(gateway, b"x")
+        assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(ConnectionError):
+            await _send_on(writer)
 
 
 async def test_doors_that_are_not_there(tmp_path: Path) -> None:

@@ -163,6 +163,31 @@ async def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, body: dic
         assert (await response.json())["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        ("/v1/feedback", {"X-Agent-Id": "ops"}, {"session": "s1"}, 200),
+        ("/agents/ops/v1/feedback", {}, {"session": "s1"}, 200),
+        ("/v1/feedback", {}, {"session": "s1", "agent": "ops"}, 200),
+        ("/v1/feedback", {}, {"session": "s1"}, 404),
+        ("/v1/feedback", {"X-Agent-Id": "ops"}, {}, 200),
+        ("/v1/feedback", {}, {}, 200),
+        ("/v1/feedback", {"X-Agent-Id": "main"}, {}, 404),
+        ("/v1/feedback", {"X-Agent-Id": "main"}, {"agent": "ops"}, 400),
+        ("/v1/feedback", {"X-Agent-Id": "../x"}, {}, 400),
+    ],
+)
+async def test_feedback_is_of_the_agent_that_the_request_names(
+    tmp_path: Path, path: str, headers: dict[str, str], body: dict[str, Any], status: int
+) -> None:
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        turn_id = await say(gateway, **{"X-Session-Id": "s1", "X-Agent-Id": "ops"})
+        about = {"session": body["session"]} if "session" in body else {"turn": turn_id}
+        async with gateway.post({**body, **about, "score": 1}, path=path, **headers) as response:
+            assert response.status == status, await response.text()
+            assert status != 200 or (await response.json())["agent"] == "ops"
+
+
 async def test_every_attempt_at_an_upstream_is_in_the_journal(tmp_path: Path) -> None:
     statuses = iter((503, 200))
     async with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,21 @@ async def raw(gateway: RunningGateway, *pieces: bytes) -> bytes:
         return b"reset"
     finally:
         writer.close()
+
+
+async def test_nothing_that_a_gateway_leaves_in_its_home_can_be_read_by_others(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    before = os.umask(0o022)
+    try:
+        async with fake_llm() as llm, running_gateway(make_settings(home, llm_url=llm.url)) as gateway:
+            async with gateway.post(HELLO) as response:
+                assert response.status == 200
+            await gateway.turns()
+            left = {path.name: path.stat().st_mode & 0o077 for path in home.rglob("*")}
+    finally:
+        os.umask(before)
+    assert {"turns.db", "turns.db.lock", "spool"} <= left.keys()
+    assert {name for name, others in left.items() if others} == set()
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:30000", "[::1]:30000", "LOCALHOST:1", "gate.example:443"])

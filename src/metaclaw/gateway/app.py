@@ -191,7 +191,7 @@ def make_app(
         *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/responses/{{rest:path}}", _kept_response, methods=_ANY) for prefix in _PREFIXES),
         *memory_routes(_PREFIXES),
-        Route("/v1/feedback", _feedback, methods=["POST"]),
+        *(Route(f"{prefix}/v1/feedback", _feedback, methods=["POST"]) for prefix in _PREFIXES),
         Route("/v1/admin/train_step", train_step, methods=["POST"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
@@ -259,9 +259,9 @@ async def _models(request: Request) -> Response:
 
 async def _feedback(request: Request) -> Response:
     deps: Deps = request.app.state.deps
-    principal = await deps.reception.authenticate(request)
+    agent = await deps.reception.named_agent(request)
     body = parse_json_object(await deps.reception.body(request))
-    return JSONResponse(await take_feedback(body, deps.recorder, only_agent=principal.agent))
+    return JSONResponse(await take_feedback(body, deps.recorder, only_agent=agent))
 
 
 async def _metrics(request: Request) -> Response:

@@ -44,11 +44,18 @@ class Door:
 
     async def agent(self, request: Request) -> str:
         """The agent of a request without a body. Raises what a turn raises."""
+        return await self.named_agent(request) or self._known(DEFAULT_AGENT)
+
+    async def named_agent(self, request: Request) -> str | None:
+        """The agent that the token is bound to, or that the request names, or ``None``. Raises as ``agent``."""
         principal = await self.authenticate(request)
         given = (request.headers.get("x-agent-id"), request.path_params.get("agent"))
         said = [agent_id(agent) for agent in given if agent]
         if principal.agent is not None:
             require_own_agent(principal.agent, said)
-        agent = principal.agent or next(iter(said), DEFAULT_AGENT)
+        agent = principal.agent or next(iter(said), None)
+        return None if agent is None else self._known(agent)
+
+    def _known(self, agent: str) -> str:
         self.require_known(agent)
         return agent

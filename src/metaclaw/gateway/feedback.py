@@ -42,10 +42,15 @@ class FeedbackRequest(BaseModel):
             raise InvalidRequestError(
                 "send a 'score' from -1 to 1, 'thumbs' ('up', 'down'), or a 'text'", param="score"
             )
+        agent = agent_id(self.agent or only_agent or DEFAULT_AGENT)
+        if only_agent not in (None, agent):
+            raise InvalidRequestError(
+                f"the body speaks of agent {agent!r}, the request is {only_agent!r}'s", param="agent"
+            )
         return NewFeedback(
             turn=self.turn,
             session=self.session,
-            agent=agent_id(self.agent or DEFAULT_AGENT),
+            agent=agent,
             only_agent=only_agent,
             score=score,
             text=text,
@@ -55,7 +60,7 @@ class FeedbackRequest(BaseModel):
 
 
 async def take_feedback(body: JsonObject, recorder: Recorder, *, only_agent: str | None) -> JsonObject:
-    """Journal it; what the client gets. ``only_agent`` is whose turns the caller may speak of, ``None``: anybody's.
+    """Journal it; what the client gets. ``only_agent`` is whose turns the request speaks of, ``None``: anybody's.
 
     Raises ``InvalidRequestError``, ``NotFoundError``, and ``OverloadedError`` when the journal cannot be written now.
     """

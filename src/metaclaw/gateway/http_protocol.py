@@ -1,8 +1,9 @@
-"""How much of a request's head is taken, and how long it may take.
+"""How much of a request is taken that nobody has asked for, and how long it may take.
 
-Owns the limits on what comes before a body, at the one place where it can be cut off: while it is being read; refuses
-to know what a header means. Invariant: a connection costs no more memory than ``MAX_HEAD_BYTES`` and lives no longer
-than ``HEAD_TIMEOUT_S`` before a whole head has come, whoever it is from.
+Owns the limits on what comes before a body, and on what comes of it after the answer, at the one place where it can be
+cut off: while it is being read; refuses to know what a header means. Invariant: a connection costs no more memory than
+``MAX_HEAD_BYTES`` and lives no longer than ``HEAD_TIMEOUT_S`` before a whole head has come, whoever it is from; and the
+rest of a request that is answered already, because it is too large for example, is read and dropped within limits.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from asyncio import TimerHandle
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from metaclaw.http.joined_heads import JoinedHeads
+from metaclaw.http.patient_closing import PatientTransport
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
 HEAD_TIMEOUT_S = 20.0
+MAX_REST_BYTES = 64 * 1024 * 1024
+REST_TIMEOUT_S = 5.0
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -26,32 +29,43 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _is_in_head = True  # also before the first byte of a connection
+    _is_in_request = False
     _head_timer: TimerHandle | None = None
+    _rest_bytes = 0
+    _rest_timer: TimerHandle | None = None
+    _patient: PatientTransport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().connection_made(JoinedHeads(transport, self.loop))
+        self._patient = PatientTransport(transport, self.loop, self._begin_rest)
+        super().connection_made(self._patient)
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._stop_timers()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._rest_timer is not None:
+            self._rest_bytes += len(data)
+            if self._rest_bytes > MAX_REST_BYTES:
+                self._patient.finish()
+        if self.transport.is_closing():
+            return
         super().data_received(data)
-        if self._is_in_head and not self.transport.is_closing():
+        if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
+        self._is_in_head, self._is_in_request, self._head_bytes = True, True, 0
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        self._stop_timer()
+        self._stop_timers()
         num_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if len(self.headers) > MAX_HEADERS or num_bytes > MAX_HEAD_BYTES:
             self._refuse()
@@ -63,8 +77,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._is_in_request = False
         if not self.transport.is_closing():
+            self._stop_timers()
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._begin_rest()
+        super().on_response_complete()
+
+    def _begin_rest(self) -> bool:
+        """Whether a part of the request is still to come; it has some time for that."""
+        if self._is_in_request and self._rest_timer is None:
+            self._rest_bytes = 0
+            self._rest_timer = self.loop.call_later(REST_TIMEOUT_S, self._patient.finish)
+        return self._is_in_request
 
     def _refuse(self) -> None:
         if not self.transport.is_closing():
@@ -73,10 +100,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._head_timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+        self._patient.finish()
 
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_timers(self) -> None:
+        for timer in (self._head_timer, self._rest_timer):
+            if timer is not None:
+                timer.cancel()
+        self._head_timer = self._rest_timer = None

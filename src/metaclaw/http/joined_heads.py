@@ -19,56 +19,57 @@ class JoinedHeads(asyncio.Transport):
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self._transport = transport
+        self.transport = transport
         self._loop = loop
         self._held = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._held:
             held, self._held = self._held, b""
-            self._transport.write(b"".join((held, data)))
+            self.transport.write(b"".join((held, data)))
         elif isinstance(data, bytes) and data.startswith(_HEAD):
             self._held = data
-            self._loop.call_soon(self._release)
+            self._loop.call_soon(self.release)
         else:
-            self._transport.write(data)
+            self.transport.write(data)
 
     def close(self) -> None:
-        self._release()
-        self._transport.close()
+        self.release()
+        self.transport.close()
 
     def abort(self) -> None:
         self._held = b""
-        self._transport.abort()
+        self.transport.abort()
 
     def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        return self.transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
+        return self.transport.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def is_reading(self) -> bool:
-        return self._transport.is_reading()
+        return self.transport.is_reading()
 
     def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size() + len(self._held)
+        return self.transport.get_write_buffer_size() + len(self._held)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._transport.set_write_buffer_limits(high, low)
+        self.transport.set_write_buffer_limits(high, low)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._transport.set_protocol(protocol)
+        self.transport.set_protocol(protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._transport.get_protocol()
+        return self.transport.get_protocol()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Write what is held back."""
         if self._held:
             held, self._held = self._held, b""
-            self._transport.write(held)
+            self.transport.write(held)

@@ -257,14 +257,18 @@ def lock_journal(path: Path) -> sqlite3.Connection:
     """Be the one that writes ``path``, until the connection is closed. Raises ``JournalError``."""
     # SQLite's own file lock: it works on every system and dies with the process.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = sqlite3.connect(
-        path.with_name(path.name + ".lock"), timeout=0, isolation_level=None, check_same_thread=False
-    )
+    file = path.with_name(path.name + ".lock")
+    lock = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     try:
+        file.touch(mode=0o600)  # opens nothing that is there: to close it again would give up a lock of this process
+        file.chmod(0o600)
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         lock.close()
         raise JournalError(f"{path} is being written by another MetaClaw gateway; stop it first") from error
+    except OSError as error:
+        lock.close()
+        raise JournalError(f"{file} cannot be used: {error.strerror}") from error
     return lock
 
 
