@@ -36,13 +36,15 @@ class SourceOpinion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeCall:
-    """One answer of a judging model. ``cost_usd`` of ``None`` is unknown."""
+    """One answer of a judging model. ``None`` is unknown; ``tokens`` is estimated then."""
 
     purpose: Purpose
     agent: str
     tokens: int
     is_estimate: bool
     cost_usd: float | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +89,11 @@ class JudgeBook:
         """Write down what one answer took."""
         with self._lock, transaction(self._connection):
             self._connection.execute(
-                "INSERT INTO judge_calls (purpose, agent, tokens, is_estimate, cost_usd, called_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (call.purpose, call.agent, call.tokens, call.is_estimate, call.cost_usd, self._clock()),
-            )
+                "INSERT INTO judge_calls (purpose, agent, tokens, is_estimate, cost_usd, called_at, prompt_tokens,"
+                " completion_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (call.purpose, call.agent, call.tokens, call.is_estimate, call.cost_usd, self._clock(),
+                 call.prompt_tokens, call.completion_tokens),
+            )  # fmt: skip
 
     def spent(self, *, last_s: float) -> tuple[int, float]:
         """Tokens and known US dollars that judging exchanges took in the last ``last_s`` seconds."""

@@ -56,12 +56,13 @@ def skill_costs(learning_db: Path, *, agent: str | None = None, candidate: str |
         if connection.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA:
             return nothing  # the learner brings it up to date when it starts
         return SkillCosts(
-            evolving=_spent(connection, _OF_EVOLVING, (agent,)),
-            trials=_spent(connection, _OF_TRIALS, (agent, candidate)),
+            evolving=spent(connection, _OF_EVOLVING, (agent,)),
+            trials=spent(connection, _OF_TRIALS, (agent, candidate)),
         )
 
 
-def _spent(connection: sqlite3.Connection, query: str, parameters: tuple[str | None, ...]) -> Spent:
+def spent(connection: sqlite3.Connection, query: str, parameters: tuple[str | None, ...]) -> Spent:
+    """The sums over the rows of ``query``: tokens of the prompt, of the completion, and the cost."""
     row = connection.execute(_SUMS.format(query), parameters).fetchone()
     names = ("num_asked", "prompt_tokens", "completion_tokens", "cost_usd", "num_unknown_tokens", "num_unknown_costs")
     return Spent(**dict(zip(names, row, strict=True)))

@@ -6,17 +6,19 @@ when the process begins, with the setting that changes it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
 
-from metaclaw.config import MemorySettings, Settings
+from metaclaw.config import Settings
 from metaclaw.errors import ConfigError
+from metaclaw.journal.extraction_book import ExtractionBook, ExtractionCall
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.train_steps import TrainSteps
@@ -42,6 +44,7 @@ from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updatin
 from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
 from metaclaw.memory.embedding import UnitEmbedding
+from metaclaw.memory.extraction.findings import Material
 from metaclaw.memory.extraction.model import ModelExtractor
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.extraction.unread import UnreadExchanges, When
@@ -49,7 +52,8 @@ from metaclaw.memory.reindexing import reindex
 from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
 from metaclaw.upstreams.http_model import HttpModel
-from metaclaw.upstreams.structured import StructuredModel
+from metaclaw.upstreams.prices import load_prices
+from metaclaw.upstreams.structured import StructuredAnswer, StructuredModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _log = logging.getLogger("metaclaw.learner")
@@ -200,7 +204,7 @@ def _memory_jobs(shared: Shared) -> list[Job]:
     if number := reindex(store):
         _log.info("the words of %d memories are indexed anew", number)
     rules = RuleExtractor()
-    model = _extracting_model(memory, shared.session)
+    model = _extracting_model(shared)
     when = When(every_n=memory.every_n_exchanges, idle_s=memory.idle_s)
     remembering = Remembering(
         turns_db=settings.turns_db,
@@ -225,7 +229,8 @@ def _embedding_jobs(shared: Shared) -> list[Job]:
     return [EmbeddingMemories(UnitEmbedding(store, embedder))]
 
 
-def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) -> ModelExtractor | None:
+def _extracting_model(shared: Shared) -> ModelExtractor | None:
+    memory = shared.settings.memory
     if not memory.extractor_url:
         return None
     if not memory.extractor_model:
@@ -238,13 +243,40 @@ def _extracting_model(memory: MemorySettings, session: aiohttp.ClientSession) ->
         timeouts=Timeouts(first_byte_s=memory.extractor_timeout_s, gap_s=memory.extractor_timeout_s),
     )
     model = StructuredModel(
-        HttpModel(session, upstream),
+        HttpModel(shared.session, upstream),
         model=memory.extractor_model,
         max_tokens=_MAX_EXTRACTED_TOKENS,
         timeout_s=memory.extractor_timeout_s,
     )
     _log.info("memories are found by %s at %s, which is sent what users say", memory.extractor_model, upstream.base_url)
-    return ModelExtractor(model, name=f"llm:{memory.extractor_model}", new_fence=lambda: secrets.token_hex(16))
+    return ModelExtractor(
+        model,
+        name=f"llm:{memory.extractor_model}",
+        new_fence=lambda: secrets.token_hex(16),
+        on_answer=_extraction_counter(shared, upstream.name),
+    )
+
+
+def _extraction_counter(shared: Shared, upstream: str) -> Callable[[Material, StructuredAnswer], Awaitable[None]]:
+    """What writes down what reading for memories takes."""
+    book = ExtractionBook.open(shared.settings.learning_db)
+    shared.closing.callback(book.close)
+    price = load_prices(shared.settings.home).find(upstream, shared.settings.memory.extractor_model)
+
+    async def count(material: Material, answer: StructuredAnswer) -> None:
+        usage = answer.usage
+        call = ExtractionCall(agent=material.agent)
+        if usage is not None:
+            cost_usd = None if price is None else price.cost(usage)
+            call = ExtractionCall(
+                agent=material.agent,
+                prompt_tokens=usage.prompt,
+                completion_tokens=usage.completion,
+                cost_usd=cost_usd,
+            )
+        await asyncio.to_thread(book.record, call)
+
+    return count
 
 
 # One function a part of learning; a new part is added here.

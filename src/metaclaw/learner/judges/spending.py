@@ -69,7 +69,13 @@ class Spending:
         """Write down what one answer took."""
         counts = usage or estimate
         call = JudgeCall(
-            purpose=purpose, agent=agent, tokens=counts.total, is_estimate=usage is None, cost_usd=self.price(counts)
+            purpose=purpose,
+            agent=agent,
+            tokens=counts.total,
+            is_estimate=usage is None,
+            cost_usd=self.price(counts),
+            prompt_tokens=None if usage is None else usage.prompt,
+            completion_tokens=None if usage is None else usage.completion,
         )
         await asyncio.to_thread(self.book.record_call, call)
 

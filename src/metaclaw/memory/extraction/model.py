@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
@@ -110,10 +110,18 @@ class _Answer(BaseModel):
 class ModelExtractor:
     """Asks a model about each exchange in which the user stated anything."""
 
-    def __init__(self, model: Asker, *, name: str, new_fence: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        model: Asker,
+        *,
+        name: str,
+        new_fence: Callable[[], str],
+        on_answer: Callable[[Material, StructuredAnswer], Awaitable[None]] | None = None,
+    ) -> None:
         self.name = name
         self._model = model
         self._new_fence = new_fence
+        self._on_answer = on_answer
 
     async def extract(self, material: Material) -> Found:
         """What the model found and could prove.
@@ -125,6 +133,8 @@ class ModelExtractor:
             return Found(dropped=Counter({"secret": material.num_secrets} if material.num_secrets else {}))
         for _ in range(_MAX_ATTEMPTS):
             answer = await self._model.ask(question(material, said, self._new_fence()), FORM)
+            if self._on_answer is not None:
+                await self._on_answer(material, answer)
             found = read_answer(answer.text, said, [result.text for result in material.results])
             if found is not None:
                 if material.num_secrets:

@@ -1,0 +1,66 @@
+"""What models took to judge and to read for memories is written down, with what they said of it and no more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from metaclaw.config import JudgeSettings, MemorySettings, RlSettings, Settings
+from metaclaw.journal.judge_book import JudgeBook
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_costs import spent_by_purpose
+from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.assembly import Shared, jobs_for
+from metaclaw.learner.judges.loading import load_judge, spending_of
+from metaclaw.upstreams.session import new_session
+from tests.fakes.judge_llm import judge_model
+from tests.learner.recording import Said, record
+
+pytestmark = pytest.mark.anyio
+
+
+def answer(body: dict) -> str:
+    return "Score: 1" if body["model"] == "judge" else json.dumps({"memories": []})
+
+
+@pytest.mark.parametrize("usage", [(700, 30), None])
+async def test_what_judging_and_remembering_take_is_written_down(tmp_path: Path, usage: tuple[int, int] | None):
+    (tmp_path / "prices.yaml").write_text("judge: {input: 1000, output: 0}\nreader: {input: 0, output: 1000}\n")
+    async with contextlib.AsyncExitStack() as stack:
+        model = await stack.enter_async_context(judge_model(answer, usage=usage))
+        settings = Settings(
+            home=tmp_path,
+            rl=RlSettings(judge=JudgeSettings(url=model.url, model="judge", votes=2, idle_s=1)),
+            memory=MemorySettings(extractor_url=model.url, extractor_model="reader"),
+        )
+        session = await stack.enter_async_context(new_session())
+        journal = stack.enter_context(LearningJournal.open(settings.learning_db))
+        book = JudgeBook.open(settings.learning_db)
+        stack.callback(book.close)
+        spending = spending_of(settings.rl.judge, book, settings.home)
+        judge = load_judge(settings.rl.judge, session, home=settings.home, spending=spending)
+        shared = Shared(
+            settings=settings, journal=journal, session=session, judge=judge, closing=stack, spending=spending
+        )
+        jobs = {job.name: job for job in jobs_for(shared)}
+        async with TurnJournal(settings.turns_db) as turns:
+            now = time.time() - 1000
+            said = Said(turn="t", exchange="x", human="I live in Oslo.", opened_at=now, closed_at=now, sample=None)
+            await record(turns, said)
+        assert await jobs["judging"].step()
+        assert await jobs["remembering"].step()
+    spent = spent_by_purpose(settings.learning_db)
+    tokens, costs = ([700, 30], [1.4, 0.03]) if usage else ([0, 0], [0.0, 0.0])
+    judging, remembering = spent["judging"], spent["remembering"]
+    assert (judging.num_asked, remembering.num_asked) == (2, 1)
+    assert [judging.prompt_tokens / 2, judging.completion_tokens / 2] == tokens
+    assert [remembering.prompt_tokens, remembering.completion_tokens] == tokens
+    assert remembering.num_unknown_costs == (0 if usage else 1)
+    assert remembering.cost_usd == pytest.approx(costs[1])
+    if usage:
+        assert judging.cost_usd == pytest.approx(costs[0])
+    assert spent["comparing"].num_asked == 0
