@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from metaclaw.config import UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
@@ -22,12 +20,10 @@ from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turns import TurnJournal, TurnReader
 from metaclaw.learner.backends.backend import RefusedDataError
-from metaclaw.learner.datums import DatumGroup
 from metaclaw.learner.gate.examination import GateWaitsError
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.outcomes import Rejected, Waiting
 from metaclaw.learner.rollouts import RolledAnswer, RolledOut
-from metaclaw.learner.stepping import cut
 from metaclaw.learner.update import Updater
 from metaclaw.learner.versions import list_versions, roll_back
 from tests.fakes.gate import FakeGate
@@ -317,17 +313,6 @@ async def test_several_steps_that_went_too_far_together_are_taken_back_together(
     assert world.trainer.calls.count("optim_step") == 4 * (metrics["shortened"] + 1)
     moved = np.abs(world.trainer.logits(None) - world.trainer.saved[version.state_path]).max()
     assert moved <= 4 * metrics["learning_rate"] + 1e-9
-
-
-@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3), steps=st.integers(1, 16))
-@settings(max_examples=30)
-def test_parts_of_an_update_hold_every_datum_once(sizes, steps):
-    groups = [DatumGroup(loss="ppo", config={"temperature": n}, data=tuple(range(n))) for n in sizes]
-    parts = cut(groups, steps)
-    assert 1 <= len(parts) <= steps
-    assert all(group.data for part in parts for group in part)
-    found = [(group.config["temperature"], datum) for part in parts for group in part for datum in group.data]
-    assert sorted(found) == sorted((n, datum) for n in sizes for datum in range(n))
 
 
 def _drawn_tokens(folder: Path) -> list[int]:

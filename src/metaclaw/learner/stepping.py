@@ -14,10 +14,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
 from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
-from metaclaw.learner.datums import DatumGroup
+from metaclaw.learner.datums import Datum, DatumGroup
 from metaclaw.learner.gate.steps import Refusal, refusal
 from metaclaw.learner.learning_rate import PeakRate, peak_rate
 from metaclaw.learner.measurements import measure
@@ -114,13 +116,25 @@ class Stepper:
 
 
 def cut(groups: Sequence[DatumGroup], steps: int) -> list[list[DatumGroup]]:
-    """At most ``steps`` parts that together hold all data, each about as much of every group."""
-    parts = list[list[DatumGroup]]()
-    for first in range(steps):
-        part = [replace(group, data=group.data[first::steps]) for group in groups if len(group.data) > first]
-        if part:
-            parts.append(part)
-    return parts
+    """At most ``steps`` parts that together hold all data, each with as much of what was good and of what was bad.
+
+    A part of bad answers alone makes everything in them less likely, what all answers share with them; that is noise,
+    and a few answers drawn by chance are often such a part. So they are dealt by their advantages, back and forth.
+    """
+    parts: list[list[DatumGroup]] = [[] for _ in range(steps)]
+    for group in groups:
+        dealt: list[list[Datum]] = [[] for _ in range(steps)]
+        for number, datum in enumerate(sorted(group.data, key=_total)):
+            turn, place = divmod(number, steps)
+            dealt[steps - 1 - place if turn % 2 else place].append(datum)
+        for part, data in zip(parts, dealt, strict=True):
+            if data:
+                part.append(replace(group, data=tuple(data)))
+    return [part for part in parts if part]
+
+
+def _total(datum: Datum) -> float:
+    return float(np.sum(datum.advantages_T, dtype=np.float64))
 
 
 def _merged(passes: Sequence[Pass]) -> dict[str, float]:

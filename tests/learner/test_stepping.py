@@ -1,0 +1,53 @@
+"""How the exchanges of one update are dealt among its steps."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaclaw.learner.datums import Datum, DatumGroup, Span
+from metaclaw.learner.stepping import cut
+
+ADVANTAGES = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=24)
+
+
+def group_of(advantages: list[float], temperature: float = 1.0) -> DatumGroup:
+    data = tuple(
+        Datum(
+            tokens_T=np.arange(2), targets_T=np.arange(2), logprobs_T=np.zeros(2, np.float32),
+            advantages_T=np.asarray([0.0, advantage], np.float32),
+            spans=(Span(turn=str(number), version=1, start=1, stop=2),),
+        )
+        for number, advantage in enumerate(advantages)
+    )  # fmt: skip
+    return DatumGroup(loss="ppo", config={"temperature": temperature}, data=data)
+
+
+@given(st.lists(ADVANTAGES, min_size=1, max_size=3), st.integers(1, 16))
+@settings(max_examples=40)
+def test_the_parts_of_an_update_hold_every_datum_once(advantages, steps):
+    groups = [group_of(values, temperature=float(number)) for number, values in enumerate(advantages)]
+    parts = cut(groups, steps)
+    assert 1 <= len(parts) <= steps
+    assert all(group.data for part in parts for group in part)
+    found = [
+        (group.config["temperature"], datum.spans[0].turn) for part in parts for group in part for datum in group.data
+    ]
+    assert sorted(found) == sorted(
+        (group.config["temperature"], datum.spans[0].turn) for group in groups for datum in group.data
+    )
+
+
+@given(ADVANTAGES, st.integers(1, 6))
+@settings(max_examples=60)
+def test_no_part_is_better_or_worse_than_another_by_more_than_one_answer_is(advantages, steps):
+    parts = cut([group_of(advantages)], steps)
+    sums = [sum(float(datum.advantages_T[1]) for group in part for datum in group.data) for part in parts]
+    if len(advantages) % steps == 0:
+        assert max(sums) - min(sums) <= max(advantages) - min(advantages) + 1e-5
+
+
+def test_good_and_bad_answers_that_came_one_after_the_other_are_in_every_part():
+    parts = cut([group_of([1.0] * 8 + [-1.0] * 8)], 4)
+    assert [sum(float(datum.advantages_T[1]) for datum in part[0].data) for part in parts] == [0.0] * 4
