@@ -6,7 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import openai
 import pytest
+from anthropic import AsyncAnthropic
 
 from metaclaw.gateway.access import new_token
 from metaclaw.http.auth import digest
@@ -101,6 +104,25 @@ async def test_what_answers_take_is_charged_once_recorded_and_a_restart_forgets_
             assert (status, body["error"]["code"]) == (429, "insufficient_quota")
             assert int(headers["Retry-After"]) > 0
             assert (await ask(gateway))[0] == 200, "the owner has no limit"
+
+
+async def test_a_budget_of_money_that_is_used_up_is_said_in_each_dialect_as_its_sdk_knows_it(tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("'*': {input: 1000, output: 1000}\n")
+    secret = await asyncio.to_thread(make_token, tmp_path, usd_per_month=0.001)
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        ours = gateway.client.with_options(api_key=secret)
+        theirs = AsyncAnthropic(base_url=gateway.url, api_key=secret, max_retries=0)
+        await ours.chat.completions.create(model="m", messages=[HELLO])  # pyright: ignore[reportArgumentType]
+        await gateway.turns()
+        with pytest.raises(openai.RateLimitError, match="US dollars a month") as refused:
+            await ours.responses.create(model="m", input="hello")
+        assert (refused.value.code, refused.value.type) == ("insufficient_quota", "rate_limit_error")
+        with pytest.raises(anthropic.RateLimitError, match="US dollars a month") as refused_too:
+            await theirs.messages.create(model="m", max_tokens=5, messages=[HELLO])  # pyright: ignore[reportArgumentType]
+        said = refused_too.value.response.json()
+        assert (said["type"], said["error"]["type"]) == ("error", "rate_limit_error")
+        for error in (refused.value, refused_too.value):
+            assert int(error.response.headers["Retry-After"]) > 0
 
 
 async def test_what_a_body_says_to_us_does_not_reach_the_model(tmp_path: Path) -> None:

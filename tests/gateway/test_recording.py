@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.turns import Feedback, TurnReader
 from tests.fakes.llm import Answer, fake_llm
 from tests.gateway.running import RunningGateway, make_settings, running_gateway
@@ -67,6 +68,23 @@ async def test_a_locked_database_breaks_no_reply_is_shown_and_is_made_up_for(tmp
         assert [(turn.id, turn.state) for turn in turns] == [(turn_id, "done") for turn_id in said]
         assert (await health(gateway))["journal"] == "ok"
         assert (await page(gateway))["metaclaw_spool_records"] == 0
+
+
+def test_what_goes_wrong_at_every_turn_is_counted_each_time_and_logged_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A full disk must not be filled up with lines that say so."""
+    now = [100.0]
+    path = RecordingPath(lambda: now[0])
+    for error in (OSError("full"), OSError("full"), ValueError("odd"), OSError("full")):
+        with path.guarded("record it"):
+            raise error
+    assert (path.num_failures, len(caplog.records)) == (4, 2)
+    now[0] += 60
+    with path.guarded("record it"):
+        raise OSError("full")
+    assert [record.getMessage() for record in caplog.records][-1] == "could not record it (5 failures so far)"
+    assert caplog.records[-1].exc_info is not None
 
 
 async def test_metrics_count_what_was_done_and_name_nothing_that_a_client_wrote(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_only_loopback_may_be_bound_without_a_token_of_the_users() -> None:
         (errors.UpstreamError("x", status=429, retry_after_s=2.1), 429, {"Retry-After": "3"}),
         (errors.UpstreamError("x", status=503, retry_after_s=9), 503, {"Retry-After": "9"}),
         (errors.UpstreamError("x", status=529, retry_after_s=9), 503, {"Retry-After": "9"}),
+        (errors.UpstreamError("x", status=429), 429, {"Retry-After": "5"}),
+        (errors.UpstreamError("x", status=503), 503, {"Retry-After": "5"}),
         (errors.UpstreamError("x", status=302), 502, {}),
         (errors.UpstreamError("x"), 502, {}),
         (errors.JournalError("x"), 500, {}),

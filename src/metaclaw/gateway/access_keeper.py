@@ -69,15 +69,18 @@ class AccessKeeper:
         self.tokens, self.used = self._store.in_use(), self._store.usage()
 
     def _run(self) -> None:
-        is_last = False
+        is_last, in_a_row = False, 0
         while not is_last:
             waiting, is_last = self._wait()
             try:
                 self._save()
                 self._reload()
+                in_a_row = 0
             except JournalError as error:
                 self.num_failures += 1
-                _log.warning("%s (%d failures so far)", error, self.num_failures)
+                in_a_row += 1
+                if in_a_row.bit_count() == 1:  # the 1st, 2nd, 4th, 8th: it is tried four times a second
+                    _log.warning("%s (%d failures so far)", error, self.num_failures)
             finally:
                 for future in waiting:
                     if future.set_running_or_notify_cancel():

@@ -1,17 +1,19 @@
 """The boundary between a turn and its record.
 
-Owns what happens when recording fails; refuses to know what is recorded. Invariant: whatever fails in here is
-counted and logged, and the client's answer goes on.
+Owns what happens when recording fails; refuses to know what is recorded. Invariant: whatever fails in here is counted,
+and logged unless its like was a moment ago, and the client's answer goes on.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
+_QUIET_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -19,24 +21,29 @@ _log = logging.getLogger(__name__)
 class RecordingPath:
     """Runs what records; ``num_failures`` says how often that did not work."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.num_failures = 0
+        self._clock = clock
+        self._logged_at: dict[str, float] = {}  # by the error's type
 
     async def attempt(self, what: str, work: Callable[[], Awaitable[T]], otherwise: T) -> T:
         """``work``, or ``otherwise`` when it fails."""
         try:
             return await work()
-        except Exception:  # noqa: BLE001 - the recording path: counted and logged, never the client's trouble
-            self.failed(what)
+        except Exception as error:  # noqa: BLE001 - the recording path: counted and logged, never the client's trouble
+            self.failed(what, error)
             return otherwise
 
     def guarded(self, what: str) -> _Guarded:
         """``with path.guarded("record it"):`` what fails inside is counted and logged."""
         return _Guarded(self, what)
 
-    def failed(self, what: str) -> None:
+    def failed(self, what: str, error: Exception) -> None:
         self.num_failures += 1
-        _log.exception("could not %s (%d failures so far)", what, self.num_failures)
+        kind, now = type(error).__name__, self._clock()
+        if now - self._logged_at.get(kind, -_QUIET_S) >= _QUIET_S:  # on a full disk every turn would add to the log
+            self._logged_at[kind] = now
+            _log.error("could not %s (%d failures so far)", what, self.num_failures, exc_info=error)
 
 
 class _Guarded:
@@ -51,5 +58,5 @@ class _Guarded:
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        self._path.failed(self._what)
+        self._path.failed(self._what, error)
         return True

@@ -43,6 +43,7 @@ _ANTHROPIC_TYPE = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+_RETRY_AFTER_S = 5.0  # where nobody said how long
 _ANTHROPIC_OVERLOAD = 529  # what OpenAI's clients know as 503
 
 
@@ -134,7 +135,7 @@ def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:
     if isinstance(error, errors.OverloadedError) or (
         isinstance(error, errors.UpstreamError) and status in (429, 503, _ANTHROPIC_OVERLOAD)
     ):
-        retry_after_s = error.retry_after_s
+        retry_after_s = _RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
     return {} if retry_after_s is None else {"Retry-After": str(max(0, math.ceil(retry_after_s)))}
 
 
