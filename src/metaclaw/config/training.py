@@ -55,6 +55,9 @@ class TrainServerSettings(Section):
     )
     max_queued_mb: int = Field(default=1024, ge=1, description="Training data that may wait before new ones get 429.")
     max_lora_rank: int = Field(default=64, ge=1, le=512, description="Largest adapter rank.")
+    max_import_mb: int = Field(
+        default=4096, ge=1, description="Largest checkpoint that is taken in from elsewhere (`metaclaw agents import`)."
+    )
     adapter_memory_mb: int = Field(
         default=0,
         ge=0,

@@ -27,7 +27,7 @@ FORMAT = 1
 
 Kind = Literal["state", "sampler", "external"]
 
-_UNFINISHED = ".unfinished-"
+UNFINISHED = ".unfinished-"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -76,7 +76,7 @@ def write_checkpoint(directory: Path, files: Mapping[str, bytes], manifest: Mani
         name: FileRecord(sha256=hashlib.sha256(body).hexdigest(), size_bytes=len(body)) for name, body in files.items()
     }
     complete = replace(manifest, files=records)
-    unfinished = directory.with_name(f"{_UNFINISHED}{directory.name}")
+    unfinished = directory.with_name(f"{UNFINISHED}{directory.name}")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -143,7 +143,7 @@ def read_checkpoint(
 
 def sweep_unfinished(parent: Path) -> list[Path]:
     """Remove what killed writers left in ``parent``; returns what was removed. Only while no engine writes there."""
-    left = sorted(path for path in parent.glob(f"{_UNFINISHED}*") if path.is_dir() and not path.is_symlink())
+    left = sorted(path for path in parent.glob(f"{UNFINISHED}*") if path.is_dir() and not path.is_symlink())
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
     return left

@@ -71,6 +71,7 @@ VERDICTS = {
     ("GET", "/api/v1/training_runs/{model_id}"): PLAIN,
     ("GET", "/api/v1/training_runs/{model_id}/checkpoints"): PLAIN,
     ("GET", "/api/v1/checkpoints"): PLAIN,
+    ("POST", "/api/v1/checkpoints/import"): {},
     ("DELETE", CHECKPOINT): PLAIN,
     ("POST", f"{CHECKPOINT}/publish"): {},
     ("DELETE", f"{CHECKPOINT}/publish"): PLAIN,
@@ -81,6 +82,7 @@ VERDICTS = {
     ("GET", "/v1/models/{name:path}"): PLAIN,
     ("POST", "/v1/chat/completions"): CHAT,
     ("POST", "/v1/completions"): TEXT,
+    ("POST", "/v1/token_counts"): {},
     ("POST", "/api/v1/auth/token"): {},
     ("POST", "/api/v1/create_custom_loss"): {},
     ("POST", "/api/v1/copy_weights"): {"source_path": f"tinker://{RUN}/weights/w"},
@@ -258,7 +260,11 @@ def test_a_quota_of_bytes_fails_the_save_and_nothing_else(server, new_key):
         assert failed["category"] == "user"
         assert "its quota is 1" in failed["error"]
         assert "metrics" in retrieve(http, step(http, model_id, 3)).json()
-        http.delete(f"/api/v1/training_runs/{model_id}/checkpoints/weights/w1")
+        saved = f"/api/v1/training_runs/{model_id}/checkpoints/weights/w1"
+        archive = http.get(f"{saved}/archive", follow_redirects=True).content
+        refused = http.post("/api/v1/checkpoints/import?name=brought", content=archive)
+        assert (refused.status_code, "its quota is 1" in refused.text) == (403, True)
+        http.delete(saved)
         assert "path" in save(4)
 
 

@@ -36,6 +36,8 @@ from metaclaw.training.api.future_routes import FutureRoutes
 from metaclaw.training.api.futures import Futures
 from metaclaw.training.api.hub_files import read_hub_files
 from metaclaw.training.api.hub_routes import HubRoutes
+from metaclaw.training.api.import_routes import ImportRoutes
+from metaclaw.training.api.imports import Imports
 from metaclaw.training.api.keys import Keyring
 from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from metaclaw.training.api.metrics import Metrics, count_request
@@ -69,6 +71,7 @@ class ServerDeps:
     sampler: WorkerSpec
     max_rank: int
     limits: dict[Kind, Load]
+    max_import_bytes: int = 4 << 30
     clock: Callable[[], float] = time.time
 
 
@@ -130,6 +133,7 @@ class _Parts:
     openai: OpenAIRoutes
     signer: Signer
     max_rank: int
+    imports: Imports
 
     @property
     def tokens(self) -> AccessTokens:
@@ -152,6 +156,7 @@ class _Parts:
             ).router(),
             AccountRoutes(tokens=self.tokens, registry=registry).router(),
             self.downloads().router(),
+            ImportRoutes(imports=self.imports, clock=clock).router(),
             CheckpointRoutes(checkpoints=self.checkpoints, registry=registry, base=base, clock=clock).router(),
         ]  # fmt: skip
 
@@ -195,6 +200,7 @@ def _assemble(
     return _Parts(
         clock=deps.clock, registry=registry, futures=futures, models=models, checkpoints=checkpoints,
         sampling=sampling, tasks=tasks, openai=openai, signer=Signer(deps.api_key), max_rank=deps.max_rank,
+        imports=Imports(checkpoints=checkpoints, max_bytes=deps.max_import_bytes),
     )  # fmt: skip
 
 

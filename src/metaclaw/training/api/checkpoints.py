@@ -23,6 +23,8 @@ from metaclaw.training.api.workers import Worker
 from metaclaw.training.checkpoints import sweep_unfinished
 from metaclaw.training.commands import SaveSampler, SaveState
 
+INCOMING = ".incoming-"  # what is being sent to us
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -54,8 +56,8 @@ class CheckpointStore:
             raise InvalidRequestError(
                 f"{path} exists or existed already; checkpoints are never overwritten, choose a new name"
             )
-        await self._check_quota(tenant, model)
-        directory = self._directory(path)
+        await self.check_room(tenant, model.owner)
+        directory = self.directory(path)
         await asyncio.to_thread(_clear, directory)
         answer = await self.models.call(model, self._command(model.model_id, path, str(directory)))
         run = await self.registry.everything.runs.get(model.model_id)
@@ -91,12 +93,13 @@ class CheckpointStore:
         for checkpoint in await self.registry.everything.checkpoints.expired(self.clock()):
             await self.delete(checkpoint)
 
-    async def _check_quota(self, tenant: Tenant, model: LiveModel) -> None:
+    async def check_room(self, tenant: Tenant, owner: str, size_bytes: int = 1) -> None:
+        """Raise ``QuotaError`` when so much more would be more than the key may have."""
         quota = tenant.quotas.max_bytes
         if quota is None:
             return
-        stored = await self.registry.everything.checkpoints.num_bytes(model.owner)
-        if stored >= quota:
+        stored = await self.registry.everything.checkpoints.num_bytes(owner)
+        if stored + size_bytes > quota:
             raise QuotaError(
                 f"the checkpoints of key {tenant.name!r} take {stored} bytes and its quota is {quota}: delete some, "
                 "give them a ttl, or have the quota raised"
@@ -111,7 +114,8 @@ class CheckpointStore:
             case "external_weights":
                 return SaveSampler(model_id=model_id, directory=directory, kind="external", base_name=self.base_name)
 
-    def _directory(self, path: CheckpointPath) -> Path:
+    def directory(self, path: CheckpointPath) -> Path:
+        """Where a checkpoint lies, or would."""
         return self.root / _folder(path.model_id) / path.kind / path.name
 
 
@@ -121,6 +125,8 @@ async def sweep_left(root: Path, registry: Registry) -> None:
 
 
 def _sweep(root: Path, deleted: list[Path]) -> None:
+    for left in root.glob(f"{INCOMING}*"):
+        left.unlink()
     for parent in root.glob("*/*"):
         sweep_unfinished(parent)
     for directory in deleted:

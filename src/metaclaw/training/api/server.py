@@ -106,6 +106,7 @@ def make_deps(server: TrainServerSettings, data_dir: Path, name: str, directory:
             server, start, devices.inference, environment=_threads(server.sampler_threads), data_dir=data_dir
         ),
         max_rank=server.max_lora_rank,
+        max_import_bytes=server.max_import_mb * 2**20,
         limits={
             "training": Load(tokens=server.max_queued_tokens, size_bytes=server.max_queued_mb * 2**20),
             "sampling": Load(requests=server.max_concurrent + server.max_queued, tokens=server.max_queued_tokens),

@@ -342,6 +342,11 @@ class Cursor(Wire):
     total_count: int
 
 
+class CheckpointImported(Wire):
+    tinker_path: str
+    size_bytes: int
+
+
 class CheckpointList(Wire):
     checkpoints: list[CheckpointInfo]
     cursor: Cursor | None = None
