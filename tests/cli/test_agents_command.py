@@ -186,6 +186,25 @@ def rebuilt(file: Path, target: Path, change: Any) -> Path:
     return target
 
 
+def test_an_agent_that_has_nothing_but_its_name_is_there_after_its_import(home: Path, tmp_path: Path):
+    agents("add", "bare")
+    agents("export", "bare", str(tmp_path / "bare.tar.gz"))
+    agents("import", str(tmp_path / "bare.tar.gz"), "--as", "bare-too")
+    assert {"bare", "bare-too"} <= {one["agent"] for one in agents("list")}
+    with pytest.raises(ConflictError, match="already"):
+        agents("import", str(tmp_path / "bare.tar.gz"), "--as", "bare-too")
+
+
+def test_an_adapter_that_waits_is_its_agents_through_a_rename_and_goes_with_it(home: Path):
+    waiting = home / "adapters"
+    (waiting / "late").mkdir(parents=True)
+    assert agents("show", "late")["has_waiting_adapter"]
+    agents("rename", "late", "later")
+    assert [path.name for path in waiting.iterdir()] == ["later"]
+    agents("remove", "later", "--yes")
+    assert list(waiting.iterdir()) == []
+
+
 def test_an_archive_that_was_tampered_with_is_refused_as_a_whole(home: Path, tmp_path: Path):
     file = tmp_path / "one.tar.gz"
     agents("export", ONE, str(file), "--no-adapter")

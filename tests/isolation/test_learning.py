@@ -218,6 +218,10 @@ COUNTED: dict[str, tuple[Question, Callable[[int], Any]]] = {
     "generation": (lambda it, agent: it.journal.skill_split(agent).generation, lambda own: own),
     "generation, read": (lambda it, agent: it.reader.generation(agent), lambda own: own),
     "baseline": (lambda it, agent: it.journal.baseline(agent).value, lambda own: reward_of(own - 1)),  # pyright: ignore
+    "baseline, told": (
+        lambda it, agent: (policy_of(it, agent).baseline or {}).get("value"),
+        lambda own: reward_of(own - 1),
+    ),
     "pending": (
         lambda it, agent: [one.agent for one in it.journal.pending(agent)],
         lambda own: [MINE[own - 1]] * (own - 1),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -40,6 +41,7 @@ class Holdings:
     versions: int = 0
     tokens: int = 0
     has_folder: bool = False  # for skills
+    has_waiting_adapter: bool = False  # imported, and not at the training server yet
     settings: dict[str, object] = field(default_factory=dict[str, object])
 
     @property
@@ -60,8 +62,8 @@ def all_holdings(settings: Settings) -> list[Holdings]:
     for _, owner, _ in skill_folders(settings.skills_dir, settings.own_skills_dirs):
         skills[owner] = skills.get(owner, 0) + 1
     named = agent_names_in_settings(settings)
-    folders = agent_folders(settings.skills_dir)
-    agents = {*turns, *learned, *memory, *tokens, *skills, *named, *folders} - {"_shared", "*"}
+    folders, waiting = agent_folders(settings.skills_dir), agent_folders(settings.imported_adapters)
+    agents = {*turns, *learned, *memory, *tokens, *skills, *named, *folders, *waiting} - {"_shared", "*"}
     return [
         Holdings(
             agent=agent,
@@ -72,6 +74,7 @@ def all_holdings(settings: Settings) -> list[Holdings]:
             versions=learned.get(agent, {}).get("versions", 0),
             tokens=tokens.get(agent, {}).get("tokens", 0),
             has_folder=agent in folders,
+            has_waiting_adapter=agent in waiting,
             settings=agent_group(settings.home, agent),
         )
         for agent in sorted(agents)
@@ -130,6 +133,7 @@ def remove(settings: Settings, agent: str, now: float) -> Holdings:
     for path in (settings.turns_db, settings.learning_db, settings.requests_db):
         remove_rows(path, agent)
     remove_owner(settings.skills_dir, agent, settings.own_skills_dirs)
+    shutil.rmtree(settings.imported_adapters / agent, ignore_errors=True)
     if agent != DEFAULT_AGENT or found.settings:
         move_agent_group(settings.home, agent, None)
     return found
@@ -150,6 +154,8 @@ def _end_rename(settings: Settings) -> None:
     for path in (settings.turns_db, settings.learning_db, settings.requests_db, settings.access_db):
         rename_rows(path, old, new)
     rename_owner(settings.skills_dir, old, new)
+    if (settings.imported_adapters / old).is_dir():
+        (settings.imported_adapters / old).rename(settings.imported_adapters / new)
     move_agent_group(settings.home, old, new)
     intent.unlink()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metaclaw.cli.agent_archive import Manifest
     from metaclaw.cli.agent_places import Holdings
     from metaclaw.config import Settings
+    from metaclaw.journal.policy_reader import VersionTold
 
 app = typer.Typer(help="Agents: what there is of each, and moving it.", no_args_is_help=True)
 
@@ -189,27 +190,31 @@ def _exported(settings: Settings, found: Holdings, file: Path, scratch: Path | N
         if serving.sampler_path and scratch is None:
             left_out.append(f"the adapter of version {serving.version} (--no-adapter)")
         elif serving.sampler_path and scratch is not None:
-            left_out += _with_adapter(settings, serving.sampler_path, scratch / "adapter", files)
+            left_out += _with_adapter(settings, serving, scratch, files)
     return write_archive(file, found.agent, files, left_out)
 
 
-def _with_adapter(settings: Settings, path: str, folder: Path, files: dict[str, bytes | Path]) -> list[str]:
+def _with_adapter(settings: Settings, version: VersionTold, scratch: Path, files: dict[str, bytes | Path]) -> list[str]:
+    """Its saved state, which training goes on from; where that is not given out, the weights that serve alone."""
     from metaclaw.cli.policy_answers import download_adapter
     from metaclaw.errors import BackendError
 
-    try:
-        names = download_adapter(settings, path, folder)
-    except BackendError as error:
-        return [f"the adapter: {error}"]
-    files |= {f"adapter/{name}": folder / name for name in names}
-    return []
+    left_out: list[str] = []
+    for what, path in (("the state of its optimiser", version.state_path), ("the adapter", version.sampler_path)):
+        folder = scratch / what.rpartition(" ")[2]
+        try:
+            names = download_adapter(settings, path or "", folder)
+        except BackendError as error:
+            left_out.append(f"{what}: {error}")
+            continue
+        files |= {f"adapter/{name}": folder / name for name in names}
+        break
+    return left_out
 
 
 def _imported(settings: Settings, agent: str, unpacked: Path) -> dict[str, Any]:
-    import shutil
-
     from metaclaw.cli.agent_archive import load_json, without_secrets
-    from metaclaw.config_file import set_values
+    from metaclaw.config_file import load_settings, set_values
     from metaclaw.memory.agents import moved_to
     from metaclaw.memory.portable import import_units, read_lines
     from metaclaw.memory.store import MemoryStore
@@ -222,6 +227,7 @@ def _imported(settings: Settings, agent: str, unpacked: Path) -> dict[str, Any]:
     values = {f"agents.{agent}.{name}": value for name, value in _leaves(without_secrets(group))}
     if values:
         set_values(settings.home, values)  # checked as a whole, before anything else is written
+        settings = load_settings(settings.home)
     brought = []
     if skills.is_dir():
         writer = SkillWriter(settings.skills_dir)
@@ -230,12 +236,38 @@ def _imported(settings: Settings, agent: str, unpacked: Path) -> dict[str, Any]:
     if units:
         with MemoryStore.open(settings.memory_db) as store:
             number = import_units(store, moved_to(units, agent, store))
-    notes: list[str] = []
-    if (unpacked / "adapter").is_dir():
-        kept = settings.home / "adapters" / agent
-        shutil.copytree(unpacked / "adapter", kept)
-        notes.append(f"its adapter is in {kept}: the training server takes none in, so it begins at the base model")
-    return {"skills": len(brought), "memories": number, "settings": sorted(values), "notes": notes}
+    if not brought and not units and not values:
+        (settings.skills_dir / agent).mkdir(parents=True, exist_ok=True, mode=0o700)  # as `add`: it is there
+    return {
+        "skills": len(brought),
+        "memories": number,
+        "settings": sorted(values),
+        "notes": _keep_adapter(settings, agent, unpacked),
+    }
+
+
+def _keep_adapter(settings: Settings, agent: str, unpacked: Path) -> list[str]:
+    """Put its adapter where the learner looks for it; what is to be said of that."""
+    import shutil
+
+    from metaclaw.cli.agent_archive import load_json
+    from metaclaw.learner.adapter_transfer import BASELINE, STATE_FILES
+
+    if not (unpacked / "adapter").is_dir():
+        return []
+    kept = settings.imported_adapters / agent
+    unfinished = kept.with_name(f".{agent}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(unpacked / "adapter", unfinished)
+    policy: dict[str, Any] = load_json(unpacked / "policy.json") or {}
+    if policy.get("baseline"):
+        (unfinished / BASELINE).write_text(json.dumps(policy["baseline"]))
+    unfinished.rename(kept)
+    if not all((kept / name).is_file() for name in STATE_FILES):
+        return [f"its adapter is in {kept} without its optimiser: it begins at the base model"]
+    if not settings.is_trained(agent):
+        return [f"its adapter waits in {kept} until its mode is rl or auto (agents.{agent}.mode)"]
+    return [f"its adapter waits in {kept}: it serves when MetaClaw has run beside the training server for a moment"]
 
 
 def _leaves(group: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -138,6 +138,11 @@ class Settings(Section):
         return {agent: self.home / own.lora_output.expanduser() for agent, own in named if own.lora_output is not None}
 
     @property
+    def imported_adapters(self) -> Path:
+        """Where the adapters of imported agents wait for the training server, by agent."""
+        return self.home / "adapters"
+
+    @property
     def memory_db(self) -> Path:
         # Older releases kept a memory.db of another making in the same folder; it stays as it is.
         return self.home / (self.memory.dir or Path("memory")).expanduser() / "units.db"

@@ -220,7 +220,7 @@ class LearningJournal:
         version: NewVersion,
         *,
         number: int,
-        baseline: Baseline,
+        baseline: Baseline | None,
         metrics: Mapping[str, object],
         masked: Sequence[str] = (),
     ) -> Version:
@@ -252,7 +252,8 @@ class LearningJournal:
                 (number, update_id),
             )
             self._finish(db, update_id, "committed", None, "consumed", metrics)
-            self._set_baseline(db, agent, baseline)
+            if baseline is not None:
+                self._set_baseline(db, agent, baseline)
             self._serve(db, agent, number, f"update {update_id}")
             row = db.execute("SELECT * FROM versions WHERE update_id = ?", (update_id,)).fetchone()
         return Version(**dict(row))

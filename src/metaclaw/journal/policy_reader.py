@@ -17,7 +17,7 @@ from typing import Any
 from metaclaw.journal.database import open_reader
 
 _VERSIONS = """
-    SELECT v.version, v.parent, v.created_at, v.deleted_at, v.sampler_path, u.metrics FROM versions AS v
+    SELECT v.version, v.parent, v.created_at, v.deleted_at, v.state_path, v.sampler_path, u.metrics FROM versions AS v
     JOIN updates AS u ON u.id = v.update_id WHERE v.agent = ? ORDER BY v.version
 """
 _REFUSED = """
@@ -32,6 +32,7 @@ _REWARDS = """
 """
 _HOLDS = "SELECT kind, reason, since, until FROM holds WHERE agent = ? AND (until IS NULL OR until > ?)"
 _HISTORY = "SELECT version, since, why FROM serving_history WHERE agent = ? ORDER BY id DESC LIMIT ?"
+_BASELINE = "SELECT value, num_rewards FROM baselines WHERE agent = ?"
 _MAX_LISTED = 20
 
 
@@ -44,6 +45,7 @@ class VersionTold:
     is_serving: bool
     has_weights: bool
     created_at: float | None
+    state_path: str | None
     sampler_path: str | None
     num_rewards: int
     mean_reward: float | None
@@ -60,6 +62,7 @@ class PolicyTold:
     refused: tuple[dict[str, Any], ...]
     holds: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
+    baseline: dict[str, Any] | None
 
 
 class TrainedExchanges:
@@ -101,11 +104,11 @@ def _policy(db: sqlite3.Connection, agent: str, now: float) -> PolicyTold:
             version=version, is_serving=version == serving, num_rewards=num, mean_reward=mean, **known
         )  # fmt: skip
 
-    base = told(0, parent=None, has_weights=True, created_at=None, sampler_path=None, metrics={})
+    base = told(0, parent=None, has_weights=True, created_at=None, state_path=None, sampler_path=None, metrics={})
     versions = [
         told(
             row["version"], parent=row["parent"], has_weights=row["deleted_at"] is None, created_at=row["created_at"],
-            sampler_path=row["sampler_path"], metrics=json.loads(row["metrics"]),
+            state_path=row["state_path"], sampler_path=row["sampler_path"], metrics=json.loads(row["metrics"]),
         )
         for row in db.execute(_VERSIONS, (agent,)).fetchall()
     ]  # fmt: skip
@@ -117,4 +120,5 @@ def _policy(db: sqlite3.Connection, agent: str, now: float) -> PolicyTold:
         refused=tuple({**one, "metrics": json.loads(one["metrics"])} for one in refused),
         holds=tuple(dict(row) for row in db.execute(_HOLDS, (agent, now)).fetchall()),
         history=tuple(dict(row) for row in db.execute(_HISTORY, (agent, _MAX_LISTED)).fetchall()),
+        baseline=next((dict(row) for row in db.execute(_BASELINE, (agent,)).fetchall()), None),
     )

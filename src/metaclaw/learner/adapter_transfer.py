@@ -7,6 +7,7 @@ that did not exist before, or not at all.
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tarfile
 import tempfile
@@ -17,9 +18,13 @@ from typing import IO
 import aiohttp
 
 from metaclaw.config import RlSettings
-from metaclaw.errors import BackendError, ConflictError
+from metaclaw.errors import BackendError, ConflictError, InvalidRequestError
 
+STATE_FILES = ("manifest.json", "adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors")
+BASELINE = "baseline.json"  # beside them, of the agent that they were trained for
 _CHUNK = 1 << 20
+_KEPT_S = 86_400  # until what was made of it is saved under a name of its own
+_MAX_TOLD = 2000
 
 
 async def fetch(session: aiohttp.ClientSession, rl: RlSettings, path: str, folder: Path) -> list[str]:
@@ -41,6 +46,38 @@ async def fetch(session: aiohttp.ClientSession, rl: RlSettings, path: str, folde
         except (aiohttp.ClientError, TimeoutError) as error:
             raise BackendError(f"{rl.remote_url} cannot be asked: {error}") from error
         return await asyncio.to_thread(_unpack, packed, folder)
+
+
+async def hand_over(session: aiohttp.ClientSession, rl: RlSettings, folder: Path, name: str) -> str:
+    """Send a saved state, the ``STATE_FILES`` of ``folder``, to the training server; return its path there.
+
+    It stays there for a day. Raises ``InvalidRequestError`` when the server does not take it, ``BackendError`` when it
+    cannot be asked.
+    """
+    url = f"{rl.remote_url}/api/v1/checkpoints/import"
+    headers = {"X-API-Key": rl.remote_api_key.get_secret_value(), "Content-Type": "application/gzip"}
+    patience = aiohttp.ClientTimeout(total=None, sock_read=rl.remote_timeout_s)
+    with tempfile.TemporaryFile() as packed:
+        await asyncio.to_thread(_pack, folder, packed)
+        try:
+            async with session.post(
+                url, params={"name": name, "ttl_seconds": str(_KEPT_S)}, data=packed, headers=headers, timeout=patience
+            ) as answer:
+                told = (await answer.read())[:_MAX_TOLD].decode(errors="replace")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise BackendError(f"{rl.remote_url} cannot be asked: {error}") from error
+    if answer.status in (400, 404, 405, 413, 422):
+        raise InvalidRequestError(f"{rl.remote_url} answered {answer.status}: {told}")
+    if answer.status != 200:
+        raise BackendError(f"{rl.remote_url} answered {answer.status}: {told}")
+    return str(json.loads(told)["tinker_path"])
+
+
+def _pack(folder: Path, packed: IO[bytes]) -> None:
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:  # weights do not compress
+        for name in STATE_FILES:
+            archive.add(folder / name, arcname=name, recursive=False)
+    packed.seek(0)
 
 
 def _unpack(packed: IO[bytes], folder: Path) -> list[str]:

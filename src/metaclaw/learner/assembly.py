@@ -25,7 +25,7 @@ from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.deciding import Deciding
 from metaclaw.learner.decisions import PolicyDecisions
 from metaclaw.learner.embedding import EmbeddingMemories
-from metaclaw.learner.extras import load_updater, torch_kept_out
+from metaclaw.learner.extras import load_backend, load_updater, torch_kept_out
 from metaclaw.learner.gate.assembly import gate_for
 from metaclaw.learner.gate.watching import Watching
 from metaclaw.learner.inbox import Inbox, RetryPolicy
@@ -39,6 +39,7 @@ from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.rollouts import rollouts_for
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
+from metaclaw.learner.taking_in import NotBefore, TakingIn
 from metaclaw.learner.tracking.assembly import tracking_for
 from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating
 from metaclaw.learner.windows.assembly import looking_for
@@ -89,7 +90,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
             _log.info("no judge: failures are known from feedback and from what users say next alone")
             return []
         _log.warning("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
-        return []
+        return [_taking_in(shared)]
     inbox = Inbox(
         turns_db=settings.turns_db,
         journal=journal,
@@ -107,27 +108,36 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         gate = gate_for(settings, journal, shared.session, judge, shared.spending)
         rollouts = rollouts_for(settings, journal, shared.session, judge)
         updater = load_updater(settings, journal, gate, _holds(shared), rollouts)
+        taking_in = _taking_in(shared)
     shared.closing.push_async_callback(updater.close)
     _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
     windows = _windows(shared) if settings.trains_in_windows else None
     updating = Updating(
         journal=journal,
         training=updater,
-        permission_of=_permissions(settings, windows),
+        permission_of=_permissions(settings, windows, taking_in),
         asked=TrainSteps(settings.requests_db),
     )
     if windows is None:
-        return [judging, updating]
+        return [judging, taking_in, updating]
     _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
-    return [judging, windows, updating]
+    return [judging, taking_in, windows, updating]
 
 
-def _permissions(settings: Settings, windows: Windows | None) -> PermissionOf:
-    any_time = AnyTime()
+def _taking_in(shared: Shared) -> TakingIn:
+    with torch_kept_out():
+        backend = load_backend(shared.settings.rl)
+    return TakingIn(journal=shared.journal, session=shared.session, settings=shared.settings, backend=backend)
+
+
+def _permissions(settings: Settings, windows: Windows | None, taking_in: TakingIn) -> PermissionOf:
+    any_time, not_before = AnyTime(), NotBefore()
 
     def permission_of(agent: str) -> Permission | None:
         if not settings.is_trained(agent):
             return None
+        if taking_in.waits(agent):
+            return not_before
         return windows if settings.is_trained_in_windows(agent) and windows is not None else any_time
 
     return permission_of

@@ -1,0 +1,13 @@
+"""The list of what `make scopes` takes away fits the code, so that it can be run at any time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import metaclaw
+from tests.isolation.filters import BY_HAND, find_filters
+
+
+def test_every_filter_that_is_named_is_where_it_is_said_to_be():
+    found = find_filters(Path(metaclaw.__file__).parent)
+    assert len(found) > len(BY_HAND) + 100
