@@ -54,7 +54,7 @@ BY_HAND: tuple[tuple[str, str, str], ...] = (
     ("identity.py", "stripped = value.strip(_BLANKS)", "stripped = value.strip()"),
     ("chat/exchanges.py", 'f"{agent}\\n{session}\\n"', 'f"\\n{session}\\n"'),
     ("gateway/access.py", "agent=token.agent", "agent=None"),
-    ("gateway/app.py", "only_agent=principal.agent", "only_agent=None"),
+    ("gateway/app.py", "only_agent=agent", "only_agent=None"),
     ("gateway/claims.py", "        require_own_agent(evidence.bound_agent, said)", "        pass"),
     ("gateway/claims.py", "return evidence.bound_agent", "return said[0] if said else DEFAULT_AGENT"),
     ("gateway/conversations.py", "{who}\\n{agent}", "{who}\\n"),
