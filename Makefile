@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINT := .venv-mint/.installed
 COOKBOOK := .venv-cookbook/.installed
+WEAVER := .venv-weaver/.installed
 AGENTS := .agents/.installed
 # Machines without an NVIDIA GPU need not download CUDA:
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -53,8 +54,9 @@ demo: $(STAMP)
 test: $(STAMP) clients
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
-# Training clients that we did not write, each with what it pins: the tests drive them against our server.
-clients: $(MINT) $(COOKBOOK)
+# Training clients that we did not write, each with what it pins: the tests drive them against our server, and
+# Weaver's, which speaks a language of its own, against answers of its kind.
+clients: $(MINT) $(COOKBOOK) $(WEAVER)
 
 $(MINT): tests/clients/mint.txt $(STAMP)
 	@echo "making .venv-mint"
@@ -70,6 +72,14 @@ $(COOKBOOK): tests/clients/cookbook.txt $(STAMP)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(.venv-cookbook/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	@touch $(COOKBOOK)
+
+$(WEAVER): tests/clients/weaver.txt $(STAMP)
+	@echo "making .venv-weaver"
+	@$(BIN)/python -m venv --clear .venv-weaver
+	@.venv-weaver/bin/python -m pip install --quiet --no-deps -r tests/clients/weaver.txt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-weaver/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	@touch $(WEAVER)
 
 test-vllm: $(STAMP)
 	$(BIN)/python -m metaclaw.cli.main vllm prepare
@@ -143,4 +153,4 @@ constraints:
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-mint .venv-cookbook .agents dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-mint .venv-cookbook .venv-weaver .agents dist build .pytest_cache .ruff_cache .hypothesis

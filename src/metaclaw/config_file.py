@@ -27,7 +27,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from metaclaw import config_legacy
-from metaclaw.config import Settings
+from metaclaw.config import Settings, with_cloud
 from metaclaw.config_keys import (
     Given,
     build_settings,
@@ -102,7 +102,7 @@ def read_settings(
         if value is not None:
             given[require_key(name).name] = Given(value=value, origin="flag")
     warnings += config_legacy.close_default_host(given, str(path))
-    return build_settings(given, place), warnings
+    return with_cloud(build_settings(given, place), env), warnings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ RENAMED = {
     "rl.prm_model": "rl.judge.model",
     "rl.prm_temperature": "rl.judge.temperature",
     "rl.prm_url": "rl.judge.url",
+    "rl.tinker_api_key": "rl.api_key",
+    "rl.tinker_base_url": "rl.base_url",
     "skills.auto_evolve": "evolver.enabled",
     "skills.max_tokens": "recall.max_tokens",
     "skills.retrieval_mode": "skills.retrieval",
@@ -43,10 +45,6 @@ RENAMED_VALUES = {
 
 _MAX_TOP_K = 20  # older releases had no limit
 
-# Older releases trained in a cloud only; whoever has one of these keys meant one, named or not.
-CLOUDS = ("auto", "tinker", "mint", "weaver")
-_CLOUD_KEYS = ("rl.tinker_api_key", "rl.api_key")
-
 # What older releases settled in their code alone: names that a user may have tried, alone or under `rl`.
 _CODE_ONLY = (
     "max_steps", "save_weights_timeout_s", "renderer", "renderer_name", "use_prm", "use_opd", "teacher_*",
@@ -61,9 +59,6 @@ IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "rl.evolver_provider",
         "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
-    ),
-    "belongs to a training cloud, which this release does not support yet, and is sent nowhere": (
-        *_CLOUD_KEYS, "rl.base_url", "rl.tinker_base_url",
     ),
     "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
         "skills.evolution_every_n_turns",
@@ -142,7 +137,7 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
             warnings.append(f"{name} {why}")
     _rename_values(known, warnings)
     _limit_top_k(known, warnings)
-    _settle_cloud(known, given, warnings)
+    _settle_cloud(known, warnings)
     return known, warnings
 
 
@@ -195,16 +190,18 @@ def _limit_top_k(known: dict[str, Given], warnings: list[str]) -> None:
         warnings.append(f"skills.top_k: {entry.value} is more than {_MAX_TOP_K}, the most that is recalled now")
 
 
-def _settle_cloud(known: dict[str, Given], given: dict[str, Given], warnings: list[str]) -> None:
-    # A key of a cloud never goes to our server. `Settings` refuses "tinker" in the modes that would use it.
-    backend = given.get("rl.backend")
-    if backend is None:
-        backend = next((given[key] for key in _CLOUD_KEYS if key in given and given[key].value), None)
-    elif backend.value not in CLOUDS:
-        return
-    if backend is not None:
-        known["rl.backend"] = Given(value="tinker", origin=backend.origin)
-        warnings.append("rl.backend: the training clouds (tinker, mint, weaver) are not supported by this release yet")
+def _settle_cloud(known: dict[str, Given], warnings: list[str]) -> None:
+    # Older releases trained in a cloud only: whoever has a key of one meant one, named or not. It never goes to ours.
+    key, backend = known.get("rl.api_key"), known.get("rl.backend")
+    if key is None or key.value in ("", None):
+        known.pop("rl.api_key", None)
+    elif backend is None:
+        known["rl.backend"] = Given(value="auto", origin=key.origin)
+        warnings.append("rl.backend is not set, and rl.api_key is that of a training cloud: 'auto' is used")
+    elif backend.value == "remote":
+        warnings.append("rl.api_key belongs to a training cloud and is sent nowhere, because rl.backend is 'remote'")
+    if (url := known.get("rl.base_url")) and url.value in ("", None):
+        known.pop("rl.base_url")
 
 
 def _any_match(name: str, patterns: Iterable[str]) -> bool:

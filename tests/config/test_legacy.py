@@ -93,21 +93,22 @@ def test_the_old_name_of_the_mode_auto_is_honoured(tmp_path: Path):
     assert load(tmp_path, "mode: madmax\n")[0].mode == "auto"
 
 
-@pytest.mark.parametrize("rl", ["backend: BACKEND", "backend: BACKEND, tinker_api_key: tml-1", "tinker_api_key: tml-1"])
-@pytest.mark.parametrize("backend", ["auto", "tinker", "mint", "weaver"])
-def test_a_training_cloud_loads_with_a_warning_where_it_is_not_used_and_is_refused_where_it_would_be(
-    tmp_path: Path, rl: str, backend: str
+@pytest.mark.parametrize("backend", ["tinker", "mint", "weaver"])
+def test_the_key_of_a_training_cloud_in_an_older_file_is_honoured_and_never_sent_to_our_server(
+    tmp_path: Path, backend: str
 ):
     """Its key went to rl.remote_url, which is this machine by default."""
-    rl = rl.replace("BACKEND", backend)
-    settings, warnings = load(tmp_path, f"mode: skills_only\nrl: {{{rl}}}\n")
-    assert any("clouds (tinker, mint, weaver) are not supported by this release yet" in line for line in warnings)
+    settings, warnings = load(tmp_path, f"mode: rl\nrl: {{model: m, backend: {backend}, tinker_api_key: tml-1}}\n")
+    assert (settings.rl.backend, settings.rl.api_key.get_secret_value()) == (backend, "tml-1")
     assert settings.rl.remote_api_key.get_secret_value() == ""
-    for mode in ("rl", "auto", "madmax"):
-        with pytest.raises(ConfigError, match=r"^rl\.backend 'tinker' needs the sampling bridge.*use 'remote'"):
-            load(tmp_path, f"mode: {mode}\nrl: {{{rl}}}\n")
-    with pytest.raises(ConfigError, match="sampling bridge"):
-        read_settings(tmp_path, {"METACLAW_MODE": "rl"})
+    assert "rl.tinker_api_key is now called rl.api_key; it was honoured" in warnings
+
+
+@pytest.mark.parametrize("key", ["tinker_api_key", "api_key"])
+def test_an_older_file_with_a_key_and_no_backend_means_the_cloud_of_that_key(tmp_path: Path, key: str):
+    settings, warnings = load(tmp_path, f"mode: rl\nrl: {{model: m, {key}: tml-1}}\n")
+    assert settings.rl.backend == "tinker"
+    assert any("'auto' is used" in line for line in warnings)
 
 
 def test_one_command_leads_away_from_a_training_cloud(tmp_path: Path):
@@ -116,18 +117,11 @@ def test_one_command_leads_away_from_a_training_cloud(tmp_path: Path):
     assert read_settings(tmp_path, {})[0].rl.backend == "remote"
 
 
-def test_setting_a_key_that_does_nothing_says_why_and_suggests_no_other(tmp_path: Path):
-    """The nearest name to the key of a cloud is that of our training server's."""
-    with pytest.raises(ConfigError, match=r"^rl\.tinker_api_key belongs to a training cloud.* sent nowhere$"):
-        set_value(tmp_path, "rl.tinker_api_key", "tml-1")
-    assert not (tmp_path / "config.yaml").exists()
-
-
 @pytest.mark.parametrize("key", ["tinker_api_key", "api_key"])
 def test_a_key_of_a_cloud_beside_a_server_of_ones_own_is_not_sent_there(tmp_path: Path, key: str):
     settings, warnings = load(tmp_path, f"mode: rl\nrl:\n  backend: remote\n  {key}: tml-1\n")
     assert settings.rl.remote_api_key.get_secret_value() == ""
-    assert f"rl.{key} belongs to a training cloud" in warnings[0]
+    assert any("rl.api_key belongs to a training cloud and is sent nowhere" in line for line in warnings)
 
 
 def test_an_empty_old_value_is_not_set(tmp_path: Path):

@@ -34,6 +34,7 @@ class FakeTrainer:
     calls: list[str] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)  # of adapters that were not to have that of all
     num_open: int = 0
+    is_closed: bool = False
     seed: int = 0
 
     async def open(self, state_path: str | None, *, rank: int | None = None) -> FakeRun:
@@ -51,6 +52,9 @@ class FakeTrainer:
         self.reached("delete")
         for path in paths:
             self.saved.pop(path, None)
+
+    async def close(self) -> None:
+        self.is_closed = True
 
     def reached(self, call: str) -> None:
         self.calls.append(call)

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from metaclaw.config import Settings
+from metaclaw.config import Settings, bridge_key
 from metaclaw.journal.database import open_writer
 from metaclaw.journal.turns import PolicySample, TurnReader
 from tests.fakes.llm import BASE_MODEL, Answer, FakeLlm, fake_llm, policy_record
@@ -134,6 +134,25 @@ async def test_cold_turns_and_side_turns_are_recorded_as_not_trainable(tmp_path:
         samples = [await sample_of(gateway, turn.id) for turn in await gateway.turns()]
     assert [sample and sample.untrainable for sample in samples] == ["temperature 0.1 is below 0.3", "side turn"]
     assert policy.requests[1]["top_p"] == 0.5
+
+
+async def test_at_a_cloud_main_turns_are_sampled_at_the_one_temperature_that_it_trains_at(tmp_path: Path) -> None:
+    """DESIGN, the recipe: their temperature is trained as sampled on our engine and is 1 on others."""
+    cloud: Any = {"backend": "tinker", "api_key": "tml-1", "temperature": 0.7}
+    key = bridge_key(rl_settings(tmp_path, None, rl=cloud)).get_secret_value()
+    async with fake_llm(api_key=key) as bridge:
+        port = int(bridge.url.removesuffix("/v1").rpartition(":")[2])
+        async with running_gateway(rl_settings(tmp_path, None, rl=cloud | {"bridge_port": port})) as gateway:
+            asked = await ask(gateway, temperature=0.5)
+            await ask(gateway)
+            cold = await ask(gateway, temperature=0.1)
+            *_, turn = await gateway.turns()
+            sample = await sample_of(gateway, turn.id)
+    assert [body["temperature"] for body in bridge.requests] == [1, 1, 0.1]
+    assert asked.headers["x-metaclaw-sampling"] == "temperature=1"
+    assert "x-metaclaw-sampling" not in cold.headers
+    assert sample is not None
+    assert sample.untrainable == "temperature 0.1 is below 0.3"
 
 
 async def test_several_answers_at_once_come_without_a_sample(tmp_path: Path) -> None:

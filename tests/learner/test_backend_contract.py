@@ -1,4 +1,4 @@
-"""One contract for the fake trainer and for the real one behind the official SDK."""
+"""One contract for the fake trainer and for every SDK: against a real server those that can speak to it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import aiohttp
 import numpy as np
@@ -17,13 +19,17 @@ from metaclaw.cli.policy_answers import download_adapter
 from metaclaw.config import RlSettings, Settings, UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend
+from metaclaw.learner.backends.sdk_child import CloudBackend
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
 from metaclaw.learner.gate.answers import EndpointDrawer
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
+from tests.clients.environments import python_of
 from tests.fakes.trainer import FakeTrainer
 from tests.fakes.training_server import API_KEY, TrainingServer
+from tests.fakes.weaver_server import API_KEY as WEAVER_KEY
+from tests.fakes.weaver_server import BASE_MODEL, weaver_cloud
 from tests.learner.recording import policy_sample
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
@@ -31,16 +37,45 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 STEP = {"learning_rate": 0.01, "grad_clip_norm": 1.0}
 
 
-@pytest.fixture(params=["fake", "real"])
-def backend(request: pytest.FixtureRequest) -> TrainingBackend:
-    if request.param == "fake":
-        return FakeTrainer()
-    return real(request.getfixturevalue("trainer"))
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all, so that each SDK's process is started once."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=["fake", "remote", "tinker", "mint", "weaver"])
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[TrainingBackend]:
+    with ExitStack() as stack:
+        if request.param == "fake":
+            made = FakeTrainer()
+        elif request.param == "weaver":
+            cloud = stack.enter_context(weaver_cloud())
+            made = at_cloud("weaver", cloud.url, BASE_MODEL, api_key=WEAVER_KEY)
+        else:
+            trainer: TrainingServer = request.getfixturevalue("trainer")
+            is_ours = request.param == "remote"
+            made = real(trainer) if is_ours else at_cloud(request.param, trainer.url, str(trainer.model))
+        yield made
+        await made.close()
 
 
 def real(trainer: TrainingServer, **changes) -> TrainingBackend:
     own = {"remote_url": trainer.url, "remote_api_key": API_KEY, "lora_rank": 4, "model": str(trainer.model)}
     return load_backend(RlSettings(**own | changes))
+
+
+def at_cloud(name: str, url: str, model: str, **changes) -> TrainingBackend:
+    """What a cloud's SDK does where our own server stands in for the cloud."""
+    key = {"tinker": f"tml-{API_KEY}", "mint": f"sk-{API_KEY}"}.get(name, API_KEY)
+    own = {
+        "backend": name,
+        "api_key": key,
+        "base_url": url,
+        "model": model,
+        "lora_rank": 4,
+        "sdk_python": python_of(name),
+    }
+    return load_backend(RlSettings(**{"lora_rank": 4, **own, **changes}))
 
 
 def groups(*temperatures: float, surprise: float = 1.0) -> tuple[DatumGroup, ...]:
@@ -58,16 +93,21 @@ def answers(passed) -> np.ndarray:
     return np.concatenate([logprobs[2:] for logprobs in passed.logprobs])
 
 
-async def test_both_passes_agree_and_depend_on_the_temperature(backend):
+async def test_both_passes_agree_and_know_the_temperature(backend):
     run = await backend.open(None)
-    data = groups(0.5, 1.0, 1.0)
+    data = groups(1.0, 1.0)
     with_gradient, without = await run.forward_backward(data), await run.forward(data)
-    assert [logprobs.shape for logprobs in without.logprobs] == [(5,)] * 3
+    assert [logprobs.shape for logprobs in without.logprobs] == [(5,)] * 2
     np.testing.assert_allclose(answers(with_gradient), answers(without), atol=1e-5)
-    sharp, plain, same = without.logprobs
+    plain, same = without.logprobs
     np.testing.assert_allclose(plain, same, atol=1e-5)
-    assert np.abs(sharp - plain).max() > 1e-3
     assert "loss:sum" in with_gradient.metrics
+    if not isinstance(backend, CloudBackend):
+        (sharp,) = (await run.forward(groups(0.5))).logprobs
+        assert np.abs(sharp - plain).max() > 1e-3
+    else:
+        with pytest.raises(RefusedDataError, match=r"temperature 0\.5"):
+            await run.forward(groups(0.5))
     await run.close()
 
 

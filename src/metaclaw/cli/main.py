@@ -27,6 +27,7 @@ from metaclaw.cli import (
     rollout,
     run,
     scheduler,
+    sdk,
     setup,
     skill_trials,
     tokens,
@@ -69,6 +70,7 @@ app.add_typer(memory.app, name="memory")
 app.command("audit")(audit.audit)
 app.command("train-server")(train_server.train_server)
 app.add_typer(vllm.app, name="vllm")
+app.add_typer(sdk.app, name="sdk")
 app.command("uninstall")(uninstall.uninstall)
 
 

@@ -6,7 +6,7 @@ import typer
 from pydantic import SecretStr
 
 from metaclaw.config_keys import ENV_ALIASES, SettingKey, section_names, setting_keys
-from metaclaw.config_legacy import CLOUDS, IGNORED, RENAMED, RENAMED_VALUES
+from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES
 from metaclaw.config_names import ID
 
 _HEAD = """\
@@ -87,7 +87,6 @@ def _legacy() -> str:
         "|---|---|",
         *(f"| `{old}` | `{new}` |" for old, new in RENAMED.items()),
         *(f"| `{key}: {old}` | `{key}: {new}` |" for (key, old), new in RENAMED_VALUES.items()),
-        f"| `rl.backend: {', '.join(CLOUDS)}` | not supported yet: a warning in mode `skills_only`, else an error |",
         *(f"| {', '.join(f'`{name}`' for name in names)} | {_cell(why)} |" for why, names in IGNORED.items()),
     ]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ combination that cannot work is refused when the settings are built, not when th
 """
 
 from metaclaw.config.agents import AgentSettings, AgentsSettings, Mode
+from metaclaw.config.clouds import CLOUDS, CloudName, bridge_key, with_cloud
 from metaclaw.config.learning import AdvantageName, GateSettings, JudgeSettings, RlSettings, UpdateSettings
 from metaclaw.config.recalling import (
     EmbeddingSettings,
@@ -23,10 +24,12 @@ from metaclaw.config.upstreams import DialectName, LlmSettings, OpenRouterSettin
 from metaclaw.config_types import is_loopback
 
 __all__ = [
+    "CLOUDS",
     "AdvantageName",
     "AgentSettings",
     "AgentsSettings",
     "CalendarSettings",
+    "CloudName",
     "DialectName",
     "EmbeddingSettings",
     "EvolverSettings",
@@ -48,5 +51,7 @@ __all__ = [
     "TrialSettings",
     "UpdateSettings",
     "UpstreamSettings",
+    "bridge_key",
     "is_loopback",
+    "with_cloud",
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from metaclaw.config_types import ApiKey, HttpUrl, Section, split
+from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, split
 
 JudgeSource = Literal["feedback", "verifier", "command", "llm"]
 AdvantageName = Literal["ema_baseline", "leave_one_out", "group", "batch_zscore"]
@@ -245,13 +245,36 @@ class GateSettings(Section):
 class RlSettings(Section):
     """The trained policy and the server that trains it."""
 
-    backend: Literal["remote", "tinker"] = Field(
-        default="remote", description="remote: a `metaclaw train-server`; tinker: the cloud, not supported yet."
+    backend: Literal["remote", "tinker", "mint", "weaver", "auto"] = Field(
+        default="remote",
+        description="remote: a `metaclaw train-server`; tinker, mint, weaver: that training cloud (docs/backends.md); "
+        "auto: the cloud that a key or an address belongs to, else remote.",
+    )
+    api_key: ApiKey = Field(
+        default=SecretStr(""),
+        description="Key of the training cloud; empty: TINKER_API_KEY, MINT_API_KEY or WEAVER_API_KEY.",
+    )
+    base_url: HttpUrl | Literal[""] = Field(
+        default="",
+        description="Address of the training cloud; empty: TINKER_BASE_URL, MINT_BASE_URL or WEAVER_BASE_URL, else "
+        "its own.",
+    )
+    sdk_python: OptionalPath = Field(
+        default=None,
+        description="Python that has the cloud's SDK; default the one that `metaclaw sdk prepare` made.",
     )
     model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
     remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
     remote_api_key: ApiKey = Field(default=SecretStr(""), description="Key of the training server.")
     remote_timeout_s: float = Field(default=600.0, gt=0, description="Longest wait for one training request.")
+    tokenizer: str = Field(
+        default="",
+        description="For a training cloud: folder or Hugging Face id of the base model's tokenizer and chat template; "
+        "empty: rl.model.",
+    )
+    bridge_port: int = Field(
+        default=30001, ge=1, le=65535, description="Port of the sampling bridge to a training cloud, on 127.0.0.1."
+    )
     lora_rank: int = Field(default=32, ge=1, le=512, description="Rank of the adapter.")
     temperature: float = Field(
         default=1.0, ge=0, le=2, description="Temperature of policy turns whose client sends none."
@@ -270,3 +293,8 @@ class RlSettings(Section):
     judge: JudgeSettings = Field(default_factory=JudgeSettings)
     update: UpdateSettings = Field(default_factory=UpdateSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether the policy lives in a training cloud; `auto` that nobody settled is our own server."""
+        return self.backend not in ("remote", "auto")

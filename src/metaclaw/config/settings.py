@@ -97,16 +97,6 @@ class Settings(Section):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _clouds_need_a_bridge(self) -> Settings:
-        # Without it, turns would go to rl.remote_url with the cloud's key.
-        if self.trains and self.rl.backend == "tinker":
-            raise ValueError(
-                "rl.backend 'tinker' needs the sampling bridge, which this release does not have; use 'remote' "
-                "(`metaclaw config rl.backend remote`), or mode 'skills_only'"
-            )
-        return self
-
     def mode_of(self, agent: str) -> Mode:
         """The mode of one agent."""
         return self.agents.of(agent).mode or self.mode

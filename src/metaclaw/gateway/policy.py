@@ -21,6 +21,7 @@ from metaclaw.upstreams.http_model import HttpModel
 
 MIN_TRAINABLE_TEMPERATURE = 0.3  # colder, the draws say too little about the alternatives
 _WHOLE_DISTRIBUTION = {"top_p": 1, "top_k": -1}
+_AT_CLOUDS = 1.0  # the one temperature that they train at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,25 @@ class Policy:
             changes["return_policy_record"] = True
         if caller.kind == "main":
             changes |= _WHOLE_DISTRIBUTION
+            if self._is_heated(request):
+                changes["temperature"] = _AT_CLOUDS
         return {**request.body, **changes}
+
+    def sampling_note(self, request: ClientRequest, caller: Caller) -> str | None:
+        """What to tell a client that is sampled otherwise than it asked; ``None`` when nothing differs."""
+        if caller.kind != "main":
+            return None
+        notes = list[str]()
+        if self._is_heated(request) and request.temperature not in (None, _AT_CLOUDS):
+            notes.append(f"temperature={_AT_CLOUDS:g}")
+        if request.body.get("top_p") not in (None, 1) or request.body.get("top_k") not in (None, -1, 0):
+            notes.append("top_p=1,top_k=-1")
+        return ",".join(notes) or None
+
+    def _is_heated(self, request: ClientRequest) -> bool:
+        """Whether a turn is sampled at the clouds' temperature, so that it can be trained on."""
+        temperature = _temperature(request, self._settings)
+        return self._settings.is_cloud and temperature >= MIN_TRAINABLE_TEMPERATURE
 
     async def _with_tokens(self, request: ClientRequest, caller: Caller) -> list[JsonObject]:
         return await self._recording.attempt(
@@ -125,18 +144,14 @@ class Policy:
         return self._base_model
 
 
-def sampling_note(request: ClientRequest, caller: Caller) -> str | None:
-    """What to tell a client whose truncation was switched off; ``None`` when nothing differs from its request."""
-    top_p, top_k = request.body.get("top_p"), request.body.get("top_k")
-    if caller.kind != "main" or (top_p in (None, 1) and top_k in (None, -1, 0)):
-        return None
-    return "top_p=1,top_k=-1"
+def _temperature(request: ClientRequest, settings: RlSettings) -> float:
+    return settings.temperature if request.temperature is None else request.temperature
 
 
 def _untrainable(caller: Caller, request: ClientRequest, settings: RlSettings) -> str | None:
     if caller.kind == "side":
         return "side turn"
-    temperature = settings.temperature if request.temperature is None else request.temperature
+    temperature = _temperature(request, settings)
     if temperature < MIN_TRAINABLE_TEMPERATURE:
         return f"temperature {temperature:g} is below {MIN_TRAINABLE_TEMPERATURE:g}"
     return None

@@ -19,7 +19,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.identify import Caller
-from metaclaw.gateway.policy import Policy, PolicyChoice, sampling_note
+from metaclaw.gateway.policy import Policy, PolicyChoice
 from metaclaw.journal.turns import POLICY
 from metaclaw.upstreams.model_client import ModelClient, Reply
 from metaclaw.upstreams.pool import Outbound, UpstreamPool
@@ -176,7 +176,7 @@ class Router:
             upstream=POLICY,
             dialect=CHAT,
             policy=choice,
-            sampling_note=sampling_note(chat, caller),
+            sampling_note=policy.sampling_note(chat, caller),
             on_answer=lambda answer: policy.history.remember(caller.agent, caller.session, answer),
         )
 

@@ -34,6 +34,8 @@ async def fetch(session: aiohttp.ClientSession, rl: RlSettings, path: str, folde
     """
     if await asyncio.to_thread(folder.exists):
         raise ConflictError(f"{folder} exists already; name a folder that does not")
+    if rl.is_cloud:
+        raise BackendError(f"{rl.backend} gives weights out by its own SDK alone; there they are {path}")
     model, kind, name = path.removeprefix("tinker://").split("/", 2)
     url = f"{rl.remote_url}/api/v1/training_runs/{model}/checkpoints/{kind}/{name}/archive"
     with tempfile.TemporaryFile() as packed:

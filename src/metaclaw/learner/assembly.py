@@ -110,7 +110,8 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         updater = load_updater(settings, journal, gate, _holds(shared), rollouts)
         taking_in = _taking_in(shared)
     shared.closing.push_async_callback(updater.close)
-    _log.info("judging with %s, training on %s", judge.name, settings.rl.remote_url)
+    trainer = settings.rl.backend if settings.rl.is_cloud else settings.rl.remote_url
+    _log.info("judging with %s, training on %s", judge.name, trainer)
     windows = _windows(shared) if settings.trains_in_windows else None
     updating = Updating(
         journal=journal,

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from metaclaw.config import RlSettings, Settings
-from metaclaw.errors import ConfigError, MissingExtraError
+from metaclaw.errors import MissingExtraError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.learner.gate.examination import Examiner
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from metaclaw.learner.rollouts import Rollouts
     from metaclaw.learner.update import Updater
 
-_BACKENDS = {"remote": "metaclaw.learner.backends.tinker_sdk", "tinker": "metaclaw.learner.backends.tinker_sdk"}
+_OURS = "metaclaw.learner.backends.tinker_sdk"
+_CLOUD = "metaclaw.learner.backends.sdk_child"
 
 
 def load_backend(settings: RlSettings) -> TrainingBackend:
@@ -34,11 +35,11 @@ def load_backend(settings: RlSettings) -> TrainingBackend:
 
     Raises ``MissingExtraError`` when its packages are not installed, ``ConfigError`` when it has no URL or key.
     """
-    if settings.backend not in _BACKENDS:
-        raise ConfigError(f"rl.backend {settings.backend!r} is not known: use one of {', '.join(_BACKENDS)}")
+    if settings.is_cloud:
+        return _module(_CLOUD).create(settings)
     os.environ["TINKER_TELEMETRY"] = "0"
     os.environ.pop("TINKER_CREDENTIAL_CMD", None)  # a server's answer can make the SDK run it in a shell
-    return _module(_BACKENDS[settings.backend]).create(settings)
+    return _module(_OURS).create(settings)
 
 
 def load_updater(

@@ -118,6 +118,7 @@ class Updater:
         for agent in list(self._candidates):
             self._retention.discard(self._candidates.pop(agent).saved)
             await self._retention.sweep(agent)
+        await self._backend.close()
 
     def _interrupted(self, agent: str, parent: int) -> Candidate | None:
         candidate = self._candidates.get(agent)

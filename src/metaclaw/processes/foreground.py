@@ -24,11 +24,22 @@ from metaclaw.processes.supervisor import Program, Report, Supervisor
 GATEWAY = Program(name="gateway", command=(sys.executable, "-m", "metaclaw.gateway"), takes_changes=True)
 LEARNER = Program(name="learner", command=(sys.executable, "-m", "metaclaw.learner"), is_essential=False)
 
+BRIDGE = Program(
+    name="bridge", command=(sys.executable, "-m", "metaclaw.bridge"), is_essential=False, takes_changes=True
+)
+
 
 def programs_for(settings: Settings) -> tuple[Program, ...]:
-    """The gateway, and the learner where there is anything to learn: in every mode, unless all of it is off."""
+    """The gateway, the learner where there is anything to learn, and the bridge where a policy lives in a cloud.
+
+    There is something to learn in every mode, unless all of it is off."""
     learns = settings.trains or settings.skills.enabled or settings.memory.enabled
-    return (GATEWAY, LEARNER) if learns else (GATEWAY,)
+    return (GATEWAY, *((LEARNER,) if learns else ()), *((BRIDGE,) if needs_bridge(settings) else ()))
+
+
+def needs_bridge(settings: Settings) -> bool:
+    """Whether some agent's policy is sampled in a training cloud."""
+    return settings.trains and settings.rl.is_cloud
 
 
 def run(settings: Settings, *, report: Report, reread: Callable[[], Settings] | None = None) -> None:
@@ -39,6 +50,8 @@ def run(settings: Settings, *, report: Report, reread: Callable[[], Settings] | 
     require_model(settings)
     with held_pid_file(settings.home) as pid_file:
         port = claim_port(settings.proxy.host, settings.proxy.port, setting="proxy.port")
+        if needs_bridge(settings):
+            claim_port("127.0.0.1", settings.rl.bridge_port, setting="rl.bridge_port")
         settings = settings.model_copy(update={"proxy": settings.proxy.model_copy(update={"port": port})})
         url = url_of(settings.proxy.host, port)
         pid_file.write(Instance(pid=os.getpid(), mode=settings.mode, url=url, started_at=time.time()))

@@ -60,6 +60,10 @@ def live(settings: Settings, wanted: Settings) -> Settings:
     }
     agents = type(wanted.agents)(allow_unknown=wanted.agents.allow_unknown, **named)
     changed = settings.model_copy(update={"mode": wanted.mode, "agents": agents})
+    if changed.trains and not settings.trains and changed.rl.is_cloud:
+        raise ConfigError(
+            "what samples in a training cloud (rl.backend) is started with MetaClaw alone: start it again"
+        )
     try:
         return Settings.model_validate({**changed.model_dump(), "home": settings.home})
     except ValidationError:  # `from None`: pydantic's text may hold a secret

@@ -13,7 +13,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.config import OpenRouterSettings, Settings, UpstreamSettings
+from metaclaw.config import OpenRouterSettings, Settings, UpstreamSettings, bridge_key
 from metaclaw.errors import ConfigError
 from metaclaw.extras import load_backend
 from metaclaw.upstreams.bedrock import BedrockModel, BedrockSettings
@@ -57,13 +57,14 @@ def check_upstreams(settings: Settings) -> None:
 
 
 def training_server(settings: Settings) -> Upstream:
-    """The training server's OpenAI endpoint."""
+    """The OpenAI endpoint of who samples the policy: the training server, or the bridge to a training cloud."""
     rl, llm = settings.rl, settings.llm
+    is_ours = not rl.is_cloud
     return Upstream(
-        name=f"the training server at {rl.remote_url}",
-        base_url=f"{rl.remote_url}/v1",
-        api_key=rl.remote_api_key,
-        key_setting="rl.remote_api_key",
+        name=f"the training server at {rl.remote_url}" if is_ours else f"the sampling bridge to {rl.backend}",
+        base_url=f"{rl.remote_url}/v1" if is_ours else f"http://127.0.0.1:{rl.bridge_port}/v1",
+        api_key=rl.remote_api_key if is_ours else bridge_key(settings),
+        key_setting="rl.remote_api_key" if is_ours else "rl.api_key",
         # It answers in order of arrival, so the first byte may wait for others; then tokens come steadily.
         timeouts=Timeouts(connect_s=llm.connect_timeout_s, first_byte_s=rl.remote_timeout_s, gap_s=llm.gap_timeout_s),
     )

@@ -87,3 +87,7 @@ class TrainingBackend(Protocol):
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete saved states and sampler weights. One that is gone already is no error."""
         ...
+
+    async def close(self) -> None:
+        """Let go of what all runs share, after they are closed. Never raises."""
+        ...

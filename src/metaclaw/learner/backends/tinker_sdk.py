@@ -1,4 +1,4 @@
-"""Training through the official Tinker SDK: our own training server, or the cloud it comes from.
+"""Training on our own training server, through the official Tinker SDK.
 
 Owns the SDK's clients, their time limits and their errors; refuses to know what is trained, and why. Invariant: every
 future is awaited, no wait outlives ``rl.remote_timeout_s``, and whatever the SDK raises becomes a ``BackendError``
@@ -59,7 +59,6 @@ def create(settings: RlSettings) -> TinkerBackend:
         url=settings.remote_url,
         api_key=key if key.startswith(_PREFIX) else _PREFIX + key,
         timeout_s=settings.remote_timeout_s,
-        is_probed=settings.backend == "remote",  # the cloud may be behind a proxy that only the SDK knows
     )
     return TinkerBackend(link, base_model=settings.model, rank=settings.lora_rank)
 
@@ -109,6 +108,9 @@ class TinkerBackend:
             except BackendError as error:
                 if not isinstance(error.__cause__, tinker.NotFoundError):
                     raise
+
+    async def close(self) -> None:
+        """Nothing outlives the runs."""
 
     def _rest_client(self) -> tinker.RestClient:
         return tinker.RestClient(base_url=self._link.url, api_key=self._link.api_key)
@@ -180,11 +182,10 @@ class TinkerRun:
 class Link:
     """How the server is reached, and for how long it is waited for."""
 
-    def __init__(self, *, url: str, api_key: str, timeout_s: float, is_probed: bool) -> None:
+    def __init__(self, *, url: str, api_key: str, timeout_s: float) -> None:
         self.url = url
         self.api_key = api_key
         self._timeout_s = timeout_s
-        self._is_probed = is_probed
 
     async def call(self, what: str, submit: Callable[[], SdkFuture[T]]) -> T:
         """Start a request of the SDK and return its result."""
@@ -222,8 +223,6 @@ class Link:
             waiting.cancel()
 
     async def _answers(self) -> bool:
-        if not self._is_probed:
-            return True
         parts = urlsplit(self.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:

@@ -43,6 +43,7 @@ from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from metaclaw.training.api.metrics import Metrics, count_request
 from metaclaw.training.api.models import LiveModels
 from metaclaw.training.api.openai_routes import OpenAIRoutes
+from metaclaw.training.api.records import Checkpoint
 from metaclaw.training.api.registry import Registry
 from metaclaw.training.api.requests import authorised
 from metaclaw.training.api.sampling import BaseModel, Sampling
@@ -130,7 +131,7 @@ class _Parts:
     checkpoints: CheckpointStore
     sampling: Sampling
     tasks: Background
-    openai: OpenAIRoutes
+    openai: OpenAIRoutes[Checkpoint]
     signer: Signer
     max_rank: int
     imports: Imports
@@ -193,7 +194,7 @@ def _assemble(
     adapters = Adapters(sampler, tasks)
     metrics.add_gauge("metaclaw_adapters_loaded", "Adapters that the sampler holds.", lambda: adapters.num_loaded)
     sampling = Sampling(sampler, adapters, checkpoints, deps.base, admission)
-    openai = OpenAIRoutes(sampling=sampling, registry=registry, renderer=renderer, clock=deps.clock)
+    openai = OpenAIRoutes(sampling=sampling, renderer=renderer, clock=deps.clock)
     splices = openai.splices
     metrics.add_gauge("metaclaw_spliced", "Messages whose recorded tokens were spliced.", lambda: splices.num_spliced)
     metrics.add_gauge("metaclaw_splice_misses", "Those that were rendered instead.", lambda: splices.num_misses)

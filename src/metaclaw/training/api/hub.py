@@ -7,23 +7,34 @@ descriptions are fetched, never code or pickles, and a model that is here alread
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metaclaw.errors import MissingExtraError, ModelSourceError
 from metaclaw.training.model_sources import resolve_model
 
-_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model")
+_DESCRIPTIONS = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_WANTED = (*_DESCRIPTIONS, "*.safetensors")
 
 
 def local_folder(name: str) -> Path:
     """The folder of ``name`` (a catalogue name, a path or a hub id). Raises ``ModelSourceError``."""
+    return _fetched(name, _WANTED)
+
+
+def tokenizer_folder(name: str) -> Path:
+    """The folder with the tokenizer and the descriptions of ``name``, without weights. Raises ``ModelSourceError``."""
+    return _fetched(name, _DESCRIPTIONS)
+
+
+def _fetched(name: str, wanted: Sequence[str]) -> Path:
     resolved = resolve_model(name)
     if Path(resolved).is_dir():
         return Path(resolved)
     hub = _hub()
     try:
-        return Path(hub.snapshot_download(resolved, allow_patterns=list(_WANTED)))
+        return Path(hub.snapshot_download(resolved, allow_patterns=list(wanted)))
     except (OSError, ValueError) as error:  # its own errors are subclasses of these
         raise ModelSourceError(
             f"cannot get the model {name!r} from the Hugging Face hub: {error}. Check the id, the network and "

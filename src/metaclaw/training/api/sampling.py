@@ -105,6 +105,16 @@ class Sampling:
         self.max_open = admission.limits["sampling"].requests
         self._admission = admission
 
+    @property
+    def base_name(self) -> str:
+        return self.base.name
+
+    async def latest(self, tenant: Tenant, limit: int) -> list[Checkpoint]:
+        """The newest sampler checkpoints that ``tenant`` may use."""
+        mine = self.checkpoints.registry.for_(tenant).checkpoints
+        found, _ = await mine.latest(kind="sampler_weights", limit=limit, with_published=True)
+        return found
+
     async def resolve(self, tenant: Tenant, model: str) -> Checkpoint | None:
         """The checkpoint that ``model`` names, ``None`` for the base model; ``NotFoundError`` says what exists.
 
