@@ -24,6 +24,7 @@ from metaclaw.http.errors import exception_handlers
 from metaclaw.rendering.renderer import Renderer
 from metaclaw.training.api.openai_routes import OpenAIRoutes
 from metaclaw.training.api.tenants import ADMIN
+from metaclaw.training.api.token_counts import TokenCountRoutes
 
 
 def make_app(child: SdkChild, renderer: Renderer, facts: Facts, *, base_model: str, key: SecretStr) -> FastAPI:
@@ -46,5 +47,6 @@ def make_app(child: SdkChild, renderer: Renderer, facts: Facts, *, base_model: s
 
     handlers: dict[Any, Any] = dict(exception_handlers("openai"))
     app = FastAPI(lifespan=lifespan, openapi_url=None, exception_handlers=handlers)
-    app.include_router(openai.router(), prefix="/v1", dependencies=[Depends(authorised)])
+    for router in (openai.router(), TokenCountRoutes(renderer).router()):
+        app.include_router(router, prefix="/v1", dependencies=[Depends(authorised)])
     return app
