@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.chat.humans import human_indexes
 from metaclaw.chat.messages import canonical_json
 from metaclaw.gateway.context_limit import dropped_messages
+from metaclaw.journal.turns import RecordedTurn, TurnReader
+from tests.fakes.llm import fake_llm
+from tests.gateway.running import make_settings, running_gateway
 
 Message = dict[str, Any]
 
@@ -67,3 +73,69 @@ def test_recalled_text_counts() -> None:
     room = size(messages) // 3 + 10
     assert not dropped_messages(messages, {}, max_tokens=room, num_bytes=size(messages))
     assert dropped_messages(messages, {2: "skill " * 50}, max_tokens=room, num_bytes=size(messages)) == {0, 1}
+
+
+_LONG = "old news " * 400
+_TOOL: dict[str, Any] = {"type": "object", "properties": {}}
+_IN_CHAT: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": f"first {_LONG}"},
+        *exchange(0, has_tool=True)[1:3],
+        {"role": "assistant", "content": "done"},
+        {"role": "user", "content": "second"},
+    ],
+}
+_IN_MESSAGES: dict[str, Any] = {
+    "system": "Be brief.",
+    "max_tokens": 10,
+    "tools": [{"name": "f", "input_schema": _TOOL}],
+    "messages": [
+        {"role": "user", "content": f"first {_LONG}"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c0", "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c0", "content": "result"}]},
+        {"role": "assistant", "content": "done"},
+        {"role": "user", "content": "second"},
+    ],
+}
+_IN_RESPONSES: dict[str, Any] = {
+    "instructions": "Be brief.",
+    "input": [
+        {"type": "message", "role": "user", "content": f"first {_LONG}"},
+        {"type": "function_call", "call_id": "c0", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c0", "output": "result"},
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "done", "annotations": []}],
+        },
+        {"type": "message", "role": "user", "content": "second"},
+    ],
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/chat/completions", _IN_CHAT), ("/v1/messages", _IN_MESSAGES), ("/v1/responses", _IN_RESPONSES)],
+)
+async def test_who_asks_too_long_is_told_what_was_left_out_and_so_is_the_journal(
+    tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    async with fake_llm() as llm:
+        settings = make_settings(tmp_path, llm_url=llm.url, max_context_tokens=1000)
+        async with running_gateway(settings) as gateway:
+            async with gateway.post({"model": "m", **body}, path) as response:
+                assert response.status == 200, await response.text()
+                assert response.headers["X-MetaClaw-Dropped-Messages"] == "4"
+            [turn] = await gateway.turns()
+            recorded = await asyncio.to_thread(_messages, tmp_path, turn)
+    asked = [(message["role"], message["content"]) for message in llm.requests[0]["messages"]]
+    assert asked == [("system", "Be brief."), ("user", "second")]
+    assert turn.num_dropped == 4
+    assert sum(_LONG in str(message) for message in recorded) == 1, "what was asked is recorded as it was asked"
+
+
+def _messages(home: Path, turn: RecordedTurn) -> list[Message]:
+    with TurnReader.open(home / "turns.db") as reader:
+        return reader.messages(turn)
