@@ -106,6 +106,20 @@ async def test_what_answers_take_is_charged_once_recorded_and_a_restart_forgets_
             assert (await ask(gateway))[0] == 200, "the owner has no limit"
 
 
+async def test_a_stream_whose_model_does_not_say_what_it_took_is_charged_all_the_same(tmp_path: Path) -> None:
+    """OpenAI's clients must ask to be told, and few do: their streams would be free."""
+    secret = await asyncio.to_thread(make_token, tmp_path, tokens_per_day=100)
+    mine = {"Authorization": f"Bearer {secret}"}
+    question: Json = {"role": "user", "content": "word " * 100}
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.post({"messages": [question], "stream": True}, **mine) as response:
+            assert (response.status, b"[DONE]" in await response.read()) == (200, True)
+        [turn] = await gateway.turns()
+        assert turn.prompt_tokens is None, "what is not known is not written down as if it were"
+        status, body, _ = await ask(gateway, **mine)
+    assert (status, body["error"]["code"]) == (429, "insufficient_quota")
+
+
 async def test_a_budget_of_money_that_is_used_up_is_said_in_each_dialect_as_its_sdk_knows_it(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text("'*': {input: 1000, output: 1000}\n")
     secret = await asyncio.to_thread(make_token, tmp_path, usd_per_month=0.001)

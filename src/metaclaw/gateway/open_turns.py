@@ -56,7 +56,8 @@ class OpenTurns:
         """What it used is known."""
         admission = self._uncharged.pop(turn.id, None)
         if admission is not None:
-            admission.charge(tokens=turn.tokens.total if turn.tokens else 0, usd=turn.cost.usd if turn.cost else None)
+            tokens, cost = turn.charged, turn.charged_cost
+            admission.charge(tokens=tokens.total if tokens else 0, usd=cost.usd if cost else None)
 
 
 def _message(raw: RawAnswer) -> Mapping[str, Any] | None:

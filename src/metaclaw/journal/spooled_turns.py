@@ -27,6 +27,7 @@ from metaclaw.journal.policy_records import PolicyOrigin, SampledBy, read_sample
 from metaclaw.journal.spool import SpoolRecord
 from metaclaw.journal.turn_records import Cost, EndState, NewTurn, RawAnswer, TurnEnd, TurnKind, Weighed
 from metaclaw.journal.turn_rows import cut_open_turns, end_turn, insert_sample, insert_turn
+from metaclaw.journal.unsaid_usage import estimated_usage
 
 _log = logging.getLogger(__name__)
 
@@ -137,13 +138,19 @@ class TurnEnding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettled:
-    """What is known of a turn once its end was read: what it used and what that cost."""
+    """What is known of a turn once its end was read: what it used and what that cost.
+
+    ``charged`` and ``charged_cost`` are the same, or an estimate where the model did not say; of a turn without an
+    answer there is none.
+    """
 
     id: str
     state: EndState
     upstream: str
     tokens: TokenCounts | None
     cost: Cost | None
+    charged: TokenCounts | None = None
+    charged_cost: Cost | None = None
 
 
 class TurnScribe:
@@ -173,12 +180,24 @@ class TurnScribe:
         upstream = header["upstream"] or upstream
         tokens = token_counts(answer.usage) if answer else None
         model = header["model"] or (answer and answer.model) or model
-        cost = None if tokens is None else self._pricer(upstream, model, tokens)
+        charged = tokens
+        if charged is None and answer is not None and answer.message is not None:
+            charged = estimated_usage(connection, header["id"], answer)
+        charged_cost = None if charged is None else self._pricer(upstream, model, charged)
+        cost = None if tokens is None else charged_cost
         if not end_turn(connection, header["id"], _turn_end(header, answer, tokens, cost)):
             return None
         if answer is not None and answer.policy_record is not None and header["state"] == "done":
             self._sample(connection, header, answer.policy_record)
-        return TurnSettled(id=header["id"], state=header["state"], upstream=upstream, tokens=tokens, cost=cost)
+        return TurnSettled(
+            id=header["id"],
+            state=header["state"],
+            upstream=upstream,
+            tokens=tokens,
+            cost=cost,
+            charged=charged,
+            charged_cost=charged_cost,
+        )
 
     def _sample(self, connection: sqlite3.Connection, header: JsonObject, policy_record: JsonObject) -> None:
         if header.get("policy") is None:
