@@ -25,6 +25,7 @@ RENAMED = {
     "rl.prm_model": "rl.judge.model",
     "rl.prm_temperature": "rl.judge.temperature",
     "rl.prm_url": "rl.judge.url",
+    "rl.resume_from_ckpt": "rl.resume_from",
     "rl.tinker_api_key": "rl.api_key",
     "rl.tinker_base_url": "rl.base_url",
     "skills.auto_evolve": "evolver.enabled",
@@ -58,7 +59,7 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 IGNORED: dict[str, tuple[str, ...]] = {
     _NOT_YET: (
         "rl.evolver_provider",
-        "rl.manual_train_trigger", "rl.prm_provider", "rl.resume_from_ckpt",
+        "rl.manual_train_trigger", "rl.prm_provider",
     ),
     "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
         "skills.evolution_every_n_turns",

@@ -50,7 +50,7 @@ class World:
     numbers: itertools.count = field(default_factory=itertools.count)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
-    def updater(self, *, rollouts: Drawn | None = None, **changes) -> Updater:
+    def updater(self, *, rollouts: Drawn | None = None, resume_from: str = "", **changes) -> Updater:
         return Updater(
             journal=self.learning,
             turns_db=self.folder / "turns.db",
@@ -58,6 +58,7 @@ class World:
             gate=self.gate,
             holds=self.holds,
             rollouts=rollouts,
+            resume_from=resume_from,
             settings=SETTINGS.model_copy(update=changes),
             new_suffix=lambda: f"r{next(self.numbers)}",
             clock=lambda: 0.0,
@@ -124,6 +125,40 @@ async def test_updates_raise_the_reward_and_resume_from_each_other(world):
     assert last > first + 0.2
     await updater.close()
     assert world.trainer.num_open == 0
+
+
+async def test_an_agent_without_a_version_begins_with_the_state_that_was_named_once_and_unchanged(world):
+    named = "tinker://elsewhere/weights/good"
+    world.trainer.saved[named] = np.linspace(-1, 1, VOCABULARY)
+    await world.converse(16)
+    world.trainer.failures["save"] = BackendError("the disk is full")
+    updater = world.updater(resume_from=named)
+    with pytest.raises(BackendError, match="the disk is full"):
+        await updater.attempt("main")
+    assert (world.learning.serving("main"), world.trainer.num_open) == (0, 0)
+    first = await updater.attempt("main")
+    assert isinstance(first, Version)
+    assert (first.version, first.parent, world.learning.serving("main")) == (1, 0, 1)
+    np.testing.assert_array_equal(world.trainer.logits(first.sampler_path), world.trainer.saved[named])
+    assert named not in (first.state_path, first.sampler_path)
+    assert world.states() == {"pending": 16}, "no sample was trained on"
+    await world.converse(16)
+    second = await updater.attempt("main")
+    assert isinstance(second, Version)
+    assert (second.version, second.parent) == (2, 1)
+    roll_back(world.learning, "main", 0)
+    await world.converse(16)
+    third = await updater.attempt("main")
+    assert isinstance(third, Version)
+    assert third.parent == 0, "who was taken back to the base model is not brought there again"
+    await updater.close()
+    assert named in world.trainer.saved
+
+
+async def test_a_state_that_is_not_there_names_the_setting(world):
+    await world.converse(16)
+    with pytest.raises(BackendError, match=r"nowhere does not exist \(rl\.resume_from"):
+        await world.updater(resume_from="tinker://nowhere").attempt("main")
 
 
 async def test_an_update_records_what_it_measured(world):

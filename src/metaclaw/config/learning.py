@@ -275,6 +275,11 @@ class RlSettings(Section):
     bridge_port: int = Field(
         default=30001, ge=1, le=65535, description="Port of the sampling bridge to a training cloud, on 127.0.0.1."
     )
+    resume_from: str = Field(
+        default="",
+        description="Saved training state (a path of the trainer's) that agents without a version begin with, "
+        "unexamined.",
+    )
     lora_rank: int = Field(default=32, ge=1, le=512, description="Rank of the adapter.")
     temperature: float = Field(
         default=1.0, ge=0, le=2, description="Temperature of policy turns whose client sends none."

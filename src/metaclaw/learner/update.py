@@ -30,6 +30,7 @@ from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.measurements import json_safe
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
+from metaclaw.learner.resuming import Resuming
 from metaclaw.learner.retention import Retention
 from metaclaw.learner.rollouts import RolledOut, Rollouts
 from metaclaw.learner.stepping import Seconds, Stepper, timed
@@ -50,7 +51,8 @@ _ALL_MASKED = (
 class Updater:
     """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between.
 
-    ``ranks`` are those of agents whose adapter has another rank than the rest."""
+    ``ranks`` are those of agents whose adapter has another rank than the rest; ``resume_from`` is a saved state that
+    agents without a version begin with."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Updater:
         rollouts: Rollouts | None = None,
         new_suffix: Callable[[], str],
         ranks: Mapping[str, int] = _NO_RANKS,
+        resume_from: str = "",
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
@@ -74,6 +77,7 @@ class Updater:
         self._settings = settings
         self._new_suffix = new_suffix
         self._ranks = ranks
+        self._resume_from = resume_from
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
@@ -90,6 +94,8 @@ class Updater:
         held = await asyncio.to_thread(self._holds.holds, agent)
         if held:
             return Waiting(reason=f"{held[0].kind}: {held[0].reason}")
+        if self._resume_from and (first := await self._resuming(self._resume_from).first_version(agent)):
+            return first
         parent = await asyncio.to_thread(self._journal.serving, agent)
         candidate = await asyncio.to_thread(self._interrupted, agent, parent)
         prepared = candidate.prepared if candidate else await asyncio.to_thread(self._prepare, agent, parent)
@@ -119,6 +125,9 @@ class Updater:
             self._retention.discard(self._candidates.pop(agent).saved)
             await self._retention.sweep(agent)
         await self._backend.close()
+
+    def _resuming(self, path: str) -> Resuming:
+        return Resuming(path, journal=self._journal, backend=self._backend, new_suffix=self._new_suffix)
 
     def _interrupted(self, agent: str, parent: int) -> Candidate | None:
         candidate = self._candidates.get(agent)
