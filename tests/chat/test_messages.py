@@ -60,6 +60,13 @@ def test_the_identity_of_an_answer_is_what_it_says_and_calls() -> None:
         [{"type": "text", "text": INTERNAL}],
         "[Queued user message from a previous active turn; preserved as context only. ...]",
         "The previous attempt did not produce a user-visible answer. Continue ...",
+        "The conversation history before this point was compacted into the following summary:\n\nI live in Rome.",
+        [
+            {
+                "type": "text",
+                "text": "This session is being continued from a previous conversation that ran out of context.",
+            }
+        ],
         "",
         None,
     ],

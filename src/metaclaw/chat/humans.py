@@ -20,8 +20,12 @@ _BLOCKS = (
     ("<system-reminder>", "</system-reminder>"),
 )
 
-# Whole messages that OpenClaw writes in the user's name.
+# Whole messages that programs write in the user's name: OpenClaw, and those that say what a compaction left.
 _SYNTHETIC = (
+    "The conversation history before this point was compacted into the following summary",
+    "The following is a summary of a branch that this conversation came back from",
+    "This session is being continued from a previous conversation that ran out of context",  # Claude Code
+    "Another language model started to solve this problem and produced a summary of its thinking process",  # Codex
     "Continue the current task from the existing transcript",
     "The previous attempt did not produce a user-visible answer",
     "This turn ended before a reply",
