@@ -12,6 +12,7 @@ import aiohttp
 from metaclaw.config import GateSettings, JudgeSettings, RlSettings, Settings, UpdateSettings
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.policy_holds import PolicyHolds
+from metaclaw.learner.distillation.teaching import teaching_for
 from metaclaw.learner.extras import load_updater
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.jobs import Patience
@@ -62,13 +63,14 @@ def learner_for(
 ) -> Learner:
     """The jobs as the learner runs them, with a gate that lets everything pass.
 
-    Through ``session`` an update draws answers of its own, where the settings ask for it.
+    Through ``session`` an update draws answers of its own and asks teachers, where the settings say so.
     """
     inbox = Inbox(turns_db=settings.turns_db, journal=journal, needs_followup=False, idle_s=1)
     judge = Verifier(load_verifier(settings.rl.judge.verifier), name="a verifier", timeout_s=5)
     pace = UpdatePace(patience=Patience(first_s=0))
     rollouts = rollouts_for(settings, journal, session, judge) if session is not None else None
-    updater = load_updater(settings, journal, FakeGate(), holds, rollouts)
+    teaching = teaching_for(settings, journal, session) if session is not None else None
+    updater = load_updater(settings, journal, FakeGate(), holds, rollouts, teaching)
     return Learner(
         Judging(journal=journal, inbox=inbox, judge=judge),
         Updating(journal=journal, training=updater, pace=pace),

@@ -12,7 +12,7 @@ from metaclaw.journal.skill_records import Evolution, NewCandidate
 from metaclaw.journal.skill_trials import SkillTrials
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.outcomes import Waiting
-from tests.learner.test_update import World
+from tests.learner.update_world import World
 
 pytestmark = pytest.mark.anyio
 

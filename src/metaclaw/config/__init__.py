@@ -7,7 +7,15 @@ combination that cannot work is refused when the settings are built, not when th
 
 from metaclaw.config.agents import AgentSettings, AgentsSettings, Mode
 from metaclaw.config.clouds import CLOUDS, CloudName, bridge_key, with_cloud
-from metaclaw.config.learning import AdvantageName, GateSettings, JudgeSettings, RlSettings, UpdateSettings
+from metaclaw.config.learning import (
+    AdvantageName,
+    GateSettings,
+    JudgeSettings,
+    MethodName,
+    OpdSettings,
+    RlSettings,
+    UpdateSettings,
+)
 from metaclaw.config.recalling import (
     EmbeddingSettings,
     EvolverSettings,
@@ -39,7 +47,9 @@ __all__ = [
     "LimitSettings",
     "LlmSettings",
     "MemorySettings",
+    "MethodName",
     "Mode",
+    "OpdSettings",
     "OpenRouterSettings",
     "ProxySettings",
     "RecallSettings",

@@ -13,6 +13,7 @@ from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, split
 
 JudgeSource = Literal["feedback", "verifier", "command", "llm"]
 AdvantageName = Literal["ema_baseline", "leave_one_out", "group", "batch_zscore"]
+MethodName = Literal["rewards", "opd", "self_distillation"]
 
 
 def _number_of(text: object) -> object:
@@ -95,6 +96,16 @@ class JudgeSettings(Section):
 class UpdateSettings(Section):
     """One update: the optimiser step and its limits (DESIGN, the recipe)."""
 
+    methods: Annotated[tuple[MethodName, ...], BeforeValidator(split)] = Field(
+        default=("rewards",),
+        description="What an update learns from, together: rewards, opd (a teacher's probabilities, rl.opd).",
+    )
+    reward_weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="What the rewards' advantages count beside the other methods.",
+    )
     loss: Literal["ppo", "importance_sampling", "cispo"] = Field(
         default="ppo", description="Loss of the policy gradient."
     )
@@ -161,6 +172,19 @@ class UpdateSettings(Section):
         description="Largest KL from the serving version, in nats per token; a longer step is shortened.",
     )
 
+    @property
+    def waits_for_rewards(self) -> bool:
+        """Whether exchanges that went as expected teach nothing."""
+        return self.methods == ("rewards",)
+
+    @model_validator(mode="after")
+    def _methods_make_sense(self) -> UpdateSettings:
+        if not self.methods:
+            raise ValueError("methods is empty: name one of rewards, opd")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods names one twice: {', '.join(self.methods)}")
+        return self
+
     @model_validator(mode="after")
     def _batch_makes_sense(self) -> UpdateSettings:
         if self.max_exchanges < self.min_exchanges:
@@ -170,6 +194,33 @@ class UpdateSettings(Section):
         if self.min_informative > self.min_exchanges:
             raise ValueError(f"min_informative ({self.min_informative}) is above min_exchanges ({self.min_exchanges})")
         return self
+
+
+class OpdSettings(Section):
+    """On-policy distillation: a teacher says how likely the policy's own answers are to it."""
+
+    url: HttpUrl | Literal[""] = Field(
+        default="",
+        description="Base URL of the teacher's OpenAI-compatible API; empty: the training server's own endpoint.",
+    )
+    model: str = Field(
+        default="",
+        description="The teacher. On the training server a `tinker://` path of sampler weights, a version (`main@7`) or"
+        " `base`. Its tokenizer must be the policy's.",
+    )
+    api_key: ApiKey = Field(default=SecretStr(""), description="Key of the teacher's API.")
+    dialect: Literal["auto", "prompt_logprobs", "echo"] = Field(
+        default="auto",
+        description="How log-probabilities of a prompt are asked for: vLLM's prompt_logprobs, or OpenAI's echo with"
+        " logprobs; auto finds out.",
+    )
+    weight: float = Field(
+        default=1.0, gt=0, le=100, description="What a nat between teacher and policy counts, beside a reward's 1."
+    )
+    max_gap: float = Field(
+        default=5.0, gt=0, description="Largest difference of a token's log-probability that counts, in nats."
+    )
+    timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of the teacher.")
 
 
 class GateSettings(Section):
@@ -297,9 +348,16 @@ class RlSettings(Section):
     )
     judge: JudgeSettings = Field(default_factory=JudgeSettings)
     update: UpdateSettings = Field(default_factory=UpdateSettings)
+    opd: OpdSettings = Field(default_factory=OpdSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
 
     @property
     def is_cloud(self) -> bool:
         """Whether the policy lives in a training cloud; `auto` that nobody settled is our own server."""
         return self.backend not in ("remote", "auto")
+
+    @model_validator(mode="after")
+    def _teacher_is_named(self) -> RlSettings:
+        if "opd" in self.update.methods and not self.opd.model:
+            raise ValueError("update.methods has opd, but no teacher is named: set rl.opd.model")
+        return self

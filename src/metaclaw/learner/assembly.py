@@ -24,6 +24,7 @@ from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.deciding import Deciding
 from metaclaw.learner.decisions import PolicyDecisions
+from metaclaw.learner.distillation.teaching import teaching_for
 from metaclaw.learner.embedding import EmbeddingMemories
 from metaclaw.learner.extras import load_backend, load_updater, torch_kept_out
 from metaclaw.learner.gate.assembly import gate_for
@@ -107,7 +108,8 @@ def _rl_jobs(shared: Shared) -> list[Job]:
     with torch_kept_out():
         gate = gate_for(settings, journal, shared.session, judge, shared.spending)
         rollouts = rollouts_for(settings, journal, shared.session, judge)
-        updater = load_updater(settings, journal, gate, _holds(shared), rollouts)
+        teaching = teaching_for(settings, journal, shared.session)
+        updater = load_updater(settings, journal, gate, _holds(shared), rollouts, teaching)
         taking_in = _taking_in(shared)
     shared.closing.push_async_callback(updater.close)
     trainer = settings.rl.backend if settings.rl.is_cloud else settings.rl.remote_url

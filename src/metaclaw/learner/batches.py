@@ -69,7 +69,7 @@ def select(
         )
     batch = _batch(taken, baseline, limits)
     informative = num_informative(list(batch.surprise.values()))
-    if informative >= limits.min_informative:
+    if informative >= limits.min_informative or not limits.waits_for_rewards:
         return Selection(batch=batch, waiting="", expired=expired)
     if len(taken) == limits.max_exchanges:
         # A full batch without signal would wait for ever, and everything after it too.

@@ -23,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 ROLLED_OUT = ""
+TEMPERATURE = "temperature"  # in the configuration of a loss
 
 _ITEM_BYTES = 4  # int32 and float32, as recorded
 
@@ -37,6 +38,20 @@ class TrainingTurn:
     turn: str
     sample: PolicySample
     surprise: float
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.sample.prompt_tokens) // _ITEM_BYTES
+
+    @property
+    def num_tokens(self) -> int:
+        """Of the answer."""
+        return len(self.sample.tokens) // _ITEM_BYTES
+
+    @property
+    def all_tokens(self) -> list[int]:
+        """Of prompt and answer."""
+        return _ints(self.sample.prompt_tokens + self.sample.tokens).tolist()
 
 
 def rolled_out(
@@ -99,7 +114,8 @@ def build_groups(turns: Sequence[TrainingTurn], settings: UpdateSettings) -> tup
     The divisor is the number of trained tokens of all turns together, fixed here: the trainer sums, however the data is
     cut into calls, and no sequence is weighed by its own length.
     """
-    num_trained = sum(len(turn.sample.tokens) // _ITEM_BYTES for turn in turns)
+    weight = settings.reward_weight if "rewards" in settings.methods else 0.0
+    num_trained = sum(turn.num_tokens for turn in turns)
     by_temperature: dict[float, list[TrainingTurn]] = defaultdict(list)
     for turn in turns:
         by_temperature[turn.sample.temperature].append(turn)
@@ -107,7 +123,7 @@ def build_groups(turns: Sequence[TrainingTurn], settings: UpdateSettings) -> tup
         DatumGroup(
             loss=settings.loss,
             config=_loss_config(temperature, settings),
-            data=tuple(_datum(chain, num_trained) for chain in chains(alike)),
+            data=tuple(_datum(chain, num_trained, weight) for chain in chains(alike)),
         )
         for temperature, alike in sorted(by_temperature.items())
     )
@@ -134,16 +150,16 @@ def chains(turns: Sequence[TrainingTurn]) -> list[list[TrainingTurn]]:
     return found
 
 
-def _datum(chain: Sequence[TrainingTurn], num_trained: int) -> Datum:
+def _datum(chain: Sequence[TrainingTurn], num_trained: int, weight: float) -> Datum:
     tokens = _ints(chain[-1].sample.prompt_tokens + chain[-1].sample.tokens)
     logprobs = np.zeros(tokens.size - 1, np.float32)
     advantages = np.zeros(tokens.size - 1, np.float32)
     spans = list[Span]()
     for turn in chain:
-        start = len(turn.sample.prompt_tokens) // _ITEM_BYTES - 1
-        stop = start + len(turn.sample.tokens) // _ITEM_BYTES
+        start = turn.num_prompt_tokens - 1
+        stop = start + turn.num_tokens
         logprobs[start:stop] = np.frombuffer(turn.sample.logprobs, "<f4")
-        advantages[start:stop] = turn.surprise / num_trained
+        advantages[start:stop] = weight * turn.surprise / num_trained
         spans.append(Span(turn=turn.turn, version=turn.sample.version, start=start, stop=stop))
     return Datum(
         tokens_T=tokens[:-1],
@@ -156,9 +172,9 @@ def _datum(chain: Sequence[TrainingTurn], num_trained: int) -> Datum:
 
 def _loss_config(temperature: float, settings: UpdateSettings) -> dict[str, float]:
     if settings.loss == "importance_sampling":
-        return {"temperature": temperature}
+        return {TEMPERATURE: temperature}
     return {
-        "temperature": temperature,
+        TEMPERATURE: temperature,
         "clip_low_threshold": settings.ratio_low,
         "clip_high_threshold": settings.ratio_high,
     }

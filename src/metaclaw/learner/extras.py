@@ -23,6 +23,7 @@ from metaclaw.learner.gate.examination import Examiner
 
 if TYPE_CHECKING:
     from metaclaw.learner.backends.backend import TrainingBackend
+    from metaclaw.learner.distillation.teaching import Teaching
     from metaclaw.learner.rollouts import Rollouts
     from metaclaw.learner.update import Updater
 
@@ -43,7 +44,12 @@ def load_backend(settings: RlSettings) -> TrainingBackend:
 
 
 def load_updater(
-    settings: Settings, journal: LearningJournal, gate: Examiner, holds: PolicyHolds, rollouts: Rollouts | None = None
+    settings: Settings,
+    journal: LearningJournal,
+    gate: Examiner,
+    holds: PolicyHolds,
+    rollouts: Rollouts | None = None,
+    teaching: Teaching | None = None,
 ) -> Updater:
     """What makes updates with the configured backend. Raises as ``load_backend`` does."""
     return _module("metaclaw.learner.update").Updater(
@@ -53,6 +59,7 @@ def load_updater(
         gate=gate,
         holds=holds,
         rollouts=rollouts,
+        teaching=teaching,
         settings=settings.rl.update,
         new_suffix=lambda: secrets.token_hex(4),
         ranks={agent: own.lora.rank for agent, own in settings.agents.named.items() if own.lora.rank is not None},

@@ -19,7 +19,9 @@ import numpy as np
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
 from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
-from metaclaw.learner.datums import Datum, DatumGroup
+from metaclaw.learner.datums import TEMPERATURE, Datum, DatumGroup, Floats
+from metaclaw.learner.distillation.leaning import leaned
+from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
 from metaclaw.learner.gate.steps import Refusal, refusal
 from metaclaw.learner.learning_rate import PeakRate, peak_rate
 from metaclaw.learner.measurements import measure
@@ -58,21 +60,35 @@ class Stepper:
         return peak.value
 
     async def weigh(
-        self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, seconds: Seconds
+        self,
+        run: TrainingRun,
+        groups: Sequence[DatumGroup],
+        *,
+        parent: int,
+        seconds: Seconds,
+        lessons: Lessons = NO_LESSONS,
     ) -> Corrected:
-        """``groups`` as they are to be trained on: one pass over the data, and one of the base model where it pulls."""
+        """``groups`` as they are to be trained on: one pass over the data, one more of what was not drawn at
+        temperature 1 where a teacher spoke, and one of the base model where it pulls."""
         settings = self._settings
         spans = [span for group in groups for datum in group.data for span in datum.spans]
-        is_corrected = settings.max_token_weight or settings.max_mismatch or settings.reference_kl
+        is_corrected = settings.max_token_weight or settings.max_mismatch or settings.reference_kl or lessons.num_taught
         if not is_corrected and not any(span.is_rolled_out for span in spans):
-            return Corrected(groups=tuple(groups), masked=(), numbers={})
+            return Corrected(groups=tuple(groups), masked=(), numbers=lessons.numbers)
         with timed(seconds, "weigh"):
             now = await run.forward(groups)
-        groups, numbers = as_drawn_now(groups, now.logprobs), dict[str, float]()
+        groups, numbers = as_drawn_now(groups, now.logprobs), lessons.numbers
+        if lessons.num_taught:
+            with timed(seconds, "weigh"):
+                student = await _plain(run, groups, now)
+            for lesson in lessons.each:
+                groups, found = leaned(groups, student, lesson)
+                numbers |= found
         if settings.reference_kl:
             with timed(seconds, "reference"):
                 reference = await self._of_base(groups)
-            groups, numbers = pulled(groups, now.logprobs, reference.logprobs, settings.reference_kl)
+            groups, found = pulled(groups, now.logprobs, reference.logprobs, settings.reference_kl)
+            numbers |= found
         weighed = corrected(groups, now.logprobs, parent=parent, settings=settings)
         return Corrected(groups=weighed.groups, masked=weighed.masked, numbers={**numbers, **weighed.numbers})
 
@@ -113,6 +129,21 @@ class Stepper:
             return await base.forward(groups)
         finally:
             await base.close()
+
+
+async def _plain(run: TrainingRun, groups: Sequence[DatumGroup], now: Pass) -> list[Floats]:
+    """The trainer's log-probabilities at temperature 1, where ``now`` has them at that which was sampled at."""
+    others = [
+        replace(group, config={**group.config, TEMPERATURE: 1.0}) for group in groups if group.config[TEMPERATURE] != 1
+    ]
+    again = iter((await run.forward(others)).logprobs if others else ())
+    same = iter(now.logprobs)
+    found = list[Floats]()
+    for group in groups:
+        for _ in group.data:
+            here = next(same)
+            found.append(here if group.config[TEMPERATURE] == 1 else next(again))
+    return found
 
 
 def cut(groups: Sequence[DatumGroup], steps: int) -> list[list[DatumGroup]]:

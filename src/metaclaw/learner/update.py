@@ -24,6 +24,8 @@ from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend,
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.candidates import Candidate, Prepared
 from metaclaw.learner.datums import TrainingTurn, build_groups, rolled_out
+from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
+from metaclaw.learner.distillation.teaching import Teaching
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
 from metaclaw.learner.learning_rate import warming
@@ -64,6 +66,7 @@ class Updater:
         holds: PolicyHolds,
         settings: UpdateSettings,
         rollouts: Rollouts | None = None,
+        teaching: Teaching | None = None,
         new_suffix: Callable[[], str],
         ranks: Mapping[str, int] = _NO_RANKS,
         resume_from: str = "",
@@ -82,6 +85,7 @@ class Updater:
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
         self._rollouts = rollouts
+        self._teaching = teaching or Teaching(())
         self._stepper = Stepper(backend, settings)
         self._retention = Retention(journal, backend)
 
@@ -101,11 +105,14 @@ class Updater:
         prepared = candidate.prepared if candidate else await asyncio.to_thread(self._prepare, agent, parent)
         if isinstance(prepared, Waiting):
             return prepared
-        # Nothing is claimed before the trainer is there: while it is down, there are no aborted updates, only a wait.
+        # Nothing is claimed before trainer and teachers are there: while one is down, no update is aborted, all wait.
         run = await (self._reopened(agent, candidate) if candidate else self._resumed(agent, parent))
+        lessons = NO_LESSONS if candidate else await self._teaching.lessons(agent, prepared.recorded)
+        if not candidate and not lessons.num_taught and "rewards" not in self._settings.methods:
+            return await asyncio.to_thread(self._leave_untaught, agent, prepared)
         update_id = await asyncio.to_thread(self._journal.claim, agent, parent, prepared.turns)
         try:
-            made = candidate or await self._train(agent, parent, update_id, prepared, run)
+            made = candidate or await self._train(agent, parent, update_id, prepared, run, lessons)
             outcome = made if isinstance(made, Rejected) else await self._examine(agent, update_id, made)
         except RefusedDataError as error:
             await self._drop(agent)
@@ -167,6 +174,13 @@ class Updater:
             excluded=Counter(journal.expired(agent)),
         )
 
+    def _leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
+        number = self._journal.expire(prepared.turns, "untaught")
+        _log.info(
+            "%s: %d samples expired: no teacher takes one of them, and rewards are not learned from", agent, number
+        )
+        return Waiting(reason="turns that no teacher takes were left out")
+
     def _expire(self, agent: str, selection: Selection) -> None:
         for rule, turns in selection.expired.items():
             _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
@@ -191,13 +205,13 @@ class Updater:
         return run
 
     async def _train(
-        self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun
+        self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons
     ) -> Candidate | Rejected:
         seconds = defaultdict[str, float](float)
         rolled = await self._rolled_out(agent, parent, prepared, seconds)
         drawn = [rolled_out(a.prompt, a.tokens, a.temperature, a.advantage, version=parent) for a in rolled.answers]
         groups = build_groups([*prepared.recorded, *drawn], self._settings)
-        weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds)
+        weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds, lessons=lessons)
         if weighed.is_empty:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
         peak, shortened = await self._stepper.peak_rate(run.base_model), 0

@@ -1,0 +1,191 @@
+"""How likely given tokens are to a model behind an OpenAI-compatible endpoint.
+
+Owns the two ways to ask for it (vLLM's ``prompt_logprobs``, and OpenAI's ``echo`` with ``logprobs``); refuses to know
+what is made of the answer. Invariant: tokens go out as ids, and an answer about other tokens, or about fewer, is an
+error and never a guess. Log-probabilities are at temperature 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+
+from metaclaw.chat.messages import object_or_none
+from metaclaw.chat.usage import TokenCounts, token_counts
+from metaclaw.errors import BackendError, UpstreamError
+from metaclaw.learner.datums import Floats
+from metaclaw.upstreams.http_model import HttpModel
+
+Dialect = Literal["prompt_logprobs", "echo"]
+Json = dict[str, Any]
+
+_DIALECT = "openai.completions"
+_REFUSES_THIS = (400, 413, 422)
+_NOT_THE_LIKELIEST = 0  # the tokens' own log-probabilities are enough
+_ASKING: Mapping[Dialect, Json] = {
+    "prompt_logprobs": {"prompt_logprobs": _NOT_THE_LIKELIEST},
+    "echo": {"echo": True, "logprobs": 1},  # some take 0 for "none"
+}
+
+
+class TeacherError(BackendError):
+    """A teacher cannot be asked now: what was to be learned with it waits."""
+
+    code = "teacher_failed"
+
+
+class RefusedTokensError(TeacherError):
+    """The teacher does not take these tokens; it may take others. They may be more than it reads, for one."""
+
+    code = "teacher_refused"
+    retryable: ClassVar[bool] = False
+
+
+class _UnknownFormError(ValueError):
+    """The answer does not hold what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """``logprobs`` of the tokens from ``first`` on, their texts by id as far as told, and what it took.
+
+    What a server does not say that it took is what was sent."""
+
+    logprobs: Floats
+    names: Mapping[int, str]
+    took: TokenCounts
+
+
+class ScoringEndpoint:
+    """One endpoint. ``dialects`` are tried in order until one is understood, which is then kept to."""
+
+    def __init__(self, upstream: HttpModel, dialects: Sequence[Dialect] = ("prompt_logprobs",)) -> None:
+        self._upstream = upstream
+        self._dialects = tuple(dialects)
+        self._base_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self._upstream.name
+
+    async def score(self, model: str | None, tokens: Sequence[int], *, first: int) -> Scored:
+        """How likely each of ``tokens`` from ``first`` on is to ``model`` after those before it.
+
+        ``None`` is the first model that the endpoint lists. Raises ``RefusedTokensError`` for tokens that it does not
+        take, ``TeacherError`` when it cannot be asked, or does not tell.
+        """
+        if not 1 <= first < len(tokens):
+            raise ValueError(f"first is {first} of {len(tokens)} tokens")
+        known, why = len(self._dialects) == 1, ""
+        refused = None
+        for dialect in self._dialects:
+            try:
+                answer = await self._asked(model, tokens, dialect)
+                scored = _READING[dialect](answer, tokens, first)
+            except RefusedTokensError as error:
+                if known:
+                    raise
+                refused = error
+            except _UnknownFormError as error:
+                why = str(error)
+            else:
+                self._dialects = (dialect,)
+                return scored
+        if refused is not None:
+            raise refused
+        raise TeacherError(
+            f"{self.name} does not tell how likely the tokens of a prompt are ({why}): a teacher needs vLLM's"
+            " `prompt_logprobs`, or `echo` with `logprobs`, on /v1/completions with a prompt of token ids"
+        )
+
+    async def _asked(self, model: str | None, tokens: Sequence[int], dialect: Dialect) -> Json:
+        # One token is drawn and thrown away: not every server takes 0.
+        body = {"prompt": list(tokens), "max_tokens": 1, "temperature": 1.0, **_ASKING[dialect]}
+        try:
+            body["model"] = model or await self._base()
+            reply = await self._upstream.send(_DIALECT, json.dumps(body, separators=(",", ":")).encode())
+            try:
+                raw = await reply.read()
+            finally:
+                reply.close()
+        except UpstreamError as error:
+            failure = RefusedTokensError if error.status in _REFUSES_THIS else TeacherError
+            raise failure(f"asking the teacher: {error}") from error
+        try:
+            answer: object = json.loads(raw)
+        except ValueError as error:
+            raise TeacherError(f"asking the teacher: {self.name} answered with something that is not JSON") from error
+        if (told := object_or_none(answer)) is None:
+            raise TeacherError(f"asking the teacher: {self.name} answered with something that is not an object")
+        return told
+
+    async def _base(self) -> str:
+        if self._base_name is None:
+            names = [model.get("id") for model in await self._upstream.models()]
+            if not names or not isinstance(names[0], str):
+                raise UpstreamError(f"{self.name} lists no model", status=502)
+            self._base_name = names[0]
+        return self._base_name
+
+
+def _by_id(answer: Json, tokens: Sequence[int], first: int) -> Scored:
+    """vLLM's: an object a token, by its id."""
+    listed: object = _choice(answer).get("prompt_logprobs")
+    entries = cast("list[Any]", listed) if isinstance(listed, list) else []
+    if len(entries) != len(tokens):
+        raise _UnknownFormError(f"there is no prompt_logprobs of {len(tokens)} tokens in the answer")
+    logprobs, names = np.full(len(tokens) - first, math.nan, np.float32), dict[int, str]()
+    for place, token in enumerate(tokens[first:]):
+        if (entry := entries[first + place]) is None:
+            continue
+        try:
+            told: Json = entry[str(token)]
+            logprobs[place] = math.nan if told["logprob"] is None else told["logprob"]
+        except (LookupError, TypeError, ValueError) as error:
+            raise _UnknownFormError(f"prompt_logprobs says nothing of token {token}") from error
+        if isinstance(name := told.get("decoded_token"), str):
+            names[token] = name
+    return _scored(answer, logprobs, names, tokens)
+
+
+def _echoed(answer: Json, tokens: Sequence[int], first: int) -> Scored:
+    """OpenAI's: texts and log-probabilities of the prompt's tokens, and of one more that was drawn."""
+    told: Any = _choice(answer).get("logprobs")
+    try:
+        texts, logprobs = list(told["tokens"]), list(told["token_logprobs"])
+    except (LookupError, TypeError) as error:
+        raise _UnknownFormError("there are no logprobs of the echoed prompt in the answer") from error
+    if not len(tokens) <= len(texts) <= len(tokens) + 1 or len(texts) != len(logprobs):
+        raise _UnknownFormError(f"{len(texts)} tokens came back for the {len(tokens)} that were sent")
+    try:
+        values = np.asarray([math.nan if one is None else one for one in logprobs[first : len(tokens)]], np.float32)
+    except (TypeError, ValueError) as error:
+        raise _UnknownFormError("a log-probability is not a number") from error
+    names = {token: text for token, text in zip(tokens[first:], texts[first:], strict=False) if isinstance(text, str)}
+    return _scored(answer, values, names, tokens)
+
+
+_READING: Mapping[Dialect, Callable[[Json, Sequence[int], int], Scored]] = {
+    "prompt_logprobs": _by_id,
+    "echo": _echoed,
+}
+
+
+def _choice(answer: Json) -> Json:
+    try:
+        choice = object_or_none(answer["choices"][0])
+    except (LookupError, TypeError):
+        choice = None
+    if choice is None:
+        raise _UnknownFormError("there is no choice in the answer")
+    return choice
+
+
+def _scored(answer: Json, logprobs: Floats, names: Mapping[int, str], tokens: Sequence[int]) -> Scored:
+    counts = token_counts(object_or_none(answer.get("usage")))
+    return Scored(logprobs=logprobs, names=names, took=counts or TokenCounts(prompt=len(tokens), completion=1))

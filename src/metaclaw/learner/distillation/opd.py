@@ -1,0 +1,146 @@
+"""On-policy distillation: a teacher is asked about what the policy said.
+
+Owns who is asked about which turns, once each, and what that took; refuses to know what becomes of the answers.
+Invariant: a teacher that cannot be asked is an error, which delays the update and nothing else; a turn that it does not
+take is untaught, which is counted; one whose tokens mean something else to it teaches nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from metaclaw.chat.usage import TokenCounts
+from metaclaw.config import OpdSettings
+from metaclaw.errors import NotFoundError
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.datums import Floats, TrainingTurn, chains
+from metaclaw.learner.distillation.endpoint import RefusedTokensError, Scored, ScoringEndpoint, TeacherError
+from metaclaw.learner.distillation.lessons import Lesson
+from metaclaw.learner.distillation.vocabularies import difference
+from metaclaw.learner.gathering import gathered
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+_MOST_NAMED = 256  # tokens whose texts are compared
+_VERSION = re.compile(r"(?P<agent>[^@/]+)@(?P<version>\d+)")
+_BASE = "base"
+
+Price = Callable[[TokenCounts], float | None]
+
+
+class OtherVocabularyError(TeacherError):
+    """The teacher's tokens are not the policy's."""
+
+    code = "teacher_vocabulary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """Who teaches. ``own`` is the training server's endpoint; a teacher elsewhere has its tokens compared with it."""
+
+    endpoint: ScoringEndpoint
+    own: ScoringEndpoint
+    journal: LearningJournal
+    price: Price
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return self.endpoint is not self.own
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was said of the turns of one agent's update, by turn (``None``: it is not taken), and what that took."""
+
+    turns: dict[str, Floats | None] = field(default_factory=dict[str, "Floats | None"])
+    num_tokens: int = 0
+    usd: float | None = 0.0
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        taught = sum(told is not None for told in self.turns.values())
+        numbers = {
+            "opd/taught_turns": float(taught),
+            "opd/untaught_turns": float(len(self.turns) - taught),
+            "opd/teacher_tokens": float(self.num_tokens),
+        }
+        return numbers | ({} if self.usd is None else {"opd/teacher_usd": self.usd})
+
+
+class OnPolicyDistillation:
+    """Remembers what it was told of an agent's update, so that an attempt that failed later is not paid for twice."""
+
+    def __init__(self, teacher: Teacher, settings: OpdSettings) -> None:
+        self._teacher = teacher
+        self._settings = settings
+        self._told: dict[str, _Told] = {}
+        self._has_same_vocabulary = not teacher.is_elsewhere
+
+    async def lesson(self, agent: str, turns: Sequence[TrainingTurn]) -> Lesson:
+        """What the teacher says of ``turns`` of ``agent``. Raises ``TeacherError``."""
+        before, names = self._told.get(agent, _Told()), {turn.turn for turn in turns}
+        told = before if before.turns.keys() <= names else _Told()
+        self._told[agent] = told
+        model = await self._model()
+        waiting = chains([turn for turn in turns if turn.turn not in told.turns])
+        while waiting and not self._has_same_vocabulary:  # before all others are paid for
+            scored = await self._ask(model, waiting.pop(0), told)
+            if scored is not None:
+                await self._compare(agent, scored)
+        await gathered(_AT_ONCE, [lambda chain=chain: self._ask(model, chain, told) for chain in waiting])
+        return Lesson(
+            method="opd",
+            weight=self._settings.weight,
+            max_gap=self._settings.max_gap,
+            taught={turn: one for turn, one in told.turns.items() if one is not None},
+            numbers=told.numbers,
+        )
+
+    async def _model(self) -> str | None:
+        asked = self._settings.model
+        if self._teacher.is_elsewhere:
+            return asked
+        if asked == _BASE:
+            return None
+        if (version := _VERSION.fullmatch(asked)) is None:
+            return asked
+        try:
+            found = await asyncio.to_thread(self._teacher.journal.version, version["agent"], int(version["version"]))
+        except NotFoundError as error:
+            raise TeacherError(f"rl.opd.model is {asked!r}, and {error}") from error
+        return found.sampler_path
+
+    async def _compare(self, agent: str, scored: Scored) -> None:
+        tokens = sorted(scored.names)[:_MOST_NAMED]
+        own = await self._teacher.own.score(None, [*tokens[:1], *tokens], first=1) if tokens else None
+        apart = difference(own.names if own else {}, scored.names)
+        if apart is not None:
+            del self._told[agent]
+            raise OtherVocabularyError(
+                f"{self._settings.model}, {self._teacher.endpoint.name}, does not read the policy's tokens: {apart}."
+                " Its word counts token by token: name one with the same tokenizer in rl.opd.model (a larger"
+                " model of the same family), or take opd out of rl.update.methods"
+            )
+        self._has_same_vocabulary = True
+
+    async def _ask(self, model: str | None, chain: Sequence[TrainingTurn], told: _Told) -> Scored | None:
+        """One request for turns that continue one another: nobody pays for their prefix twice."""
+        tokens, first = chain[-1].all_tokens, chain[0].num_prompt_tokens
+        try:
+            scored = await self._teacher.endpoint.score(model, tokens, first=first)
+        except RefusedTokensError as error:
+            _log.info("%d turns stay untaught: %s", len(chain), error)
+            told.turns |= dict.fromkeys((turn.turn for turn in chain), None)
+            return None
+        price = self._teacher.price(scored.took)
+        told.num_tokens += scored.took.total
+        told.usd = None if price is None or told.usd is None else told.usd + price
+        for turn in chain:
+            start = turn.num_prompt_tokens - first
+            told.turns[turn.turn] = scored.logprobs[start : start + turn.num_tokens]
+        return scored

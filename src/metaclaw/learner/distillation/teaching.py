@@ -1,0 +1,77 @@
+"""What an update is taught beside its rewards.
+
+Owns which methods the settings ask for, and the lessons of one update; refuses to know how a teacher is asked and what
+its word weighs. Invariant: without a method of its own here an update is what it is without this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import aiohttp
+
+from metaclaw.config import Settings
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.datums import TrainingTurn
+from metaclaw.learner.distillation.endpoint import ScoringEndpoint
+from metaclaw.learner.distillation.lessons import Lesson, Lessons
+from metaclaw.learner.distillation.opd import OnPolicyDistillation, Teacher
+from metaclaw.upstreams.configured import training_server
+from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.prices import load_prices
+from metaclaw.upstreams.upstream import Timeouts, Upstream
+
+_TEACHER = "the teacher"
+
+
+class Method(Protocol):
+    """One way to be taught."""
+
+    async def lesson(self, agent: str, turns: Sequence[TrainingTurn]) -> Lesson:
+        """What there is to learn about ``turns``. Raises ``BackendError`` when that cannot be found out now."""
+        ...
+
+
+class Teaching:
+    """Asks every method."""
+
+    def __init__(self, methods: Sequence[Method]) -> None:
+        self._methods = tuple(methods)
+
+    async def lessons(self, agent: str, turns: Sequence[TrainingTurn]) -> Lessons:
+        """Of one update of ``agent``. Raises ``BackendError``."""
+        return Lessons(each=tuple([await method.lesson(agent, turns) for method in self._methods]))
+
+
+def teaching_for(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession) -> Teaching:
+    """What the settings ask for. ``session`` must stay open as long as it is used."""
+    own = ScoringEndpoint(HttpModel(session, training_server(settings)))
+    methods = list[Method]()
+    if "opd" in settings.rl.update.methods:
+        methods.append(OnPolicyDistillation(_teacher(settings, journal, session, own), settings.rl.opd))
+    return Teaching(methods)
+
+
+def _teacher(
+    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, own: ScoringEndpoint
+) -> Teacher:
+    opd = settings.rl.opd
+    if not opd.url:
+        return Teacher(endpoint=own, own=own, journal=journal, price=lambda _: None)
+    upstream = Upstream(
+        name=f"{_TEACHER} at {opd.url}",
+        base_url=opd.url,
+        api_key=opd.api_key,
+        key_setting="rl.opd.api_key",
+        timeouts=Timeouts(first_byte_s=opd.timeout_s, gap_s=opd.timeout_s),
+    )
+    price = load_prices(settings.home).find(_TEACHER, opd.model)
+    return Teacher(
+        endpoint=ScoringEndpoint(
+            HttpModel(session, upstream), ("prompt_logprobs", "echo") if opd.dialect == "auto" else (opd.dialect,)
+        ),
+        own=own,
+        journal=journal,
+        price=lambda took: None if price is None else price.cost(took),
+    )

@@ -1,0 +1,115 @@
+"""What a teacher is asked about an update's turns, and what it costs."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import aiohttp
+import numpy as np
+import pytest
+
+from metaclaw.config import OpdSettings
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.learner.datums import TrainingTurn
+from metaclaw.learner.distillation.endpoint import ScoringEndpoint, TeacherError
+from metaclaw.learner.distillation.opd import OnPolicyDistillation, OtherVocabularyError, Teacher
+from metaclaw.upstreams.http_model import HttpModel
+from tests.fakes.teacher import plainly, teacher, word
+from tests.learner.recording import policy_sample
+
+pytestmark = pytest.mark.anyio
+
+
+def turn(name: str, prompt: list[int], tokens: list[int]) -> TrainingTurn:
+    return TrainingTurn(turn=name, sample=policy_sample(prompt, tokens, [-1.0] * len(tokens)), surprise=0.0)
+
+
+# The second turn goes on from the first; the third is of another session.
+TURNS = [turn("a", [1, 2], [3, 4]), turn("b", [1, 2, 3, 4, 5], [6]), turn("c", [9, 9, 9, 9], [8, 7])]
+
+
+@asynccontextmanager
+async def taught_by(tmp_path, *, own_names=word, usd_a_token: float | None = 0.5, **how):
+    """A teacher elsewhere, beside a training server that has the names of the policy's tokens."""
+    with LearningJournal.open(tmp_path / "learning.db") as journal:
+        async with aiohttp.ClientSession() as session, teacher(**how) as there, teacher(name_of=own_names) as here:
+            one = Teacher(
+                endpoint=ScoringEndpoint(HttpModel(session, there.upstream)),
+                own=ScoringEndpoint(HttpModel(session, here.upstream)),
+                journal=journal,
+                price=lambda took: None if usd_a_token is None else usd_a_token * took.total,
+            )
+            opd = OnPolicyDistillation(one, OpdSettings(model="big", url=there.url, weight=2, max_gap=3))
+            yield opd, there
+
+
+async def test_each_answer_is_scored_once_with_those_before_it_in_its_session(tmp_path):
+    async with taught_by(tmp_path) as (opd, there):
+        lesson = await opd.lesson("main", TURNS)
+        assert (lesson.method, lesson.weight, lesson.max_gap) == ("opd", 2, 3)
+        told = {name: [round(float(value), 3) for value in values] for name, values in lesson.taught.items()}
+        assert told == {
+            "a": [plainly(3, 2), plainly(4, 3)],
+            "b": [plainly(6, 5)],
+            "c": [plainly(8, 4), plainly(7, 5)],
+        }
+        assert sorted(body["prompt"] for body in there.requests) == [[1, 2, 3, 4, 5, 6], [9, 9, 9, 9, 8, 7]]
+        assert lesson.numbers == {
+            "opd/taught_turns": 3, "opd/untaught_turns": 0, "opd/teacher_tokens": 14, "opd/teacher_usd": 7,
+        }  # fmt: skip
+
+
+async def test_a_teacher_that_goes_away_is_not_asked_again_what_it_has_said(tmp_path):
+    down = [True]
+    async with taught_by(tmp_path, fails=lambda prompt: 503 if prompt[0] == 9 and down[0] else None) as (opd, there):
+        with pytest.raises(TeacherError):
+            await opd.lesson("main", TURNS)
+        down[0] = False
+        lesson = await opd.lesson("main", TURNS)
+        assert lesson.taught.keys() == {"a", "b", "c"}
+        assert [body["prompt"][0] for body in there.requests].count(1) == 1
+        assert lesson.numbers["opd/teacher_tokens"] == 14, "what the failed attempt took counts"
+        other = await opd.lesson("main", [turn("d", [1], [2])])
+        assert (other.taught.keys(), other.numbers["opd/teacher_tokens"]) == ({"d"}, 3)
+
+
+async def test_what_a_teacher_does_not_take_is_untaught_and_counted(tmp_path):
+    async with taught_by(tmp_path, usd_a_token=None, fails=lambda prompt: 400 if prompt[0] == 9 else None) as (opd, _):
+        lesson = await opd.lesson("main", TURNS)
+        assert lesson.taught.keys() == {"a", "b"}
+        assert (lesson.numbers["opd/taught_turns"], lesson.numbers["opd/untaught_turns"]) == (2, 1)
+        assert "opd/teacher_usd" not in lesson.numbers, "what has no price costs an unknown amount, not nothing"
+
+
+async def test_a_teacher_with_other_tokens_is_refused_before_more_is_paid_and_told_what_to_do(tmp_path):
+    async with taught_by(tmp_path, own_names=lambda token: f"v{token}") as (opd, there):
+        for asked in (1, 2):
+            with pytest.raises(OtherVocabularyError, match=r"' w\d'|'w\d' there.*same tokenizer.*rl\.update\.methods"):
+                await opd.lesson("main", TURNS)
+            assert len(there.requests) == asked
+
+
+@pytest.mark.parametrize(
+    "own_names",
+    [lambda token: f"Ġw{token}", lambda token: word(token) if token % 3 else "bytes:\\xe2"],
+)
+async def test_ways_to_write_a_token_are_no_other_vocabulary(tmp_path, own_names):
+    async with taught_by(tmp_path, own_names=own_names) as (opd, _):
+        assert len((await opd.lesson("main", TURNS)).taught) == 3
+
+
+async def test_a_version_is_named_as_it_is_everywhere_and_one_that_never_was_is_an_error(tmp_path):
+    with LearningJournal.open(tmp_path / "learning.db") as journal:
+        async with aiohttp.ClientSession() as session, teacher() as here:
+            endpoint = ScoringEndpoint(HttpModel(session, here.upstream))
+            one = Teacher(endpoint=endpoint, own=endpoint, journal=journal, price=lambda _: None)
+            with pytest.raises(TeacherError, match=r"rl\.opd\.model is 'main@7'"):
+                await OnPolicyDistillation(one, OpdSettings(model="main@7")).lesson("main", TURNS)
+            for model, asked in (("base", "first"), ("tinker://x/sampler_weights/y", "tinker://x/sampler_weights/y")):
+                await OnPolicyDistillation(one, OpdSettings(model=model)).lesson("main", TURNS)
+                assert here.requests[-1]["model"] == asked
+            assert np.isfinite(np.concatenate([*(await _taught(one)).values()])).all()
+
+
+async def _taught(one: Teacher):
+    return (await OnPolicyDistillation(one, OpdSettings(model="base")).lesson("main", TURNS)).taught

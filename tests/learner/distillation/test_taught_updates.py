@@ -1,0 +1,98 @@
+"""Updates that a teacher has a part in: what it adds, and what becomes of them when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metaclaw.journal.learning_records import Version
+from metaclaw.journal.learning_status import read_status
+from metaclaw.learner.datums import TrainingTurn
+from metaclaw.learner.distillation.endpoint import TeacherError
+from metaclaw.learner.distillation.lessons import Lesson
+from metaclaw.learner.distillation.teaching import Teaching
+from metaclaw.learner.outcomes import Waiting
+from tests.fakes.trainer import VOCABULARY, log_softmax
+from tests.learner.update_world import opened
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with opened(tmp_path) as world:
+        yield world
+
+
+@dataclass
+class Taste:
+    """A teacher who prefers one token to all others; it says nothing of turns in ``deaf``, and fails where told."""
+
+    likes: int
+    failure: Exception | None = None
+    deaf: bool = False
+    logprobs_V: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.logprobs_V = log_softmax(np.where(np.arange(VOCABULARY) == self.likes, 3.0, 0.0), 1.0).astype(np.float32)
+
+    async def lesson(self, agent: str, turns: Sequence[TrainingTurn]) -> Lesson:
+        assert agent == "main"
+        if self.failure is not None:
+            raise self.failure
+        drawn = {turn.turn: np.frombuffer(turn.sample.tokens, "<i4") for turn in turns}
+        taught = {} if self.deaf else {turn: self.logprobs_V[tokens] for turn, tokens in drawn.items()}
+        numbers = {"opd/taught_turns": float(len(taught)), "opd/untaught_turns": float(len(turns) - len(taught))}
+        return Lesson(method="opd", weight=1.0, max_gap=5.0, taught=taught, numbers={**numbers, "opd/teacher_usd": 0.5})
+
+
+def metrics_of(world) -> dict:
+    return read_status(world.folder / "learning.db")[0].last_update.metrics
+
+
+async def test_the_policy_comes_nearer_to_its_teacher_without_any_reward_that_differs(world):
+    taste = Taste(likes=5)
+    updater = world.updater(teaching=Teaching([taste]), methods=("opd",), learning_rate=0.15, max_kl=1.0)
+    distances = list[float]()
+    for _ in range(12):
+        await world.converse(16, rewards=[0.0])
+        version = await updater.attempt("main")
+        assert isinstance(version, Version)
+        policy_V = log_softmax(world.trainer.saved[version.sampler_path], 1.0)
+        distances.append(float(np.sum(np.exp(policy_V) * (policy_V - taste.logprobs_V))))
+    assert distances[-1] < distances[0] / 2, distances
+
+
+async def test_what_a_teacher_did_is_among_the_numbers_and_in_the_documentation(world):
+    await world.converse(8)
+    await world.updater(teaching=Teaching([Taste(likes=5)]), methods=("rewards", "opd")).attempt("main")
+    metrics = metrics_of(world)
+    page = (Path(__file__).parents[3] / "docs" / "updates.md").read_text()
+    for name in ("taught_turns", "untaught_turns", "taught_tokens", "kl", "gap", "cut_share", "teacher_usd"):
+        assert isinstance(metrics[f"opd/{name}"], float), name
+        assert f"`opd/{name}`" in page or f"`{name}`" in page, name
+
+
+async def test_a_teacher_that_is_away_delays_the_update_and_leaves_no_trace(world):
+    taste = Taste(likes=5, failure=TeacherError("away"))
+    updater = world.updater(teaching=Teaching([taste]), methods=("rewards", "opd"))
+    await world.converse(8)
+    with pytest.raises(TeacherError, match="away"):
+        await updater.attempt("main")
+    assert (world.states(), read_status(world.folder / "learning.db")[0].last_update) == ({"pending": 8}, None)
+    taste.failure = None
+    assert isinstance(await updater.attempt("main"), Version)
+
+
+async def test_what_no_teacher_takes_is_learned_from_by_its_rewards_or_given_up_by_name(world):
+    await world.converse(8)
+    deaf = Teaching([Taste(likes=5, deaf=True)])
+    assert isinstance(await world.updater(teaching=deaf, methods=("opd",)).attempt("main"), Waiting)
+    assert world.learning.expired("main") == {"untaught": 8}
+    await world.converse(8)
+    assert isinstance(await world.updater(teaching=deaf, methods=("rewards", "opd")).attempt("main"), Version)
+    assert metrics_of(world)["opd/untaught_turns"] == 8

@@ -1,0 +1,79 @@
+"""Which weights are kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from metaclaw.errors import BackendError, ConflictError
+from metaclaw.journal.learning_records import Version
+from metaclaw.learner.versions import roll_back
+from tests.learner.update_world import opened
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with opened(tmp_path) as world:
+        yield world
+
+
+def numbers_of(paths: Iterable[str]) -> set[int]:
+    return {int(match[1]) for path in paths if (match := re.search(r"-v(\d+)-", path))}
+
+
+async def test_only_the_last_versions_and_the_ancestors_of_what_serves_keep_their_weights(world):
+    updater = world.updater()
+    for _ in range(6):
+        await world.converse(8)
+        await updater.attempt("main")
+    assert numbers_of(world.trainer.saved) == {3, 4, 5, 6}
+    assert len(world.trainer.saved) == 2 * 4
+    roll_back(world.learning, "main", 3)
+    await world.converse(8)
+    version = await updater.attempt("main")
+    assert (version.version, version.parent) == (7, 3)
+    assert numbers_of(world.trainer.saved) == {3, 5, 6, 7}
+    listed = world.learning.versions("main")
+    assert [one.version for one in listed if one.deleted_at is None] == [3, 5, 6, 7]
+    with pytest.raises(ConflictError, match="version 2 of 'main' were deleted"):
+        roll_back(world.learning, "main", 2)
+    assert world.learning.serving("main") == 7
+
+
+async def test_deleting_that_fails_fails_no_update_and_is_made_up_for(world, caplog):
+    updater = world.updater()
+    for _ in range(6):
+        await world.converse(8)
+        world.trainer.failures["delete"] = BackendError("gone")
+        assert isinstance(await updater.attempt("main"), Version)
+    assert numbers_of(world.trainer.saved) == {1, 2, 3, 4, 5, 6}
+    assert "4 old checkpoints are still to be deleted: gone" in caplog.text
+    await world.converse(8)
+    await updater.attempt("main")
+    assert numbers_of(world.trainer.saved) == {4, 5, 6, 7}
+
+
+async def test_what_an_update_saved_that_did_not_commit_is_deleted(world):
+    updater = world.updater()
+    await world.converse(8)
+    world.trainer.failures["warm"] = BackendError("gone")
+    with pytest.raises(BackendError):
+        await updater.attempt("main")
+    (orphan,) = {path for path in world.trainer.saved if "/weights/" in path}
+    version = await updater.attempt("main")
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
+    assert orphan not in world.trainer.saved
+
+
+async def test_there_is_nothing_before_the_base_model(world):
+    with pytest.raises(ConflictError):
+        roll_back(world.learning, "main")
+    await world.converse(8)
+    await world.updater().attempt("main")
+    assert roll_back(world.learning, "main") == 0
+    history = world.learning._connection.execute("SELECT version, why FROM serving_history ORDER BY id").fetchall()
+    assert [tuple(row) for row in history] == [(1, "update 1"), (0, "rollback from 1: asked for by the user")]

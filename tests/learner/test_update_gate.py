@@ -1,0 +1,156 @@
+"""Updates that the gate, a person or an interruption keeps from serving."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from metaclaw.errors import BackendError, ConflictError
+from metaclaw.journal.learning_records import Version
+from metaclaw.journal.learning_status import read_status
+from metaclaw.learner.gate.examination import GateWaitsError
+from metaclaw.learner.outcomes import Rejected, Waiting
+from metaclaw.learner.versions import list_versions, roll_back
+from tests.learner.update_world import opened
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with opened(tmp_path) as world:
+        yield world
+
+
+async def test_a_version_that_the_gate_refuses_is_not_served_and_its_files_go(world):
+    await world.converse(8)
+    world.gate.answers["main"] = "it only repeats itself"
+    updater = world.updater()
+    rejected = await updater.attempt("main")
+    assert rejected == Rejected(update_id=1, reason="it only repeats itself")
+    (examined,) = world.gate.examined
+    assert (examined.parent_path, len(examined.turns)) == (None, 8)
+    assert examined.path not in world.trainer.saved
+    assert world.trainer.saved == {}
+    assert world.trainer.num_open == 0, "weights that took the refused step were kept"
+    (status,) = read_status(world.folder / "learning.db")
+    assert (status.serving, status.num_versions, status.pending) == (0, 0, 0)
+    assert status.last_update.metrics["gate/kl"] == 0.01
+    assert world.states() == {"rejected": 8}
+    await world.converse(8)
+    assert isinstance(await updater.attempt("main"), Version)
+
+
+async def test_while_the_gate_cannot_examine_nothing_is_served_and_nothing_is_lost(world):
+    await world.converse(8)
+    world.gate.answers["main"] = GateWaitsError("the judge is down")
+    updater = world.updater()
+    with pytest.raises(BackendError, match="the judge is down"):
+        await updater.attempt("main")
+    assert world.states() == {"pending": 8}
+    assert world.learning.serving("main") == 0
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}, "unexamined weights were kept"
+
+
+async def test_an_agent_that_is_pinned_or_rests_is_not_updated_and_its_samples_wait(world):
+    await world.converse(8)
+    world.holds.hold("main", "pin", "I like it as it is")
+    assert await world.updater().attempt("main") == Waiting(reason="pin: I like it as it is")
+    assert world.states() == {"pending": 8}
+    assert world.trainer.calls == []
+    world.holds.hold("main", "cooldown", "it got worse", for_s=10)
+    assert world.holds.release("main", "pin")
+    assert await world.updater().attempt("main") == Waiting(reason="cooldown: it got worse")
+    world.holds.hold("main", "cooldown", "it got worse", for_s=0)
+    assert isinstance(await world.updater().attempt("main"), Version)
+
+
+async def test_an_examination_that_was_interrupted_goes_on_without_training_again(world):
+    await world.converse(8)
+    updater = world.updater()
+    await _interrupted(world, updater)
+    assert world.states() == {"pending": 8}
+    assert world.trainer.num_open == 0
+    (first,) = world.gate.examined
+    await first.finished.once("pair", 0, _answer)
+    await world.converse(8)  # which has no part in it: what it was made of stands
+    world.trainer.calls.clear()
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert "forward_backward" not in world.trainer.calls
+    assert world.gate.examined[-1].path == first.path == version.sampler_path
+    assert len(world.gate.examined[-1].finished) == 1, "what was drawn before is not known any more"
+    assert world.states() == {"consumed": 8, "pending": 8}
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
+    following = await updater.attempt("main")
+    assert (following.version, following.parent) == (2, 1), "and training goes on from there"
+
+
+@pytest.mark.parametrize("change", ["another version serves", "a sample is gone", "the learner ends"])
+async def test_what_was_interrupted_is_given_up_when_what_it_was_made_of_has_changed(world, change: str):
+    updater = world.updater()
+    for _ in range(2):
+        await world.converse(8)
+        await updater.attempt("main")
+    await world.converse(8)
+    kept = set(world.trainer.saved)
+    await _interrupted(world, updater)
+    assert set(world.trainer.saved) > kept
+    if change == "another version serves":
+        roll_back(world.learning, "main")
+    elif change == "a sample is gone":
+        world.learning.expire([world.learning.pending("main")[0].turn], "not_recorded")
+    else:
+        await updater.close()
+        assert set(world.trainer.saved) == kept
+        return
+    await world.converse(8)
+    world.trainer.calls.clear()
+    version = await updater.attempt("main")
+    assert "forward_backward" in world.trainer.calls
+    assert set(world.trainer.saved) == kept | {version.state_path, version.sampler_path}
+
+
+async def _interrupted(world, updater) -> None:
+    world.gate.is_slow = True
+    world.gate.began.clear()
+    task = asyncio.create_task(updater.attempt("main"))
+    await world.gate.began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    world.gate.is_slow = False
+
+
+async def _answer() -> str:
+    return "drawn"
+
+
+async def test_being_stopped_in_the_middle_gives_the_samples_back(world):
+    await world.converse(8)
+    updater = world.updater()
+    task = asyncio.create_task(updater.attempt("main"))
+    world.trainer.when["forward_backward"] = task.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sum(world.states().values()) == 8
+    assert world.states().get("claimed", 0) == 0
+
+
+async def test_a_rollback_during_an_update_wins_and_the_next_update_starts_there(world):
+    updater = world.updater()
+    for _ in range(2):
+        await world.converse(8)
+        await updater.attempt("main")
+    await world.converse(8)
+    world.trainer.when["warm"] = lambda: roll_back(world.learning, "main")
+    with pytest.raises(ConflictError):
+        await updater.attempt("main")
+    assert world.learning.serving("main") == 1
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert (version.version, version.parent) == (3, 1)
+    assert [listed.is_serving for listed in list_versions(world.learning, "main")] == [False, False, True]
