@@ -7,10 +7,12 @@ Owns what the routes stand on where there is no gateway; refuses to know what th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -20,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from metaclaw.config import Settings, is_loopback
-from metaclaw.errors import ConfigError
+from metaclaw.errors import ConfigError, JournalError
 from metaclaw.gateway.access import OWNER, Principal
 from metaclaw.gateway.door import Door
 from metaclaw.gateway.memory_desk import MemoryDesk
@@ -30,11 +32,14 @@ from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
 from metaclaw.journal.access_store import Limits
 from metaclaw.memory.asking import Asking
+from metaclaw.memory.reindexing import reindex
 from metaclaw.memory.service import MemoryService
+from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
 from metaclaw.upstreams.session import new_session
 
 _PREFIXES = ("", "/agents/{agent}")
+_log = logging.getLogger(__name__)
 
 
 class _OneToken:
@@ -96,6 +101,8 @@ def memory_app(
             desk = MemoryDesk(settings.memory_db, asking) if settings.memory.enabled else None
             if desk is not None:
                 stack.push_async_callback(desk.close)
+                indexing = asyncio.create_task(asyncio.to_thread(_index_anew, settings.memory_db))
+                stack.push_async_callback(lambda: asyncio.wait([indexing]))
             app.state.deps = MemoryDeps(reception=door, memory=desk, recorder=_NoTurns())
             yield
 
@@ -117,6 +124,20 @@ def serve(settings: Settings, host: str, port: int) -> None:
         memory_app(settings, hosts=hosts), host=host, port=port, log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, ws="none",
     )  # fmt: skip
+
+
+def _index_anew(path: Path) -> None:
+    """After an update, on a connection of its own: there may be no learner at this home to do it."""
+    if not path.exists():
+        return
+    try:
+        with MemoryStore.open(path) as store:
+            number = reindex(store)
+    except JournalError as error:
+        _log.warning("the words of the memories could not be indexed anew, so they are found more slowly: %s", error)
+        return
+    if number:
+        _log.info("the words of %d memories are indexed anew", number)
 
 
 async def _healthz(request: Request) -> Response:

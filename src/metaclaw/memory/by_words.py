@@ -11,14 +11,16 @@ has, where a few of them are all that a long question needs; what is weaker than
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from metaclaw.memory.candidates import Candidate, candidates
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.units import MemoryUnit
-from metaclaw.memory.word_index import WordIndex, binding_words, marks_of, parts_of
+from metaclaw.memory.word_index import binding_words, marks_of, parts_of
 from metaclaw.retrieval.words import spaced_words_of, words_of
 
 _MAX_WORDS = 48  # of a question: the rarest
@@ -30,6 +32,17 @@ _HALF_LIFE_S = 180 * 86_400.0  # of what is never used
 _FADED = 0.7  # what is left of a score in the end
 _SATURATION, _LENGTH_SHARE = 1.2, 0.75  # the usual constants of BM25
 _OF_A_PART, _OF_A_BINDING_WORD, _OF_A_MARK = 0.3, 0.5, 1.0
+
+
+class Words(Protocol):
+    """Which units have a word: of an agent, in a store."""
+
+    connection: sqlite3.Connection
+
+    def num_units(self, agent: str) -> int: ...
+    def num_having(self, agent: str, word: str) -> int: ...
+    def rows_having(self, agent: str, word: str) -> list[int]: ...
+    def words_of(self, agent: str, rows: Sequence[int]) -> dict[int, list[str]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +63,7 @@ def asks_for_words(query: MemoryQuery) -> bool:
     return bool(set(words_of(query.text)) - set(words_of(query.time_words)))
 
 
-def found_by_words(index: WordIndex, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Found]:
+def found_by_words(index: Words, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Found]:
     """At most ``pool`` units, in no order.
 
     About ``max_matches`` of them are looked at: those with the rarest of the question's words.
@@ -73,7 +86,7 @@ def freshness_of(unit: MemoryUnit, num_uses: int, last_used_at: float | None, no
     return _FADED + (1 - _FADED) * math.exp2(-unused_s / (_HALF_LIFE_S * (1 + num_uses)))
 
 
-def _asked(index: WordIndex, query: MemoryQuery) -> list[_Word]:
+def _asked(index: Words, query: MemoryQuery) -> list[_Word]:
     """What the question has, words first, the rarest first."""
     num_units = index.num_units(query.agent)
 
@@ -115,7 +128,7 @@ def _looked_for(asked: Sequence[_Word], max_matches: int) -> list[_Word]:
     return chosen
 
 
-def _best_rows(index: WordIndex, agent: str, words: Sequence[_Word]) -> list[int]:
+def _best_rows(index: Words, agent: str, words: Sequence[_Word]) -> list[int]:
     """The rows that have one of ``words``, those with the rarest first, of equal ones the newest."""
     worth: dict[int, float] = defaultdict(float)
     for word in words:

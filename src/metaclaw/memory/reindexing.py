@@ -7,7 +7,7 @@ first, so that others read and write meanwhile; and it counts as made only when 
 from __future__ import annotations
 
 from metaclaw.memory.store import MemoryStore, told
-from metaclaw.memory.word_index import put_into_index
+from metaclaw.memory.word_index import is_index_whole, put_into_index
 from metaclaw.retrieval.words import VERSION
 
 _BATCH = 500
@@ -17,8 +17,7 @@ def is_index_old(store: MemoryStore) -> bool:
     """Whether there are units whose words in the index are of another form than those that are looked for."""
     with told("read"):
         (has_units,) = store.connection.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()
-        row = store.connection.execute("SELECT max(version) FROM index_version").fetchone()
-    return bool(has_units) and row[0] != VERSION
+        return bool(has_units) and not is_index_whole(store.connection)
 
 
 def reindex(store: MemoryStore) -> int:

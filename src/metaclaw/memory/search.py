@@ -15,11 +15,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from metaclaw.memory.by_words import MAX_MATCHES, asks_for_words, found_by_words, freshness_of
+from metaclaw.memory.by_words import MAX_MATCHES, Words, asks_for_words, found_by_words, freshness_of
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery, Near
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.visibility import holds, visible
-from metaclaw.memory.word_index import WordIndex
 from metaclaw.retrieval.blending import Ranking, blend
 
 _POOL = 4  # times the limit: from what the order is made
@@ -31,7 +30,7 @@ SCORE_OF_LIKE = 0.4  # of what is just like enough, as of what has just words en
 
 
 def search(
-    index: WordIndex,
+    index: Words,
     query: MemoryQuery,
     meaning: ByMeaning | None = None,
     *,
@@ -51,7 +50,7 @@ def search(
     return _finished(index.connection, query, found)
 
 
-def _found(index: WordIndex, query: MemoryQuery, meaning: ByMeaning | None, pool: int, max_matches: int) -> list[Found]:
+def _found(index: Words, query: MemoryQuery, meaning: ByMeaning | None, pool: int, max_matches: int) -> list[Found]:
     by_words = found_by_words(index, query, pool=pool, max_matches=max_matches)
     near = [] if meaning is None else meaning.near(index.connection, query, limit=pool)
     if meaning is None or not near:

@@ -24,8 +24,9 @@ from metaclaw.memory.consolidation import settle
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.search import search, visible
+from metaclaw.memory.unindexed_words import UnindexedWords
 from metaclaw.memory.units import MemoryUnit
-from metaclaw.memory.word_index import WordIndex
+from metaclaw.memory.word_index import WordIndex, is_index_whole, note_index_of_nothing
 
 SCHEMA = "memory"
 
@@ -59,6 +60,9 @@ class MemoryStore:
         with told(f"open {path} for"):
             connection = open_writer(path, SCHEMA)
             connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is gone from the file
+            if not is_index_whole(connection):
+                with transaction(connection):
+                    note_index_of_nothing(connection)
             return cls(connection)
 
     @classmethod
@@ -148,7 +152,9 @@ class MemoryStore:
     def search(self, query: MemoryQuery, meaning: ByMeaning | None = None) -> list[Found]:
         """What fits a question, by its words and by its ``meaning``, and may be told to whoever asks."""
         with told("search"), _moment(self._connection):
-            return search(self._index, query, meaning)
+            # Until the index is made anew after an update, the units themselves are read: slower, but nothing is lost.
+            is_whole = is_index_whole(self._connection)
+            return search(self._index if is_whole else UnindexedWords(self._connection, query.text), query, meaning)
 
     def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
         """The newest units, of one agent or of all."""

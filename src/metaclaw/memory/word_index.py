@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from metaclaw.memory.negations import num_negations
 from metaclaw.memory.persons import speaks_of_oneself
-from metaclaw.retrieval.words import binding_words_of, characters_of, spaced_words_of, words_of
+from metaclaw.retrieval.words import VERSION, binding_words_of, characters_of, spaced_words_of, words_of
 
 # Letters for private use: no text that is written has them.
 DENIED, OWN = "\ue000", "\ue001"
@@ -63,6 +63,20 @@ def put_into_index(connection: sqlite3.Connection, seq: int, agent: str, text: s
     """Within a transaction, index the unit in row ``seq``, whether or not it was."""
     connection.execute("DELETE FROM words WHERE rowid = ?", (seq,))
     connection.execute("INSERT INTO words (rowid, body) VALUES (?, ?)", (seq, index_body(agent, text)))
+
+
+def is_index_whole(connection: sqlite3.Connection) -> bool:
+    """Whether each unit is in the index by the words that it is looked for by now."""
+    return connection.execute("SELECT max(version) FROM index_version").fetchone()[0] == VERSION
+
+
+def note_index_of_nothing(connection: sqlite3.Connection) -> None:
+    """Of a store without a unit the index is whole: note that, within a transaction."""
+    connection.execute(
+        "INSERT INTO index_version SELECT ? WHERE NOT EXISTS (SELECT 1 FROM index_version)"
+        " AND NOT EXISTS (SELECT 1 FROM units)",
+        (VERSION,),
+    )
 
 
 class WordIndex:
