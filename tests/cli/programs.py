@@ -23,9 +23,11 @@ METACLAW = (sys.executable, "-m", "metaclaw.cli.main")
 
 
 class _Hello(BaseHTTPRequestHandler):
+    words = "hello from upstream"
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        message = {"role": "assistant", "content": "hello from upstream"}
+        message = {"role": "assistant", "content": self.words}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         body = json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
         self.send_response(200)
@@ -39,9 +41,9 @@ class _Hello(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def upstream() -> Generator[str]:
-    """The base URL of a model."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
+def upstream(words: str = _Hello.words) -> Generator[str]:
+    """The base URL of a model that says ``words``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Saying", (_Hello,), {"words": words}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

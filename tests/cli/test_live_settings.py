@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from metaclaw.config_file import read_settings, set_values
-from tests.cli.programs import ask, metaclaw, started, status, until
+from tests.cli.programs import ask, metaclaw, started, status, until, upstream
 
 
 def policy_of(home: Path, agent: str) -> str | None:
@@ -42,4 +42,12 @@ def test_an_agents_mode_changes_while_everything_runs_and_a_broken_file_changes_
         until(lambda: "NOT taken up, the settings of before stay in force: agents.research.mode" in log.read_text())
         (home / "config.yaml").write_text(good.replace("mode: rl", "mode: skills_only"))
         until(lambda: policy_of(home, "research") is None)
+
+        assert metaclaw(home, "config", "llm.provider", "nobody-knows").returncode == 0
+        assert metaclaw(home, "config", "llm.api_base", "").returncode == 0
+        until(lambda: "NOT taken up, the settings of before stay in force: llm.api_base" in log.read_text())
+        assert ask(home) == "hello from upstream"
+        with upstream("hello from another") as url:
+            set_values(home, {"llm.provider": "custom", "llm.api_base": url, "journal.max_age_days": 9})
+            until(lambda: ask(home) == "hello from another")
         assert status(home)["children"]["gateway"] == before["gateway"]

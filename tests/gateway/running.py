@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class RunningGateway:
     client: AsyncOpenAI
     recorder: Recorder
     routers: AgentRouters
+    adopt: Callable[[Settings], Awaitable[None]]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -83,7 +84,13 @@ async def running_gateway(
         async with aiohttp.ClientSession() as http, client:
             deps = app.state.deps
             yield RunningGateway(
-                url=url, home=settings.home, http=http, client=client, recorder=deps.recorder, routers=deps.routers
+                url=url,
+                home=settings.home,
+                http=http,
+                client=client,
+                recorder=deps.recorder,
+                routers=deps.routers,
+                adopt=deps.adopt,
             )
 
 

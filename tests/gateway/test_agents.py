@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from metaclaw.config import Settings
+from metaclaw.errors import ConfigError
 from metaclaw.gateway.agent_routers import AgentRouters
 from metaclaw.skills.skill import Skill, render_skill
 from tests.fakes.llm import Answer, fake_llm
@@ -119,6 +120,41 @@ async def test_an_agents_skills_come_from_its_own_folder_and_from_no_other_of_it
     assert "pencil" in writers
     assert "old place" not in writers
     assert "pencil" not in mains
+
+
+async def test_other_models_folders_of_skills_and_retention_count_without_a_restart(tmp_path: Path) -> None:
+    def put(folder: str, body: str) -> None:
+        (tmp_path / folder / "notes").mkdir(parents=True)
+        text = render_skill(Skill(name="notes", description="How to take notes", body=body))
+        (tmp_path / folder / "notes" / "SKILL.md").write_text(text)
+
+    await asyncio.to_thread(put, "first", "Write with a pencil.")
+    await asyncio.to_thread(put, "second", "Write with a brush.")
+    days = [100.0]
+    async with (
+        fake_llm(script=lambda _: Answer(text="old")) as old,
+        fake_llm(script=lambda _: Answer(text="new")) as new,
+    ):
+        before = make_settings(tmp_path, llm_url=old.url, agents={"writer": {"skills_dir": "first"}})
+        changed = {"skills_dir": "second", "max_age_days": 5.0}
+        after = make_settings(tmp_path, llm_url=new.url, llm={"model_id": "other"}, agents={"writer": changed})
+        async with running_gateway(before, clock=lambda: days[0] * 86_400) as gateway:
+            assert said(await ask(gateway, "writer")) == "old"
+            assert said(await ask(gateway, "main")) == "old"
+            assert len(await gateway.turns()) == 2
+            days[0] = 120.0
+            await gateway.adopt(after)
+            while len(await gateway.turns()) > 1:  # noqa: ASYNC110 - what is pruned is told to nobody
+                await asyncio.sleep(0.01)
+            assert said(await ask(gateway, "writer")) == "new"
+            assert [turn.agent for turn in await gateway.turns()] == ["main", "writer"]
+            with pytest.raises(ConfigError):
+                await gateway.adopt(make_settings(tmp_path, llm={"provider": "nobody"}))
+            assert said(await ask(gateway, "main")) == "new"
+    assert "pencil" in str(old.requests[0])
+    assert "brush" in str(new.requests[0])
+    assert "pencil" not in str(new.requests[0])
+    assert new.requests[0]["model"] == "other"
 
 
 async def test_other_modes_and_models_are_taken_up_between_two_turns_or_not_at_all(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def start(
     from metaclaw.config_file import load_settings, require_settings
     from metaclaw.config_keyring import resolve_secrets
     from metaclaw.processes import background, foreground
+    from metaclaw.upstreams.configured import check_upstreams
 
     require_settings()
     settings = load_settings(overrides={"mode": mode, "proxy.port": port})
@@ -36,7 +37,9 @@ def start(
     else:
 
         def reread() -> Settings:
-            return resolve_secrets(load_settings(overrides={"mode": mode, "proxy.port": port}))
+            changed = resolve_secrets(load_settings(overrides={"mode": mode, "proxy.port": port}))
+            check_upstreams(changed)
+            return changed
 
         settings = resolve_secrets(settings)
         foreground.run(settings, report=lambda what: typer.echo(f"metaclaw: {what}", err=True), reread=reread)

@@ -58,11 +58,16 @@ class AgentRouters:
             )
 
     def adopt(self, settings: Settings) -> None:
-        """Serve by other modes and agents from the next turn on. Raises ``ConfigError``, and nothing changed then."""
-        kept = {agent: pool for agent, pool in self._own.items() if self._is_same_model(agent, settings)}
+        """Serve by other modes, models and agents from the next turn on, or raise ``ConfigError``, unchanged."""
+        before = self._settings
+        # Also of agents' own: how often is tried is said of all, and so is what OpenRouter is told.
+        is_same = (before.llm, before.openrouter) == (settings.llm, settings.openrouter)
+        kept = {agent: pool for agent, pool in self._own.items() if is_same and self._is_same_model(agent, settings)}
+        shared = self._shared if is_same and self._shared else self._open_pool(settings, None)
         own = self._own_pools(settings, kept)
-        shared = self._shared or self._open_pool(settings, None)
         self._former += [pool for agent, pool in self._own.items() if agent not in kept]
+        if self._shared is not None and shared is not self._shared:
+            self._former.append(self._shared)
         self._settings, self._own, self._shared = settings, own, shared
         self._others, self._named = self._routers()
 

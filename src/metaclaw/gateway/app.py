@@ -46,6 +46,7 @@ from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
 from metaclaw.gateway.policy_tokens import PolicyTokens
 from metaclaw.gateway.proxy import Proxy
+from metaclaw.gateway.pruning import Pruning
 from metaclaw.gateway.reception import Reception
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
@@ -60,7 +61,6 @@ from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
 from metaclaw.journal.access_store import Limits
 from metaclaw.journal.drawn_answers import DrawnAnswersReader
 from metaclaw.journal.past_turns import PastTurnReader
-from metaclaw.journal.retention import Retention, keep_pruned
 from metaclaw.journal.serving import ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.memory.asking import Asking
@@ -99,11 +99,16 @@ class Deps:
     memory: MemoryDesk | None
     sidecar: MemoryService | None
     training: TrainingDesk
+    pruning: Pruning
+    library: SkillLibrary | None
     loop: asyncio.AbstractEventLoop
 
     async def adopt(self, settings: Settings) -> None:
-        """Go by other modes and settings of agents from the next turn on, or raise ``ConfigError``, unchanged."""
+        """Go by other modes, models and agents' settings from the next turn on, or raise ``ConfigError``, unchanged."""
         self.routers.adopt(settings)
+        self.pruning.adopt(settings)
+        if self.library is not None:
+            self.library.look_into(settings.own_skills_dirs)
         self.reception.budgets.adopt(_agents_limits(settings))
         self.training.settings = settings
 
@@ -119,9 +124,8 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         session = await stack.enter_async_context(new_session())
         embedder = await asyncio.to_thread(open_embedder, settings.embeddings, session)
         past = await stack.enter_async_context(aclosing(PastTurnReader(settings.turns_db)))
-        retention = _retention(settings)
-        pruning = asyncio.create_task(keep_pruned(journal, settings.learning_db, retention, clock))
-        stack.callback(pruning.cancel)
+        pruning = Pruning(journal, settings, clock)
+        stack.callback(pruning.close)
         sidecar = _sidecar(settings, session)
         min_score = settings.recall.min_memory_score
         if sidecar is not None:
@@ -144,9 +148,11 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         meanings = _meanings(settings, embedder)
         if meanings is not None:
             stack.push_async_callback(meanings.close)
+        library = _library(settings, stack)
+        measuring = _measuring(settings, session, routers)
         proxy = Proxy(
             routers=routers,
-            recaller=_recaller(settings, journal, memories, meanings, stack, _measuring(settings, session, routers)),
+            recaller=_recaller(settings, journal, memories, library, meanings, measuring),
             recorder=recorder,
             max_context_tokens=settings.max_context_tokens,
         )
@@ -156,11 +162,13 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
             routers=routers,
             recorder=recorder,
             metrics=GatewayMetrics(
-                recorder, routers.shared_models, embedder, memories=memories, learning_db=settings.learning_db
+                recorder, lambda: routers.shared_models, embedder, memories=memories, learning_db=settings.learning_db
             ),
             memory=memory,
             sidecar=sidecar,
             training=TrainingDesk(settings=settings, clock=clock),
+            pruning=pruning,
+            library=library,
             loop=asyncio.get_running_loop(),
         )
         await recorder.drain(_DRAIN_S)
@@ -335,12 +343,6 @@ def _routers(
     )
 
 
-def _retention(settings: Settings) -> Retention:
-    kept = settings.journal
-    own = settings.agents.max_age_days_of
-    return Retention(max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb, max_age_days_of=own)
-
-
 def _asking(settings: Settings, embedder: Breaker | None) -> Asking | None:
     return None if embedder is None else Asking(embedder, min_likeness=settings.embeddings.min_likeness)
 
@@ -365,12 +367,24 @@ def _measuring(settings: Settings, session: ClientSession, routers: AgentRouters
     return PolicyTokens(server, lambda agent: routers.of(agent).policy is not None)
 
 
+def _library(settings: Settings, stack: AsyncExitStack) -> SkillLibrary | None:
+    """What skills are recalled from, looked at as long as ``stack`` is open; ``None`` where none are."""
+    skills = settings.skills
+    if not skills.enabled or skills.top_k == 0 or settings.recall.max_tokens == 0:
+        return None
+    starter = STARTER_FOLDER if skills.starter else None
+    library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
+    looking = asyncio.create_task(library.keep_fresh())
+    stack.callback(looking.cancel)
+    return library
+
+
 def _recaller(
     settings: Settings,
     journal: TurnJournal,
     stored: StoredMemories | RemoteMemories,
+    library: SkillLibrary | None,
     meanings: SkillRanker | None,
-    stack: AsyncExitStack,
     measuring: PolicyTokens,
 ) -> Recaller | None:
     skills, recall = settings.skills, settings.recall
@@ -381,15 +395,9 @@ def _recaller(
         max_memories=recall.max_memories,
         skills_share=recall.skills_share,
     )
-    has_skills = skills.enabled and skills.top_k > 0
-    if recall.max_tokens == 0 or not (has_skills or memories):
+    if recall.max_tokens == 0 or not (library or memories):
         return None
-    starter = STARTER_FOLDER if skills.starter else None
-    library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
-    if has_skills:
-        looking = asyncio.create_task(library.keep_fresh())
-        stack.callback(looking.cancel)
-    source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if has_skills else None
+    source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if library is not None else None
     limit = settings.max_context_tokens
     dropping = partial(dropped_messages, max_tokens=limit) if limit else None
     return Recaller(journal, skills=source, memories=memories, budget=budget, dropping=dropping, measuring=measuring)

@@ -7,7 +7,7 @@ never a prompt, a model, an agent or a path that a client wrote; and counting ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,13 +36,17 @@ class Failing(Protocol):
     num_failures: int
 
 
+def _no_upstreams() -> UpstreamPool | None:
+    return None
+
+
 class GatewayMetrics:
     """One gateway's counters, in a registry of their own."""
 
     def __init__(
         self,
         recorder: Recorder,
-        upstreams: UpstreamPool | None = None,
+        upstreams: Callable[[], UpstreamPool | None] = _no_upstreams,
         embedder: Breaker | None = None,
         *,
         memories: Failing | None = None,
@@ -84,8 +88,7 @@ class GatewayMetrics:
             "metaclaw_unpriced_turns", "Recorded turns with a usage and no known price.", registry=registry
         )
         registry.register(_Recording(recorder))
-        if upstreams is not None:
-            registry.register(_Upstreams(upstreams))
+        registry.register(_Upstreams(upstreams))
         if embedder is not None:
             registry.register(_Embeddings(embedder))
         if memories is not None:
@@ -147,7 +150,7 @@ class _Counts:
 class _Upstreams(Collector):
     """How every configured key fares, read at the moment of the question. Labels are names of settings, never a key."""
 
-    def __init__(self, pool: UpstreamPool) -> None:
+    def __init__(self, pool: Callable[[], UpstreamPool | None]) -> None:
         self._pool = pool
 
     def collect(self) -> Iterable[Metric]:
@@ -163,7 +166,8 @@ class _Upstreams(Collector):
         left_s = GaugeMetricFamily(
             "metaclaw_upstream_cooldown_seconds", "For how long it is left alone yet.", labels=labels
         )
-        for state in self._pool.snapshot():
+        pool = self._pool()
+        for state in pool.snapshot() if pool is not None else ():
             names = [state.upstream, state.credential]
             cooldowns.add_metric(names, state.num_cooldowns)
             left_s.add_metric(names, state.cooldown_left_s)

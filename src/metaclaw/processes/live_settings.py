@@ -20,7 +20,7 @@ from metaclaw.processes.models import require_model
 from metaclaw.processes.supervisor import Report
 
 _POLL_S = 0.5
-_OF_AN_AGENT_LATER = ("skills_dir", "max_age_days")  # where the gateway looks for these is settled when it starts
+_AT_ONCE = ("mode", "llm", "openrouter", "journal", "agents")
 
 Stamp = tuple[int, int, int]
 
@@ -53,13 +53,8 @@ async def keep_settings(
 
 
 def live(settings: Settings, wanted: Settings) -> Settings:
-    """``settings`` with what of ``wanted`` can be taken up at once: modes, and what agents have for themselves."""
-    named = {
-        agent: own.model_copy(update={key: getattr(settings.agents.of(agent), key) for key in _OF_AN_AGENT_LATER})
-        for agent, own in wanted.agents.named.items()
-    }
-    agents = type(wanted.agents)(allow_unknown=wanted.agents.allow_unknown, **named)
-    changed = settings.model_copy(update={"mode": wanted.mode, "agents": agents})
+    """``settings`` with what of ``wanted`` can be taken up at once: modes, models, retention, agents."""
+    changed = settings.model_copy(update={name: getattr(wanted, name) for name in _AT_ONCE})
     if changed.trains and not settings.trains and changed.rl.is_cloud:
         raise ConfigError(
             "what samples in a training cloud (rl.backend) is started with MetaClaw alone: start it again"
@@ -77,13 +72,10 @@ def modes(settings: Settings) -> str:
 
 
 def _later(settings: Settings, wanted: Settings) -> list[str]:
-    names = [name for name in Settings.model_fields if name not in ("agents", "home", "proxy")]
+    names = [name for name in Settings.model_fields if name not in (*_AT_ONCE, "home", "proxy")]
     later = [name for name in names if getattr(settings, name) != getattr(wanted, name)]
     if settings.proxy.model_copy(update={"port": 0}) != wanted.proxy.model_copy(update={"port": 0}):
         later.append("proxy")
-    for agent, own in wanted.agents.named.items():
-        here = settings.agents.of(agent)
-        later += [f"agents.{agent}.{key}" for key in _OF_AN_AGENT_LATER if getattr(own, key) != getattr(here, key)]
     return later
 
 

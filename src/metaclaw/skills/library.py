@@ -109,6 +109,12 @@ class SkillLibrary:
                 return older
         return await coming
 
+    def look_into(self, own: Own) -> None:
+        """Agents that keep their skills elsewhere keep them in these folders now: the next look is into them."""
+        if dict(own) != dict(self._own):
+            self._own = own
+            self._scanned_at = None
+
     async def keep_fresh(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Look again and again while somebody has asked in the last minutes, so that who asks need not wait for it."""
         took_s = 0.0
@@ -123,7 +129,8 @@ class SkillLibrary:
 
     def scan(self) -> None:
         """Read what changed. Blocking; ``visible`` calls it on a thread."""
-        stamps = stamps_of_skills(self._folder, self._own)
+        own = self._own
+        stamps = stamps_of_skills(self._folder, own)
         if self._starter is not None:
             stamps |= stamps_of_starters(self._starter)
         retired_text = self._retired_text()
@@ -133,7 +140,8 @@ class SkillLibrary:
             retired = parse_retired(retired_text, self._folder)
             agents = frozenset({one.owner for one in found.values()} | {agent for agent, _ in retired.pairs})
             self._now = _Snapshot(stamps=stamps, found=found, retired_text=retired_text, retired=retired, agents=agents)
-        self._scanned_at = self._clock()
+        if own is self._own:  # else it was into folders of before
+            self._scanned_at = self._clock()
 
     def found(self) -> list[FoundSkill]:
         """Every skill of every layer as the last scan saw it, the broken ones too."""
