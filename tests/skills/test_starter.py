@@ -254,6 +254,27 @@ def test_a_starter_skill_is_found_by_requests_for_it(name: str):
         assert name in found, request
 
 
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("Docker is broken again", "docker-troubleshooting"),
+        ("Can you make me a chart?", "charts-that-answer"),
+        ("My inbox is a mess.", "inbox-triage"),
+    ],
+)
+def test_one_word_that_only_one_skill_is_about_is_enough(message: str, name: str):
+    skills = starters()
+    assert [one.name for one in SkillRanking(skills).best(message)] == [name]
+    few = [one for one in skills if one.name == name]
+    assert SkillRanking(few).best(message) == [], "a few skills do not tell how rare a word is"
+
+
+def test_a_word_in_passing_and_one_that_others_have_too_are_not_enough():
+    ranking = SkillRanking(starters())
+    assert ranking.best("We sat in the harbour, a docker sang, gulls cried, and my sister painted her boat green") == []
+    assert ranking.best("Look at this script") == []
+
+
 def test_a_wheel_holds_every_starter_skill(tmp_path: Path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=Path(__file__).parents[2], check=True, capture_output=True)

@@ -48,6 +48,10 @@ class Bm25Index:
                 del self._holders[word]
         self._lengths.pop(key, None)
 
+    def num_holding(self, word: str) -> int:
+        """How many documents have ``word``."""
+        return len(self._holders.get(word, ()))
+
     def scores(self, words: Iterable[str], among: Collection[str] | None = None) -> dict[str, float]:
         """The score of each document that holds one of ``words``; of those in ``among``, where that is given."""
         if not self._norms:
