@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from metaclaw.config import AgentsSettings
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.turns import TurnJournal
@@ -45,6 +47,25 @@ async def test_training_one_agent_moves_another_by_not_one_bit(tmp_path: Path, t
             after = await _everything_of("idle", settings.learning_db, trainer)
     assert len(moved) == BUSY_UPDATES + 1, "the busy one moved at every update"
     assert after == before
+
+
+async def test_two_ranks_are_trained_and_served_side_by_side(tmp_path: Path, trainer: TrainingServer) -> None:
+    """What `agents.ID.lora.rank` says; that neither moves the other by a bit is in the training server's tests."""
+    settings = settings_for(tmp_path, trainer, warmup_steps=0)
+    agents = AgentsSettings.model_validate({"narrow": {"lora": {"rank": 2}}, "wide": {"lora": {"rank": 16}}})
+    settings = settings.model_copy(update={"agents": agents})
+    with LearningJournal.open(settings.learning_db) as journal, holding(settings) as holds:
+        async with TurnJournal(settings.turns_db) as turns:
+            learner = learner_for(settings, journal, holds)
+            for agent in ("narrow", "wide"):
+                await talk(trainer, turns, serving(settings.learning_db, trainer, agent), 16, agent=agent)
+            await learner.judging.step()
+            assert await learner.updating.step()
+    served = [serving(settings.learning_db, trainer, agent) for agent in ("narrow", "wide")]
+    assert [who.version for who in served] == [1, 1]
+    assert [_rank(trainer, who.model) for who in served] == [2, 16]
+    together = await asyncio.gather(*(_greedy(trainer, who) for who in served))
+    assert together == [await _greedy(trainer, who) for who in served]
 
 
 async def test_two_agents_with_opposite_tastes_each_learn_their_own(tmp_path: Path, trainer: TrainingServer) -> None:
@@ -96,6 +117,12 @@ def _files(trainer: TrainingServer, path: str) -> str:
     files = sorted(file for folder in root.glob(f"*/*/{name}") for file in folder.iterdir())
     assert {file.name for file in files} >= {"adapter_model.safetensors", "optimizer.safetensors"}
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+
+
+def _rank(trainer: TrainingServer, path: str) -> int:
+    kind, name = path.split("/")[-2:]
+    (config,) = (trainer.data_dir / "checkpoints").glob(f"*/{kind}/{name}/adapter_config.json")
+    return json.loads(config.read_text())["r"]
 
 
 async def _greedy(trainer: TrainingServer, who: Serving) -> list[object]:
