@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from metaclaw.errors import ConflictError, NotFoundError
+from metaclaw.journal.descent import descendants
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Baseline, NewVersion, Sample
 from metaclaw.journal.learning_status import AgentStatus, read_status
@@ -203,6 +204,7 @@ TELLING: dict[str, Question] = {
     "weights": lambda it, agent: asked(it.path, lambda reader: reader.sampler_path(agent, 1)),
     "candidates": lambda it, agent: it.reader.candidates(agent=agent),
     "evolutions": lambda it, agent: it.reader.evolutions(agent),
+    "descent": lambda it, agent: descendants(it.path, [turn_of(agent, 0)]),
     "experiments": lambda it, agent: asyncio.run(Experiments(it.path).view()).drawn(agent, bytes(32)),
 }
 
@@ -248,6 +250,12 @@ COUNTED: dict[str, tuple[Question, Callable[[int], Any]]] = {
             )
         ],
         lambda own: [own + 1, 1 + (own == 1), 1, own],
+    ),
+    "descent": (  # of the first turn, on which all versions stand: each once, and the agent's own last one serves
+        lambda it, agent: [
+            (one.agent == agent, one.state) for one in descendants(it.path, [turn_of(agent, 0)]) if one.kind == "policy"
+        ],
+        lambda own: [*[(True, "kept")] * (own - 1), (True, "serving")],
     ),
     "which version serves": (
         lambda it, agent: [one.version for one in policy_of(it, agent).versions if one.is_serving],
