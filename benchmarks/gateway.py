@@ -53,7 +53,7 @@ def main() -> None:
 async def _measure(programs: list[Program], arguments: argparse.Namespace) -> None:
     for program in programs:
         await _until_open(program)
-        await _load(program, "plain", 50, 4)
+        await _load(program, "plain", 50, 4, "warming up")
     for kind in arguments.kinds:
         for concurrency in arguments.concurrency:
             num_requests = max(concurrency * ROUNDS, arguments.requests // (8 if kind == "stream" else 1))
@@ -69,11 +69,11 @@ async def _compare(programs: list[Program], kind: str, num_requests: int, concur
     seen = {program.name: Load() for program in programs}
     cpu_s = dict.fromkeys(seen, 0.0)
     added: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in seen}
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         direct: dict[str, float] = {}
         for program in programs:
             before = program.cpu_s
-            part = await _load(program, kind, num_requests, concurrency)
+            part = await _load(program, kind, num_requests, concurrency, f"{concurrency} at a time, round {number}")
             cpu_s[program.name] += program.cpu_s - before
             seen[program.name].add(part)
             took = {"first": part.percentile_ms(50, "firsts")}
@@ -106,16 +106,16 @@ async def _watch_resident(programs: list[Program], num_requests: int) -> None:
     for step in range(steps + 1):
         print(f"  after {step * num_requests // steps:6}: {program.resident_mib:6.1f}", flush=True)
         if step < steps:
-            await _load(program, "plain", num_requests // steps, 32)
+            await _load(program, "plain", num_requests // steps, 32, f"step {step}")
     full = next(program for program in programs if program.name not in (PLAIN, BARE, DIRECT))
     print(f"  {full.name}, as measured above: {full.resident_mib:.1f}")
 
 
-async def _load(program: Program, kind: str, num_requests: int, concurrency: int) -> Load:
+async def _load(program: Program, kind: str, num_requests: int, concurrency: int, occasion: str) -> Load:
     seen = await load(
         program.port,
         program.path,
-        _bodies(kind),
+        _bodies(kind, occasion),
         token=program.token,
         num_requests=num_requests,
         concurrency=concurrency,
@@ -127,9 +127,10 @@ async def _load(program: Program, kind: str, num_requests: int, concurrency: int
     return seen
 
 
-def _bodies(kind: str) -> Callable[[int], bytes]:
-    """A new conversation each, the same ones for every program."""
-    rng, words = random.Random(7), sentences(random.Random(2))
+def _bodies(kind: str, occasion: str) -> Callable[[int], bytes]:
+    """A new conversation each, never asked before, and the same ones for every program on one ``occasion``."""
+    rng = random.Random(f"{kind}, {occasion}")
+    words = sentences(random.Random(2), of=rng)
 
     def body(number: int) -> bytes:
         first, second, third = rng.sample(TOPICS, 3)

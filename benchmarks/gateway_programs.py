@@ -99,14 +99,18 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def sentences(rng: random.Random) -> Callable[[int], str]:
-    """Texts of ``n`` words, as rare and as frequent as in a language (Zipf), of a vocabulary of 30,000."""
+def sentences(rng: random.Random, *, of: random.Random | None = None) -> Callable[[int], str]:
+    """Texts of ``n`` words, as rare and as frequent as in a language (Zipf), of a vocabulary of 30,000.
+
+    ``rng`` makes the vocabulary, and draws from it unless ``of`` does.
+    """
     words = [f"{rng.choice('bdfgklmnprstvz')}{rng.choice('aeiou')}{rng.choice('lmnrst')}{n:x}" for n in range(30_000)]
     total, cumulative = 0.0, list[float]()
     for n in range(len(words)):
         total += 1 / (n + 3)
         cumulative.append(total)
-    return lambda length: " ".join(rng.choices(words, cum_weights=cumulative, k=length))
+    drawing = of or rng
+    return lambda length: " ".join(drawing.choices(words, cum_weights=cumulative, k=length))
 
 
 def _settings(home: Path, port: int, stub: int, has_recall: bool) -> Settings:
