@@ -6,8 +6,9 @@ than a poor one, and equal input gives equal order.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,12 +39,14 @@ class SkillRanking:
 
     def __init__(self, skills: Sequence[Skill]) -> None:
         self._skills = {skill.name: skill for skill in skills}
-        self._named: dict[str, frozenset[str]] = {}
-        self._headlines: dict[str, list[str]] = defaultdict(list)
-        self._subjects: dict[str, list[str]] = defaultdict(list)
+        self._names = sorted(self._skills)
+        # Sets of skills by word, as numbers with a bit for each: a word may be that of hundreds of thousands.
+        self._headlines: dict[str, int] = defaultdict(int)
+        self._sole_names: dict[str, int] = defaultdict(int)  # of the skills that are called by that one word
+        self._subjects: dict[str, int] = defaultdict(int)  # of those that are named after it and described by it
         self._index = Bm25Index()
-        for name, skill in sorted(self._skills.items()):
-            self._hold(name, skill)
+        for number, name in enumerate(self._names):
+            self._hold(1 << number, name)
 
     def best(self, text: str) -> list[Skill]:
         """The skills that fit ``text``, best first."""
@@ -58,33 +61,39 @@ class SkillRanking:
         return [Ranked(self._skills[name], -negated) for negated, name in fitting]
 
     def _evident(self, words: Set[str]) -> list[str]:
-        """Those of which the words of the headline leave no doubt that they are meant."""
-        shared: Counter[str] = Counter()
-        for word in words:
-            shared.update(self._headlines.get(word, ()))  # counted in C: a word may be that of many skills
-        evident = [
-            name
-            for name, number in shared.items()
-            if number >= _MIN_SHARED_WORDS or (self._named[name] and self._named[name] <= words)
-        ]
-        evident += [name for name in self._told_by_one(words) if name not in evident]
-        return evident if len(evident) <= _MAX_CONSIDERED else _sharing_most(shared, evident)
+        """Those of which the words of the headline leave no doubt that they are meant.
 
-    def _told_by_one(self, words: Set[str]) -> Iterator[str]:
+        A long text shares two words with everything: then the ``_MAX_CONSIDERED`` that share the most.
+        """
+        called = self._told_by_one(words)
+        for word in words:
+            called |= self._sole_names.get(word, 0)
+        sharing = _sharing(self._headlines[word] for word in words if word in self._headlines)
+        chosen = 0
+        for number in range(len(sharing), 0, -1):
+            more = (sharing[number - 1] if number >= _MIN_SHARED_WORDS else called) & ~chosen
+            room = _MAX_CONSIDERED - chosen.bit_count()
+            chosen |= more if more.bit_count() <= room else _lowest(more, room)
+        return [self._names[number] for number in _bits(chosen)]
+
+    def _told_by_one(self, words: Set[str]) -> int:
         """Those whose subject one of ``words`` is, and is that of no other."""
         if len(self._skills) < _MIN_SKILLS_TO_TELL or len(words) > 1 / _MIN_SHARE_OF_MESSAGE:
-            return
-        for word in sorted(words & self._subjects.keys()):
+            return 0
+        told = 0
+        for word in words & self._subjects.keys():
             if self._index.num_holding(word) == 1:
-                yield from self._subjects[word]
+                told |= self._subjects[word]
+        return told
 
-    def _hold(self, name: str, skill: Skill) -> None:
-        words = _weighed(skill)
-        self._named[name] = words.named
+    def _hold(self, bit: int, name: str) -> None:
+        words = _weighed(self._skills[name])
         for word in words.subjects:
-            self._subjects[word].append(name)
+            self._subjects[word] |= bit
+        if len(words.named) == 1:
+            self._sole_names[next(iter(words.named))] |= bit
         for word in words.headline:
-            self._headlines[word].append(name)
+            self._headlines[word] |= bit
         self._index.add(name, words.weights)
 
 
@@ -111,13 +120,25 @@ def _weighed(skill: Skill) -> _Words:
     return _Words(frozenset(named), frozenset((*named, *described)), subjects, dict(weights))
 
 
-def _sharing_most(shared: Counter[str], names: Sequence[str]) -> list[str]:
-    """``_MAX_CONSIDERED`` of ``names``: a long text shares two words with everything."""
-    numbers = Counter(shared[name] for name in names)
-    least, num_above = 0, 0
-    for least in sorted(numbers, reverse=True):
-        if num_above + numbers[least] >= _MAX_CONSIDERED:
-            break
-        num_above += numbers[least]
-    chosen = [name for name in names if shared[name] > least]
-    return chosen + sorted(name for name in names if shared[name] == least)[: _MAX_CONSIDERED - len(chosen)]
+def _sharing(holders: Iterable[int]) -> list[int]:
+    """Who is among one of ``holders`` at least, among two, among three, and so on: sets as numbers."""
+    sharing: list[int] = []
+    for these in holders:
+        for number, those in enumerate(sharing):
+            sharing[number], these = those | these, those & these
+            if not these:
+                break
+        if these:
+            sharing.append(these)
+    return sharing
+
+
+def _lowest(bits: int, number: int) -> int:
+    return sum(1 << bit for bit in itertools.islice(_bits(bits), number))
+
+
+def _bits(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
