@@ -32,7 +32,7 @@ class Recipe:
 
 def recipe(name: str) -> Recipe:
     """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``,
-    ``/steps=N`` and ``/kl=NATS``.
+    ``/steps=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -44,10 +44,10 @@ def recipe(name: str) -> Recipe:
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
     changes = dict(part.partition("=")[::2] for part in others[2:])
-    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup", "steps", "kl"}:
+    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup", "steps", "kl", "pull"}:
         raise ValueError(
             f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /batch=N, /warmup=N, /steps=N,"
-            " /kl=NATS"
+            " /kl=NATS, /pull=WEIGHT"
         )
     batch = int(changes.get("batch", UpdateSettings().min_exchanges))
     update = UpdateSettings.model_validate(
@@ -55,6 +55,7 @@ def recipe(name: str) -> Recipe:
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
             "max_kl": float(changes.get("kl", UpdateSettings().max_kl)),
+            "reference_kl": float(changes.get("pull", 0.0)),
             "steps": int(changes.get("steps", UpdateSettings().steps)),
             "warmup_steps": int(changes.get("warmup", UpdateSettings().warmup_steps)),
         }
