@@ -3,7 +3,7 @@
     python -m benchmarks.learning [--rows ROW ...] [--seeds 1 2 3] [--samples 192] [--out FILE] [--report]
 
 The taste is the demonstration's: answers that begin with one short sentence on the subject, graded from 0 to 1. A row
-is a recipe (``learning_recipes``): ``ema_baseline/importance_sampling/0.0003`` is ours, ``reference/0.0001`` that of
+is a recipe (``learning_recipes``): ``ema_baseline/ppo/0.0003`` is ours, ``reference/0.0001`` that of
 the reference system. Every row has the same questions, random numbers and number of samples; a run is one row with
 one seed. Each measurement is a line of JSON in ``--out``; a program that is started again goes on after the finished
 runs, so more seeds or rows are added by asking for them. Seed 0 is for choosing learning rates, the others count.
@@ -24,10 +24,8 @@ from benchmarks.learning_report import Measurement, measurements, report
 from benchmarks.learning_run import Run, divergence, general, held_out, line_of
 
 SMOLLM2 = Path("~/.cache/metaclaw/models/SmolLM2-135M-Instruct").expanduser()
-TUNING = tuple(
-    name for rate in RATES for name in (f"{REFERENCE}/{rate:g}", f"ema_baseline/importance_sampling/{rate:g}")
-)
-FRESH = tuple(f"{advantage}/importance_sampling/{OUR_RATE:g}" for advantage in ("leave_one_out", "batch_zscore"))
+TUNING = tuple(name for rate in RATES for name in (f"{REFERENCE}/{rate:g}", f"ema_baseline/ppo/{rate:g}"))
+FRESH = tuple(f"{advantage}/ppo/{OUR_RATE:g}" for advantage in ("leave_one_out", "batch_zscore"))
 STALE = tuple(f"ema_baseline/{loss}/{OUR_RATE:g}/stale" for loss in ("importance_sampling", "ppo", "cispo"))
 TUNING_SEED = 0
 

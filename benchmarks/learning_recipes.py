@@ -12,7 +12,7 @@ from metaclaw.config import UpdateSettings
 REFERENCE = "reference"
 RATES = (1e-4, 3e-4, 1e-3)  # the grid, the same for ours and for the reference's
 OUR_RATE = 3e-4  # what the documentation says for a model of this size
-OURS = f"ema_baseline/importance_sampling/{OUR_RATE:g}"
+OURS = f"ema_baseline/ppo/{OUR_RATE:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from tests.fakes.training_server import API_KEY, TrainingServer
 VERIFIER = "tests.fakes.verifiers:share_of_lower_case"
 UPDATE = UpdateSettings(
     min_exchanges=16, min_informative=1, max_exchanges=32, learning_rate=0.02, warmup_steps=2, max_kl=5.0,
-    max_age_days=1e6,
+    max_age_days=1e6, steps=1,
 )  # fmt: skip
 
 # Nothing is held out, and a random model may say anything: whether its versions are good is not what is tested here.

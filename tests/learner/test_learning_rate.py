@@ -53,7 +53,7 @@ def test_a_name_tells_the_size_where_it_has_one(name, size):
 
 
 def test_the_rate_rises_over_steps_so_that_several_in_an_update_warm_up_sooner():
-    one, four = UpdateSettings(warmup_steps=5), UpdateSettings(warmup_steps=5, steps=4)
+    one, four = UpdateSettings(warmup_steps=5, steps=1), UpdateSettings(warmup_steps=5, steps=4)
     assert [warming(one, 1.0, updates=number) for number in (0, 3, 4, 9)] == [(0.2,), (0.8,), (1.0,), (1.0,)]
     assert [warming(four, 1.0, updates=number) for number in (0, 1)] == [(0.2, 0.4, 0.6, 0.8), (1.0,) * 4]
     assert warming(UpdateSettings(warmup_steps=0, steps=2), 1.0, updates=0) == (1.0, 1.0)

@@ -119,7 +119,7 @@ class UpdateSettings(Section):
         default=5, ge=0, description="Optimiser steps over which the learning rate rises to its peak."
     )
     steps: int = Field(
-        default=1,
+        default=4,
         ge=1,
         le=16,
         description="Optimiser steps of one update, each on a part of its exchanges: more of them learn faster from "

@@ -29,7 +29,7 @@ from tests.learner.recording import Said, policy_sample, record
 
 pytestmark = pytest.mark.anyio
 
-UPDATE = UpdateSettings(min_exchanges=8, min_informative=2, max_exchanges=64, warmup_steps=0, max_kl=50.0)
+UPDATE = UpdateSettings(min_exchanges=8, min_informative=2, max_exchanges=64, warmup_steps=0, max_kl=50.0, steps=1)
 GATE = GateSettings(held_out_share=0.4, min_exchanges=4)
 WIDE = GateSettings(
     held_out_share=0.4, min_exchanges=4, max_kl=50, max_kl_base=50, max_nll_rise=50, max_entropy_fall=0.99
