@@ -115,7 +115,12 @@ def test_whatever_is_no_whole_state_of_this_base_is_refused_and_leaves_nothing(s
 def test_what_is_no_archive_or_holds_a_link_is_refused(server, http, files):
     link = tarfile.TarInfo(WEIGHTS)
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
-    for body in (b"", b"no archive", packing(files)[:-400], packing(files, extra=link), gzip.compress(b"\0" * 10_000)):
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 31  # two gigabytes of zeros are two megabytes when packed
+    bomb = gzip.compress(header.tobuf() + b"\0" * (8 << 20))
+    cut, torn = packing(files)[:-400], bytearray(packing(files))
+    torn[2000:2100] = b"\xff" * 100
+    for body in (b"", b"no archive", cut, bytes(torn), packing(files, extra=link), gzip.compress(b"\0" * 10_000), bomb):
         assert_refused(server, http, body)
 
 

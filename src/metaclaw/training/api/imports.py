@@ -8,9 +8,12 @@ every tensor's shape; nothing of it is ever executed or unpickled; and what is r
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import shutil
 import tarfile
 import uuid
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -73,11 +76,11 @@ class Imports:
     def _unpacked(self, archive: Path, unfinished: Path, base_digest: str) -> Manifest:
         unfinished.mkdir(parents=True, mode=0o700)
         try:
-            with tarfile.open(archive, mode="r|gz") as packed:
+            with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as packed:
                 self._unpack(packed, unfinished)
             manifest = verify(unfinished)
             _check(manifest, base_digest)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InvalidRequestError(f"the body is no archive of a checkpoint: {error}") from error
         except CheckpointError as error:
             raise InvalidRequestError(_without(str(error), unfinished)) from error
@@ -134,6 +137,30 @@ class Imports:
         await rows.runs.add(run)
         await rows.checkpoints.add(checkpoint)
         return checkpoint
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that is read in small pieces only: `tarfile` takes a member's extended header into memory as a whole."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= _CHUNK_BYTES:
+            raise OSError("it has a header that is too large")
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 def _check(manifest: Manifest, base_digest: str) -> None:
