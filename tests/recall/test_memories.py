@@ -70,6 +70,17 @@ async def test_a_memory_is_found_from_the_moment_it_is_there_until_it_is_forgott
         assert await memories.forgotten() == {ident}
 
 
+async def test_a_file_that_is_being_made_is_no_trouble(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.parent.mkdir()
+    sqlite3.connect(path).close()
+    async with reading(path) as memories:
+        assert await found(memories) == {}
+        assert await memories.forgotten() == frozenset()
+        [ident] = add(path, unit(TEA))
+        assert list(await found(memories)) == [ident]
+        assert (memories.num_failures, caplog.records) == (0, [])
+
+
 async def test_what_is_distrusted_is_not_told(path: Path) -> None:
     [ident] = add(path, unit(TEA, trust=0.1))
     async with reading(path) as memories:

@@ -71,6 +71,11 @@ class MemoryStore:
         with told(f"read {path} for"):
             return cls(open_reader(path))
 
+    def is_made(self) -> bool:
+        """Whether there are tables: a file is there a moment before them."""
+        with told("read"):
+            return self._connection.execute("PRAGMA user_version").fetchone()[0] > 0
+
     def close(self) -> None:
         self._connection.close()
 

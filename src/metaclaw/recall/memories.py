@@ -145,6 +145,7 @@ class StoredMemories:
         # The thread's own.
         self._store: MemoryStore | None = None
         self._file: tuple[int, int] | None = None
+        self._is_made = False
 
     async def found(self, text: str, about: About, now: float) -> Sequence[Candidate]:
         """What fits ``text`` and may be told to whom it is about, best first; nothing without an answer in time."""
@@ -215,7 +216,9 @@ class StoredMemories:
         if file != self._file or self._store is None:
             if self._store is not None:
                 self._store.close()
-            self._store, self._file = None, file
+            self._store, self._file, self._is_made = None, file, False
             if file is not None:
                 self._store = MemoryStore.open_reader(self._path)
-        return self._store
+        if self._store is not None and not self._is_made:
+            self._is_made = self._store.is_made()  # whoever makes the file may be about to
+        return self._store if self._is_made else None
