@@ -13,6 +13,8 @@ import pytest
 
 from metaclaw.config import Settings, bridge_key
 from metaclaw.journal.database import open_writer
+from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_records import NewVersion
 from metaclaw.journal.turns import PolicySample, TurnReader
 from tests.fakes.llm import BASE_MODEL, Answer, FakeLlm, fake_llm, policy_record
 from tests.gateway.running import RunningGateway, make_settings, running_gateway
@@ -47,6 +49,23 @@ def _serve_version(home: Path, agent: str, version: int, path: str) -> None:
     )
     learning.execute("INSERT OR REPLACE INTO serving VALUES (?, ?, 0)", (agent, version))
     learning.close()
+
+
+def _try_version(home: Path, agent: str, version: int, path: str, share: float) -> None:
+    with LearningJournal.open(home / "learning.db") as journal:
+        claimed = journal.claim(agent, journal.serving(agent), [])
+        new = NewVersion(base_model="base", state_path="state", sampler_path=path)
+        journal.commit(claimed, new, number=version, baseline=None, metrics={}, canary_share=share)
+
+
+def _end_canary(home: Path) -> None:
+    with LearningJournal.open(home / "learning.db") as journal:
+        (canary,) = journal.canaries()
+        journal.end_canary(canary, "it was worse", serves=False)
+
+
+async def versions_of(gateway: RunningGateway, session: str, *, turns: int) -> list[str]:
+    return [(await ask(gateway, session=session)).headers["x-metaclaw-policy"] for _ in range(turns)]
 
 
 async def sample_of(gateway: RunningGateway, turn_id: str) -> PolicySample | None:
@@ -193,6 +212,27 @@ async def test_agents_have_versions_of_their_own(tmp_path: Path) -> None:
             await gateway.http.get(f"{gateway.url}/agents/ops/v1/models", headers={"x-api-key": "gateway-token"})
         ).json()
     assert listed["data"][0]["policy"] == "ops@1"
+
+
+async def test_a_canary_gets_its_share_of_the_sessions_and_each_session_one_version(tmp_path: Path) -> None:
+    async with fake_llm(api_key=KEY) as policy, running_gateway(rl_settings(tmp_path, policy)) as gateway:
+        await serve_version(tmp_path, "main", 1, V1)
+        await asyncio.to_thread(_try_version, tmp_path, "main", 2, V2, 0.25)
+        seen = {name: await versions_of(gateway, name, turns=2) for name in map(str, range(60))}
+        await asyncio.to_thread(_end_canary, tmp_path)
+        after = {name: await versions_of(gateway, name, turns=1) for name in ("0", "1", "new")}
+        turns = await gateway.turns()
+    assert all(len(set(versions)) == 1 for versions in seen.values()), "a session has one version"
+    canary = [name for name, versions in seen.items() if versions[0] == "main@2"]
+    assert {versions[0] for versions in seen.values()} == {"main@1", "main@2"}
+    assert 5 <= len(canary) <= 25, "the hash of 60 names: 25% give or take four standard deviations"
+    assert [after[name] for name in ("0", "1")] == [seen["0"][:1], seen["1"][:1]], "a running session keeps its own"
+    assert after["new"] == ["main@1"]
+    asked = [body["model"] for body in policy.requests]
+    assert asked.count(V2) == 2 * len(canary) + sum(name in canary for name in ("0", "1"))
+    sample = await sample_of(gateway, turns[0].id)
+    assert sample is not None
+    assert f"main@{sample.version}" == seen["0"][0], "which version answered is recorded"
 
 
 async def test_a_version_that_the_server_lost_is_replaced_by_the_one_that_serves(tmp_path: Path) -> None:

@@ -377,3 +377,39 @@ def test_serving_retiring_and_releasing_touch_the_agents_own(tmp_path: Path) -> 
             journal.serve(one, 3, "the other's")
         assert holds.release(one, "pin")
         assert [len(holds.holds(agent)) for agent in (one, other)] == [0, 1]
+
+
+def test_a_version_that_is_tried_is_tried_on_its_own_agents_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "learning.db"
+    with LearningJournal.open(path) as journal:
+        for place, agent in enumerate(MINE):
+            for number in range(place + 1):
+                new = NewVersion(base_model="b", state_path=f"{agent}{number}", sampler_path=f"s{agent}{number}")
+                is_last = number == place
+                journal.commit(
+                    journal.claim(agent, number, []),
+                    new,
+                    number=number + 1,
+                    baseline=None,
+                    metrics={},
+                    canary_share=0.1 * (place + 1) if is_last else 0.0,
+                )
+
+        def told(agent: str) -> list[tuple[int, int | None, float]]:
+            canary, (policy,) = journal.canary(agent), read_policies(path, now=1.0, agent=agent)
+            served = asked(path, lambda reader: reader.serving(agent))
+            shown = [(one.version, one.canary_share) for one in policy.versions if one.canary_share]
+            assert [(served.canary, served.share)] == [(canary.version, canary.share)] == shown if canary else not shown
+            return [(served.version, served.canary, round(served.share, 2))]
+
+        expected = {agent: [(place, place + 1, round(0.1 * (place + 1), 2))] for place, agent in enumerate(MINE)}
+        assert {agent: told(agent) for agent in MINE} == expected
+        first, second, *_ = MINE
+        journal.serve(first, 1, "it is good")
+        withdrawn = journal.canary(second)
+        assert withdrawn is not None
+        journal.end_canary(withdrawn, "it is not", serves=False)
+        assert {agent: told(agent) for agent in MINE} == expected | {
+            first: [(1, None, 0.0)],
+            second: [(1, None, 0.0)],
+        }

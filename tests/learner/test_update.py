@@ -65,6 +65,25 @@ async def test_an_agent_without_a_version_begins_with_the_state_that_was_named_o
     assert named in world.trainer.saved
 
 
+async def test_a_version_that_is_tried_first_does_not_serve_and_nothing_is_trained_meanwhile(world):
+    updater = world.updater(canary_share=0.1)
+    await world.converse(16)
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    canary = world.learning.canary("main")
+    assert canary is not None
+    assert (world.learning.serving("main"), canary.version, canary.share) == (0, 1, 0.1)
+    await world.converse(16)
+    waiting = await updater.attempt("main")
+    assert isinstance(waiting, Waiting)
+    assert waiting.reason == "version 1 is tried on 10% of new sessions first"
+    world.learning.end_canary(canary, "it did well", serves=True)
+    following = await updater.attempt("main")
+    assert isinstance(following, Version)
+    assert following.parent == 1
+    await updater.close()
+
+
 async def test_a_state_that_is_not_there_names_the_setting(world):
     await world.converse(16)
     with pytest.raises(BackendError, match=r"nowhere does not exist \(rl\.resume_from"):

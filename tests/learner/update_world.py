@@ -59,7 +59,13 @@ class World:
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
     def updater(
-        self, *, rollouts: Drawn | None = None, teaching: Teaching | None = None, resume_from: str = "", **changes
+        self,
+        *,
+        rollouts: Drawn | None = None,
+        teaching: Teaching | None = None,
+        resume_from: str = "",
+        canary_share: float = 0,
+        **changes,
     ) -> Updater:
         return Updater(
             journal=self.learning,
@@ -70,6 +76,7 @@ class World:
             rollouts=rollouts,
             teaching=teaching,
             resume_from=resume_from,
+            canary_share=canary_share,
             settings=SETTINGS.model_copy(update=changes),
             new_suffix=lambda: f"r{next(self.numbers)}",
             clock=lambda: 0.0,

@@ -246,6 +246,7 @@ def _version(policy: PolicyTold, number: int) -> VersionTold:
 def _state(one: VersionTold) -> str:
     words = ["base model" if one.parent is None else f"from {one.parent}"]
     words += ["serves"] if one.is_serving else []
+    words += [f"tried on {one.canary_share:.0%} of new sessions"] if one.canary_share else []
     words += [] if one.has_weights else ["weights deleted"]
     return ", ".join(words)
 

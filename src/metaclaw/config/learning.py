@@ -275,7 +275,16 @@ class GateSettings(Section):
     max_language_rise: float = Field(
         default=0.15, gt=0, le=1, description="Most that the share of answers in another language may rise."
     )
-
+    canary_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of new sessions that a version answers first after it passed, beside the one that serves; "
+        "0: all at once.",
+    )
+    canary_days: float = Field(
+        default=7.0, gt=0, description="Longest time for that, in days; a version that did no worse then serves."
+    )
     rollback_error: float = Field(
         default=0.02,
         gt=0,

@@ -60,12 +60,12 @@ class Policy:
 
     async def choose(self, caller: Caller, request: ClientRequest, *, now: float) -> PolicyChoice:
         """The version for this turn: its session's own, or the one that serves now. Raises ``UpstreamError``."""
-        serving = await self._serving.serving_version(caller.agent)
+        fresh = (await self._serving.serving(caller.agent)).for_session(caller.session)
         idle_s = self._settings.session_idle_s
         version = await self._recording.attempt(
             "pin a session to its version",
-            lambda: self._journal.pin_session(caller.agent, caller.session, serving, now=now, idle_s=idle_s),
-            serving,
+            lambda: self._journal.pin_session(caller.agent, caller.session, fresh, now=now, idle_s=idle_s),
+            fresh,
         )
         return await self._choice(caller, request, version)
 

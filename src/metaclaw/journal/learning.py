@@ -22,6 +22,7 @@ from metaclaw.journal.judge_book import SourceOpinion, write_opinions
 from metaclaw.journal.learning_records import (
     BASE_VERSION,
     Baseline,
+    Canary,
     JsonObject,
     Judgement,
     NewVersion,
@@ -223,9 +224,11 @@ class LearningJournal:
         baseline: Baseline | None,
         metrics: Mapping[str, object],
         masked: Sequence[str] = (),
+        canary_share: float = 0.0,
     ) -> Version:
         """Make the update's result version ``number`` and let it serve; its claimed samples are the manifest.
 
+        With a ``canary_share`` it answers that share of new sessions, until it serves or is withdrawn.
         Those that were ``masked`` are not in it, as no token of them was trained on, and are given up.
 
         Raises ``ConflictError`` when the update is not running any more, when ``number`` is not the next one, or when
@@ -254,7 +257,11 @@ class LearningJournal:
             self._finish(db, update_id, "committed", None, "consumed", metrics)
             if baseline is not None:
                 self._set_baseline(db, agent, baseline)
-            self._serve(db, agent, number, f"update {update_id}")
+            if canary_share:
+                db.execute("INSERT INTO canaries VALUES (?, ?, ?, ?)", (agent, number, canary_share, now))
+                self._note(db, agent, parent, f"version {number} is tried on {canary_share:.0%} of new sessions")
+            else:
+                self._serve(db, agent, number, f"update {update_id}")
             row = db.execute("SELECT * FROM versions WHERE update_id = ?", (update_id,)).fetchone()
         return Version(**dict(row))
 
@@ -332,6 +339,29 @@ class LearningJournal:
                     "choose a newer one, or 0 for the base model"
                 )
             self._serve(db, agent, number, why)
+
+    def canary(self, agent: str) -> Canary | None:
+        """The version that is tried on a share of ``agent``'s sessions."""
+        with self._read() as db:
+            row = db.execute("SELECT * FROM canaries WHERE agent = ?", (agent,)).fetchone()
+        return None if row is None else Canary(**dict(row))
+
+    def canaries(self) -> list[Canary]:
+        """Of all agents."""
+        with self._read() as db:
+            rows = db.execute("SELECT * FROM canaries ORDER BY agent").fetchall()
+        return [Canary(**dict(row)) for row in rows]
+
+    def end_canary(self, canary: Canary, why: str, *, serves: bool) -> None:
+        """Let it serve all new sessions, or none. Raises ``ConflictError`` when it ended already."""
+        with self._write() as db:
+            query = "DELETE FROM canaries WHERE agent = ? AND version = ?"
+            if not db.execute(query, (canary.agent, canary.version)).rowcount:
+                raise ConflictError(f"version {canary.version} of {canary.agent!r} is not tried any more")
+            if serves:
+                self._serve(db, canary.agent, canary.version, why)
+            else:
+                self._note(db, canary.agent, self._serving(db, canary.agent), why)
 
     def retire(self, agent: str, *, keep: Collection[int]) -> list[Version]:
         """Mark all versions but ``keep`` and the one that serves as deleted; return those that were not before."""
@@ -434,8 +464,13 @@ class LearningJournal:
     def _serve(self, db: sqlite3.Connection, agent: str, number: int, why: str) -> None:
         now = self._clock()
         db.execute("INSERT OR REPLACE INTO serving (agent, version, since) VALUES (?, ?, ?)", (agent, number, now))
+        db.execute("DELETE FROM canaries WHERE agent = ?", (agent,))  # whatever was tried was to follow another one
+        self._note(db, agent, number, why)
+
+    def _note(self, db: sqlite3.Connection, agent: str, number: int, why: str) -> None:
         db.execute(
-            "INSERT INTO serving_history (agent, version, since, why) VALUES (?, ?, ?, ?)", (agent, number, now, why)
+            "INSERT INTO serving_history (agent, version, since, why) VALUES (?, ?, ?, ?)",
+            (agent, number, self._clock(), why),
         )
 
     @contextmanager

@@ -96,6 +96,16 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A version that answers ``share`` of an agent's new sessions since then, and does not serve the others."""
+
+    agent: str
+    version: int
+    share: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
     """One optimiser step and how it ended."""
 

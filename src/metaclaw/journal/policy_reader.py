@@ -31,6 +31,7 @@ _REWARDS = """
     ) GROUP BY version
 """
 _HOLDS = "SELECT kind, reason, since, until FROM holds WHERE agent = ? AND (until IS NULL OR until > ?)"
+_CANARY = "SELECT version, share FROM canaries WHERE agent = ?"
 _HISTORY = "SELECT version, since, why FROM serving_history WHERE agent = ? ORDER BY id DESC LIMIT ?"
 _BASELINE = "SELECT value, num_rewards FROM baselines WHERE agent = ?"
 _MAX_LISTED = 20
@@ -43,6 +44,7 @@ class VersionTold:
     version: int
     parent: int | None
     is_serving: bool
+    canary_share: float | None  # of new sessions that it answers, where it is tried first
     has_weights: bool
     created_at: float | None
     state_path: str | None
@@ -87,7 +89,7 @@ def read_policies(learning_db: Path, *, now: float, agent: str | None = None) ->
     with closing(open_reader(learning_db)) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'holds'").fetchone():
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'canaries'").fetchone():
             return []  # of an older release, or just being made
         names = [row[0] for row in db.execute("SELECT agent FROM updates UNION SELECT agent FROM holds ORDER BY agent")]
         return [_policy(db, name, now) for name in names if agent in (None, name)]
@@ -96,12 +98,14 @@ def read_policies(learning_db: Path, *, now: float, agent: str | None = None) ->
 def _policy(db: sqlite3.Connection, agent: str, now: float) -> PolicyTold:
     row = db.execute("SELECT version FROM serving WHERE agent = ?", (agent,)).fetchone()
     serving = 0 if row is None else row["version"]
+    tried = {row["version"]: row["share"] for row in db.execute(_CANARY, (agent,)).fetchall()}
     rewards = {row["version"]: (row["num"], row["mean"]) for row in db.execute(_REWARDS, (agent,)).fetchall()}
 
     def told(version: int, **known: Any) -> VersionTold:
         num, mean = rewards.get(version, (0, None))
         return VersionTold(
-            version=version, is_serving=version == serving, num_rewards=num, mean_reward=mean, **known
+            version=version, is_serving=version == serving, canary_share=tried.get(version), num_rewards=num,
+            mean_reward=mean, **known,
         )  # fmt: skip
 
     base = told(0, parent=None, has_weights=True, created_at=None, state_path=None, sampler_path=None, metrics={})

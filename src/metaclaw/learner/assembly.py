@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from metaclaw.learner.distillation.teaching import teaching_for
 from metaclaw.learner.embedding import EmbeddingMemories
 from metaclaw.learner.extras import load_backend, load_updater, torch_kept_out
 from metaclaw.learner.gate.assembly import gate_for
+from metaclaw.learner.gate.canary import Canaries
 from metaclaw.learner.gate.watching import Watching
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import Job
@@ -164,7 +166,12 @@ def _policy_jobs(shared: Shared) -> list[Job]:
     deciding = Deciding(requests_db=settings.requests_db, decisions=PolicyDecisions(shared.journal, holds))
     if not settings.trains:
         return [deciding]
-    return [deciding, Watching(journal=shared.journal, holds=holds, settings=settings.rl.gate)]
+    gate = settings.rl.gate
+    return [
+        deciding,
+        Watching(journal=shared.journal, holds=holds, settings=gate),
+        Canaries(journal=shared.journal, holds=holds, settings=gate, clock=time.time),
+    ]
 
 
 def _output_jobs(shared: Shared) -> list[Job]:

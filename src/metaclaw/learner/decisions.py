@@ -26,6 +26,11 @@ class PolicyDecisions:
         """Do it; return what was done, in a sentence. Raises a ``MetaClawError`` that says why not."""
         if kind == "policy_promote":
             return self._promote(agent, _number(subject))
+        if kind == "policy_rollback" and not subject and (canary := self._journal.canary(agent)):
+            self._journal.end_canary(
+                canary, f"version {canary.version} is withdrawn: asked for by the user", serves=False
+            )
+            return f"{agent}: version {canary.version} is tried no more; {_called(self._journal.serving(agent))} serves"
         if kind == "policy_rollback":
             version = roll_back(self._journal, agent, _number(subject) if subject else None)
             return f"{agent}: {_called(version)} serves new sessions"

@@ -64,6 +64,7 @@ def load_updater(
         new_suffix=lambda: secrets.token_hex(4),
         ranks={agent: own.lora.rank for agent, own in settings.agents.named.items() if own.lora.rank is not None},
         resume_from=settings.rl.resume_from,
+        canary_share=settings.rl.gate.canary_share,
     )
 
 

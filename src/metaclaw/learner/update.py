@@ -54,7 +54,7 @@ class Updater:
     """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between.
 
     ``ranks`` are those of agents whose adapter has another rank than the rest; ``resume_from`` is a saved state that
-    agents without a version begin with."""
+    agents without a version begin with; ``canary_share`` the share of sessions that a version answers first."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Updater:
         new_suffix: Callable[[], str],
         ranks: Mapping[str, int] = _NO_RANKS,
         resume_from: str = "",
+        canary_share: float = 0.0,
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
@@ -81,6 +82,7 @@ class Updater:
         self._new_suffix = new_suffix
         self._ranks = ranks
         self._resume_from = resume_from
+        self._canary_share = canary_share
         self._clock = clock
         self._live: dict[str, tuple[int, TrainingRun]] = {}
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
@@ -100,6 +102,8 @@ class Updater:
             return Waiting(reason=f"{held[0].kind}: {held[0].reason}")
         if self._resume_from and (first := await self._resuming(self._resume_from).first_version(agent)):
             return first
+        if canary := await asyncio.to_thread(self._journal.canary, agent):
+            return Waiting(reason=f"version {canary.version} is tried on {canary.share:.0%} of new sessions first")
         parent = await asyncio.to_thread(self._journal.serving, agent)
         candidate = await asyncio.to_thread(self._interrupted, agent, parent)
         prepared = candidate.prepared if candidate else await asyncio.to_thread(self._prepare, agent, parent)
@@ -291,11 +295,13 @@ class Updater:
                 baseline=candidate.prepared.batch.baseline_after,
                 metrics=json_safe(metrics),
                 masked=candidate.masked,
+                canary_share=self._canary_share,
             )
 
         version = await asyncio.to_thread(commit)
         del self._candidates[version.agent]
-        _log.info("%s@%d serves: update %d %s", version.agent, version.version, update_id, json_safe(metrics))
+        how = f"is tried on {self._canary_share:.0%} of new sessions" if self._canary_share else "serves"
+        _log.info("%s@%d %s: update %d %s", version.agent, version.version, how, update_id, json_safe(metrics))
         return version
 
     async def _reject(

@@ -166,10 +166,11 @@ class Updating:
 
     def _made(self, version: Version) -> TrainAnswer:
         rewards = self._journal.rewards_of(version.update_id)
+        tried = self._journal.canary(version.agent)
         return TrainAnswer(
             status="ok",
             agent=version.agent,
-            reason=f"version {version.version} serves",
+            reason=f"version {version.version} {'serves' if tried is None else 'is tried first'}",
             step=version.version,
             samples=len(rewards),
             mean_reward=sum(rewards) / max(1, len(rewards)),
