@@ -13,7 +13,7 @@ import numpy as np
 
 from metaclaw.errors import BackendError
 from metaclaw.learner.backends.backend import Pass, SavedWeights
-from metaclaw.learner.datums import DatumGroup
+from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, LikelyDatum
 
 VOCABULARY = 16
 
@@ -78,18 +78,23 @@ class FakeRun:
         self._logits_V = logits_V
         self._gradient_V = np.zeros_like(logits_V)
 
-    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         self._trainer.reached("forward_backward")
         for group in groups:
-            temperature = group.config["temperature"]
+            temperature = group.config.get("temperature", 1.0)
             probabilities_V = np.exp(log_softmax(self._logits_V, temperature))
+            if not isinstance(group, DatumGroup):
+                for datum in group.data:
+                    for target, weight in zip(datum.likely.targets_TK.flat, datum.likely.weights_TK.flat, strict=True):
+                        self._gradient_V -= weight * (np.eye(VOCABULARY)[target] - probabilities_V)
+                continue
             for datum in group.data:
                 for target, advantage in zip(datum.targets_T, datum.advantages_T, strict=True):
                     one_hot_V = np.eye(VOCABULARY)[target]
                     self._gradient_V -= advantage * (one_hot_V - probabilities_V) / temperature
         return self._pass(groups)
 
-    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward(self, groups: Sequence[AnyGroup]) -> Pass:
         self._trainer.reached("forward")
         return self._pass(groups)
 
@@ -119,10 +124,14 @@ class FakeRun:
         self._trainer.calls.append("close")
         self._trainer.num_open -= 1
 
-    def _pass(self, groups: Sequence[DatumGroup]) -> Pass:
+    def _pass(self, groups: Sequence[AnyGroup]) -> Pass:
         logprobs = [
-            log_softmax(self._logits_V, group.config["temperature"])[datum.targets_T].astype(np.float32)
+            log_softmax(self._logits_V, group.config.get("temperature", 1.0))[_targets(datum)].astype(np.float32)
             for group in groups
             for datum in group.data
         ]
         return Pass(logprobs=tuple(logprobs), metrics={"loss:sum": 0.0})
+
+
+def _targets(datum: Datum | LikelyDatum) -> np.ndarray:
+    return datum.targets_T if isinstance(datum, Datum) else datum.likely.targets_TK

@@ -20,7 +20,7 @@ from metaclaw.config import RlSettings, Settings, UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend
 from metaclaw.learner.backends.sdk_child import CloudBackend
-from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
+from metaclaw.learner.datums import DatumGroup, Likely, LikelyDatum, LikelyGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
 from metaclaw.learner.gate.answers import EndpointDrawer
 from metaclaw.upstreams.http_model import HttpModel
@@ -108,6 +108,21 @@ async def test_both_passes_agree_and_know_the_temperature(backend):
     else:
         with pytest.raises(RefusedDataError, match=r"temperature 0\.5"):
             await run.forward(groups(0.5))
+    await run.close()
+
+
+@pytest.mark.parametrize("backend", ["fake", "remote"], indirect=True)
+async def test_several_targets_at_one_place_are_learned_by_their_weights(backend):
+    run = await backend.open(None)
+    targets, weights = np.asarray([[0, 0], [5, 6], [7, 5]]), np.asarray([[0, 0], [1.0, -1.0], [0, 0.5]], np.float32)
+    datum = LikelyDatum(tokens_T=np.asarray([1, 2, 3]), likely=Likely(targets_TK=targets, weights_TK=weights))
+    data = [LikelyGroup(data=(datum,))]
+    (before,) = (await run.forward_backward(data)).logprobs
+    assert before.shape == (3, 2)
+    await run.optim_step(**STEP)
+    (after,) = (await run.forward(data)).logprobs
+    assert (after[1, 0] - before[1, 0]) > (after[1, 1] - before[1, 1])
+    assert np.sum(weights * after) > np.sum(weights * before)
     await run.close()
 
 

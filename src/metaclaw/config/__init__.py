@@ -14,6 +14,7 @@ from metaclaw.config.learning import (
     MethodName,
     OpdSettings,
     RlSettings,
+    SelfDistillationSettings,
     UpdateSettings,
 )
 from metaclaw.config.recalling import (
@@ -55,6 +56,7 @@ __all__ = [
     "RecallSettings",
     "RlSettings",
     "SchedulerSettings",
+    "SelfDistillationSettings",
     "Settings",
     "SkillsSettings",
     "TrainServerSettings",

@@ -98,7 +98,8 @@ class UpdateSettings(Section):
 
     methods: Annotated[tuple[MethodName, ...], BeforeValidator(split)] = Field(
         default=("rewards",),
-        description="What an update learns from, together: rewards, opd (a teacher's probabilities, rl.opd).",
+        description="What an update learns from, together: rewards, opd (a teacher's probabilities, rl.opd),"
+        " self_distillation (what the policy would say knowing what the user said next, rl.self_distillation).",
     )
     reward_weight: float = Field(
         default=1.0,
@@ -180,7 +181,7 @@ class UpdateSettings(Section):
     @model_validator(mode="after")
     def _methods_make_sense(self) -> UpdateSettings:
         if not self.methods:
-            raise ValueError("methods is empty: name one of rewards, opd")
+            raise ValueError("methods is empty: name one of rewards, opd, self_distillation")
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods names one twice: {', '.join(self.methods)}")
         return self
@@ -221,6 +222,31 @@ class OpdSettings(Section):
         default=5.0, gt=0, description="Largest difference of a token's log-probability that counts, in nats."
     )
     timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of the teacher.")
+
+
+class SelfDistillationSettings(Section):
+    """The policy is its own teacher, told what the user said next: of answers that the user corrected."""
+
+    weight: float = Field(
+        default=1.0, gt=0, le=100, description="What a nat between teacher and policy counts, beside a reward's 1."
+    )
+    top_k: int = Field(
+        default=20,
+        ge=0,
+        le=20,
+        description="Likeliest tokens of the teacher learned at each place; 0, and at clouds: the drawn alone.",
+    )
+    max_gap: float = Field(
+        default=5.0, gt=0, description="Largest difference of a token's log-probability that counts, in nats."
+    )
+    max_kl: float = Field(
+        default=0.03,
+        gt=0,
+        description="Largest KL of such an update from the serving version, beside rl.update.max_kl.",
+    )
+    max_entropy_change: float = Field(
+        default=0.3, gt=0, description="Most that such an update may change the entropy, either way, as a share of it."
+    )
 
 
 class GateSettings(Section):
@@ -358,6 +384,7 @@ class RlSettings(Section):
     judge: JudgeSettings = Field(default_factory=JudgeSettings)
     update: UpdateSettings = Field(default_factory=UpdateSettings)
     opd: OpdSettings = Field(default_factory=OpdSettings)
+    self_distillation: SelfDistillationSettings = Field(default_factory=SelfDistillationSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,14 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Likely:
+    """``K`` tokens at each place, whatever was drawn there, and what their log-probabilities are multiplied by."""
+
+    targets_TK: Ints
+    weights_TK: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Datum:
     """One training sequence. Within its ``spans``, in order, the targets are tokens that the policy drew."""
 
@@ -93,6 +101,7 @@ class Datum:
     logprobs_T: Floats
     advantages_T: Floats
     spans: tuple[Span, ...]
+    likely: Likely | None = None  # what is learned beside it, of tokens that were not drawn too
 
     def trained(self, values_T: Floats) -> Floats:
         """Those of ``values_T`` that belong to drawn tokens."""
@@ -106,6 +115,37 @@ class DatumGroup:
     loss: str
     config: Mapping[str, float]
     data: tuple[Datum, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelyDatum:
+    """One sequence of which more than what was drawn is learned."""
+
+    tokens_T: Ints
+    likely: Likely
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelyGroup:
+    """Sequences whose loss is minus the weighted sum of their targets' log-probabilities, at temperature 1."""
+
+    data: tuple[LikelyDatum, ...]
+    loss: str = field(default="cross_entropy", init=False)
+    config: Mapping[str, float] = field(default_factory=dict[str, float], init=False)
+
+
+AnyGroup = DatumGroup | LikelyGroup
+
+
+def likely_group(groups: Sequence[DatumGroup]) -> list[LikelyGroup]:
+    """What is learned of ``groups`` beside what was drawn, as one group; none where there is nothing."""
+    data = [
+        LikelyDatum(tokens_T=datum.tokens_T, likely=datum.likely)
+        for group in groups
+        for datum in group.data
+        if datum.likely is not None
+    ]
+    return [LikelyGroup(data=tuple(data))] if data else []
 
 
 def build_groups(turns: Sequence[TrainingTurn], settings: UpdateSettings) -> tuple[DatumGroup, ...]:

@@ -19,10 +19,12 @@ import numpy as np
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
 from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
-from metaclaw.learner.datums import TEMPERATURE, Datum, DatumGroup, Floats
+from metaclaw.learner.datums import TEMPERATURE, Datum, DatumGroup, Floats, likely_group
 from metaclaw.learner.distillation.leaning import leaned
-from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
-from metaclaw.learner.gate.steps import Refusal, refusal
+from metaclaw.learner.distillation.lessons import NO_LESSONS, Lesson, Lessons
+from metaclaw.learner.distillation.likely import asked_about, without
+from metaclaw.learner.distillation.likely import weighed as weighed_likely
+from metaclaw.learner.gate.steps import Refusal, StepLimits, refusal
 from metaclaw.learner.learning_rate import PeakRate, peak_rate
 from metaclaw.learner.measurements import measure
 
@@ -47,6 +49,7 @@ class Stepper:
         self._settings = settings
         self._sizes: dict[str, int] = {}  # parameters by base model, where they are known
         self._said: PeakRate | None = None
+        self._limits = StepLimits(section="rl.update", max_kl=settings.max_kl)
 
     async def peak_rate(self, base_model: str) -> float:
         """The learning rate after the warm-up; said once."""
@@ -82,7 +85,10 @@ class Stepper:
             with timed(seconds, "weigh"):
                 student = await _plain(run, groups, now)
             for lesson in lessons.each:
-                groups, found = leaned(groups, student, lesson)
+                if lesson.likeliest:
+                    groups, found = await self._with_likely(run, groups, lesson, seconds)
+                else:
+                    groups, found = leaned(groups, student, lesson)
                 numbers |= found
         if settings.reference_kl:
             with timed(seconds, "reference"):
@@ -90,12 +96,20 @@ class Stepper:
             groups, found = pulled(groups, now.logprobs, reference.logprobs, settings.reference_kl)
             numbers |= found
         weighed = corrected(groups, now.logprobs, parent=parent, settings=settings)
-        return Corrected(groups=weighed.groups, masked=weighed.masked, numbers={**numbers, **weighed.numbers})
+        groups = without(weighed.groups, weighed.masked)
+        return Corrected(groups=groups, masked=weighed.masked, numbers={**numbers, **weighed.numbers})
 
     async def step(
-        self, run: TrainingRun, groups: Sequence[DatumGroup], *, parent: int, rates: Sequence[float], seconds: Seconds
+        self,
+        run: TrainingRun,
+        groups: Sequence[DatumGroup],
+        *,
+        parent: int,
+        rates: Sequence[float],
+        seconds: Seconds,
+        limits: Sequence[StepLimits] = (),
     ) -> Stepped:
-        """Take the steps, each at its learning rate, and measure where they led."""
+        """Take the steps, each at its learning rate, and measure where they led; ``limits`` are kept beside our own."""
         settings, parts = self._settings, cut(groups, self._settings.steps)
         groups = [group for part in parts for group in part]
         began = None
@@ -106,6 +120,8 @@ class Stepper:
         for part, rate in zip(parts, rates, strict=False):  # small updates have fewer parts than steps
             with timed(seconds, "forward_backward"):
                 passes.append(await run.forward_backward(part))
+                if likely := likely_group(part):
+                    await run.forward_backward(likely)
             with timed(seconds, "optim_step"):
                 step = await run.optim_step(learning_rate=rate, grad_clip_norm=settings.grad_clip_norm)
         before = began or passes[0]
@@ -120,7 +136,16 @@ class Stepper:
             "clipped_share": clipped_share(groups, before.logprobs, settings),
             "learning_rate": rates[len(parts) - 1],
         }
-        return Stepped(numbers=numbers, refused=refusal(numbers, max_kl=settings.max_kl))
+        return Stepped(numbers=numbers, refused=refusal(numbers, (self._limits, *limits)))
+
+    async def _with_likely(
+        self, run: TrainingRun, groups: Sequence[DatumGroup], lesson: Lesson, seconds: Seconds
+    ) -> tuple[Sequence[DatumGroup], dict[str, float]]:
+        """One pass of the policy over the tokens that the lesson is about."""
+        asked = asked_about(groups, lesson)
+        with timed(seconds, "weigh"):
+            student = await run.forward(likely_group(asked))
+        return weighed_likely(asked, student.logprobs, lesson)
 
     async def _of_base(self, groups: Sequence[DatumGroup]) -> Pass:
         """A pass of the base model, which an adapter is that was never trained."""

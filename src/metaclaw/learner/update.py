@@ -111,7 +111,7 @@ class Updater:
             return prepared
         # Nothing is claimed before trainer and teachers are there: while one is down, no update is aborted, all wait.
         run = await (self._reopened(agent, candidate) if candidate else self._resumed(agent, parent))
-        lessons = NO_LESSONS if candidate else await self._teaching.lessons(agent, prepared.recorded)
+        lessons = NO_LESSONS if candidate else await self._lessons(agent, parent, prepared)
         if not candidate and not lessons.num_taught and "rewards" not in self._settings.methods:
             return await asyncio.to_thread(self._leave_untaught, agent, prepared)
         update_id = await asyncio.to_thread(self._journal.claim, agent, parent, prepared.turns)
@@ -178,6 +178,9 @@ class Updater:
             excluded=Counter(journal.expired(agent)),
         )
 
+    async def _lessons(self, agent: str, parent: int, prepared: Prepared) -> Lessons:
+        return await self._teaching.lessons(agent, prepared.recorded, weights=await self._sampler_path(agent, parent))
+
     def _leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
         number = self._journal.expire(prepared.turns, "untaught")
         _log.info(
@@ -220,14 +223,18 @@ class Updater:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
         peak, shortened = await self._stepper.peak_rate(run.base_model), 0
         rates = warming(self._settings, peak, updates=prepared.updates)
-        made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
+        made = await self._stepper.step(
+            run, weighed.groups, parent=parent, rates=rates, seconds=seconds, limits=lessons.limits
+        )
         while made.refused is not None and made.refused.shorter and shortened < MAX_SHORTENED:
             # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
             await self._drop(agent)
             run = await self._resumed(agent, parent)
             rates = tuple(rate * made.refused.shorter for rate in rates)
             shortened += 1
-            made = await self._stepper.step(run, weighed.groups, parent=parent, rates=rates, seconds=seconds)
+            made = await self._stepper.step(
+                run, weighed.groups, parent=parent, rates=rates, seconds=seconds, limits=lessons.limits
+            )
         metrics: dict[str, object] = {
             **made.numbers,
             **weighed.numbers,

@@ -75,3 +75,12 @@ async def test_an_answer_about_other_tokens_than_those_sent_is_no_answer(session
     async with teacher(reads=lambda prompt: [token + 1 for token in prompt]) as one:
         with pytest.raises(TeacherError, match="says nothing of token"):
             await ScoringEndpoint(HttpModel(session, one.upstream)).score("big", TOKENS, first=1)
+
+
+async def test_the_likeliest_tokens_come_with_the_sent_one_where_they_are_told(session):
+    async with teacher() as one:
+        scored = await ScoringEndpoint(HttpModel(session, one.upstream)).score("big", [5, 6, 7, 0], first=2, top=3)
+        assert one.requests[0]["prompt_logprobs"] == 3
+    assert scored.likeliest is not None
+    assert scored.likeliest.tokens_NK.tolist() == [[7, 0], [0, 0]]
+    np.testing.assert_allclose(scored.likeliest.logprobs_NK, [[plainly(7, 2), -0.1], [plainly(0, 3), -np.inf]])

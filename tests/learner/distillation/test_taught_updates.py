@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
 from metaclaw.learner.datums import TrainingTurn
 from metaclaw.learner.distillation.endpoint import TeacherError
-from metaclaw.learner.distillation.lessons import Lesson
+from metaclaw.learner.distillation.lessons import Lesson, Likeliest
 from metaclaw.learner.distillation.teaching import Teaching
-from metaclaw.learner.outcomes import Waiting
+from metaclaw.learner.gate.steps import StepLimits
+from metaclaw.learner.outcomes import Rejected, Waiting
 from tests.fakes.trainer import VOCABULARY, log_softmax
 from tests.learner.update_world import opened
 
@@ -35,27 +37,38 @@ class Taste:
     likes: int
     failure: Exception | None = None
     deaf: bool = False
+    limits: StepLimits | None = None
+    lists: int = 0  # so many of its likeliest tokens are learned
     logprobs_V: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.logprobs_V = log_softmax(np.where(np.arange(VOCABULARY) == self.likes, 3.0, 0.0), 1.0).astype(np.float32)
 
-    async def lesson(self, agent: str, turns: Sequence[TrainingTurn]) -> Lesson:
+    async def lesson(self, agent: str, turns: Sequence[TrainingTurn], *, weights: str | None) -> Lesson:
         assert agent == "main"
         if self.failure is not None:
             raise self.failure
         drawn = {turn.turn: np.frombuffer(turn.sample.tokens, "<i4") for turn in turns}
         taught = {} if self.deaf else {turn: self.logprobs_V[tokens] for turn, tokens in drawn.items()}
         numbers = {"opd/taught_turns": float(len(taught)), "opd/untaught_turns": float(len(turns) - len(taught))}
-        return Lesson(method="opd", weight=1.0, max_gap=5.0, taught=taught, numbers={**numbers, "opd/teacher_usd": 0.5})
+        return Lesson(
+            method="opd", weight=1.0, max_gap=5.0, taught=taught, numbers={**numbers, "opd/teacher_usd": 0.5},
+            likeliest={turn: self._likeliest for turn in taught if self.lists}, limits=self.limits,
+        )  # fmt: skip
+
+    @property
+    def _likeliest(self) -> Likeliest:
+        listed = np.argsort(-self.logprobs_V)[None, : self.lists]
+        return Likeliest(tokens_NK=listed, logprobs_NK=self.logprobs_V[listed])
 
 
 def metrics_of(world) -> dict:
     return read_status(world.folder / "learning.db")[0].last_update.metrics
 
 
-async def test_the_policy_comes_nearer_to_its_teacher_without_any_reward_that_differs(world):
-    taste = Taste(likes=5)
+@pytest.mark.parametrize("lists", [0, 4])
+async def test_the_policy_comes_nearer_to_its_teacher_without_any_reward_that_differs(world, lists: int):
+    taste = Taste(likes=5, lists=lists)
     updater = world.updater(teaching=Teaching([taste]), methods=("opd",), learning_rate=0.15, max_kl=1.0)
     distances = list[float]()
     for _ in range(12):
@@ -96,3 +109,24 @@ async def test_what_no_teacher_takes_is_learned_from_by_its_rewards_or_given_up_
     await world.converse(8)
     assert isinstance(await world.updater(teaching=deaf, methods=("rewards", "opd")).attempt("main"), Version)
     assert metrics_of(world)["opd/untaught_turns"] == 8
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"max_kl": 1e-6}, r"over rl\.self_distillation\.max_kl \(1e-06\)"),
+        ({"max_kl": 9.0, "max_entropy_change": 0.001}, r"by more than rl\.self_distillation\.max_entropy_change"),
+    ],
+)
+async def test_limits_of_a_lesson_hold_for_its_updates_alone(world, limits, why):
+    taste = Taste(likes=5, limits=StepLimits(section="rl.self_distillation", **limits))
+    updater = world.updater(teaching=Teaching([taste]), methods=("rewards", "opd"), learning_rate=1.0, max_kl=9.0)
+    await world.converse(16)
+    refused = await updater.attempt("main")
+    assert isinstance(refused, Rejected)
+    assert re.search(why, refused.reason), refused.reason
+    assert metrics_of(world)["shortened"] == 2, "a shorter step was tried"
+    assert world.learning.serving("main") == 0
+    taste.deaf = True
+    await world.converse(16)
+    assert isinstance(await updater.attempt("main"), Version), "nothing was taught"

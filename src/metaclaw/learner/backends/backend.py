@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from metaclaw.errors import BackendError
-from metaclaw.learner.datums import DatumGroup, Floats
+from metaclaw.learner.datums import AnyGroup, Floats
 
 
 class RefusedDataError(BackendError):
@@ -26,7 +26,7 @@ class RefusedDataError(BackendError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """A pass over the data: log-probabilities ``(T,)`` of each datum's targets, in order, over all groups."""
+    """A pass over the data: log-probabilities of each datum's targets, in their shape and order, over all groups."""
 
     logprobs: tuple[Floats, ...]
     metrics: Mapping[str, float]
@@ -48,11 +48,11 @@ class TrainingRun(Protocol):
         """The trainer's own name of the base model."""
         ...
 
-    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         """Add up the gradients of all groups."""
         ...
 
-    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward(self, groups: Sequence[AnyGroup]) -> Pass:
         """The same pass without gradients."""
         ...
 

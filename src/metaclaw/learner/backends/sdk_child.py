@@ -20,7 +20,7 @@ from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
 from metaclaw.learner.backends import model_size
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
-from metaclaw.learner.datums import Datum, DatumGroup, Floats
+from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, Floats
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +75,10 @@ class CloudRun:
         self._sampled_model = base_model
         self.base_model: str = opened["base_model"]
 
-    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         return await self._passes(groups, forward_only=False)
 
-    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward(self, groups: Sequence[AnyGroup]) -> Pass:
         return await self._passes(groups, forward_only=True)
 
     async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:
@@ -102,9 +102,11 @@ class CloudRun:
     async def _call(self, op: str, **asked: object) -> dict[str, Any]:
         return await self._child.call(op, generation=self._generation, run=self._number, **asked)
 
-    async def _passes(self, groups: Sequence[DatumGroup], *, forward_only: bool) -> Pass:
+    async def _passes(self, groups: Sequence[AnyGroup], *, forward_only: bool) -> Pass:
         logprobs, metrics = list[Floats](), dict[str, float]()
         for group in groups:
+            if not isinstance(group, DatumGroup):
+                raise BackendError("several targets at one place are not taught at a cloud: unset what asks for them")
             config = _config(group)
             data = [_packed(datum) for datum in group.data]
             try:

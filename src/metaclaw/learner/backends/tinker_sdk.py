@@ -26,7 +26,7 @@ from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
 from metaclaw.learner.backends import model_size
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
-from metaclaw.learner.datums import Datum, DatumGroup, Floats
+from metaclaw.learner.datums import AnyGroup, Datum, Floats, Ints, LikelyDatum
 from metaclaw.learner.threads import call_in_thread
 
 _log = logging.getLogger(__name__)
@@ -136,10 +136,10 @@ class TinkerRun:
     def base_model(self) -> str:
         return self._client.get_info().model_data.model_name or ""
 
-    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         return await self._passes("forward_backward", self._client.forward_backward, groups)
 
-    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward(self, groups: Sequence[AnyGroup]) -> Pass:
         return await self._passes("forward", self._client.forward, groups)
 
     async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:
@@ -165,7 +165,7 @@ class TinkerRun:
         await self._link.close(self._service)
 
     async def _passes(
-        self, what: str, submit: Callable[..., SdkFuture[tinker.ForwardBackwardOutput]], groups: Sequence[DatumGroup]
+        self, what: str, submit: Callable[..., SdkFuture[tinker.ForwardBackwardOutput]], groups: Sequence[AnyGroup]
     ) -> Pass:
         logprobs, metrics = list[Floats](), dict[str, float]()
         for group in groups:
@@ -275,27 +275,31 @@ def _is_callers_fault(error: BaseException | None) -> bool:
     return isinstance(error, tinker.RequestFailedError) and error.category.value == "user"
 
 
-def _sdk_datum(datum: Datum) -> tinker.Datum:
-    arrays: dict[str, Any] = {
-        "target_tokens": datum.targets_T,
-        "logprobs": datum.logprobs_T,
-        "advantages": datum.advantages_T,
-    }
+def _sdk_datum(datum: Datum | LikelyDatum) -> tinker.Datum:
+    arrays: dict[str, Any] = {"target_tokens": _targets(datum)}
+    if isinstance(datum, Datum):
+        arrays |= {"logprobs": datum.logprobs_T, "advantages": datum.advantages_T}
+    else:
+        arrays |= {"weights": datum.likely.weights_TK}
     return tinker.Datum(model_input=tinker.ModelInput.from_ints(datum.tokens_T.tolist()), loss_fn_inputs=arrays)
 
 
-def _paired(output: tinker.ForwardBackwardOutput, group: DatumGroup) -> list[tuple[Mapping[str, Any], Datum]]:
+def _targets(datum: Datum | LikelyDatum) -> Ints:
+    return datum.targets_T if isinstance(datum, Datum) else datum.likely.targets_TK
+
+
+def _paired(
+    output: tinker.ForwardBackwardOutput, group: AnyGroup
+) -> list[tuple[Mapping[str, Any], Datum | LikelyDatum]]:
     if len(output.loss_fn_outputs) != len(group.data):
         raise BackendError(f"the trainer answered {len(output.loss_fn_outputs)} sequences for {len(group.data)}")
     return list(zip(output.loss_fn_outputs, group.data, strict=True))
 
 
-def _target_logprobs(record: Mapping[str, Any], datum: Datum) -> Floats:
+def _target_logprobs(record: Mapping[str, Any], datum: Datum | LikelyDatum) -> Floats:
     if "logprobs" not in record:
         raise BackendError("the trainer's answer has no log-probabilities")
     logprobs = np.asarray(record["logprobs"].to_numpy(), np.float32)
-    if logprobs.shape != datum.targets_T.shape:
-        raise BackendError(
-            f"the trainer answered log-probabilities of shape {logprobs.shape} for {datum.targets_T.shape}"
-        )
+    if logprobs.shape != (wanted := _targets(datum).shape):
+        raise BackendError(f"the trainer answered log-probabilities of shape {logprobs.shape} for {wanted}")
     return logprobs

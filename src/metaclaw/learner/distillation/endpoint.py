@@ -19,6 +19,7 @@ from metaclaw.chat.messages import object_or_none
 from metaclaw.chat.usage import TokenCounts, token_counts
 from metaclaw.errors import BackendError, UpstreamError
 from metaclaw.learner.datums import Floats
+from metaclaw.learner.distillation.lessons import Likeliest
 from metaclaw.upstreams.http_model import HttpModel
 
 Dialect = Literal["prompt_logprobs", "echo"]
@@ -26,11 +27,6 @@ Json = dict[str, Any]
 
 _DIALECT = "openai.completions"
 _REFUSES_THIS = (400, 413, 422)
-_NOT_THE_LIKELIEST = 0  # the tokens' own log-probabilities are enough
-_ASKING: Mapping[Dialect, Json] = {
-    "prompt_logprobs": {"prompt_logprobs": _NOT_THE_LIKELIEST},
-    "echo": {"echo": True, "logprobs": 1},  # some take 0 for "none"
-}
 
 
 class TeacherError(BackendError):
@@ -52,13 +48,15 @@ class _UnknownFormError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """``logprobs`` of the tokens from ``first`` on, their texts by id as far as told, and what it took.
+    """``logprobs`` of the tokens from ``first`` on, their texts by id as far as told, what is likeliest in their places
+    where that was asked for and is told, and what it took.
 
     What a server does not say that it took is what was sent."""
 
     logprobs: Floats
     names: Mapping[int, str]
     took: TokenCounts
+    likeliest: Likeliest | None = None
 
 
 class ScoringEndpoint:
@@ -73,8 +71,9 @@ class ScoringEndpoint:
     def name(self) -> str:
         return self._upstream.name
 
-    async def score(self, model: str | None, tokens: Sequence[int], *, first: int) -> Scored:
-        """How likely each of ``tokens`` from ``first`` on is to ``model`` after those before it.
+    async def score(self, model: str | None, tokens: Sequence[int], *, first: int, top: int = 0) -> Scored:
+        """How likely each of ``tokens`` from ``first`` on is to ``model`` after those before it, and which ``top``
+        are the likeliest there (told in vLLM's form alone).
 
         ``None`` is the first model that the endpoint lists. Raises ``RefusedTokensError`` for tokens that it does not
         take, ``TeacherError`` when it cannot be asked, or does not tell.
@@ -85,7 +84,7 @@ class ScoringEndpoint:
         refused = None
         for dialect in self._dialects:
             try:
-                answer = await self._asked(model, tokens, dialect)
+                answer = await self._asked(model, tokens, dialect, top)
                 scored = _READING[dialect](answer, tokens, first)
             except RefusedTokensError as error:
                 if known:
@@ -103,11 +102,13 @@ class ScoringEndpoint:
             " `prompt_logprobs`, or `echo` with `logprobs`, on /v1/completions with a prompt of token ids"
         )
 
-    async def _asked(self, model: str | None, tokens: Sequence[int], dialect: Dialect) -> Json:
+    async def _asked(self, model: str | None, tokens: Sequence[int], dialect: Dialect, top: int) -> Json:
         # One token is drawn and thrown away: not every server takes 0.
-        body = {"prompt": list(tokens), "max_tokens": 1, "temperature": 1.0, **_ASKING[dialect]}
+        body: Json = {"prompt": list(tokens), "max_tokens": 1, "temperature": 1.0}
+        body["model"] = model or await self.base_name()
+        # Some take 0 of OpenAI's for "none".
+        body |= {"prompt_logprobs": top} if dialect == "prompt_logprobs" else {"echo": True, "logprobs": 1}
         try:
-            body["model"] = model or await self._base()
             reply = await self._upstream.send(_DIALECT, json.dumps(body, separators=(",", ":")).encode())
             try:
                 raw = await reply.read()
@@ -124,11 +125,15 @@ class ScoringEndpoint:
             raise TeacherError(f"asking the teacher: {self.name} answered with something that is not an object")
         return told
 
-    async def _base(self) -> str:
+    async def base_name(self) -> str:
+        """The first model that it lists. Raises ``TeacherError``."""
         if self._base_name is None:
-            names = [model.get("id") for model in await self._upstream.models()]
+            try:
+                names = [model.get("id") for model in await self._upstream.models()]
+            except UpstreamError as error:
+                raise TeacherError(f"asking the teacher: {error}") from error
             if not names or not isinstance(names[0], str):
-                raise UpstreamError(f"{self.name} lists no model", status=502)
+                raise TeacherError(f"asking the teacher: {self.name} lists no model")
             self._base_name = names[0]
         return self._base_name
 
@@ -140,17 +145,31 @@ def _by_id(answer: Json, tokens: Sequence[int], first: int) -> Scored:
     if len(entries) != len(tokens):
         raise _UnknownFormError(f"there is no prompt_logprobs of {len(tokens)} tokens in the answer")
     logprobs, names = np.full(len(tokens) - first, math.nan, np.float32), dict[int, str]()
+    places: list[Mapping[int, float]] = [{} for _ in tokens[first:]]
     for place, token in enumerate(tokens[first:]):
         if (entry := entries[first + place]) is None:
             continue
         try:
             told: Json = entry[str(token)]
             logprobs[place] = math.nan if told["logprob"] is None else told["logprob"]
+            places[place] = {
+                int(key): float(one["logprob"]) for key, one in entry.items() if one["logprob"] is not None
+            }
         except (LookupError, TypeError, ValueError) as error:
             raise _UnknownFormError(f"prompt_logprobs says nothing of token {token}") from error
         if isinstance(name := told.get("decoded_token"), str):
             names[token] = name
-    return _scored(answer, logprobs, names, tokens)
+    return _scored(answer, logprobs, names, tokens, _likeliest(places))
+
+
+def _likeliest(places: Sequence[Mapping[int, float]]) -> Likeliest | None:
+    width = max(map(len, places))
+    if width < 2:
+        return None
+    found = np.zeros((len(places), width), np.int64), np.full((len(places), width), -math.inf, np.float32)
+    for place, told in enumerate(places):
+        found[0][place, : len(told)], found[1][place, : len(told)] = list(told), list(told.values())
+    return Likeliest(tokens_NK=found[0], logprobs_NK=found[1])
 
 
 def _echoed(answer: Json, tokens: Sequence[int], first: int) -> Scored:
@@ -186,6 +205,13 @@ def _choice(answer: Json) -> Json:
     return choice
 
 
-def _scored(answer: Json, logprobs: Floats, names: Mapping[int, str], tokens: Sequence[int]) -> Scored:
+def _scored(
+    answer: Json,
+    logprobs: Floats,
+    names: Mapping[int, str],
+    tokens: Sequence[int],
+    likeliest: Likeliest | None = None,
+) -> Scored:
     counts = token_counts(object_or_none(answer.get("usage")))
-    return Scored(logprobs=logprobs, names=names, took=counts or TokenCounts(prompt=len(tokens), completion=1))
+    took = counts or TokenCounts(prompt=len(tokens), completion=1)
+    return Scored(logprobs=logprobs, names=names, took=took, likeliest=likeliest)

@@ -81,8 +81,9 @@ class OnPolicyDistillation:
         self._told: dict[str, _Told] = {}
         self._has_same_vocabulary = not teacher.is_elsewhere
 
-    async def lesson(self, agent: str, turns: Sequence[TrainingTurn]) -> Lesson:
-        """What the teacher says of ``turns`` of ``agent``. Raises ``TeacherError``."""
+    async def lesson(self, agent: str, turns: Sequence[TrainingTurn], *, weights: str | None = None) -> Lesson:
+        """What the teacher says of ``turns`` of ``agent``, whatever its ``weights``. Raises ``TeacherError``."""
+        del weights
         before, names = self._told.get(agent, _Told()), {turn.turn for turn in turns}
         told = before if before.turns.keys() <= names else _Told()
         self._told[agent] = told

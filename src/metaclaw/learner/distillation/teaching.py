@@ -15,8 +15,10 @@ from metaclaw.config import Settings
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.datums import TrainingTurn
 from metaclaw.learner.distillation.endpoint import ScoringEndpoint
+from metaclaw.learner.distillation.hindsight import Rendering
 from metaclaw.learner.distillation.lessons import Lesson, Lessons
 from metaclaw.learner.distillation.opd import OnPolicyDistillation, Teacher
+from metaclaw.learner.distillation.self_distillation import SelfDistillation
 from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
@@ -28,8 +30,11 @@ _TEACHER = "the teacher"
 class Method(Protocol):
     """One way to be taught."""
 
-    async def lesson(self, agent: str, turns: Sequence[TrainingTurn]) -> Lesson:
-        """What there is to learn about ``turns``. Raises ``BackendError`` when that cannot be found out now."""
+    async def lesson(self, agent: str, turns: Sequence[TrainingTurn], *, weights: str | None) -> Lesson:
+        """What there is to learn about ``turns``; ``weights`` are the policy's (``None``: the base model).
+
+        Raises ``BackendError`` when that cannot be found out now.
+        """
         ...
 
 
@@ -39,9 +44,9 @@ class Teaching:
     def __init__(self, methods: Sequence[Method]) -> None:
         self._methods = tuple(methods)
 
-    async def lessons(self, agent: str, turns: Sequence[TrainingTurn]) -> Lessons:
-        """Of one update of ``agent``. Raises ``BackendError``."""
-        return Lessons(each=tuple([await method.lesson(agent, turns) for method in self._methods]))
+    async def lessons(self, agent: str, turns: Sequence[TrainingTurn], *, weights: str | None) -> Lessons:
+        """Of one update of ``agent`` that starts from ``weights``. Raises ``BackendError``."""
+        return Lessons(each=tuple([await method.lesson(agent, turns, weights=weights) for method in self._methods]))
 
 
 def teaching_for(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession) -> Teaching:
@@ -50,6 +55,16 @@ def teaching_for(settings: Settings, journal: LearningJournal, session: aiohttp.
     methods = list[Method]()
     if "opd" in settings.rl.update.methods:
         methods.append(OnPolicyDistillation(_teacher(settings, journal, session, own), settings.rl.opd))
+    if "self_distillation" in settings.rl.update.methods:
+        methods.append(
+            SelfDistillation(
+                turns_db=settings.turns_db,
+                endpoint=own,
+                rendering=Rendering(HttpModel(session, training_server(settings))),
+                settings=settings.rl.self_distillation,
+                top_k=0 if settings.rl.is_cloud else settings.rl.self_distillation.top_k,
+            )
+        )
     return Teaching(methods)
 
 
