@@ -88,6 +88,13 @@ class ConflictError(MetaClawError, RuntimeError):
     code = "conflict"
 
 
+class RewardsChangedError(ConflictError):
+    """What was chosen by its rewards has others by now: choose again."""
+
+    code = "rewards_changed"
+    retryable = True
+
+
 class OverloadedError(MetaClawError, RuntimeError):
     """More work is queued than is accepted; try again in ``retry_after_s``."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from metaclaw.errors import ConflictError, NotFoundError
+from metaclaw.errors import ConflictError, NotFoundError, RewardsChangedError
 from metaclaw.journal.database import open_writer, transaction
 from metaclaw.journal.judge_book import SourceOpinion, write_opinions
 from metaclaw.journal.learning_records import (
@@ -34,6 +34,7 @@ from metaclaw.journal.learning_records import (
 
 Clock = Callable[[], float]
 
+NO_REWARDS: Mapping[str, float] = {}
 _SAMPLE = "SELECT turn, exchange, agent, version, reward, sampled_at, generation FROM samples"
 # A person may have said something of it while an update had it.
 _REWARD_NOW = "coalesce((SELECT score FROM judgements AS j WHERE j.exchange = samples.exchange), reward)"
@@ -193,10 +194,11 @@ class LearningJournal:
             ).fetchall()
         return SkillSplit(generation=generation, support=frozenset(row["value"] for row in rows))
 
-    def claim(self, agent: str, parent: int, turns: Sequence[str]) -> int:
+    def claim(self, agent: str, parent: int, turns: Sequence[str], *, rewards: Mapping[str, float] = NO_REWARDS) -> int:
         """Open an update from version ``parent`` on pending ``turns``; return its id.
 
-        Raises ``ConflictError``, and claims nothing, when one of the turns is not pending.
+        ``rewards`` are those that they were chosen by, as far as that matters. Raises ``ConflictError`` when one of the
+        turns is not pending, and ``RewardsChangedError`` when one has another reward; both claim nothing.
         """
         with self._write() as db:
             update_id = db.execute(
@@ -213,6 +215,11 @@ class LearningJournal:
             ).rowcount
             if claimed != len(turns):
                 raise ConflictError(f"{len(turns) - claimed} of {len(turns)} samples of {agent!r} are not pending")
+            if rewards:
+                found = db.execute("SELECT turn, reward FROM samples WHERE claimed_by = ?", (update_id,))
+                changed = sum(rewards.get(turn, reward) != reward for turn, reward in found)
+                if changed:
+                    raise RewardsChangedError(f"{changed} of {len(turns)} samples of {agent!r} have another reward now")
         return update_id
 
     def commit(

@@ -31,6 +31,11 @@ class Prepared:
     def turns(self) -> tuple[str, ...]:
         return tuple(sample.turn for sample in self.batch.samples)
 
+    @property
+    def rewards(self) -> dict[str, float]:
+        """That each turn was chosen by."""
+        return {sample.turn: sample.reward for sample in self.batch.samples}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:

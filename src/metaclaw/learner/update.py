@@ -12,10 +12,11 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from metaclaw.config import UpdateSettings
-from metaclaw.errors import BackendError, ConflictError
+from metaclaw.errors import BackendError, ConflictError, RewardsChangedError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.policy_holds import PolicyHolds
@@ -114,7 +115,10 @@ class Updater:
         lessons = NO_LESSONS if candidate else await self._lessons(agent, parent, prepared)
         if not candidate and not lessons.num_taught and "rewards" not in self._settings.methods:
             return await asyncio.to_thread(self._leave_untaught, agent, prepared)
-        update_id = await asyncio.to_thread(self._journal.claim, agent, parent, prepared.turns)
+        try:
+            update_id = await self._claim(agent, parent, prepared)
+        except RewardsChangedError as error:
+            return Waiting(reason=f"{error}: they are chosen anew")
         try:
             made = candidate or await self._train(agent, parent, update_id, prepared, run, lessons)
             outcome = made if isinstance(made, Rejected) else await self._examine(agent, update_id, made)
@@ -180,6 +184,11 @@ class Updater:
 
     async def _lessons(self, agent: str, parent: int, prepared: Prepared) -> Lessons:
         return await self._teaching.lessons(agent, prepared.recorded, weights=await self._sampler_path(agent, parent))
+
+    async def _claim(self, agent: str, parent: int, prepared: Prepared) -> int:
+        """Between choosing and this, teachers were asked: a person may have said something of an answer meanwhile."""
+        claim = partial(self._journal.claim, agent, parent, prepared.turns, rewards=prepared.rewards)
+        return await asyncio.to_thread(claim)
 
     def _leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
         number = self._journal.expire(prepared.turns, "untaught")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from metaclaw.journal.judge_book import JudgeBook, LateFeedback
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
 from metaclaw.learner.datums import TrainingTurn
@@ -38,6 +39,7 @@ class Taste:
     failure: Exception | None = None
     deaf: bool = False
     limits: StepLimits | None = None
+    meanwhile: Callable[[], object] = list  # what happens while it is asked, once
     lists: int = 0  # so many of its likeliest tokens are learned
     logprobs_V: np.ndarray = field(init=False)
 
@@ -48,6 +50,8 @@ class Taste:
         assert agent == "main"
         if self.failure is not None:
             raise self.failure
+        self.meanwhile()
+        self.meanwhile = list
         drawn = {turn.turn: np.frombuffer(turn.sample.tokens, "<i4") for turn in turns}
         taught = {} if self.deaf else {turn: self.logprobs_V[tokens] for turn, tokens in drawn.items()}
         numbers = {"opd/taught_turns": float(len(taught)), "opd/untaught_turns": float(len(turns) - len(taught))}
@@ -130,3 +134,19 @@ async def test_limits_of_a_lesson_hold_for_its_updates_alone(world, limits, why)
     taste.deaf = True
     await world.converse(16)
     assert isinstance(await updater.attempt("main"), Version), "nothing was taught"
+
+
+async def test_what_a_person_says_while_a_teacher_is_asked_counts_and_the_old_reward_is_not_trained_on(world):
+    book = JudgeBook.open(world.folder / "learning.db", clock=lambda: 0.0)
+    late = LateFeedback(feedback=1, exchange="xn0", agent="main", score=-1.0, decides=True)
+    taste = Taste(likes=5, meanwhile=lambda: book.revise(late))
+    updater = world.updater(teaching=Teaching([taste]), methods=("rewards", "opd"))
+    await world.converse(8, rewards=[1.0, 0.0])
+    waiting = await updater.attempt("main")
+    book.close()
+    assert isinstance(waiting, Waiting)
+    assert "1 of 8 samples of 'main' have another reward" in waiting.reason
+    assert (world.states(), world.learning.serving("main")) == ({"pending": 8}, 0)
+    assert read_status(world.folder / "learning.db")[0].last_update is None
+    assert isinstance(await updater.attempt("main"), Version)
+    assert metrics_of(world)["reward_mean"] == pytest.approx((3 - 1) / 8)
