@@ -26,7 +26,7 @@ help:
 	@echo "make test          the tests   (make clients: other people's clients, which it needs)"
 	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
 	@echo "make test-agents   sessions of OpenClaw, Claude Code, opencode and Codex, which it installs first (Node and npm)"
-	@echo "make agents-pypi   installs hermes-agent and nanobot for it, too"
+	@echo "make agents-pypi   installs hermes-agent, nanobot and aider for it, too"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
 	@echo "make soak          half an hour of traffic, faults and kill -9 before the gateway   (MINUTES=30)"

@@ -42,7 +42,12 @@ class Conversation:
 
 
 def converse(
-    root: Path, program: Callable[[Path, Gateway], Program], speaks: str, *, faults: Sequence[Fault] = ()
+    root: Path,
+    program: Callable[[Path, Gateway], Program],
+    speaks: str,
+    *,
+    faults: Sequence[Fault] = (),
+    otherwise: str = "",
 ) -> Conversation:
     """Two turns through ``metaclaw start``, before a model that speaks ``speaks`` and first fails as told.
 
@@ -64,6 +69,7 @@ def converse(
             talking = program(place, gateway)
             model.facts.write_text(f"{FACT}\n")
             model.faults.extend(faults)
+            model.otherwise = otherwise or model.otherwise
             said = [talking.say(FIRST), talking.say(SECOND)]
             talking.disconnect(gateway)
         seen = list(model.seen)

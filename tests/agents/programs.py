@@ -46,6 +46,12 @@ _NANOBOT = """\
  "providers": {"anthropic": {"apiKey": "sk-theirs"}}
 }
 """
+_AIDER = """\
+# mine
+dark-mode: true
+model: gpt-4o   # dear
+analytics: false
+"""
 _HERMES = """\
 # mine
 model:
@@ -99,7 +105,7 @@ class Program:
 
     def connect(self, gateway: Gateway) -> None:
         """Write the user's file, and have our entries put into it."""
-        self.config.parent.mkdir(parents=True)
+        self.config.parent.mkdir(parents=True, exist_ok=True)
         self.config.write_text(self.as_it_was)
         gateway.wire("connect", self.wired_as, clean_environment(self.place))
         assert self.config.read_text() != self.as_it_was
@@ -222,6 +228,23 @@ def hermes(place: Path, gateway: Gateway) -> Program:
         wired_as="hermes",
         config=place / "home" / ".hermes" / "config.yaml",
         as_it_was=_HERMES,
+    )
+    program.connect(gateway)
+    return program
+
+
+def aider(place: Path, gateway: Gateway) -> Program:
+    """It has no tools: the model's answer is the edit."""
+    make_place(place)
+    flags = ("--yes-always", "--no-git", "--no-check-update", "--no-show-model-warnings", "--no-show-release-notes")
+    start = [_from_pypi("aider-chat", "aider"), *flags, "--edit-format", "whole"]
+    program = Program(
+        place=place,
+        command=lambda text, is_first: [*start, "--message", text, "facts.txt"],
+        environment={},
+        wired_as="aider",
+        config=place / "home" / ".aider.conf.yml",
+        as_it_was=_AIDER,
     )
     program.connect(gateway)
     return program

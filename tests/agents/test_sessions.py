@@ -20,6 +20,7 @@ from tests.agents.programs import (
     Gateway,
     OpenClawLeavings,
     Program,
+    aider,
     claude_code,
     codex,
     hermes,
@@ -85,6 +86,19 @@ def test_an_agent_calls_its_tool_and_goes_on_in_the_same_session(
     assert_two_exchanges_of_one_session(talk, dialect)
     assert_the_programs_own_session(program, talk)
     assert_recall_and_history_stay(talk, leaves_out={"name"} if program is hermes else set())
+
+
+@pytest.mark.slow
+def test_aider_which_has_no_tools_edits_a_file_and_each_of_its_runs_is_a_session(tmp_path: Path) -> None:
+    edit = "Done.\n\nfacts.txt\n```\nThe first fact: the kettle is red.\n```\n"
+    talk = converse(tmp_path, aider, "openai.chat", otherwise=edit)
+    assert [said.code for said in talk.said] == [0, 0], talk.said
+    assert (tmp_path / "program" / "work" / "facts.txt").read_text() == "The first fact: the kettle is red.\n"
+    assert {(turn.agent, turn.kind, turn.dialect, turn.state) for turn in talk.turns} == {
+        ("main", "main", "openai.chat", "done")
+    }
+    assert len({turn.session for turn in talk.turns}) == 2
+    assert [turn.recalled for turn in talk.turns] == [(SKILL,), (SKILL,)]
 
 
 @pytest.mark.parametrize(

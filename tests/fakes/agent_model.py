@@ -59,6 +59,7 @@ class AgentModel:
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
     faults: deque[Fault] = field(default_factory=deque)
+    otherwise: str = "Nothing to read."  # what it says to who has no tool for it
 
     def reply(self, path: str, body: Json) -> Reply:
         entries = _ENTRIES[path](body)
@@ -76,7 +77,7 @@ class AgentModel:
                     return Reply(text="I read it.", tool=tool["name"], arguments=json.dumps({name: command}))
         if results:
             return Reply(text=f"The file says: {'; '.join(_first_line(result) for result in results)}")
-        return Reply(text="Nothing to read.")
+        return Reply(text=self.otherwise)
 
 
 @contextmanager

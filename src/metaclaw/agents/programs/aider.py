@@ -1,6 +1,6 @@
 """aider: ``~/.aider.conf.yml``.
 
-Owns three keys there; the files of a repository, which come before it, are the user's. Not run by us.
+Owns three keys there; the files of a repository, which come before it, are the user's.
 """
 
 from __future__ import annotations
