@@ -1,7 +1,7 @@
 """CoPaw, called QwenPaw today: a provider of ours beside its folder, and which model is active.
 
 Owns a file that is wholly ours and two keys of another. QwenPaw writes the key in that file anew, encrypted, when it
-first reads it. By the sources of copaw 1.0.2 and qwenpaw 2.2.2; not run by us.
+first reads it. By the sources of copaw 1.0.2, and run with qwenpaw 2.2.2.
 """
 
 from __future__ import annotations
