@@ -52,8 +52,13 @@ def test_setup_runs_on_a_home_of_the_reference(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "NO JUDGE" in done.stderr
     settings, _ = read_settings(tmp_path, {})
+    assert (settings.mode, settings.rl.backend, settings.rl.api_key.get_secret_value()) == ("auto", "tinker", "tml-1")
+    assert "train-server" not in done.stdout
+    done = metaclaw(tmp_path, "setup", "--yes", "--backend", "remote")
+    assert "next: metaclaw train-server" in done.stdout
+    settings, _ = read_settings(tmp_path, {})
     assert (settings.mode, settings.rl.backend) == ("auto", "remote")
-    assert settings.rl.remote_api_key == settings.train_server.api_key
+    assert settings.rl.remote_api_key == settings.train_server.api_key != ""
     assert settings.proxy.host == "127.0.0.1"
     assert settings.proxy.api_key.get_secret_value()
 

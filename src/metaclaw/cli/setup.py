@@ -39,7 +39,7 @@ _UPSTREAM = (
     Question("llm.model_id", "Model"),
     Question("llm.api_key", "API key", is_secret=True),
 )
-_POLICY = (
+_SERVER = (
     Question("rl.model", "Base model to train: a Hugging Face id, a folder, or smollm2"),
     Question("rl.remote_url", "URL of the training server"),
     Question(
@@ -47,6 +47,12 @@ _POLICY = (
         "Key of the training server (empty: make one, when it runs on this machine)",
         is_secret=True,
     ),
+)
+_CLOUD = (
+    Question("rl.model", "Base model to train, as the training cloud calls it"),
+    Question("rl.api_key", "Key of the training cloud (empty: from its SDK's own variable)", is_secret=True),
+)
+_JUDGE = (
     Question("rl.judge.verifier", "Judge: a Python function 'package.module:function' (empty: an LLM judges)"),
     Question("rl.judge.url", "Judge: base URL of an OpenAI-compatible API (empty: none)"),
     Question("rl.judge.model", "Judge: model"),
@@ -85,6 +91,9 @@ def setup(
         str | None, typer.Option(help="Key of that API; `ps` shows flags, so better METACLAW_LLM_API_KEY.")
     ] = None,
     model_id: Annotated[str | None, typer.Option(help="Model.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Who trains: remote (a training server), tinker, mint, weaver or auto.")
+    ] = None,
     rl_model: Annotated[str | None, typer.Option(help="Base model that is trained.")] = None,
     remote_url: Annotated[str | None, typer.Option(help="Training server.")] = None,
     remote_api_key: Annotated[str | None, typer.Option(help="Key of the training server.")] = None,
@@ -112,8 +121,8 @@ def setup(
     from metaclaw.config_file import config_path, find_home, has_settings, read_settings, set_values
 
     home = find_home()
-    # What is asked for is a training server, so a training cloud that an older file names is no obstacle.
-    current = read_settings(home, {}, {"rl.backend": "remote"})[0] if has_settings(home) else Settings(home=home)
+    asked = {"rl.backend": backend}
+    current = read_settings(home, _of_clouds(), asked)[0] if has_settings(home) or backend else Settings(home=home)
     answers = {key: value for key, value in given.items() if value is not None}
     _follow_provider(current, answers)
     if not yes:
@@ -130,13 +139,21 @@ def setup(
     _say_what_next(settings, is_connected=is_connected)
 
 
+def _of_clouds() -> dict[str, str]:
+    """The variables of the training clouds' SDKs: no other variable is written into the file."""
+    import os
+
+    return {name: value for name, value in os.environ.items() if name.startswith(("TINKER_", "MINT_", "WEAVER_"))}
+
+
 def _ask(current: Settings, answers: dict[str, Any]) -> None:
     if "mode" not in answers:
         typer.echo(_MODES)
         answers["mode"] = typer.prompt("Mode", default=current.mode)
     trains = answers["mode"] != "skills_only"
     windows = _WINDOWS if answers["mode"] == "auto" else ()
-    for question in (*((*_POLICY, *_FALLBACK) if trains else _UPSTREAM), *_ALWAYS, *windows):
+    policy = (*(_CLOUD if current.rl.is_cloud else _SERVER), *_JUDGE, *_FALLBACK)
+    for question in (*(policy if trains else _UPSTREAM), *_ALWAYS, *windows):
         if question.key not in answers and not _is_settled(question.key, answers):
             _ask_one(question, current, answers)
             _follow_provider(current, answers)
@@ -204,7 +221,7 @@ def _made_keys(current: Settings, answers: dict[str, Any]) -> dict[str, str]:
     made: dict[str, str] = {}
     if not current.proxy.api_key.get_secret_value():
         made["proxy.api_key"] = secrets.token_hex(24)
-    if answers.get("mode", current.mode) == "skills_only":
+    if answers.get("mode", current.mode) == "skills_only" or current.rl.is_cloud:
         return made
     url = answers.get("rl.remote_url") or current.rl.remote_url
     has_key = answers.get("rl.remote_api_key") or current.rl.remote_api_key.get_secret_value()
@@ -218,7 +235,7 @@ def _settled(current: Settings, answers: dict[str, Any]) -> dict[str, Any]:
     """What is written even where it is the default, and what an older file may say otherwise."""
     settled: dict[str, Any] = {"mode": answers.pop("mode", current.mode)}
     if settled["mode"] != "skills_only":
-        settled["rl.backend"] = "remote"
+        settled["rl.backend"] = current.rl.backend if current.rl.is_cloud else "remote"
     if "proxy.api_key" in answers:  # just made: it must not open the address that was closed for want of it
         settled["proxy.host"] = current.proxy.host
     return settled
@@ -263,7 +280,9 @@ def _say_what_next(settings: Settings, *, is_connected: bool) -> None:
             typer.secho(_NO_JUDGE, err=True, bold=True)
         if settings.rl.model.lower() in SOURCES:
             typer.echo(f"next: metaclaw models prepare {settings.rl.model.lower()}")
-        if is_loopback(urlsplit(settings.rl.remote_url).hostname or ""):
+        if settings.rl.backend in ("mint", "weaver"):
+            typer.echo(f"next: metaclaw sdk prepare {settings.rl.backend}")
+        elif not settings.rl.is_cloud and is_loopback(urlsplit(settings.rl.remote_url).hostname or ""):
             typer.echo("next: metaclaw train-server       (leave it running)")
     typer.echo("next: metaclaw start")
     if is_connected:
