@@ -19,4 +19,6 @@ def test_distillation_without_a_teacher_is_refused_by_the_settings_that_name_one
     taught = UpdateSettings(methods=("rewards", "opd"))
     with pytest.raises(ValidationError, match=r"rl\.opd\.model"):
         RlSettings(update=taught)
+    assert not taught.waits_for_rewards
+    assert UpdateSettings(methods=("rewards", "self_distillation")).waits_for_rewards
     assert RlSettings(update=taught, opd=OpdSettings(model="base")).opd.url == ""

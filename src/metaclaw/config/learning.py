@@ -175,8 +175,8 @@ class UpdateSettings(Section):
 
     @property
     def waits_for_rewards(self) -> bool:
-        """Whether exchanges that went as expected teach nothing."""
-        return self.methods == ("rewards",)
+        """Whether so many exchanges must have gone otherwise than expected: a teacher has a word on each of them."""
+        return "rewards" in self.methods and "opd" not in self.methods
 
     @model_validator(mode="after")
     def _methods_make_sense(self) -> UpdateSettings:

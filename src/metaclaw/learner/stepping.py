@@ -82,14 +82,17 @@ class Stepper:
             now = await run.forward(groups)
         groups, numbers = as_drawn_now(groups, now.logprobs), lessons.numbers
         if lessons.num_taught:
-            with timed(seconds, "weigh"):
-                student = await _plain(run, groups, now)
+            student = list[Floats]()
+            if not all(lesson.likeliest for lesson in lessons.each if lesson.taught):
+                with timed(seconds, "weigh"):
+                    student = await _plain(run, groups, now)
             for lesson in lessons.each:
                 if lesson.likeliest:
                     groups, found = await self._with_likely(run, groups, lesson, seconds)
-                else:
+                    numbers |= found
+                elif lesson.taught:
                     groups, found = leaned(groups, student, lesson)
-                numbers |= found
+                    numbers |= found
         if settings.reference_kl:
             with timed(seconds, "reference"):
                 reference = await self._of_base(groups)

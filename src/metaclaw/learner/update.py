@@ -21,6 +21,7 @@ from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.turn_reader import TurnReader
+from metaclaw.learner.advantages.strategy import num_informative
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch, Selection, select
 from metaclaw.learner.candidates import Candidate, Prepared
@@ -113,7 +114,7 @@ class Updater:
         # Nothing is claimed before trainer and teachers are there: while one is down, no update is aborted, all wait.
         run = await (self._reopened(agent, candidate) if candidate else self._resumed(agent, parent))
         lessons = NO_LESSONS if candidate else await self._lessons(agent, parent, prepared)
-        if not candidate and not lessons.num_taught and "rewards" not in self._settings.methods:
+        if not candidate and not lessons.num_taught and not self._rewards_teach(prepared):
             return await asyncio.to_thread(self._leave_untaught, agent, prepared)
         try:
             update_id = await self._claim(agent, parent, prepared)
@@ -190,12 +191,16 @@ class Updater:
         claim = partial(self._journal.claim, agent, parent, prepared.turns, rewards=prepared.rewards)
         return await asyncio.to_thread(claim)
 
+    def _rewards_teach(self, prepared: Prepared) -> bool:
+        differences = list(prepared.batch.surprise.values())
+        return "rewards" in self._settings.methods and num_informative(differences) > 0
+
     def _leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
         number = self._journal.expire(prepared.turns, "untaught")
         _log.info(
-            "%s: %d samples expired: no teacher takes one of them, and rewards are not learned from", agent, number
+            "%s: %d samples expired: no teacher says anything of them, and their rewards teach nothing", agent, number
         )
-        return Waiting(reason="turns that no teacher takes were left out")
+        return Waiting(reason="turns that nothing can be learned from were left out")
 
     def _expire(self, agent: str, selection: Selection) -> None:
         for rule, turns in selection.expired.items():

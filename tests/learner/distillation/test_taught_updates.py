@@ -113,6 +113,9 @@ async def test_what_no_teacher_takes_is_learned_from_by_its_rewards_or_given_up_
     await world.converse(8)
     assert isinstance(await world.updater(teaching=deaf, methods=("rewards", "opd")).attempt("main"), Version)
     assert metrics_of(world)["opd/untaught_turns"] == 8
+    await world.converse(8, rewards=[world.learning.baseline("main").value])
+    waiting = await world.updater(teaching=deaf, methods=("rewards", "opd"), baseline_decay=0.0).attempt("main")
+    assert isinstance(waiting, Waiting), "a step by a gradient of nothing goes where the last ones went"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from metaclaw.learner.gathering import gathered
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 4
-_MOST_NAMED = 256  # tokens whose texts are compared
+_MOST_NAMED = 200  # tokens whose texts are compared
 _VERSION = re.compile(r"(?P<agent>[^@/]+)@(?P<version>\d+)")
 _BASE = "base"
 

@@ -6,6 +6,7 @@ its word weighs. Invariant: without a method of its own here an update is what i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.upstream import Timeouts, Upstream
+
+_log = logging.getLogger(__name__)
 
 _TEACHER = "the teacher"
 
@@ -81,6 +84,7 @@ def _teacher(
         key_setting="rl.opd.api_key",
         timeouts=Timeouts(first_byte_s=opd.timeout_s, gap_s=opd.timeout_s),
     )
+    _log.info("answers are scored by %s at %s, which is sent the conversations (rl.opd.url)", opd.model, opd.url)
     price = load_prices(settings.home).find(_TEACHER, opd.model)
     return Teacher(
         endpoint=ScoringEndpoint(
