@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of spooled records; what is beyond is read from the spool again
 MAX_HELD_BYTES = 64 * 1024 * 1024  # of records that the spool could not take
 _MAX_RECORDS = 256  # in one transaction
+_MIN_RECORDS = 16  # even while somebody waits: about a millisecond, and a transaction costs as much as some of them
 _STEP_S = 0.02  # longest work on records while nobody waits
 
 Write = Callable[[sqlite3.Connection, SpoolRecord], Any]
@@ -152,7 +153,7 @@ class Backlog:
             self._batch.append(entry)
             self._attempt(connection, entry)
             place = entry.place or place
-            if is_urgent() or time.monotonic() > stop_at:
+            if time.monotonic() > stop_at or (len(self._batch) >= _MIN_RECORDS and is_urgent()):
                 break
         if self._has_stale_rows:
             connection.execute("DELETE FROM spool WHERE segment < ?", (self._discarded_before,))

@@ -65,7 +65,7 @@ class _Job(Generic[T]):
 
 class GroupCommitter:
     """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one, and nothing else:
-    records come between, some for each transaction of jobs, so that whoever waits does not wait for them.
+    records come between, many at a time, so that whoever waits seldom waits for them, and not long.
 
     ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken.
     """
@@ -81,6 +81,7 @@ class GroupCommitter:
         self._wake = threading.Event()  # there is something to do
         self._hurry = threading.Event()  # somebody waits for it
         self._is_stopping = False
+        self._records_due_at = 0.0  # never again so soon, unless there is more than was written at once
         self._busy_since: float | None = None
         self._retry_at = 0.0
         self._retry_s = _FIRST_RETRY_S
@@ -143,7 +144,7 @@ class GroupCommitter:
                 self._busy_since = time.monotonic()
                 self._commit(jobs)
                 self._busy_since = None
-            if jobs and self.trouble is None and self._records.has_more:
+            if jobs and self.trouble is None and self._records.has_more and time.monotonic() >= self._records_due_at:
                 self._busy_since = time.monotonic()
                 self._commit([])
                 self._busy_since = None
@@ -163,6 +164,8 @@ class GroupCommitter:
         elif not self._records.has_more:
             self._wake.wait()
             self._hurry.wait(_LINGER_S)
+        else:
+            self._hurry.wait(max(0.0, self._records_due_at - time.monotonic()))
         self._wake.clear()
         self._hurry.clear()
 
@@ -181,6 +184,8 @@ class GroupCommitter:
             return
         self._retry_s, self.trouble = _FIRST_RETRY_S, None
         self._records.committed()
+        if not jobs:
+            self._records_due_at = 0.0 if self._records.has_more else time.monotonic() + _LINGER_S
         for job, (result, error) in zip(jobs, outcomes, strict=True):
             job.future.set_exception(error) if error is not None else job.future.set_result(result)
 
