@@ -182,6 +182,8 @@ def _programs(talk: _Talk, fact: str, said: str) -> AgentRequest:
             f"Continue the current task from the existing transcript, and mind this. {junk(chance, 4)}",
             f"A background task completed. Use this result to go on.\n{junk(chance, 6)}",
             f"This session is being continued from a previous conversation.\n{junk(chance, 20)}",
+            "The conversation history before this point was compacted into the following summary:\n\n"
+            f"<summary>\n## Goal\n{junk(chance, 12)}\n</summary>",
             f"### Task:\nGenerate a title.\n<chat_history>\nUSER: {junk(chance, 6)}\n</chat_history>",
             f"Summarize the following conversation:\n\nUser: {junk(chance, 8)}\nAssistant: {junk(chance, 8)}",
             f"Please write a 5-10 word title for the following conversation:\n\nUser: {junk(chance, 5)}",

@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 
 async def test_agent_like_requests_leave_what_a_person_said_and_nothing_else(tmp_path: Path) -> None:
     found = await measure(60, tmp_path)
-    assert (found.turns, found.facts) == (60, 16)
+    assert (found.turns, found.facts) == (60, 11)
     for read in found.reads:
         assert (read.junk, read.missed) == ((), ()), read.extractor
         assert read.units >= found.facts
