@@ -27,7 +27,7 @@ from tests.learner.talking import serving, talk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("sdk_sockets")]
 
-# In nats per token, two runs: 1.84 and 2.04 before learning, .54 and .71 after four updates, .15 and .11 after twenty.
+# In nats per token, two runs: 1.84 and 2.04 before learning, .54 and .71 after three updates, .15 and .11 after 19.
 MOST_UPDATES = 20
 VOWELS = "aeiou"
 OTHERS = "bcdfg"
