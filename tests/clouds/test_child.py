@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,11 @@ def child(python: Path | str = sys.executable, *, timeout_s: float = 60.0) -> Sd
 
 
 def our_children() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "metaclaw.clouds" in " ".join(each.cmdline())]
+    found = list[psutil.Process]()
+    for each in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            found += [each] if "metaclaw.clouds" in " ".join(each.cmdline()) else []
+    return found
 
 
 async def test_the_key_is_in_neither_arguments_nor_environment_and_the_credential_command_is_gone(

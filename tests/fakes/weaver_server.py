@@ -48,6 +48,10 @@ class WeaverCloud:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
+    answers: threading.Event = field(default_factory=threading.Event)  # cleared, it takes requests and says nothing
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     def base(self) -> np.ndarray:
         return np.random.default_rng(0).normal(size=self.vocabulary)
@@ -194,6 +198,7 @@ def weaver_cloud(**changes: Any) -> Iterator[WeaverCloud]:
             path = self.path.partition("?")[0]
             cloud.asked.append((f"{self.command} {path}", body))
             cloud.headers.append(dict(self.headers))
+            cloud.answers.wait()
             try:
                 if self.headers.get("X-WEAVER-API-KEY") != API_KEY:
                     raise Refusal(401, "unauthorized", "unknown key")

@@ -168,6 +168,24 @@ async def test_gradients_add_up_over_calls_and_a_step_spends_them(backend):
     await run.close()
 
 
+async def test_a_silent_cloud_holds_up_neither_an_abandoned_pass_nor_the_end():
+    """The user is back: training stops within seconds, whatever the cloud does."""
+    with weaver_cloud() as cloud:
+        backend = at_cloud("weaver", cloud.url, BASE_MODEL, api_key=WEAVER_KEY)
+        run = await backend.open(None)
+        cloud.answers.clear()
+        training = asyncio.create_task(run.forward_backward(groups(1.0)))
+        while not any("forward-passes" in asked for asked, _ in cloud.asked):  # noqa: ASYNC110 - another thread's
+            await asyncio.sleep(0.01)
+        training.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await training
+        async with asyncio.timeout(60):  # it would be rl.remote_timeout_s, ten minutes
+            await run.close()
+            await backend.close()
+        cloud.answers.set()
+
+
 async def test_the_real_server_says_how_large_its_model_is_and_a_stranger_is_no_error(trainer):
     backend = real(trainer)
     with safe_open(trainer.model / "model.safetensors", "np") as weights:

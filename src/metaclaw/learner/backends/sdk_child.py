@@ -7,8 +7,8 @@ for the one that held a run.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,9 +22,8 @@ from metaclaw.learner.backends import model_size
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
 from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, Floats
 
-_log = logging.getLogger(__name__)
-
 _TEMPERATURE = "temperature"  # of our engine's losses alone
+_CLOSE_TIMEOUT_S = 1.5
 
 
 def create(settings: RlSettings) -> CloudBackend:
@@ -96,8 +95,10 @@ class CloudRun:
         )  # fmt: skip
 
     async def close(self) -> None:
-        with contextlib.suppress(BackendError):
-            await self._call("close")
+        # Nobody waits for a cloud that is silent: whoever closes may be making way for a user who is back.
+        with contextlib.suppress(BackendError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._call("close")
 
     async def _call(self, op: str, **asked: object) -> dict[str, Any]:
         return await self._child.call(op, generation=self._generation, run=self._number, **asked)
