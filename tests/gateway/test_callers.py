@@ -10,6 +10,7 @@ import anthropic
 import openai
 import pytest
 from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
 
 from metaclaw.gateway.access import new_token
 from metaclaw.http.auth import digest
@@ -123,9 +124,12 @@ async def test_a_stream_whose_model_does_not_say_what_it_took_is_charged_all_the
 async def test_a_budget_of_money_that_is_used_up_is_said_in_each_dialect_as_its_sdk_knows_it(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text("'*': {input: 1000, output: 1000}\n")
     secret = await asyncio.to_thread(make_token, tmp_path, usd_per_month=0.001)
-    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
-        ours = gateway.client.with_options(api_key=secret)
-        theirs = AsyncAnthropic(base_url=gateway.url, api_key=secret, max_retries=0)
+    async with (
+        fake_llm() as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=secret, max_retries=0) as ours,
+        AsyncAnthropic(base_url=gateway.url, api_key=secret, max_retries=0) as theirs,
+    ):
         await ours.chat.completions.create(model="m", messages=[HELLO])  # pyright: ignore[reportArgumentType]
         await gateway.turns()
         with pytest.raises(openai.RateLimitError, match="US dollars a month") as refused:

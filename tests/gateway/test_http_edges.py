@@ -128,6 +128,7 @@ async def test_the_rest_of_what_is_too_large_is_read_within_limits(
         assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
         with pytest.raises(ConnectionError):
             await _send_on(writer)
+        writer.close()
 
 
 async def test_doors_that_are_not_there(tmp_path: Path) -> None:
