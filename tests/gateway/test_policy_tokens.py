@@ -70,10 +70,13 @@ async def test_a_text_is_counted_once_and_nobody_waits_for_a_server_that_is_asle
     assert (await tokens.sizes("main", ["one", "three"])).of("three") == 5
     assert (await tokens.sizes("main", ["three", "seven!"])).of_block(["three", "seven!"]) == 12
     assert server.asked == [["one", "three"], ["seven!"]]
+    both = await asyncio.gather(tokens.sizes("main", ["4444"]), tokens.sizes("main", ["55555"]))
+    assert [both[0].of("4444"), both[1].of("55555")] == [4, 5], "who asks at the same time is not told an estimate"
+    server.asked.clear()
     server.is_asleep = True
     assert (await tokens.sizes("main", ["one", "new"])) is ESTIMATED
     server.is_asleep, server.is_away = False, True
-    for now[0], num_asked in ((59.0, 3), (61.0, 4), (62.0, 4), (122.0, 5)):
+    for now[0], num_asked in ((59.0, 1), (61.0, 2), (62.0, 2), (122.0, 3)):
         server.is_away = now[0] < 100
         sizes = await tokens.sizes("main", ["new"])
         assert (sizes is ESTIMATED, len(server.asked)) == (server.is_away, num_asked)

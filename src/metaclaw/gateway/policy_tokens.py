@@ -70,11 +70,13 @@ class PolicyTokens:
         if self._rest_until is not None and self._clock() < self._rest_until:
             return None
         was_away = self._rest_until is not None
-        self._rest_until = self._clock() + _REST_S  # until it has answered, the others do not wait for it
+        if was_away:
+            self._rest_until = self._clock() + _REST_S  # one tries, the others do not wait for it
         try:
             async with asyncio.timeout(self._patience_s):
                 counts = await self._server.token_counts(texts)
         except (UpstreamError, TimeoutError) as error:
+            self._rest_until = self._clock() + _REST_S
             if not was_away:
                 why = error if str(error) else f"no answer within {self._patience_s:g} s"
                 _log.info("the training server does not count what is recalled, so it is estimated: %s", why)

@@ -61,8 +61,7 @@ class MemoryStore:
             connection = open_writer(path, SCHEMA)
             connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is gone from the file
             if not is_index_whole(connection):
-                with transaction(connection):
-                    note_index_of_nothing(connection)
+                note_index_of_nothing(connection)
             return cls(connection)
 
     @classmethod

@@ -71,12 +71,13 @@ def is_index_whole(connection: sqlite3.Connection) -> bool:
 
 
 def note_index_of_nothing(connection: sqlite3.Connection) -> None:
-    """Of a store without a unit the index is whole: note that, within a transaction."""
-    connection.execute(
-        "INSERT INTO index_version SELECT ? WHERE NOT EXISTS (SELECT 1 FROM index_version)"
-        " AND NOT EXISTS (SELECT 1 FROM units)",
-        (VERSION,),
-    )
+    """Of a store without a unit the index is whole: note that. Of another it says nothing, and writes nothing."""
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()[0]:
+        connection.execute(
+            "INSERT INTO index_version SELECT ? WHERE NOT EXISTS (SELECT 1 FROM index_version)"
+            " AND NOT EXISTS (SELECT 1 FROM units)",
+            (VERSION,),
+        )
 
 
 class WordIndex:
