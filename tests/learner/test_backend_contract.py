@@ -152,7 +152,7 @@ async def test_what_is_deleted_is_gone_and_may_be_deleted_again(backend):
     with pytest.raises(BackendError):
         await run.warm(gone.sampler_path)
     await run.close()
-    with pytest.raises(BackendError):
+    with pytest.raises(BackendError, match=gone.state_path):
         await backend.open(gone.state_path)
     await (await backend.open(stays.state_path)).close()
 

@@ -46,9 +46,15 @@ class CloudBackend:
 
     async def open(self, state_path: str | None, *, rank: int | None = None) -> CloudRun:
         """Resume ``state_path`` with its optimiser, or begin a new adapter of the base model."""
-        answer = await self._child.call(
-            "open", state_path=state_path, base_model=self._base_model, rank=rank or self._rank
-        )
+        try:
+            answer = await self._child.call(
+                "open", state_path=state_path, base_model=self._base_model, rank=rank or self._rank
+            )
+        except SdkError as error:
+            if state_path is None or error.kind not in ("absent", "data"):
+                raise
+            hint = "if another rl.backend made it, `metaclaw policy rollback --to 0` begins anew here"
+            raise BackendError(f"{error} ({state_path}; {hint})") from error
         return CloudRun(self._child, answer, base_model=self._base_model)
 
     async def num_parameters(self, base_model: str) -> int | None:
