@@ -390,6 +390,15 @@ async def test_while_skills_are_asked_for_they_are_looked_at_beforehand_and_nobo
     looked = len(scans)
     await one_round()
     assert len(scans) == looked  # nobody has asked for long
+    monkeypatch.setattr(skills, "scan", lambda: (setattr(clock, "now", clock.now + 0.01), scan()))
+    await skills.visible("main")
+    next_in_s = await one_round()
+    assert 1 < next_in_s < 5  # where it takes long, it is done less often
+    write(tmp_path, "fourth")
+    clock.now += next_in_s
+    assert "fourth" not in (await skills.visible("main")).by_name
+    clock.now += next_in_s
+    assert "fourth" in (await skills.visible("main")).by_name  # it is never trusted for longer than that
     keeping.cancel()
 
 

@@ -22,7 +22,8 @@ from metaclaw.skills.skill import Skill, read_skill
 
 _RESCAN_S = 1.0
 _LOOK_EVERY_S = 0.8  # a little sooner, so that who asks finds it done
-_LOOKING_SHARE = 0.02  # of the time at most, however many skills there are
+_LONGEST_LOOK_EVERY_S = 4.0
+_LOOKING_SHARE = 0.005  # of the time, however many skills there are: looking at thousands gets in the way of turns
 _ASKED_LATELY_S = 600.0
 _PATIENCE_S = 2.0
 _NOBODY = ""  # no agent's name: the view of those who have nothing of their own
@@ -67,7 +68,8 @@ class _Snapshot:
 class SkillLibrary:
     """Reads the folder anew when it changed, at most once a second; that and the ranking off the event loop.
 
-    Who asks waits until it was looked at, unless ``keep_fresh`` did so within the last second.
+    Who asks waits until it was looked at, unless ``keep_fresh`` did so lately: within the last second, or within some
+    where looking itself takes long.
 
     ``starter`` is the folder of the layer below everybody's, ``own`` the folders of agents that keep theirs elsewhere.
     Who has seen the skills before waits for a change ``patience_s`` at most, and meanwhile sees what was there before.
@@ -91,6 +93,7 @@ class SkillLibrary:
         self._served: dict[str, AgentSkills] = {}
         self._scanned_at: float | None = None
         self._asked_at: float | None = None
+        self._fresh_s = _RESCAN_S
         self._scan: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[AgentSkills]] = set()
 
@@ -119,7 +122,9 @@ class SkillLibrary:
         """Look again and again while somebody has asked in the last minutes, so that who asks need not wait for it."""
         took_s = 0.0
         while True:
-            await pause(max(_LOOK_EVERY_S, took_s / _LOOKING_SHARE))
+            pause_s = min(max(_LOOK_EVERY_S, took_s / _LOOKING_SHARE), _LONGEST_LOOK_EVERY_S)
+            self._fresh_s = _RESCAN_S / _LOOK_EVERY_S * pause_s
+            await pause(pause_s)
             if self._asked_at is not None and self._clock() - self._asked_at < _ASKED_LATELY_S:
                 began_at = self._clock()
                 await self._looked()
@@ -158,7 +163,7 @@ class SkillLibrary:
         return view.result() if view is not None and view.done() and not view.cancelled() else None
 
     def _is_stale(self) -> bool:
-        return self._scanned_at is None or self._clock() - self._scanned_at >= _RESCAN_S
+        return self._scanned_at is None or self._clock() - self._scanned_at >= self._fresh_s
 
     async def _current(self, agent: str) -> AgentSkills:
         if self._is_stale():
