@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from metaclaw.errors import UpstreamError
+from metaclaw.gateway import policy_tokens
 from metaclaw.gateway.policy_tokens import PolicyTokens
 from metaclaw.recall.sizes import ESTIMATED
 from tests.fakes.llm import fake_llm
@@ -19,6 +20,12 @@ from tests.gateway.test_recall_and_identity import write_skill
 pytestmark = pytest.mark.anyio
 
 ASKED = {"messages": [{"role": "user", "content": "Write a git commit for this change"}]}
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no server that does not answer."""
+    monkeypatch.setattr(policy_tokens, "PATIENCE_S", 60.0)
 
 
 async def recalled(home: Path, *, tokens_per_character: float | None, max_tokens: int) -> tuple[int, int]:

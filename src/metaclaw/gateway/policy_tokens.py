@@ -39,12 +39,12 @@ class PolicyTokens:
         has_policy: Callable[[str], bool],
         *,
         clock: Callable[[], float] = time.monotonic,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
     ) -> None:
         self._server = server
         self._has_policy = has_policy
         self._clock = clock
-        self._patience_s = patience_s
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._rest_until: float | None = None
 

@@ -124,10 +124,11 @@ async def test_of_five_helpful_neutral_and_harmful_skills_the_helpful_ones_are_a
             await asyncio.to_thread(propose, settings)
             assert await served(gateway, llm, 100) == set()
             await gateway.recorder.flush()
-            became = await try_all(settings)
-            adopted = {unit for unit, state in became.items() if state == "adopted"}
-            assert len(adopted & {*HELPFUL}) >= 4
-            assert adopted & {*HARMFUL} == set()
-            assert len(adopted & {*NEUTRAL}) <= 1  # skills.trial.error is one in twenty
-            assert all(became[unit] == "rejected" for unit in HARMFUL)
+        became = await try_all(settings)
+        adopted = {unit for unit, state in became.items() if state == "adopted"}
+        assert len(adopted & {*HELPFUL}) >= 4
+        assert adopted & {*HARMFUL} == set()
+        assert len(adopted & {*NEUTRAL}) <= 1  # skills.trial.error is one in twenty
+        assert all(became[unit] == "rejected" for unit in HARMFUL)
+        async with running_gateway(settings) as gateway:  # another one: the first may know its skills for a second yet
             assert await served(gateway, llm, 101) == adopted
