@@ -296,4 +296,5 @@ def _shown(one: Holdings) -> dict[str, Any]:
 
 def _counted(one: Holdings) -> str:
     counts = ", ".join(f"{number} {name}" for name, number in one.counts().items() if number)
-    return (counts or "nothing yet") + (", settings of its own" if one.settings else "")
+    waiting = ", an adapter that waits for the training server" if one.has_waiting_adapter else ""
+    return (counts or "nothing yet") + (", settings of its own" if one.settings else "") + waiting

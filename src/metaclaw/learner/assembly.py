@@ -93,7 +93,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
             _log.info("no judge: failures are known from feedback and from what users say next alone")
             return []
         _log.warning("NO JUDGE, NO LEARNING: set rl.judge.verifier, or rl.judge.url and rl.judge.model")
-        return [_taking_in(shared)]
+        return _taking_in(shared)
     inbox = Inbox(
         turns_db=settings.turns_db,
         journal=journal,
@@ -124,24 +124,31 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         asked=TrainSteps(settings.requests_db),
     )
     if windows is None:
-        return [judging, taking_in, updating]
+        return [judging, *taking_in, updating]
     _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
-    return [judging, taking_in, windows, updating]
+    return [judging, *taking_in, windows, updating]
 
 
-def _taking_in(shared: Shared) -> TakingIn:
+def _taking_in(shared: Shared) -> list[Job]:
+    """The job, where an agent was imported; that is done while no learner runs."""
+    settings = shared.settings
+    if not settings.imported_adapters.is_dir():
+        return []
+    if settings.rl.is_cloud:
+        _log.warning("what waits in %s stays there: a training cloud takes no adapters in", settings.imported_adapters)
+        return []
     with torch_kept_out():
-        backend = load_backend(shared.settings.rl)
-    return TakingIn(journal=shared.journal, session=shared.session, settings=shared.settings, backend=backend)
+        backend = load_backend(settings.rl)
+    return [TakingIn(journal=shared.journal, session=shared.session, settings=settings, backend=backend)]
 
 
-def _permissions(settings: Settings, windows: Windows | None, taking_in: TakingIn) -> PermissionOf:
+def _permissions(settings: Settings, windows: Windows | None, taking_in: list[Job]) -> PermissionOf:
     any_time, not_before = AnyTime(), NotBefore()
 
     def permission_of(agent: str) -> Permission | None:
         if not settings.is_trained(agent):
             return None
-        if taking_in.waits(agent):
+        if any(isinstance(job, TakingIn) and job.waits(agent) for job in taking_in):
             return not_before
         return windows if settings.is_trained_in_windows(agent) and windows is not None else any_time
 

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -25,9 +25,11 @@ from metaclaw.identity import agent_id
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, Baseline, NewVersion
 from metaclaw.learner.adapter_transfer import BASELINE, STATE_FILES, hand_over
-from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend
 from metaclaw.learner.jobs import Patience
 from metaclaw.learner.outcomes import Outcome, Waiting
+
+if TYPE_CHECKING:  # so that the learner of who trains nothing does without their packages
+    from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend
 
 _log = logging.getLogger(__name__)
 
