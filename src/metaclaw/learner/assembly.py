@@ -25,9 +25,8 @@ from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.deciding import Deciding
 from metaclaw.learner.decisions import PolicyDecisions
-from metaclaw.learner.distillation.teaching import teaching_for
 from metaclaw.learner.embedding import EmbeddingMemories
-from metaclaw.learner.extras import load_backend, load_updater, torch_kept_out
+from metaclaw.learner.extras import load_backend, load_teaching, load_updater, torch_kept_out
 from metaclaw.learner.gate.assembly import gate_for
 from metaclaw.learner.gate.canary import Canaries
 from metaclaw.learner.gate.watching import Watching
@@ -110,7 +109,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
     with torch_kept_out():
         gate = gate_for(settings, journal, shared.session, judge, shared.spending)
         rollouts = rollouts_for(settings, journal, shared.session, judge)
-        teaching = teaching_for(settings, journal, shared.session)
+        teaching = load_teaching(settings, journal, shared.session)
         updater = load_updater(settings, journal, gate, _holds(shared), rollouts, teaching)
         taking_in = _taking_in(shared)
     shared.closing.push_async_callback(updater.close)

@@ -22,6 +22,8 @@ from metaclaw.journal.policy_holds import PolicyHolds
 from metaclaw.learner.gate.examination import Examiner
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from metaclaw.learner.backends.backend import TrainingBackend
     from metaclaw.learner.distillation.teaching import Teaching
     from metaclaw.learner.rollouts import Rollouts
@@ -66,6 +68,11 @@ def load_updater(
         resume_from=settings.rl.resume_from,
         canary_share=settings.rl.gate.canary_share,
     )
+
+
+def load_teaching(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession) -> Teaching:
+    """What an update is taught beside its rewards; ``session`` must stay open. Raises ``MissingExtraError``."""
+    return _module("metaclaw.learner.distillation.teaching").teaching_for(settings, journal, session)
 
 
 @contextmanager
