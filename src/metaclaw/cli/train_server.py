@@ -38,6 +38,7 @@ def train_server(
     max_queued_tokens: Annotated[int | None, typer.Option(help="Tokens that may wait, of either kind.")] = None,
     max_queued_mb: Annotated[int | None, typer.Option(help="Training data that may wait.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Largest adapter rank.")] = None,
+    max_import_mb: Annotated[int | None, typer.Option(help="Largest checkpoint from elsewhere.")] = None,
     adapter_memory_mb: Annotated[int | None, typer.Option(help="GPU memory for adapters in MiB.")] = None,
     adapter_host_memory_mb: Annotated[int | None, typer.Option(help="Main memory for adapters in MiB.")] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(help="Tokens trained on at once.")] = None,
