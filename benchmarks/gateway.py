@@ -59,7 +59,7 @@ async def _measure(programs: list[Program], arguments: argparse.Namespace) -> No
             num_requests = max(concurrency * ROUNDS, arguments.requests // (8 if kind == "stream" else 1))
             await _compare(programs, kind, num_requests // ROUNDS, concurrency)
     if "stream" in arguments.kinds:
-        for program in programs[1:]:
+        for program in programs[2:]:  # the bare pass-through notices nothing until the model says something
             await measure_leaving(program, programs[0])
     if arguments.resident:
         await _watch_resident(programs, arguments.resident)
