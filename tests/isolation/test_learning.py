@@ -18,6 +18,7 @@ import pytest
 
 from metaclaw.errors import ConflictError, NotFoundError
 from metaclaw.journal.descent import descendants
+from metaclaw.journal.judge_statistics import read_facts
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Baseline, NewVersion, Sample
 from metaclaw.journal.learning_status import AgentStatus, read_status
@@ -267,6 +268,13 @@ COUNTED: dict[str, tuple[Question, Callable[[int], Any]]] = {
     ),
     "number of candidates": (lambda it, agent: len(it.reader.candidates(agent=agent)), lambda own: own + 1),
     "number of evolutions": (lambda it, agent: len(it.reader.evolutions(agent)), lambda own: own + 1),
+    "judged, told": (
+        lambda it, agent: [
+            (one.agent == agent, sum(one.judged.values()), sum(one.unjudged.values()))
+            for one in read_facts(it.path, agent=agent)
+        ],
+        lambda own: [(True, 2 * own + 1 + (own == 1), own)],
+    ),
     "evolving": (lambda it, agent: skill_costs(it.path, agent=agent).evolving.prompt_tokens, lambda own: own * own),
     "trials": (lambda it, agent: skill_costs(it.path, agent=agent).trials.prompt_tokens, lambda own: 10 * own * own),
     "scores with": (
@@ -413,3 +421,16 @@ def test_a_version_that_is_tried_is_tried_on_its_own_agents_sessions(tmp_path: P
             first: [(1, None, 0.0)],
             second: [(1, None, 0.0)],
         }
+
+
+def test_the_end_of_a_trial_ends_no_other_agents(tmp_path: Path) -> None:
+    one, other = MINE[:2]
+    with LearningJournal.open(tmp_path / "learning.db") as journal:
+        for agent in (one, other):
+            new = NewVersion(base_model="b", state_path=f"state {agent}", sampler_path=f"sampler {agent}")
+            update = journal.claim(agent, 0, [])
+            journal.commit(update, new, number=1, baseline=None, metrics={}, canary_share=0.5)
+        ended = journal.canary(one)
+        assert ended is not None
+        journal.end_canary(ended, "it is not", serves=False)
+        assert [journal.canary(agent) is None for agent in (one, other)] == [True, False]

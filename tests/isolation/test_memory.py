@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -31,6 +32,7 @@ from metaclaw.memory.portable import export
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.reports import plan, report_use
 from metaclaw.memory.store import Extraction, MemoryStore
+from metaclaw.memory.unindexed_words import UnindexedWords
 from metaclaw.memory.vector_files import file_for, without_vector, write_vectors
 from metaclaw.memory.word_index import WordIndex
 from metaclaw.recall.candidates import About
@@ -112,6 +114,18 @@ def test_what_is_counted_is_an_agents_own(store: MemoryStore) -> None:
         ids = {one for action in actions for one in action.ids}
         assert {one.agent for one in store.get(ids)} <= {agent}
         assert [action.number for action in actions] == ([place] if place else [])
+
+
+def test_what_is_found_while_the_index_is_made_anew_is_the_agents_own(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        words = UnindexedWords(db, "The blue mascot")
+        assert [words.num_units(agent) for agent in MINE] == [place + 1 for place in range(len(MINE))]
+        found = {agent: words.rows_having(agent, "mascot") for agent in MINE}
+        assert sorted(row for rows in found.values() for row in rows) == sorted({row for (row,) in found.values()})
+        first, second, *_ = MINE
+        assert words.rows_having(first, "blue") == []
+        assert len(words.rows_having(second, "blue")) == 1
+        assert set(words.words_of(first, [*found[first], *found[second]])) == set(found[first])
 
 
 def test_the_same_words_are_kept_for_each_and_end_nobody_elses(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from metaclaw.chat.exchanges import claim_exchange
 from metaclaw.chat.messages import answer_identity, freeze
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.config.learning import GateSettings
-from metaclaw.errors import NotFoundError
+from metaclaw.errors import InvalidRequestError, NotFoundError
 from metaclaw.gateway.conversations import Conversations
+from metaclaw.gateway.feedback import FeedbackRequest
 from metaclaw.gateway.policy_history import PolicyHistory
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.drawn_answers import DrawnAnswersReader
@@ -216,6 +217,13 @@ def test_what_was_recalled_for_an_agent_is_attached_for_it_alone(path: Path, tmp
                 assert whose_are_in(await journal.known_blocks(agent, [KEY])) == {agent}
 
     asyncio.run(blocks())
+
+
+def test_feedback_that_speaks_of_another_agent_than_its_request_is_refused() -> None:
+    said = FeedbackRequest(turn="t", thumbs="up", agent="other")
+    with pytest.raises(InvalidRequestError, match="other"):
+        said.given(only_agent="one", now=1.0)
+    assert said.given(only_agent="other", now=1.0).agent == said.given(only_agent=None, now=1.0).agent == "other"
 
 
 def test_feedback_is_about_turns_of_whoever_may_give_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metaclaw.config import UpdateSettings
 from metaclaw.learner.datums import TrainingTurn, build_groups, chains
 from metaclaw.learner.exclusions import exclusion
-from metaclaw.learner.gate.steps import Refusal, refusal
+from metaclaw.learner.gate.steps import Refusal, StepLimits, refusal
 from metaclaw.learner.measurements import json_safe, measure
 from tests.learner.recording import policy_sample
 
@@ -154,15 +154,16 @@ def test_measurements_compare_what_is_comparable():
 
 def test_the_gate_refuses_what_is_too_far_or_not_a_number():
     """PITFALLS R14: a bad update was served at once."""
-    assert refusal({"kl": 0.2, "grad_norm": 3.0}, max_kl=0.2) is None
-    too_far = refusal({"kl": 0.21}, max_kl=0.2)
+    limits = (StepLimits(section="rl.update", max_kl=0.2),)
+    assert refusal({"kl": 0.2, "entropy": 1.0, "grad_norm": 3.0}, limits) is None
+    too_far = refusal({"kl": 0.21}, limits)
     assert too_far is not None
     assert too_far.shorter == pytest.approx(math.sqrt(0.7 * 0.2 / 0.21))
     assert "max_kl" in too_far.reason
-    hopeless = refusal({"kl": 90.0}, max_kl=0.2)
+    hopeless = refusal({"kl": 90.0}, limits)
     assert hopeless is not None
     assert hopeless.shorter == 0.25, "so far beyond the limit KL does not grow with the square any more"
     for broken in (math.nan, math.inf, -math.inf):
         expected = Refusal(reason="not finite: loss")
-        assert refusal({"kl": 0.0, "loss": broken}, max_kl=0.2) == expected
+        assert refusal({"kl": 0.0, "loss": broken}, limits) == expected
     assert json_safe({"a": math.nan, "b": 1.0, "c": {"d": 2}}) == {"a": None, "b": 1.0, "c": {"d": 2}}
