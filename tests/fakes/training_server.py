@@ -43,11 +43,14 @@ class TrainingServer:
         return f"http://127.0.0.1:{self.port}"
 
     def worker_pid(self, name: str) -> int:
-        """The process id of ``engine`` or ``sampler``."""
-        for child in psutil.Process(self.process.pid).children():
-            with suppress(psutil.NoSuchProcess):  # one that has just ended
-                if child.cmdline()[-1:] == [name]:
-                    return child.pid
+        """The process id of ``engine`` or ``sampler``; waits for one that is being started again."""
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.NoSuchProcess):  # one that has just ended
+                    if child.cmdline()[-1:] == [name]:
+                        return child.pid
+            time.sleep(0.02)
         raise LookupError(f"there is no {name} process")
 
     def kill_worker(self, name: str) -> None:
