@@ -1,13 +1,19 @@
-"""How the exchanges of one update are dealt among its steps."""
+"""How the exchanges of one update are dealt among its steps, and from where these are measured."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaclaw.config import UpdateSettings
 from metaclaw.learner.datums import Datum, DatumGroup, Span
-from metaclaw.learner.stepping import cut
+from metaclaw.learner.stepping import Stepper, cut
+from tests.fakes.trainer import FakeTrainer
 
 ADVANTAGES = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=24)
 
@@ -51,3 +57,29 @@ def test_no_part_is_better_or_worse_than_another_by_more_than_one_answer_is(adva
 def test_good_and_bad_answers_that_came_one_after_the_other_are_in_every_part():
     parts = cut([group_of([1.0] * 8 + [-1.0] * 8)], 4)
     assert [sum(float(datum.advantages_T[1]) for datum in part[0].data) for part in parts] == [0.0] * 4
+
+
+@pytest.mark.anyio
+async def test_what_an_update_is_measured_from_is_the_pass_that_weighed_it_whatever_was_dealt_and_masked():
+    trainer, settings = FakeTrainer(), UpdateSettings(steps=3, warmup_steps=0, max_kl=9.0)
+    stepper = Stepper(trainer, settings)
+    groups = [  # the targets 0 and 1; the second group's sampler disagrees with the trainer: all of it is masked
+        group_of([0.3, -0.2, 0.1, 0.9, -0.8], temperature=0.5),
+        group_of([1.0, -1.0], temperature=1.0),
+    ]
+    drawn = (await (await trainer.open(None)).forward(groups[:1])).logprobs
+    data = tuple(replace(datum, logprobs_T=now) for datum, now in zip(groups[0].data, drawn, strict=True))
+    groups[0] = replace(groups[0], data=data)
+    run, seconds = await trainer.open(None), defaultdict[str, float](float)
+    weighed = await stepper.weigh(run, groups, parent=1, seconds=seconds)
+    assert len(weighed.masked) == 2
+    unknown = [
+        replace(group, data=tuple(replace(datum, now_T=None) for datum in group.data)) for group in weighed.groups
+    ]
+    trainer.calls.clear()
+    reused = await stepper.step(run, weighed.groups, parent=1, rates=(0.1,) * 3, seconds=seconds)
+    assert trainer.calls.count("forward") == 1
+    again = await stepper.step(await trainer.open(None), unknown, parent=1, rates=(0.1,) * 3, seconds=seconds)
+    assert trainer.calls.count("forward") == 3
+    assert reused.numbers == again.numbers
+    assert reused.numbers["kl"] > 0

@@ -63,6 +63,7 @@ async def test_several_steps_of_one_update_see_each_exchange_once_and_are_measur
     assert isinstance(version, Version)
     (status,) = read_status(world.folder / "learning.db")
     assert world.trainer.calls.count("optim_step") == world.trainer.calls.count("forward_backward") == 4
+    assert world.trainer.calls.count("forward") == 2, "where an update began is known since its answers were weighed"
     assert status.last_update.metrics["num_tokens"] == status.consumed == 8
     start_V = log_softmax(world.trainer.logits(None), 0.8)
     change_V = log_softmax(world.trainer.saved[version.state_path], 0.8) - start_V
@@ -79,6 +80,7 @@ async def test_several_steps_that_went_too_far_together_are_taken_back_together(
     metrics = status.last_update.metrics
     assert metrics["shortened"] >= 1
     assert world.trainer.calls.count("optim_step") == 4 * (metrics["shortened"] + 1)
+    assert world.trainer.calls.count("forward") == metrics["shortened"] + 2
     moved = np.abs(world.trainer.logits(None) - world.trainer.saved[version.state_path]).max()
     assert moved <= 4 * metrics["learning_rate"] + 1e-9
 

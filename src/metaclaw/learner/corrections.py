@@ -42,7 +42,8 @@ class Corrected:
 
 
 def as_drawn_now(groups: Sequence[DatumGroup], now: Sequence[Floats]) -> tuple[DatumGroup, ...]:
-    """``groups`` with the trainer's own log-probabilities where this update drew: the very weights that it asks."""
+    """``groups`` that keep what the trainer says ``now``, which is what was drawn at where this update drew: the very
+    weights that it asks."""
     passes = iter(now)
 
     def one(datum: Datum) -> Datum:
@@ -50,7 +51,7 @@ def as_drawn_now(groups: Sequence[DatumGroup], now: Sequence[Floats]) -> tuple[D
         for span in datum.spans:
             if span.is_rolled_out:
                 logprobs_T[span.start : span.stop] = now_T[span.start : span.stop]
-        return replace(datum, logprobs_T=logprobs_T)
+        return replace(datum, logprobs_T=logprobs_T, now_T=now_T)
 
     return tuple(replace(group, data=tuple(map(one, group.data))) for group in groups)
 

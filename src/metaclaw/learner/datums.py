@@ -102,6 +102,7 @@ class Datum:
     advantages_T: Floats
     spans: tuple[Span, ...]
     likely: Likely | None = None  # what is learned beside it, of tokens that were not drawn too
+    now_T: Floats | None = None  # what the trainer said of the targets before the step, once it was asked
 
     def trained(self, values_T: Floats) -> Floats:
         """Those of ``values_T`` that belong to drawn tokens."""

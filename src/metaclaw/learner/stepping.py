@@ -115,10 +115,10 @@ class Stepper:
         """Take the steps, each at its learning rate, and measure where they led; ``limits`` are kept beside our own."""
         settings, parts = self._settings, cut(groups, self._settings.steps)
         groups = [group for part in parts for group in part]
-        began = None
-        if len(parts) > 1:  # the passes of later steps see the earlier ones
+        before = _known(groups)
+        if before is None and len(parts) > 1:  # the passes of later steps see the earlier ones
             with timed(seconds, "forward"):
-                began = await run.forward(groups)
+                before = (await run.forward(groups)).logprobs
         passes, step = list[Pass](), dict[str, float]()
         for part, rate in zip(parts, rates, strict=False):  # small updates have fewer parts than steps
             with timed(seconds, "forward_backward"):
@@ -127,16 +127,14 @@ class Stepper:
                     await run.forward_backward(likely)
             with timed(seconds, "optim_step"):
                 step = await run.optim_step(learning_rate=rate, grad_clip_norm=settings.grad_clip_norm)
-        before = began or passes[0]
+        before = before or passes[0].logprobs
         with timed(seconds, "forward"):
             after = await run.forward(groups)
         numbers = {
             **{f"before/{key}": value for key, value in _merged(passes).items()},
             **{f"step/{key}": value for key, value in step.items()},
-            **measure(
-                [datum for group in groups for datum in group.data], before.logprobs, after.logprobs, parent=parent
-            ),
-            "clipped_share": clipped_share(groups, before.logprobs, settings),
+            **measure([datum for group in groups for datum in group.data], before, after.logprobs, parent=parent),
+            "clipped_share": clipped_share(groups, before, settings),
             "learning_rate": rates[len(parts) - 1],
         }
         return Stepped(numbers=numbers, refused=refusal(numbers, (self._limits, *limits)))
@@ -172,6 +170,13 @@ async def _plain(run: TrainingRun, groups: Sequence[DatumGroup], now: Pass) -> l
             here = next(same)
             found.append(here if group.config[TEMPERATURE] == 1 else next(again))
     return found
+
+
+def _known(groups: Sequence[DatumGroup]) -> tuple[Floats, ...] | None:
+    """What ``weigh`` heard of each datum; ``None`` where it did not ask."""
+    found = [datum.now_T for group in groups for datum in group.data]
+    known = tuple(one for one in found if one is not None)
+    return known if len(known) == len(found) else None
 
 
 def cut(groups: Sequence[DatumGroup], steps: int) -> list[list[DatumGroup]]:
