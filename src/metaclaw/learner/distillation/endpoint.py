@@ -1,13 +1,12 @@
 """How likely given tokens are to a model behind an OpenAI-compatible endpoint.
 
 Owns the two ways to ask for it (vLLM's ``prompt_logprobs``, and OpenAI's ``echo`` with ``logprobs``); refuses to know
-what is made of the answer. Invariant: tokens go out as ids, and an answer about other tokens, or about fewer, is an
-error and never a guess. Log-probabilities are at temperature 1.
+what is made of the answer. Invariant: an answer about other tokens, or about fewer, is an error and never a guess.
+Log-probabilities are at temperature 1.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,14 @@ import numpy as np
 
 from metaclaw.chat.messages import object_or_none
 from metaclaw.chat.usage import TokenCounts, token_counts
-from metaclaw.errors import BackendError, UpstreamError
+from metaclaw.errors import BackendError
+from metaclaw.learner.completions import Completion, Completions, Failures
 from metaclaw.learner.datums import Floats
 from metaclaw.learner.distillation.lessons import Likeliest
 from metaclaw.upstreams.http_model import HttpModel
 
 Dialect = Literal["prompt_logprobs", "echo"]
 Json = dict[str, Any]
-
-_DIALECT = "openai.completions"
-_REFUSES_THIS = (400, 413, 422)
 
 
 class TeacherError(BackendError):
@@ -40,6 +37,9 @@ class RefusedTokensError(TeacherError):
 
     code = "teacher_refused"
     retryable: ClassVar[bool] = False
+
+
+_FAILURES = Failures(doing="asking the teacher", failed=TeacherError, refused=RefusedTokensError)
 
 
 class _UnknownFormError(ValueError):
@@ -63,13 +63,16 @@ class ScoringEndpoint:
     """One endpoint. ``dialects`` are tried in order until one is understood, which is then kept to."""
 
     def __init__(self, upstream: HttpModel, dialects: Sequence[Dialect] = ("prompt_logprobs",)) -> None:
-        self._upstream = upstream
+        self._completions = Completions(upstream, _FAILURES)
         self._dialects = tuple(dialects)
-        self._base_name: str | None = None
 
     @property
     def name(self) -> str:
-        return self._upstream.name
+        return self._completions.name
+
+    async def base_name(self) -> str:
+        """The first model that it lists. Raises ``TeacherError``."""
+        return await self._completions.base_name()
 
     async def score(self, model: str | None, tokens: Sequence[int], *, first: int, top: int = 0) -> Scored:
         """How likely each of ``tokens`` from ``first`` on is to ``model`` after those before it, and which ``top``
@@ -102,45 +105,16 @@ class ScoringEndpoint:
             " `prompt_logprobs`, or `echo` with `logprobs`, on /v1/completions with a prompt of token ids"
         )
 
-    async def _asked(self, model: str | None, tokens: Sequence[int], dialect: Dialect, top: int) -> Json:
-        # One token is drawn and thrown away: not every server takes 0.
-        body: Json = {"prompt": list(tokens), "max_tokens": 1, "temperature": 1.0}
-        body["model"] = model or await self.base_name()
+    async def _asked(self, model: str | None, tokens: Sequence[int], dialect: Dialect, top: int) -> Completion:
         # Some take 0 of OpenAI's for "none".
-        body |= {"prompt_logprobs": top} if dialect == "prompt_logprobs" else {"echo": True, "logprobs": 1}
-        try:
-            reply = await self._upstream.send(_DIALECT, json.dumps(body, separators=(",", ":")).encode())
-            try:
-                raw = await reply.read()
-            finally:
-                reply.close()
-        except UpstreamError as error:
-            failure = RefusedTokensError if error.status in _REFUSES_THIS else TeacherError
-            raise failure(f"asking the teacher: {error}") from error
-        try:
-            answer: object = json.loads(raw)
-        except ValueError as error:
-            raise TeacherError(f"asking the teacher: {self.name} answered with something that is not JSON") from error
-        if (told := object_or_none(answer)) is None:
-            raise TeacherError(f"asking the teacher: {self.name} answered with something that is not an object")
-        return told
-
-    async def base_name(self) -> str:
-        """The first model that it lists. Raises ``TeacherError``."""
-        if self._base_name is None:
-            try:
-                names = [model.get("id") for model in await self._upstream.models()]
-            except UpstreamError as error:
-                raise TeacherError(f"asking the teacher: {error}") from error
-            if not names or not isinstance(names[0], str):
-                raise TeacherError(f"asking the teacher: {self.name} lists no model")
-            self._base_name = names[0]
-        return self._base_name
+        told = {"prompt_logprobs": top} if dialect == "prompt_logprobs" else {"echo": True, "logprobs": 1}
+        # One token is drawn and thrown away: not every server takes 0.
+        return await self._completions.complete(model, tokens, max_tokens=1, temperature=1.0, **told)
 
 
-def _by_id(answer: Json, tokens: Sequence[int], first: int) -> Scored:
+def _by_id(told: Completion, tokens: Sequence[int], first: int) -> Scored:
     """vLLM's: an object a token, by its id."""
-    listed: object = _choice(answer).get("prompt_logprobs")
+    listed: object = told.choice.get("prompt_logprobs")
     entries = cast("list[Any]", listed) if isinstance(listed, list) else []
     if len(entries) != len(tokens):
         raise _UnknownFormError(f"there is no prompt_logprobs of {len(tokens)} tokens in the answer")
@@ -150,16 +124,16 @@ def _by_id(answer: Json, tokens: Sequence[int], first: int) -> Scored:
         if (entry := entries[first + place]) is None:
             continue
         try:
-            told: Json = entry[str(token)]
-            logprobs[place] = math.nan if told["logprob"] is None else told["logprob"]
+            one: Json = entry[str(token)]
+            logprobs[place] = math.nan if one["logprob"] is None else one["logprob"]
             places[place] = {
-                int(key): float(one["logprob"]) for key, one in entry.items() if one["logprob"] is not None
+                int(key): float(each["logprob"]) for key, each in entry.items() if each["logprob"] is not None
             }
         except (LookupError, TypeError, ValueError) as error:
             raise _UnknownFormError(f"prompt_logprobs says nothing of token {token}") from error
-        if isinstance(name := told.get("decoded_token"), str):
+        if isinstance(name := one.get("decoded_token"), str):
             names[token] = name
-    return _scored(answer, logprobs, names, tokens, _likeliest(places))
+    return _scored(told.answer, logprobs, names, tokens, _likeliest(places))
 
 
 def _likeliest(places: Sequence[Mapping[int, float]]) -> Likeliest | None:
@@ -172,11 +146,11 @@ def _likeliest(places: Sequence[Mapping[int, float]]) -> Likeliest | None:
     return Likeliest(tokens_NK=found[0], logprobs_NK=found[1])
 
 
-def _echoed(answer: Json, tokens: Sequence[int], first: int) -> Scored:
+def _echoed(told: Completion, tokens: Sequence[int], first: int) -> Scored:
     """OpenAI's: texts and log-probabilities of the prompt's tokens, and of one more that was drawn."""
-    told: Any = _choice(answer).get("logprobs")
+    echoed: Any = told.choice.get("logprobs")
     try:
-        texts, logprobs = list(told["tokens"]), list(told["token_logprobs"])
+        texts, logprobs = list(echoed["tokens"]), list(echoed["token_logprobs"])
     except (LookupError, TypeError) as error:
         raise _UnknownFormError("there are no logprobs of the echoed prompt in the answer") from error
     if not len(tokens) <= len(texts) <= len(tokens) + 1 or len(texts) != len(logprobs):
@@ -186,23 +160,13 @@ def _echoed(answer: Json, tokens: Sequence[int], first: int) -> Scored:
     except (TypeError, ValueError) as error:
         raise _UnknownFormError("a log-probability is not a number") from error
     names = {token: text for token, text in zip(tokens[first:], texts[first:], strict=False) if isinstance(text, str)}
-    return _scored(answer, values, names, tokens)
+    return _scored(told.answer, values, names, tokens)
 
 
-_READING: Mapping[Dialect, Callable[[Json, Sequence[int], int], Scored]] = {
+_READING: Mapping[Dialect, Callable[[Completion, Sequence[int], int], Scored]] = {
     "prompt_logprobs": _by_id,
     "echo": _echoed,
 }
-
-
-def _choice(answer: Json) -> Json:
-    try:
-        choice = object_or_none(answer["choices"][0])
-    except (LookupError, TypeError):
-        choice = None
-    if choice is None:
-        raise _UnknownFormError("there is no choice in the answer")
-    return choice
 
 
 def _scored(
