@@ -6,10 +6,11 @@ import json
 import time
 from pathlib import Path
 
-from metaclaw.cli.judge import spent_line, spent_today
-from metaclaw.config import JudgeSettings
+from metaclaw.cli.day_spending import spent_lines, spent_today
+from metaclaw.config import JudgeSettings, OpdSettings, RlSettings
 from metaclaw.journal.judge_book import JudgeBook, JudgeCall, LateFeedback, SourceOpinion
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.teacher_book import TeacherBook, TeacherCall
 from tests.cli.programs import metaclaw
 
 
@@ -55,12 +56,25 @@ def test_stats_say_how_far_the_judge_can_be_trusted_and_what_it_took(tmp_path: P
 
 
 def test_status_says_what_judging_took_today_and_when_it_is_at_its_cap(tmp_path: Path):
-    assert spent_line(spent_today(JudgeSettings(), tmp_path / "learning.db")) is None
+    assert spent_lines(spent_today(RlSettings(), tmp_path / "learning.db")) == []
     learned(tmp_path)
-    line = spent_line(spent_today(JudgeSettings(), tmp_path / "learning.db"))
-    assert line == "judging: 1,000 of 5,000,000 tokens in 24 hours, 0.50 of 5.00 USD"
-    over = spent_today(JudgeSettings(max_usd_per_day=0.5), tmp_path / "learning.db")
-    assert "AT ITS CAP" in (spent_line(over) or "")
+    lines = spent_lines(spent_today(RlSettings(), tmp_path / "learning.db"))
+    assert lines == ["judging: 1,000 of 5,000,000 tokens in 24 hours, 0.50 of 5.00 USD"]
+    capped = RlSettings(judge=JudgeSettings(max_usd_per_day=0.5))
+    (over,) = spent_lines(spent_today(capped, tmp_path / "learning.db"))
+    assert "AT ITS CAP" in over
+
+
+def test_status_says_what_a_teacher_took_today_too(tmp_path: Path):
+    book = TeacherBook.open(tmp_path / "learning.db")
+    book.record_call(TeacherCall(agent="main", teacher="big", tokens=900, is_estimate=True, cost_usd=None))
+    book.close()
+    assert spent_lines(spent_today(RlSettings(), tmp_path / "learning.db")) == [
+        "teaching: 900 of 5,000,000 tokens in 24 hours, cost unknown"
+    ]
+    capped = RlSettings(opd=OpdSettings(max_tokens_per_day=900))
+    (over,) = spent_lines(spent_today(capped, tmp_path / "learning.db"))
+    assert "AT ITS CAP: what is to be taught waits" in over
 
 
 def test_since_leaves_out_what_was_before(tmp_path: Path):

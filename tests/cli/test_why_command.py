@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.journal.learning_records import Sample
+from metaclaw.journal.learning_records import Baseline, NewVersion, Sample
 from metaclaw.journal.skill_records import Evolution, NewCandidate
 from metaclaw.journal.skill_trials import SkillTrials
+from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.journal.turns import TurnJournal, Weighed
 from tests.cli.programs import metaclaw
 from tests.journal.test_turns import SAMPLE, done, new_turn, user
@@ -74,6 +76,45 @@ def test_it_says_what_was_recalled_and_left_out_who_answered_and_how_it_was_judg
     assert (told["generation"], told["generation_now"]) == (0, 1)
     exported = metaclaw(tmp_path, "journal", "export").stdout.splitlines()
     assert [json.loads(line)["generation"] for line in exported] == [0, 0]
+
+
+def test_it_says_which_teacher_spoke_about_the_turn_and_what_that_moved(tmp_path: Path) -> None:
+    asyncio.run(record(tmp_path))
+    assert json.loads(metaclaw(tmp_path, "why", "t1", "--json").stdout)["lessons"] == []
+    taught = TaughtTurn(turn="t9", method="opd", teacher="big at home", num_tokens=12, gap=-0.5, change=-0.125)
+    hint = replace(taught, method="self_distillation", teacher="itself", gap=float("nan"), change=None)
+    sample = Sample(turn="t9", exchange="e9", agent="main", version=0, reward=0.5, sampled_at=1.0)
+    with LearningJournal.open(tmp_path / "learning.db") as learning:
+        learning.record_verdict(exchange="e9", agent="main", judge="j", score=0.5, detail={}, samples=[sample])
+        refused = learning.claim("main", 0, ["t9"])
+        learning.reject(
+            refused,
+            "too far",
+            baseline=Baseline(value=0.0, num_rewards=1),
+            metrics={},
+            lessons=[replace(taught, change=None)],
+        )
+        learning._connection.execute("UPDATE samples SET state = 'pending', claimed_by = NULL WHERE turn = 't9'")
+        made = NewVersion(base_model="m", state_path="s", sampler_path="p")
+        learning.commit(
+            learning.claim("main", 0, ["t9"]), made, number=1, baseline=None, metrics={}, lessons=[taught, hint]
+        )
+
+    async def turn() -> None:
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            await journal.open_turn(new_turn("t9", user("x"), exchange="e9"))
+            await journal.close_turn("t9", done(sample=SAMPLE))
+
+    asyncio.run(turn())
+    said = metaclaw(tmp_path, "why", "t9").stdout
+    for words in (
+        "sample: consumed (version 1 was trained on it)",
+        "taught by big at home (opd): 12 tokens, on average 0.500 nats less likely to it; update 1 was rejected",
+        "taught by big at home (opd): 12 tokens, on average 0.500 nats less likely to it; version 1: the answer became"
+        " 0.125 nats a token less likely there, by all that was learned",
+        "taught by itself (self_distillation): 12 tokens; version 1",
+    ):
+        assert words in said, words
 
 
 def test_another_try_at_a_message_shows_what_was_weighed_when_it_came(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ NO_FILTERS: dict[tuple[str, str], str] = {
     ("learner/skills/views.py", "owner != agent"): "it keeps a model from what a person wrote for this same agent",
     ("learner/taking_in.py", "agent not in self._refused"): "it says whether something is waited for",
     ("learner/tracking/wandb_runs.py", "point.agent not in self._runs"): "it says whether something is there",
-    ("learner/update.py", "agent in self._live"): "it says whether something is there",
+    ("learner/live_runs.py", "agent in self._runs"): "it says whether something is there",
     ("skills/catalogue.py", "one.owner != STARTER"): _NO_SCOPE,
     ("skills/layout.py", "owner != SHARED"): _NO_SCOPE,
     ("skills/layout.py", "owner == SHARED"): _NO_SCOPE,

@@ -15,6 +15,7 @@ from metaclaw.journal.judge_book import JudgeBook
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Baseline, NewVersion
 from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.day_cap import DayCap
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.judges.combined import CombinedJudge, FeedbackJudge, Source
 from metaclaw.learner.judges.judge import Exchange, Verdict
@@ -200,7 +201,8 @@ async def test_judging_stops_at_the_days_cap_and_goes_on_when_the_day_is_over(wo
     async with judge_model(lambda body: "Score: 1", usage=(900, 100)) as model, new_session() as session:
         for cap, fields in (("tokens", {"max_tokens": 3000, "max_usd": 0.0}), ("usd", {"max_tokens": 0, "max_usd": 3})):
             world.now += 1e6
-            spending = Spending(book=world.book, price=lambda tokens: tokens.total / 1000, **fields)  # type: ignore[arg-type]
+            most = DayCap(doing="judging", section="rl.judge", **fields)  # type: ignore[arg-type]
+            spending = Spending(book=world.book, price=lambda tokens: tokens.total / 1000, cap=most)
             asked = settings.model_copy(update={"url": model.url})
             judge = load_judge(asked, session, spending=spending)
             assert judge is not None
@@ -215,7 +217,8 @@ async def test_judging_stops_at_the_days_cap_and_goes_on_when_the_day_is_over(wo
 
 async def test_tokens_that_a_model_does_not_report_are_estimated(world: World):
     async with judge_model(lambda body: "fine\nScore: 1") as model, new_session() as session:
-        spending = Spending(book=world.book, price=lambda tokens: None, max_tokens=1, max_usd=0)
+        cap = DayCap(doing="judging", section="rl.judge", max_tokens=1, max_usd=0)
+        spending = Spending(book=world.book, price=lambda tokens: None, cap=cap)
         judge = load_judge(JudgeSettings(url=model.url, model="m", votes=1), session, spending=spending)
         assert judge is not None
         await judge.judge(exchange())

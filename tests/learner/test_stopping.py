@@ -64,7 +64,7 @@ async def test_a_request_in_the_middle_of_a_pass_is_answered_and_ends_it(tmp_pat
         asked = TrainSteps(settings.requests_db)
         updating = Updating(journal=journal, training=updater, permission=windows, asked=asked)
         before = await measured(session, trainer, ABANDONED)
-        updater._live["main"] = (0, await updater._backend.open(None))  # whose making needs the engine too
+        await updater._live.opened("main", 0, None)  # whose making needs the engine too
         async with running_gateway(settings) as gateway:
             with trainer.suspended("engine"):
                 training = asyncio.create_task(updating.step())

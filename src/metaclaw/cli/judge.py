@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from metaclaw.config import JudgeSettings
     from metaclaw.journal.judge_statistics import JudgeFacts
 
 app = typer.Typer(help="Who scores exchanges, and how well.", no_args_is_help=True)
-
-_DAY_S = 86_400.0
 
 
 @app.callback()
@@ -45,32 +41,6 @@ def stats(
         typer.echo("nothing was judged yet")
     for one in told:
         typer.echo("\n".join(_lines(one)))
-
-
-def spent_today(settings: JudgeSettings, learning_db: Any) -> dict[str, Any]:
-    """What judging took in 24 hours, and its caps."""
-    from metaclaw.journal.judge_statistics import read_spent
-
-    spent = read_spent(learning_db, since=time.time() - _DAY_S)
-    over_tokens = bool(settings.max_tokens_per_day) and spent.tokens >= settings.max_tokens_per_day
-    over_usd = bool(settings.max_usd_per_day) and spent.cost_usd >= settings.max_usd_per_day
-    return {
-        **asdict(spent),
-        "max_tokens": settings.max_tokens_per_day,
-        "max_usd": settings.max_usd_per_day,
-        "is_over": over_tokens or over_usd,
-    }
-
-
-def spent_line(today: dict[str, Any]) -> str | None:
-    """It as a line of ``metaclaw status``; ``None`` where no model judged."""
-    if not today["num_answers"]:
-        return None
-    cap = f" of {today['max_tokens']:,}" if today["max_tokens"] else ""
-    usd = f" of {today['max_usd']:.2f}" if today["max_usd"] else ""
-    over = "; AT ITS CAP: what is said now is judged later (rl.judge.max_*_per_day)" if today["is_over"] else ""
-    cost = "cost unknown" if today["num_unknown_costs"] == today["num_answers"] else f"{today['cost_usd']:.2f}{usd} USD"
-    return f"judging: {today['tokens']:,}{cap} tokens in 24 hours, {cost}{over}"
 
 
 def _told(facts: JudgeFacts) -> dict[str, Any]:

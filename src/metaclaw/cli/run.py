@@ -60,7 +60,7 @@ def status(
     """Whether MetaClaw runs and answers, and what was learned; exit code 1 when it does not answer."""
     from dataclasses import asdict
 
-    from metaclaw.cli.judge import spent_line, spent_today
+    from metaclaw.cli.day_spending import spent_lines, spent_today
     from metaclaw.cli.scheduler import facts, headline
     from metaclaw.cli.skill_costs import cost_line
     from metaclaw.config_file import find_home, read_settings
@@ -81,7 +81,7 @@ def status(
         settings, trouble_in_file = None, str(error)
     training = facts(settings) if settings and instance and instance.mode and settings.trains else None
     agents_apart = _agents_apart(settings) if settings else {}
-    judging = spent_today(settings.rl.judge, home / "learning.db") if settings and instance else None
+    spent = spent_today(settings.rl, home / "learning.db") if settings and instance else {}
     if as_json:
         said = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
@@ -94,7 +94,8 @@ def status(
                     "agents": agents_apart,
                     "learning": agents,
                     "skills": asdict(costs),
-                    "judging": judging,
+                    "judging": spent.get("judging"),
+                    "teaching": spent.get("teaching"),
                 }
             )
         )
@@ -110,8 +111,8 @@ def status(
             typer.echo(f"{agent}: {', '.join(f'{what} {value}' for what, value in own.items() if value is not None)}")
         for agent in learning:
             typer.echo(_progress(agent))
-        for spent in filter(None, (judging and spent_line(judging), cost_line(costs))):
-            typer.echo(spent)
+        for line in filter(None, (*spent_lines(spent), cost_line(costs))):
+            typer.echo(line)
     raise typer.Exit(0 if healthy else 1)
 
 

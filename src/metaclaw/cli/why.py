@@ -1,4 +1,4 @@
-"""``metaclaw why``: what was before the model at a turn, who answered, and how that was judged."""
+"""``metaclaw why``: what was before the model at a turn, who answered, how that was judged, and who taught of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def why(
     turn: Annotated[str, typer.Argument(help="A turn, as its answer's header X-MetaClaw-Turn has it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What was recalled for a turn and what was left out, which model or version answered, and how it was judged."""
+    """What was recalled for a turn and what was left out, who answered, how it was judged, and what teachers said."""
     from dataclasses import asdict
 
     from metaclaw.config_file import load_settings
@@ -53,6 +53,7 @@ def _lines(found: Explanation) -> list[str]:
     lines.append(_generation(found))
     lines += _recalled(found)
     lines.append(_judged(found))
+    lines += _taught(found)
     for given in found.feedback:
         score = "" if given.score is None else f" {given.score:+g}"
         lines.append(f"feedback of {given.source}:{score} {given.text}".rstrip())
@@ -66,6 +67,8 @@ def _answered(found: Explanation) -> str:
     sample = policy.untrainable or policy.state or "not judged yet"
     if policy.excluded_by is not None:
         sample += f" ({policy.excluded_by})"
+    if policy.trained_in is not None:
+        sample += f" (version {policy.trained_in} was trained on it)"
     reward = "" if policy.reward is None else f", reward {policy.reward:+.2f}"
     return f"answered by policy version {policy.version} ({policy.model}): {turn.state}; sample: {sample}{reward}"
 
@@ -99,6 +102,24 @@ def _judged(found: Explanation) -> str:
     if verdict.score is None:
         return f"judging failed {verdict.attempts} times ({verdict.judge}): {json.dumps(verdict.detail)}"
     return f"judged {verdict.score:+.2f} by {verdict.judge}: {json.dumps(verdict.detail)}"
+
+
+def _taught(found: Explanation) -> list[str]:
+    lines: list[str] = []
+    for one in found.lessons:
+        thinks = "" if one.gap is None else f", on average {abs(one.gap):.3f} nats {_likelier(one.gap)} to it"
+        if one.version is not None:
+            outcome = f"version {one.version}"
+        else:
+            outcome = f"update {one.update_id} was {one.state}, so nothing moved"
+        moved = "" if one.change is None else f": the answer became {abs(one.change):.3f} nats a token"
+        moved += "" if one.change is None else f" {_likelier(one.change)} there, by all that was learned"
+        lines.append(f"taught by {one.teacher} ({one.method}): {one.num_tokens} tokens{thinks}; {outcome}{moved}")
+    return lines
+
+
+def _likelier(change: float) -> str:
+    return "likelier" if change >= 0 else "less likely"
 
 
 def _moment(seconds: float) -> str:

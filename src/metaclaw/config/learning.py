@@ -222,6 +222,14 @@ class OpdSettings(Section):
         default=5.0, gt=0, description="Largest difference of a token's log-probability that counts, in nats."
     )
     timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of the teacher.")
+    max_tokens_per_day: int = Field(
+        default=5_000_000,
+        ge=0,
+        description="Tokens that a teacher at `url` may take in 24 hours; 0: no limit; updates over it wait.",
+    )
+    max_usd_per_day: float = Field(
+        default=5.0, ge=0, description="US dollars for the same, where the model has a price; 0 is no limit."
+    )
 
 
 class SelfDistillationSettings(Section):

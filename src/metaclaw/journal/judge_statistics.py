@@ -1,4 +1,4 @@
-"""What is recorded of judging, for ``metaclaw judge stats`` and ``metaclaw status``.
+"""What is recorded of judging and teaching, for ``metaclaw judge stats`` and ``metaclaw status``.
 
 Owns the queries over ``learning.db``, read-only; refuses to reckon with what it finds. Invariant: one call is one
 consistent snapshot, and a database of an older release has nothing to tell.
@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaclaw.journal import teacher_book
 from metaclaw.journal.database import open_reader
 
 _SCHEMA = 7  # the first that knows opinions
@@ -21,8 +22,8 @@ _WHERE = "agent = :agent AND {} >= :since"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeSpent:
-    """What judging by a model took. ``num_unknown_costs`` of the answers have no known price."""
+class CallsSpent:
+    """What asking a model took. ``num_unknown_costs`` of the answers have no known price."""
 
     num_answers: int = 0
     tokens: int = 0
@@ -41,7 +42,7 @@ class JudgeFacts:
     pairs: dict[str, list[tuple[float, float]]]
     votes: list[tuple[list[float], int]]  # the valid votes on an exchange, and how many were not valid
     late: dict[str, int]
-    spent: dict[str, JudgeSpent]  # by what was asked
+    spent: dict[str, CallsSpent]  # by what was asked
 
 
 def read_facts(learning_db: Path, *, agent: str | None = None, since: float = 0.0) -> list[JudgeFacts]:
@@ -54,17 +55,28 @@ def read_facts(learning_db: Path, *, agent: str | None = None, since: float = 0.
         return [_facts(db, one, since) for one in agents]
 
 
-def read_spent(learning_db: Path, *, since: float) -> JudgeSpent:
+def read_spent(learning_db: Path, *, since: float) -> CallsSpent:
     """What judging exchanges took, of all agents. Raises ``JournalError``."""
     with _snapshot(learning_db) as db:
         if db is None:
-            return JudgeSpent()
-        rows = db.execute(f"{_SPENT} WHERE called_at >= ? AND purpose = 'exchange'", (since,)).fetchall()
+            return CallsSpent()
+        rows = db.execute(
+            f"{_SPENT.format('judge_calls')} WHERE called_at >= ? AND purpose = 'exchange'", (since,)
+        ).fetchall()
+    return _spent(rows[0])
+
+
+def read_spent_on_teachers(learning_db: Path, *, since: float) -> CallsSpent:
+    """What teachers elsewhere took, of all agents. Raises ``JournalError``."""
+    with _snapshot(learning_db, teacher_book.SCHEMA) as db:
+        if db is None:
+            return CallsSpent()
+        rows = db.execute(f"{_SPENT.format('teacher_calls')} WHERE called_at >= ?", (since,)).fetchall()
     return _spent(rows[0])
 
 
 @contextmanager
-def _snapshot(learning_db: Path) -> Generator[sqlite3.Connection | None]:
+def _snapshot(learning_db: Path, needed: int = _SCHEMA) -> Generator[sqlite3.Connection | None]:
     if not learning_db.exists():
         yield None
         return
@@ -72,13 +84,13 @@ def _snapshot(learning_db: Path) -> Generator[sqlite3.Connection | None]:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        yield connection if schema >= _SCHEMA else None  # the learner brings it up to date when it starts
+        yield connection if schema >= needed else None  # the learner brings it up to date when it starts
 
 
 _SPENT = """
     SELECT count(*) AS num_answers, coalesce(sum(tokens), 0) AS tokens, coalesce(sum(is_estimate), 0) AS num_estimates,
         coalesce(sum(cost_usd), 0.0) AS cost_usd, count(*) - count(cost_usd) AS num_unknown_costs
-    FROM judge_calls
+    FROM {}
 """
 _PAIRS = f"""
     SELECT o.source, o.score, f.score AS said FROM opinions AS o JOIN opinions AS f
@@ -111,7 +123,7 @@ def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
         )
     ]
     purposes = ("exchange", "pair")
-    of_purpose = f"{_SPENT} WHERE purpose = :purpose AND {_WHERE.format('called_at')}"
+    of_purpose = f"{_SPENT.format('judge_calls')} WHERE purpose = :purpose AND {_WHERE.format('called_at')}"
     spent = {one: _spent(db.execute(of_purpose, {**about, "purpose": one}).fetchone()) for one in purposes}
     return JudgeFacts(
         agent=agent,
@@ -124,5 +136,5 @@ def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
     )
 
 
-def _spent(row: sqlite3.Row) -> JudgeSpent:
-    return JudgeSpent(**dict(row))
+def _spent(row: sqlite3.Row) -> CallsSpent:
+    return CallsSpent(**dict(row))

@@ -31,6 +31,7 @@ from metaclaw.journal.learning_records import (
     SkillSplit,
     Version,
 )
+from metaclaw.journal.teacher_book import TaughtTurn, write_lessons
 
 Clock = Callable[[], float]
 
@@ -91,7 +92,7 @@ class LearningJournal:
                 "SELECT * FROM judgements WHERE exchange IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(exchanges)),),
             ).fetchall()
-        return {row["exchange"]: _judgement(row) for row in rows}
+        return {row["exchange"]: Judgement(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows}
 
     def record_verdict(
         self,
@@ -231,11 +232,13 @@ class LearningJournal:
         baseline: Baseline | None,
         metrics: Mapping[str, object],
         masked: Sequence[str] = (),
+        lessons: Sequence[TaughtTurn] = (),
         canary_share: float = 0.0,
     ) -> Version:
         """Make the update's result version ``number`` and let it serve; its claimed samples are the manifest.
 
-        With a ``canary_share`` it answers that share of new sessions, until it serves or is withdrawn.
+        ``lessons`` are what teachers said. With a ``canary_share`` it answers that share of new sessions, until it
+        serves or is withdrawn.
         Those that were ``masked`` are not in it, as no token of them was trained on, and are given up.
 
         Raises ``ConflictError`` when the update is not running any more, when ``number`` is not the next one, or when
@@ -261,6 +264,7 @@ class LearningJournal:
                 "INSERT INTO manifests SELECT turn, agent, ? FROM samples WHERE claimed_by = ? AND state = 'claimed'",
                 (number, update_id),
             )
+            write_lessons(db, update_id, agent, lessons)
             self._finish(db, update_id, "committed", None, "consumed", metrics)
             if baseline is not None:
                 self._set_baseline(db, agent, baseline)
@@ -280,11 +284,13 @@ class LearningJournal:
         baseline: Baseline,
         metrics: Mapping[str, object],
         masked: Sequence[str] = (),
+        lessons: Sequence[TaughtTurn] = (),
     ) -> None:
         """The gate refused the update: its samples are spent, their rewards count, and what serves stays."""
         with self._write() as db:
             agent, _ = self._require_running(db, update_id)
             self._mask(db, update_id, masked)
+            write_lessons(db, update_id, agent, lessons)
             self._finish(db, update_id, "rejected", reason, "rejected", metrics)
             self._set_baseline(db, agent, baseline)
 
@@ -489,7 +495,3 @@ class LearningJournal:
     def _write(self) -> Generator[sqlite3.Connection]:
         with self._lock, transaction(self._connection):
             yield self._connection
-
-
-def _judgement(row: sqlite3.Row) -> Judgement:
-    return Judgement(**{**dict(row), "detail": json.loads(row["detail"])})

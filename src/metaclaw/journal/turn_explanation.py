@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from metaclaw.errors import NotFoundError
+from metaclaw.journal import teacher_book
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.skill_reader import SkillReader
+from metaclaw.journal.teacher_book import TaughtIn, lessons_of
 from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.journal.turn_records import Feedback, RecordedTurn, Weighed, exchange_key
 
@@ -27,7 +29,7 @@ _WITH_RULES = 4  # the schema since which learning.db says by which rule a sampl
 class PolicyAnswer:
     """The policy version that answered; what follows ``untrainable`` is of its sample, once it was judged.
 
-    ``excluded_by`` is the rule that gave it up.
+    ``excluded_by`` is the rule that gave it up, ``trained_in`` the version that was trained on it.
     """
 
     version: int
@@ -36,6 +38,7 @@ class PolicyAnswer:
     state: str | None = None
     reward: float | None = None
     excluded_by: str | None = None
+    trained_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,7 @@ class Explanation:
     weighed_in: str | None
     policy: PolicyAnswer | None
     verdict: Verdict | None
+    lessons: tuple[TaughtIn, ...]
     feedback: tuple[Feedback, ...]
     generation: int
     generation_now: int
@@ -80,7 +84,7 @@ def explain(turns_db: Path, learning_db: Path, turn_id: str) -> Explanation:
         weighed_in, weighed = _weighed(reader, turn)
         sample = reader.sample(turn_id)
         feedback = tuple(reader.feedback(turn.exchange))
-    verdict, row = _learned(learning_db, turn)
+    verdict, row, lessons = _learned(learning_db, turn)
     with SkillReader.open(learning_db) as skills:
         generation, now = skills.generation(turn.agent, turn.opened_at), skills.generation(turn.agent)
     policy = None
@@ -93,6 +97,7 @@ def explain(turns_db: Path, learning_db: Path, turn_id: str) -> Explanation:
         weighed_in=weighed_in,
         policy=policy,
         verdict=verdict,
+        lessons=tuple(lessons),
         feedback=feedback,
         generation=generation,
         generation_now=now,
@@ -109,16 +114,21 @@ def _weighed(reader: TurnReader, turn: RecordedTurn) -> tuple[str | None, list[W
     return None, []
 
 
-def _learned(learning_db: Path, turn: RecordedTurn) -> tuple[Verdict | None, dict[str, Any] | None]:
+def _learned(learning_db: Path, turn: RecordedTurn) -> tuple[Verdict | None, dict[str, Any] | None, list[TaughtIn]]:
     if not learning_db.exists():
-        return None, None
+        return None, None, []
     with closing(open_reader(learning_db)) as connection:
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         if schema == 0:
-            return None, None
+            return None, None, []
         columns = ("state", "reward", *(("excluded_by",) if schema >= _WITH_RULES else ()))
         row = connection.execute(f"SELECT {', '.join(columns)} FROM samples WHERE turn = ?", (turn.id,)).fetchone()
-        return _verdict(connection, turn.exchange), None if row is None else dict(zip(columns, row, strict=True))
+        sample = None if row is None else dict(zip(columns, row, strict=True))
+        trained = connection.execute("SELECT version FROM manifests WHERE turn = ?", (turn.id,)).fetchone()
+        if sample is not None and trained is not None:
+            sample["trained_in"] = trained[0]
+        lessons = lessons_of(connection, turn.id) if schema >= teacher_book.SCHEMA else []
+        return _verdict(connection, turn.exchange), sample, lessons
 
 
 def _verdict(connection: sqlite3.Connection, exchange: str) -> Verdict | None:

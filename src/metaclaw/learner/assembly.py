@@ -22,6 +22,7 @@ from metaclaw.errors import ConfigError
 from metaclaw.journal.extraction_book import ExtractionBook, ExtractionCall
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.policy_holds import PolicyHolds
+from metaclaw.journal.teacher_book import TeacherBook
 from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.deciding import Deciding
 from metaclaw.learner.decisions import PolicyDecisions
@@ -109,7 +110,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
     with torch_kept_out():
         gate = gate_for(settings, journal, shared.session, judge, shared.spending)
         rollouts = rollouts_for(settings, journal, shared.session, judge)
-        teaching = load_teaching(settings, journal, shared.session)
+        teaching = load_teaching(settings, journal, shared.session, _teacher_book(shared))
         updater = load_updater(settings, journal, gate, _holds(shared), rollouts, teaching)
         taking_in = _taking_in(shared)
     shared.closing.push_async_callback(updater.close)
@@ -195,6 +196,16 @@ def _tracking_jobs(shared: Shared) -> list[Job]:
     shared.closing.push_async_callback(tracking.close)
     _log.info("the numbers of updates go to %s (rl.tracking)", shared.settings.rl.tracking)
     return [tracking]
+
+
+def _teacher_book(shared: Shared) -> TeacherBook | None:
+    """What a teacher elsewhere takes is counted in."""
+    rl = shared.settings.rl
+    if "opd" not in rl.update.methods or not rl.opd.url:
+        return None
+    book = TeacherBook.open(shared.settings.learning_db)
+    shared.closing.callback(book.close)
+    return book
 
 
 def _holds(shared: Shared) -> PolicyHolds:

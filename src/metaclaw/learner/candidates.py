@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from metaclaw.journal.learning_records import NewVersion, Sample
+from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.learner.backends.backend import SavedWeights
 from metaclaw.learner.batches import Batch
 from metaclaw.learner.datums import TrainingTurn
@@ -46,6 +47,7 @@ class Candidate:
     saved: SavedWeights
     base_model: str
     masked: tuple[str, ...]
+    lessons: tuple[TaughtTurn, ...]
     metrics: dict[str, object]
     seconds: defaultdict[str, float]
     finished: Finished = field(default_factory=Finished)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metaclaw.config import UpdateSettings
+from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.learner.datums import Datum, DatumGroup, Floats, Span
 from metaclaw.learner.measurements import Doubles, k3, trained
 
@@ -29,11 +30,13 @@ _STEADY_TOKENS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrected:
-    """The groups with their new advantages. ``masked`` are the turns that are not trained on."""
+    """The groups with their new advantages. ``masked`` are the turns that are not trained on, ``heard`` what teachers
+    said."""
 
     groups: tuple[DatumGroup, ...]
     masked: tuple[str, ...]
     numbers: dict[str, float]
+    heard: tuple[TaughtTurn, ...] = ()
 
     @property
     def is_empty(self) -> bool:

@@ -24,6 +24,7 @@ from metaclaw.learner.gate.examination import Examiner
 if TYPE_CHECKING:
     import aiohttp
 
+    from metaclaw.journal.teacher_book import TeacherBook
     from metaclaw.learner.backends.backend import TrainingBackend
     from metaclaw.learner.distillation.teaching import Teaching
     from metaclaw.learner.rollouts import Rollouts
@@ -70,9 +71,14 @@ def load_updater(
     )
 
 
-def load_teaching(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession) -> Teaching:
-    """What an update is taught beside its rewards; ``session`` must stay open. Raises ``MissingExtraError``."""
-    return _module("metaclaw.learner.distillation.teaching").teaching_for(settings, journal, session)
+def load_teaching(
+    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, book: TeacherBook | None
+) -> Teaching:
+    """What an update is taught beside its rewards; ``session`` and ``book`` must stay open.
+
+    Raises ``MissingExtraError``.
+    """
+    return _module("metaclaw.learner.distillation.teaching").teaching_for(settings, journal, session, book)
 
 
 @contextmanager

@@ -61,6 +61,16 @@ def measure(
     return numbers
 
 
+def changes(data: Sequence[Datum], before: Sequence[Floats], after: Sequence[Floats]) -> dict[str, float]:
+    """By turn, how much likelier its tokens became, in nats per token."""
+    found = dict[str, float]()
+    for datum, before_T, after_T in zip(data, before, after, strict=True):
+        for span in datum.spans:
+            where = slice(span.start, span.stop)
+            found[span.turn] = float(np.mean(after_T[where].astype(np.float64) - before_T[where]))
+    return found
+
+
 def k3(change_N: Doubles) -> float:
     """KL(p -> q) by Schulman's k3, of ``log q - log p`` at tokens that p drew."""
     with np.errstate(over="ignore", invalid="ignore"):

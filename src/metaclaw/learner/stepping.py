@@ -17,16 +17,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metaclaw.config import UpdateSettings
+from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
 from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
 from metaclaw.learner.datums import TEMPERATURE, Datum, DatumGroup, Floats, likely_group
+from metaclaw.learner.distillation.hearing import heard
 from metaclaw.learner.distillation.leaning import leaned
-from metaclaw.learner.distillation.lessons import NO_LESSONS, Lesson, Lessons
-from metaclaw.learner.distillation.likely import asked_about, without
+from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
+from metaclaw.learner.distillation.likely import asked_about, drawn, without
 from metaclaw.learner.distillation.likely import weighed as weighed_likely
 from metaclaw.learner.gate.steps import Refusal, StepLimits, refusal
 from metaclaw.learner.learning_rate import PeakRate, peak_rate
-from metaclaw.learner.measurements import measure
+from metaclaw.learner.measurements import changes, measure
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +37,11 @@ Seconds = defaultdict[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stepped:
-    """What a step did, in numbers, and why its result must not serve (``None`` when it may)."""
+    """What a step did, in numbers and by turn in nats per token, and why its result must not serve (``None`` when it
+    may)."""
 
     numbers: dict[str, float]
+    changes: dict[str, float]
     refused: Refusal | None
 
 
@@ -80,19 +84,8 @@ class Stepper:
             return Corrected(groups=tuple(groups), masked=(), numbers=lessons.numbers)
         with timed(seconds, "weigh"):
             now = await run.forward(groups)
-        groups, numbers = as_drawn_now(groups, now.logprobs), lessons.numbers
-        if lessons.num_taught:
-            student = list[Floats]()
-            if not all(lesson.likeliest for lesson in lessons.each if lesson.taught):
-                with timed(seconds, "weigh"):
-                    student = await _plain(run, groups, now)
-            for lesson in lessons.each:
-                if lesson.likeliest:
-                    groups, found = await self._with_likely(run, groups, lesson, seconds)
-                    numbers |= found
-                elif lesson.taught:
-                    groups, found = leaned(groups, student, lesson)
-                    numbers |= found
+        groups = as_drawn_now(groups, now.logprobs)
+        groups, numbers, told = await self._taught(run, groups, now, lessons, seconds)
         if settings.reference_kl:
             with timed(seconds, "reference"):
                 reference = await self._of_base(groups)
@@ -100,7 +93,8 @@ class Stepper:
             numbers |= found
         weighed = corrected(groups, now.logprobs, parent=parent, settings=settings)
         groups = without(weighed.groups, weighed.masked)
-        return Corrected(groups=groups, masked=weighed.masked, numbers={**numbers, **weighed.numbers})
+        numbers |= weighed.numbers
+        return Corrected(groups=groups, masked=weighed.masked, numbers=numbers, heard=tuple(told))
 
     async def step(
         self,
@@ -130,23 +124,41 @@ class Stepper:
         before = before or passes[0].logprobs
         with timed(seconds, "forward"):
             after = await run.forward(groups)
+        data = [datum for group in groups for datum in group.data]
         numbers = {
             **{f"before/{key}": value for key, value in _merged(passes).items()},
             **{f"step/{key}": value for key, value in step.items()},
-            **measure([datum for group in groups for datum in group.data], before, after.logprobs, parent=parent),
+            **measure(data, before, after.logprobs, parent=parent),
             "clipped_share": clipped_share(groups, before, settings),
             "learning_rate": rates[len(parts) - 1],
         }
-        return Stepped(numbers=numbers, refused=refusal(numbers, (self._limits, *limits)))
+        return Stepped(
+            numbers=numbers,
+            changes=changes(data, before, after.logprobs),
+            refused=refusal(numbers, (self._limits, *limits)),
+        )
 
-    async def _with_likely(
-        self, run: TrainingRun, groups: Sequence[DatumGroup], lesson: Lesson, seconds: Seconds
-    ) -> tuple[Sequence[DatumGroup], dict[str, float]]:
-        """One pass of the policy over the tokens that the lesson is about."""
-        asked = asked_about(groups, lesson)
-        with timed(seconds, "weigh"):
-            student = await run.forward(likely_group(asked))
-        return weighed_likely(asked, student.logprobs, lesson)
+    async def _taught(
+        self, run: TrainingRun, groups: Sequence[DatumGroup], now: Pass, lessons: Lessons, seconds: Seconds
+    ) -> tuple[Sequence[DatumGroup], dict[str, float], list[TaughtTurn]]:
+        """``groups`` with what teachers said in them, in numbers and by turn."""
+        numbers, told, plain = lessons.numbers, list[TaughtTurn](), list[Floats]()
+        if any(lesson.taught and not lesson.likeliest for lesson in lessons.each):
+            with timed(seconds, "weigh"):
+                plain = await _plain(run, groups, now)
+        for lesson in lessons.each:
+            if lesson.likeliest:
+                asked = asked_about(groups, lesson)
+                with timed(seconds, "weigh"):
+                    student = (await run.forward(likely_group(asked))).logprobs
+                told += heard(asked, drawn(asked, student), lesson)
+                groups, found = weighed_likely(asked, student, lesson)
+                numbers |= found
+            elif lesson.taught:
+                told += heard(groups, plain, lesson)
+                groups, found = leaned(groups, plain, lesson)
+                numbers |= found
+        return groups, numbers, told
 
     async def _of_base(self, groups: Sequence[DatumGroup]) -> Pass:
         """A pass of the base model, which an adapter is that was never trained."""

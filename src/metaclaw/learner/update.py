@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,24 +21,24 @@ from metaclaw.errors import BackendError, ConflictError, RewardsChangedError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.policy_holds import PolicyHolds
-from metaclaw.journal.turn_reader import TurnReader
-from metaclaw.learner.advantages.strategy import num_informative
+from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend, TrainingRun
-from metaclaw.learner.batches import Batch, Selection, select
+from metaclaw.learner.batches import Batch
 from metaclaw.learner.candidates import Candidate, Prepared
-from metaclaw.learner.datums import TrainingTurn, build_groups, rolled_out
+from metaclaw.learner.corrections import Corrected
+from metaclaw.learner.datums import build_groups, rolled_out
 from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
 from metaclaw.learner.distillation.teaching import Teaching
-from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.examination import Examiner, NewWeights
 from metaclaw.learner.learning_rate import warming
-from metaclaw.learner.lineage import Lineage
+from metaclaw.learner.live_runs import LiveRuns
 from metaclaw.learner.measurements import json_safe
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
+from metaclaw.learner.preparing import Preparing
 from metaclaw.learner.resuming import Resuming
 from metaclaw.learner.retention import Retention
 from metaclaw.learner.rollouts import RolledOut, Rollouts
-from metaclaw.learner.stepping import Seconds, Stepper, timed
+from metaclaw.learner.stepping import Seconds, Stepped, Stepper, timed
 
 _log = logging.getLogger(__name__)
 
@@ -76,17 +77,15 @@ class Updater:
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
-        self._turns_db = turns_db
         self._backend = backend
         self._gate = gate
         self._holds = holds
         self._settings = settings
         self._new_suffix = new_suffix
-        self._ranks = ranks
         self._resume_from = resume_from
         self._canary_share = canary_share
-        self._clock = clock
-        self._live: dict[str, tuple[int, TrainingRun]] = {}
+        self._preparing = Preparing(journal, turns_db, settings, clock)
+        self._live = LiveRuns(journal, backend, ranks)
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
         self._rollouts = rollouts
         self._teaching = teaching or Teaching(())
@@ -108,14 +107,14 @@ class Updater:
             return Waiting(reason=f"version {canary.version} is tried on {canary.share:.0%} of new sessions first")
         parent = await asyncio.to_thread(self._journal.serving, agent)
         candidate = await asyncio.to_thread(self._interrupted, agent, parent)
-        prepared = candidate.prepared if candidate else await asyncio.to_thread(self._prepare, agent, parent)
+        prepared = candidate.prepared if candidate else await asyncio.to_thread(self._preparing.prepare, agent, parent)
         if isinstance(prepared, Waiting):
             return prepared
         # Nothing is claimed before trainer and teachers are there: while one is down, no update is aborted, all wait.
-        run = await (self._reopened(agent, candidate) if candidate else self._resumed(agent, parent))
+        run = await (self._reopened(agent, candidate) if candidate else self._live.resumed(agent, parent))
         lessons = NO_LESSONS if candidate else await self._lessons(agent, parent, prepared)
-        if not candidate and not lessons.num_taught and not self._rewards_teach(prepared):
-            return await asyncio.to_thread(self._leave_untaught, agent, prepared)
+        if not candidate and not lessons.num_taught and not self._preparing.rewards_teach(prepared):
+            return await asyncio.to_thread(self._preparing.leave_untaught, agent, prepared)
         try:
             update_id = await self._claim(agent, parent, prepared)
         except RewardsChangedError as error:
@@ -124,19 +123,18 @@ class Updater:
             made = candidate or await self._train(agent, parent, update_id, prepared, run, lessons)
             outcome = made if isinstance(made, Rejected) else await self._examine(agent, update_id, made)
         except RefusedDataError as error:
-            await self._drop(agent)
+            await self._live.drop(agent)
             return await self._reject(update_id, prepared, str(error), {})
         except (BackendError, ConflictError, asyncio.CancelledError) as error:
             self._abort(agent, update_id, error)
-            await self._drop(agent)
+            await self._live.drop(agent)
             raise
         await self._retention.sweep(agent)
         return outcome
 
     async def close(self) -> None:
         """Let go of everything live at the trainer, and of what was interrupted: nobody remembers it after this."""
-        for agent in list(self._live):
-            await self._drop(agent)
+        await self._live.close()
         for agent in list(self._candidates):
             self._retention.discard(self._candidates.pop(agent).saved)
             await self._retention.sweep(agent)
@@ -153,36 +151,6 @@ class Updater:
         self._retention.discard(self._candidates.pop(agent).saved)
         return None
 
-    def _prepare(self, agent: str, parent: int) -> Waiting | Prepared:
-        journal = self._journal
-        lineage = Lineage.of(journal.versions(agent))
-        selection = select(
-            journal.pending(agent),
-            parent=parent,
-            lineage=lineage,
-            baseline=journal.baseline(agent),
-            now=self._clock(),
-            limits=self._settings,
-            split=journal.skill_split(agent),
-        )
-        self._expire(agent, selection)
-        if selection.batch is None:
-            return Waiting(reason=selection.waiting)
-        with TurnReader.open(self._turns_db) as reader:
-            turns, unusable = _recorded(selection.batch, reader)
-        if unusable:
-            # What was chosen cannot be trained as a whole: give those up and choose again at the next attempt.
-            self._journal.expire(unusable, "not_recorded")
-            _log.warning("%s: %d pending turns are not in the turn journal any more", agent, len(unusable))
-            return Waiting(reason="turns that are no longer recorded were left out")
-        return Prepared(
-            number=journal.next_version(agent),
-            batch=selection.batch,
-            recorded=tuple(turns),
-            updates=len(lineage.ancestors(parent)) - 1,  # going back to the base model warms up anew
-            excluded=Counter(journal.expired(agent)),
-        )
-
     async def _lessons(self, agent: str, parent: int, prepared: Prepared) -> Lessons:
         return await self._teaching.lessons(agent, prepared.recorded, weights=await self._sampler_path(agent, parent))
 
@@ -191,39 +159,8 @@ class Updater:
         claim = partial(self._journal.claim, agent, parent, prepared.turns, rewards=prepared.rewards)
         return await asyncio.to_thread(claim)
 
-    def _rewards_teach(self, prepared: Prepared) -> bool:
-        differences = list(prepared.batch.surprise.values())
-        return "rewards" in self._settings.methods and num_informative(differences) > 0
-
-    def _leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
-        number = self._journal.expire(prepared.turns, "untaught")
-        _log.info(
-            "%s: %d samples expired: no teacher says anything of them, and their rewards teach nothing", agent, number
-        )
-        return Waiting(reason="turns that nothing can be learned from were left out")
-
-    def _expire(self, agent: str, selection: Selection) -> None:
-        for rule, turns in selection.expired.items():
-            _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
-
-    async def _resumed(self, agent: str, parent: int) -> TrainingRun:
-        if agent in self._live:
-            version, run = self._live[agent]
-            if version == parent:
-                return run
-            await self._drop(agent)
-        state_path = None
-        if parent != BASE_VERSION:
-            state_path = (await asyncio.to_thread(self._journal.version, agent, parent)).state_path
-        run = await self._backend.open(state_path, rank=self._ranks.get(agent))
-        self._live[agent] = (parent, run)
-        return run
-
     async def _reopened(self, agent: str, candidate: Candidate) -> TrainingRun:
-        await self._drop(agent)
-        run = await self._backend.open(candidate.saved.state_path)
-        self._live[agent] = (candidate.prepared.number, run)
-        return run
+        return await self._live.opened(agent, candidate.prepared.number, candidate.saved.state_path)
 
     async def _train(
         self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons
@@ -235,20 +172,7 @@ class Updater:
         weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds, lessons=lessons)
         if weighed.is_empty:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
-        peak, shortened = await self._stepper.peak_rate(run.base_model), 0
-        rates = warming(self._settings, peak, updates=prepared.updates)
-        made = await self._stepper.step(
-            run, weighed.groups, parent=parent, rates=rates, seconds=seconds, limits=lessons.limits
-        )
-        while made.refused is not None and made.refused.shorter and shortened < MAX_SHORTENED:
-            # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
-            await self._drop(agent)
-            run = await self._resumed(agent, parent)
-            rates = tuple(rate * made.refused.shorter for rate in rates)
-            shortened += 1
-            made = await self._stepper.step(
-                run, weighed.groups, parent=parent, rates=rates, seconds=seconds, limits=lessons.limits
-            )
+        made, shortened = await self._stepped(agent, parent, prepared, weighed, lessons, seconds)
         metrics: dict[str, object] = {
             **made.numbers,
             **weighed.numbers,
@@ -260,30 +184,52 @@ class Updater:
             "seconds": seconds,
         }
         if made.refused is not None:
-            await self._drop(agent)  # its weights took the refused step
-            return await self._reject(update_id, prepared, made.refused.reason, metrics, weighed.masked)
+            await self._live.drop(agent)  # its weights took the refused step
+            return await self._reject(update_id, prepared, made.refused.reason, metrics, weighed.masked, weighed.heard)
+        run = self._live[agent]
         with timed(seconds, "save"):
             saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
         candidate = Candidate(
             parent=parent, prepared=prepared, saved=saved, base_model=run.base_model, masked=tuple(weighed.masked),
+            lessons=tuple(replace(one, change=made.changes.get(one.turn)) for one in weighed.heard),
             metrics=metrics, seconds=seconds,
         )  # fmt: skip
         self._candidates[agent] = candidate
         return candidate
 
+    async def _stepped(
+        self, agent: str, parent: int, prepared: Prepared, weighed: Corrected, lessons: Lessons, seconds: Seconds
+    ) -> tuple[Stepped, int]:
+        """The steps, taken back and made shorter while they go too far; how often they were."""
+        run, shortened = self._live[agent], 0
+        peak = await self._stepper.peak_rate(run.base_model)
+        rates = warming(self._settings, peak, updates=prepared.updates)
+        while True:
+            made = await self._stepper.step(
+                run, weighed.groups, parent=parent, rates=rates, seconds=seconds, limits=lessons.limits
+            )
+            if made.refused is None or not made.refused.shorter or shortened == MAX_SHORTENED:
+                return made, shortened
+            # Taken back by going to the parent's saved state again: an optimiser step cannot be undone in place.
+            await self._live.drop(agent)
+            run = await self._live.resumed(agent, parent)
+            rates = tuple(rate * made.refused.shorter for rate in rates)
+            shortened += 1
+
     async def _examine(self, agent: str, update_id: int, candidate: Candidate) -> Outcome:
         metrics = {**candidate.metrics, "examination_parts_kept": float(len(candidate.finished))}
         with timed(candidate.seconds, "warm"):
-            await self._live[agent][1].warm(candidate.saved.sampler_path)
+            await self._live[agent].warm(candidate.saved.sampler_path)
         with timed(candidate.seconds, "gate"):
             examined = await self._gate.examine(await self._new_weights(agent, update_id, candidate))
         metrics.update(examined.numbers)
         if examined.refused is not None:
             self._retention.discard(self._candidates.pop(agent).saved)
-            await self._drop(agent)
-            return await self._reject(update_id, candidate.prepared, examined.refused, metrics, candidate.masked)
+            await self._live.drop(agent)
+            heard = [replace(one, change=None) for one in candidate.lessons]
+            return await self._reject(update_id, candidate.prepared, examined.refused, metrics, candidate.masked, heard)
         version = await self._commit(update_id, candidate, metrics)
-        self._live[agent] = (version.version, self._live[agent][1])
+        self._live.became(agent, version.version)
         return version
 
     async def _rolled_out(self, agent: str, parent: int, prepared: Prepared, seconds: Seconds) -> RolledOut:
@@ -316,6 +262,7 @@ class Updater:
                 baseline=candidate.prepared.batch.baseline_after,
                 metrics=json_safe(metrics),
                 masked=candidate.masked,
+                lessons=candidate.lessons,
                 canary_share=self._canary_share,
             )
 
@@ -332,6 +279,7 @@ class Updater:
         reason: str,
         metrics: Mapping[str, object],
         masked: Sequence[str] = (),
+        lessons: Sequence[TaughtTurn] = (),
     ) -> Rejected:
         def reject() -> None:
             self._journal.reject(
@@ -340,6 +288,7 @@ class Updater:
                 baseline=prepared.batch.baseline_after,
                 metrics=json_safe(metrics),
                 masked=masked,
+                lessons=lessons,
             )
 
         await asyncio.to_thread(reject)
@@ -358,22 +307,6 @@ class Updater:
         is_interrupted = isinstance(error, asyncio.CancelledError)  # the user is back: what is done so far is kept
         if not is_interrupted and (candidate := self._candidates.pop(agent, None)):
             self._retention.discard(candidate.saved)
-
-    async def _drop(self, agent: str) -> None:
-        if agent in self._live:
-            _, run = self._live.pop(agent)
-            await run.close()
-
-
-def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Sequence[str]]:
-    turns, unusable = list[TrainingTurn](), list[str]()
-    for sample in batch.samples:
-        recorded = reader.sample(sample.turn)
-        if recorded is None or exclusion(recorded) is not None:
-            unusable.append(sample.turn)
-        else:
-            turns.append(TrainingTurn(turn=sample.turn, sample=recorded, surprise=batch.surprise[sample.exchange]))
-    return turns, unusable
 
 
 def _of_batch(batch: Batch) -> dict[str, float]:

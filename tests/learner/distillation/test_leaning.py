@@ -29,7 +29,7 @@ nats = st.floats(-20, 0).map(lambda value: round(value, 3))
 
 def lesson(weight: float = 1.0, max_gap: float = 5.0, **taught: list[float]) -> Lesson:
     values = {turn: np.asarray(values, np.float32) for turn, values in taught.items()}
-    return Lesson(method="opd", weight=weight, max_gap=max_gap, taught=values)
+    return Lesson(method="opd", teacher="t", weight=weight, max_gap=max_gap, taught=values)
 
 
 def student(groups, value: float):

@@ -28,7 +28,7 @@ logits = st.lists(st.floats(-3, 3), min_size=6, max_size=6).map(np.asarray)
 def lesson(tokens: list[list[int]], logprobs: list[list[float]], **changes) -> Lesson:
     told = Likeliest(tokens_NK=np.asarray(tokens, np.int64), logprobs_NK=np.asarray(logprobs, np.float32))
     settings = {"weight": 1.0, "max_gap": 100.0, **changes}
-    return Lesson(method="self_distillation", taught={}, likeliest={"a": told}, **settings)
+    return Lesson(method="self_distillation", teacher="t", taught={}, likeliest={"a": told}, **settings)
 
 
 def learned(one: Lesson, policy_V: np.ndarray):

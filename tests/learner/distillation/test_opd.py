@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -9,10 +10,15 @@ import numpy as np
 import pytest
 
 from metaclaw.config import OpdSettings
+from metaclaw.journal.judge_statistics import read_spent_on_teachers
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.learning_costs import spent_by_purpose
+from metaclaw.journal.teacher_book import TeacherBook
 from metaclaw.learner.datums import TrainingTurn
+from metaclaw.learner.day_cap import DayCap
 from metaclaw.learner.distillation.endpoint import ScoringEndpoint, TeacherError
 from metaclaw.learner.distillation.opd import OnPolicyDistillation, OtherVocabularyError, Teacher
+from metaclaw.learner.distillation.spending import Spending, TeachingBudgetError
 from metaclaw.upstreams.http_model import HttpModel
 from tests.fakes.teacher import plainly, teacher, word
 from tests.learner.recording import policy_sample
@@ -29,18 +35,25 @@ TURNS = [turn("a", [1, 2], [3, 4]), turn("b", [1, 2, 3, 4, 5], [6]), turn("c", [
 
 
 @asynccontextmanager
-async def taught_by(tmp_path, *, own_names=word, usd_a_token: float | None = 0.5, **how):
+async def taught_by(
+    tmp_path, *, own_names=word, usd_a_token: float | None = 0.5, max_tokens: int = 0, max_usd=0.0, now=time.time, **how
+):
     """A teacher elsewhere, beside a training server that has the names of the policy's tokens."""
+    book = TeacherBook.open(tmp_path / "learning.db", clock=now)
+    cap = DayCap(doing="teaching", section="rl.opd", max_tokens=max_tokens, max_usd=max_usd)
     with LearningJournal.open(tmp_path / "learning.db") as journal:
         async with aiohttp.ClientSession() as session, teacher(**how) as there, teacher(name_of=own_names) as here:
             one = Teacher(
                 endpoint=ScoringEndpoint(HttpModel(session, there.upstream)),
                 own=ScoringEndpoint(HttpModel(session, here.upstream)),
                 journal=journal,
-                price=lambda took: None if usd_a_token is None else usd_a_token * took.total,
+                spending=Spending(
+                    book=book, cap=cap, price=lambda took: None if usd_a_token is None else usd_a_token * took.total
+                ),
             )
             opd = OnPolicyDistillation(one, OpdSettings(model="big", url=there.url, weight=2, max_gap=3))
             yield opd, there
+    book.close()
 
 
 async def test_each_answer_is_scored_once_with_those_before_it_in_its_session(tmp_path):
@@ -73,6 +86,33 @@ async def test_a_teacher_that_goes_away_is_not_asked_again_what_it_has_said(tmp_
         assert (other.taught.keys(), other.numbers["opd/teacher_tokens"]) == ({"d"}, 3)
 
 
+@pytest.mark.parametrize("caps", [{"max_tokens": 7}, {"max_usd": 3.5}])
+async def test_a_teacher_is_not_asked_beyond_the_days_cap_and_the_rest_waits_for_the_next_day(tmp_path, caps):
+    days = [1e6]
+    async with taught_by(tmp_path, now=lambda: days[0], **caps) as (opd, there):
+        with pytest.raises(TeachingBudgetError, match=rf"teaching took .* of rl\.opd\.{next(iter(caps))}_per_day"):
+            await opd.lesson("main", TURNS)
+        with pytest.raises(TeachingBudgetError):
+            await opd.lesson("main", TURNS)
+        assert [body["prompt"][0] for body in there.requests] == [1], "the first answer reached the cap"
+        days[0] += 86_401
+        lesson = await opd.lesson("main", TURNS)
+        assert [body["prompt"][0] for body in there.requests] == [1, 9]
+        assert lesson.taught.keys() == {"a", "b", "c"}
+        assert lesson.numbers["opd/teacher_tokens"] == 14
+    facts = read_spent_on_teachers(tmp_path / "learning.db", since=0)
+    assert (facts.num_answers, facts.tokens, facts.cost_usd, facts.num_estimates) == (2, 14, 7.0, 0)
+    assert spent_by_purpose(tmp_path / "learning.db")["teaching"].prompt_tokens == 12
+
+
+async def test_what_is_known_of_an_updates_turns_outlives_one_of_them_that_is_given_up(tmp_path):
+    async with taught_by(tmp_path) as (opd, there):
+        await opd.lesson("main", TURNS)
+        lesson = await opd.lesson("main", [TURNS[2], turn("d", [4], [2])])
+        assert lesson.taught.keys() == {"c", "d"}
+        assert [body["prompt"][0] for body in there.requests].count(9) == 1, "it was paid for already"
+
+
 async def test_what_a_teacher_does_not_take_is_untaught_and_counted(tmp_path):
     async with taught_by(tmp_path, usd_a_token=None, fails=lambda prompt: 400 if prompt[0] == 9 else None) as (opd, _):
         lesson = await opd.lesson("main", TURNS)
@@ -102,7 +142,7 @@ async def test_a_version_is_named_as_it_is_everywhere_and_one_that_never_was_is_
     with LearningJournal.open(tmp_path / "learning.db") as journal:
         async with aiohttp.ClientSession() as session, teacher() as here:
             endpoint = ScoringEndpoint(HttpModel(session, here.upstream))
-            one = Teacher(endpoint=endpoint, own=endpoint, journal=journal, price=lambda _: None)
+            one = Teacher(endpoint=endpoint, own=endpoint, journal=journal, spending=None)
             with pytest.raises(TeacherError, match=r"rl\.opd\.model is 'main@7'"):
                 await OnPolicyDistillation(one, OpdSettings(model="main@7")).lesson("main", TURNS)
             for model, asked in (("base", "first"), ("tinker://x/sampler_weights/y", "tinker://x/sampler_weights/y")):

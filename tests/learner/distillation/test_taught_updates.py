@@ -13,6 +13,8 @@ import pytest
 from metaclaw.journal.judge_book import JudgeBook, LateFeedback
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
+from metaclaw.journal.teacher_book import lessons_of
+from metaclaw.journal.turns import TurnReader
 from metaclaw.learner.datums import TrainingTurn
 from metaclaw.learner.distillation.endpoint import TeacherError
 from metaclaw.learner.distillation.lessons import Lesson, Likeliest
@@ -56,8 +58,9 @@ class Taste:
         taught = {} if self.deaf else {turn: self.logprobs_V[tokens] for turn, tokens in drawn.items()}
         numbers = {"opd/taught_turns": float(len(taught)), "opd/untaught_turns": float(len(turns) - len(taught))}
         return Lesson(
-            method="opd", weight=1.0, max_gap=5.0, taught=taught, numbers={**numbers, "opd/teacher_usd": 0.5},
-            likeliest={turn: self._likeliest for turn in taught if self.lists}, limits=self.limits,
+            method="opd", teacher="taste", weight=1.0, max_gap=5.0, taught=taught, limits=self.limits,
+            numbers={**numbers, "opd/teacher_usd": 0.5},
+            likeliest={turn: self._likeliest for turn in taught if self.lists},
         )  # fmt: skip
 
     @property
@@ -118,6 +121,29 @@ async def test_what_no_teacher_takes_is_learned_from_by_its_rewards_or_given_up_
     assert isinstance(waiting, Waiting), "a step by a gradient of nothing goes where the last ones went"
 
 
+@pytest.mark.parametrize("lists", [0, 4])
+async def test_what_a_teacher_said_of_each_turn_and_what_that_moved_is_kept_with_the_update(world, lists: int):
+    await world.converse(8, temperature=0.5)
+    before_V = log_softmax(world.trainer.logits(None), 1.0)
+    taste = Taste(likes=5, lists=lists)
+    updater = world.updater(teaching=Teaching([taste]), methods=("opd",), learning_rate=0.1, max_kl=1.0)
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    cold_V = [log_softmax(world.trainer.logits(path), 0.5) for path in (None, version.state_path)]
+    with TurnReader.open(world.folder / "turns.db") as reader:
+        drawn = {turn.id: np.frombuffer(reader.sample(turn.id).tokens, "<i4") for turn in reader.turns()}
+    liked = set(np.argsort(-taste.logprobs_V)[:lists]) if lists else set(range(VOCABULARY))
+    for turn, (token,) in drawn.items():
+        (kept,) = lessons_of(world.learning._connection, turn)
+        assert (kept.method, kept.teacher, kept.state, kept.version) == ("opd", "taste", "committed", 1)
+        assert kept.change == pytest.approx(cold_V[1][token] - cold_V[0][token], abs=1e-5)
+        if token in liked:
+            assert kept.num_tokens == 1
+            assert kept.gap == pytest.approx(taste.logprobs_V[token] - before_V[token], abs=1e-5)
+        else:
+            assert (kept.num_tokens, kept.gap) == (0, None), "the teacher's list does not have it"
+
+
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
@@ -134,6 +160,10 @@ async def test_limits_of_a_lesson_hold_for_its_updates_alone(world, limits, why)
     assert re.search(why, refused.reason), refused.reason
     assert metrics_of(world)["shortened"] == 2, "a shorter step was tried"
     assert world.learning.serving("main") == 0
+    rows = world.learning._connection.execute("SELECT turn FROM lessons").fetchall()
+    assert len(rows) == 16
+    (kept,) = lessons_of(world.learning._connection, rows[0][0])
+    assert (kept.state, kept.version, kept.change) == ("rejected", None, None), "nothing moved"
     taste.deaf = True
     await world.converse(16)
     assert isinstance(await updater.attempt("main"), Version), "nothing was taught"

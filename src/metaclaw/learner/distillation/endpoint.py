@@ -51,11 +51,12 @@ class Scored:
     """``logprobs`` of the tokens from ``first`` on, their texts by id as far as told, what is likeliest in their places
     where that was asked for and is told, and what it took.
 
-    What a server does not say that it took is what was sent."""
+    What a server does not say that it took is what was sent, which ``is_estimate``."""
 
     logprobs: Floats
     names: Mapping[int, str]
     took: TokenCounts
+    is_estimate: bool = False
     likeliest: Likeliest | None = None
 
 
@@ -178,4 +179,4 @@ def _scored(
 ) -> Scored:
     counts = token_counts(object_or_none(answer.get("usage")))
     took = counts or TokenCounts(prompt=len(tokens), completion=1)
-    return Scored(logprobs=logprobs, names=names, took=took, likeliest=likeliest)
+    return Scored(logprobs=logprobs, names=names, took=took, is_estimate=counts is None, likeliest=likeliest)

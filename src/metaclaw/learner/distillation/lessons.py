@@ -33,6 +33,7 @@ class Lesson:
     """
 
     method: MethodName
+    teacher: str  # who it was, for people
     weight: float
     max_gap: float
     taught: Mapping[str, Floats]

@@ -68,6 +68,22 @@ def weighed(
     return changed, numbers | ({f"{lesson.method}/kl": float(np.mean(kl_N))} if kl_N.size else {})
 
 
+def drawn(groups: Sequence[DatumGroup], student: Sequence[Floats]) -> list[Floats]:
+    """Of ``student``, the policy's log-probabilities ``(T, K)`` of what was asked about, those of the drawn tokens,
+    datum by datum; not a number where nothing was asked."""
+    passes = iter(student)
+
+    def one(datum: Datum) -> Floats:
+        found_T = np.full(datum.targets_T.size, np.nan, np.float32)
+        if datum.likely is not None:
+            is_drawn_TK = datum.likely.targets_TK == datum.targets_T[:, None]
+            places_T = is_drawn_TK.any(axis=1)
+            found_T[places_T] = next(passes)[places_T, is_drawn_TK.argmax(axis=1)[places_T]]
+        return found_T
+
+    return [one(datum) for group in groups for datum in group.data]
+
+
 def without(groups: Sequence[DatumGroup], turns: Collection[str]) -> tuple[DatumGroup, ...]:
     """``groups`` in which nothing is learned of what was likely in the answers of ``turns``."""
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
-from metaclaw.chat.usage import TokenCounts
 from metaclaw.config import OpdSettings
 from metaclaw.errors import NotFoundError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.datums import Floats, TrainingTurn, chains
 from metaclaw.learner.distillation.endpoint import RefusedTokensError, Scored, ScoringEndpoint, TeacherError
 from metaclaw.learner.distillation.lessons import Lesson
+from metaclaw.learner.distillation.spending import Spending
 from metaclaw.learner.distillation.vocabularies import difference
 from metaclaw.learner.gathering import gathered
 
@@ -29,8 +29,6 @@ _AT_ONCE = 4
 _MOST_NAMED = 200  # tokens whose texts are compared
 _VERSION = re.compile(r"(?P<agent>[^@/]+)@(?P<version>\d+)")
 _BASE = "base"
-
-Price = Callable[[TokenCounts], float | None]
 
 
 class OtherVocabularyError(TeacherError):
@@ -46,7 +44,7 @@ class Teacher:
     endpoint: ScoringEndpoint
     own: ScoringEndpoint
     journal: LearningJournal
-    price: Price
+    spending: Spending | None  # of one elsewhere
 
     @property
     def is_elsewhere(self) -> bool:
@@ -60,6 +58,11 @@ class _Told:
     turns: dict[str, Floats | None] = field(default_factory=dict[str, "Floats | None"])
     num_tokens: int = 0
     usd: float | None = 0.0
+
+    def of(self, turns: Collection[str]) -> _Told:
+        """What is known of ``turns``: an update that is tried again may have lost some, and have got others."""
+        known = {turn: told for turn, told in self.turns.items() if turn in turns}
+        return replace(self, turns=known) if known else _Told()
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -84,18 +87,17 @@ class OnPolicyDistillation:
     async def lesson(self, agent: str, turns: Sequence[TrainingTurn], *, weights: str | None = None) -> Lesson:
         """What the teacher says of ``turns`` of ``agent``, whatever its ``weights``. Raises ``TeacherError``."""
         del weights
-        before, names = self._told.get(agent, _Told()), {turn.turn for turn in turns}
-        told = before if before.turns.keys() <= names else _Told()
-        self._told[agent] = told
+        told = self._told[agent] = self._told.get(agent, _Told()).of({turn.turn for turn in turns})
         model = await self._model()
         waiting = chains([turn for turn in turns if turn.turn not in told.turns])
         while waiting and not self._has_same_vocabulary:  # before all others are paid for
-            scored = await self._ask(model, waiting.pop(0), told)
+            scored = await self._ask(agent, model, waiting.pop(0), told)
             if scored is not None:
                 await self._compare(agent, scored)
-        await gathered(_AT_ONCE, [lambda chain=chain: self._ask(model, chain, told) for chain in waiting])
+        await gathered(_AT_ONCE, [lambda chain=chain: self._ask(agent, model, chain, told) for chain in waiting])
         return Lesson(
             method="opd",
+            teacher=f"{self._settings.model} at {self._teacher.endpoint.name}",
             weight=self._settings.weight,
             max_gap=self._settings.max_gap,
             taught={turn: one for turn, one in told.turns.items() if one is not None},
@@ -129,16 +131,18 @@ class OnPolicyDistillation:
             )
         self._has_same_vocabulary = True
 
-    async def _ask(self, model: str | None, chain: Sequence[TrainingTurn], told: _Told) -> Scored | None:
+    async def _ask(self, agent: str, model: str | None, chain: Sequence[TrainingTurn], told: _Told) -> Scored | None:
         """One request for turns that continue one another: nobody pays for their prefix twice."""
-        tokens, first = chain[-1].all_tokens, chain[0].num_prompt_tokens
+        tokens, first, spending = chain[-1].all_tokens, chain[0].num_prompt_tokens, self._teacher.spending
+        if spending is not None:
+            await spending.require_left()
         try:
             scored = await self._teacher.endpoint.score(model, tokens, first=first)
         except RefusedTokensError as error:
             _log.info("%d turns stay untaught: %s", len(chain), error)
             told.turns |= dict.fromkeys((turn.turn for turn in chain), None)
             return None
-        price = self._teacher.price(scored.took)
+        price = await spending.record(agent, self._settings.model, scored) if spending is not None else None
         told.num_tokens += scored.took.total
         told.usd = None if price is None or told.usd is None else told.usd + price
         for turn in chain:

@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE = 4
 _SECTION = "rl.self_distillation"
+_TEACHER = "itself, told what the user said next"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ class SelfDistillation:
         )
         return Lesson(
             method="self_distillation",
+            teacher=_TEACHER,
             weight=self._settings.weight,
             max_gap=self._settings.max_gap,
             taught={turn: scored.logprobs for turn, scored in taught.items()},

@@ -14,12 +14,15 @@ import aiohttp
 
 from metaclaw.config import Settings
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.teacher_book import TeacherBook
 from metaclaw.learner.datums import TrainingTurn
+from metaclaw.learner.day_cap import DayCap
 from metaclaw.learner.distillation.endpoint import ScoringEndpoint
 from metaclaw.learner.distillation.hindsight import Rendering
 from metaclaw.learner.distillation.lessons import Lesson, Lessons
 from metaclaw.learner.distillation.opd import OnPolicyDistillation, Teacher
 from metaclaw.learner.distillation.self_distillation import SelfDistillation
+from metaclaw.learner.distillation.spending import Spending
 from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
@@ -52,12 +55,15 @@ class Teaching:
         return Lessons(each=tuple([await method.lesson(agent, turns, weights=weights) for method in self._methods]))
 
 
-def teaching_for(settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession) -> Teaching:
-    """What the settings ask for. ``session`` must stay open as long as it is used."""
+def teaching_for(
+    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, book: TeacherBook | None = None
+) -> Teaching:
+    """What the settings ask for. ``session`` must stay open as long as it is used, and ``book``, which counts what a
+    teacher elsewhere takes."""
     own = ScoringEndpoint(HttpModel(session, training_server(settings)))
     methods = list[Method]()
     if "opd" in settings.rl.update.methods:
-        methods.append(OnPolicyDistillation(_teacher(settings, journal, session, own), settings.rl.opd))
+        methods.append(OnPolicyDistillation(_teacher(settings, journal, session, own, book), settings.rl.opd))
     if "self_distillation" in settings.rl.update.methods:
         methods.append(
             SelfDistillation(
@@ -72,11 +78,15 @@ def teaching_for(settings: Settings, journal: LearningJournal, session: aiohttp.
 
 
 def _teacher(
-    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, own: ScoringEndpoint
+    settings: Settings,
+    journal: LearningJournal,
+    session: aiohttp.ClientSession,
+    own: ScoringEndpoint,
+    book: TeacherBook | None,
 ) -> Teacher:
     opd = settings.rl.opd
     if not opd.url:
-        return Teacher(endpoint=own, own=own, journal=journal, price=lambda _: None)
+        return Teacher(endpoint=own, own=own, journal=journal, spending=None)
     upstream = Upstream(
         name=f"{_TEACHER} at {opd.url}",
         base_url=opd.url,
@@ -92,5 +102,15 @@ def _teacher(
         ),
         own=own,
         journal=journal,
-        price=lambda took: None if price is None else price.cost(took),
+        spending=book
+        and Spending(
+            book=book,
+            price=lambda took: None if price is None else price.cost(took),
+            cap=DayCap(
+                doing="teaching",
+                section="rl.opd",
+                max_tokens=opd.max_tokens_per_day,
+                max_usd=opd.max_usd_per_day,
+            ),
+        ),
     )

@@ -15,6 +15,7 @@ import aiohttp
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import ConfigError
 from metaclaw.journal.judge_book import JudgeBook
+from metaclaw.learner.day_cap import DayCap
 from metaclaw.learner.judges.combined import FEEDBACK, CombinedJudge, FeedbackJudge, Source
 from metaclaw.learner.judges.command import CommandVerifier, programs_of
 from metaclaw.learner.judges.judge import Judge
@@ -105,6 +106,10 @@ def spending_of(settings: JudgeSettings, book: JudgeBook, home: Path) -> Spendin
     return Spending(
         book=book,
         price=lambda tokens: None if price is None else price.cost(tokens),
-        max_tokens=settings.max_tokens_per_day,
-        max_usd=settings.max_usd_per_day,
+        cap=DayCap(
+            doing="judging",
+            section="rl.judge",
+            max_tokens=settings.max_tokens_per_day,
+            max_usd=settings.max_usd_per_day,
+        ),
     )

@@ -17,9 +17,9 @@ from metaclaw.chat.usage import TokenCounts, token_counts
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.judge_book import JudgeBook, JudgeCall, Purpose
+from metaclaw.learner.day_cap import DAY_S, DayCap
 from metaclaw.learner.judges.judge import JudgeUnavailableError
 
-DAY_S = 86_400.0
 _UNUSABLE = 422  # about this request, not an outage
 _CHARS_PER_TOKEN = 4  # an estimate, for models that report nothing
 
@@ -52,18 +52,15 @@ class Spending:
 
     book: JudgeBook
     price: Price
-    max_tokens: int
-    max_usd: float
+    cap: DayCap
 
     async def require_left(self) -> None:
         """Raises ``JudgeBudgetError`` where a cap is reached."""
-        if not (self.max_tokens or self.max_usd):
+        if not self.cap.is_set:
             return
-        tokens, usd = await asyncio.to_thread(self.book.spent, last_s=DAY_S)
-        if self.max_tokens and tokens >= self.max_tokens:
-            raise JudgeBudgetError(f"judging took {tokens:,} tokens in 24 hours, of rl.judge.max_tokens_per_day")
-        if self.max_usd and usd >= self.max_usd:
-            raise JudgeBudgetError(f"judging took {usd:.2f} USD in 24 hours, of rl.judge.max_usd_per_day")
+        reached = self.cap.reached(*await asyncio.to_thread(self.book.spent, last_s=DAY_S))
+        if reached is not None:
+            raise JudgeBudgetError(reached)
 
     async def record(self, purpose: Purpose, agent: str, usage: TokenCounts | None, estimate: TokenCounts) -> None:
         """Write down what one answer took."""
