@@ -32,6 +32,7 @@ class FakeTrainer:
     failures: dict[str, Exception] = field(default_factory=dict)
     when: dict[str, Callable[[], object]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)  # of each pass with gradients
     ranks: list[int] = field(default_factory=list)  # of adapters that were not to have that of all
     num_open: int = 0
     is_closed: bool = False
@@ -80,6 +81,7 @@ class FakeRun:
 
     async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         self._trainer.reached("forward_backward")
+        self._trainer.sequences.append(sum(len(group.data) for group in groups))
         for group in groups:
             temperature = group.config.get("temperature", 1.0)
             probabilities_V = np.exp(log_softmax(self._logits_V, temperature))

@@ -147,6 +147,7 @@ def test_measurements_compare_what_is_comparable():
     weights = np.exp([0.1, 0.1, -0.4])
     assert numbers["entropy_after"] == pytest.approx(np.dot(weights, [0.4, 1.4, 0.9]) / weights.sum(), rel=1e-5)
     ratios = np.exp([0, 0, -0.5])
+    assert numbers["entropy_before"] == pytest.approx(np.dot(ratios, [0.5, 1.5, 1.0]) / ratios.sum(), rel=1e-5)
     assert numbers["effective_share"] == pytest.approx(ratios.sum() ** 2 / (ratios**2).sum() / 3, rel=1e-5)
     assert (numbers["ratio_min"], numbers["ratio_max"]) == pytest.approx((math.exp(-0.5), 1.0), rel=1e-5)
     assert "sampler_gap" not in measure(data, before, after, parent=2)
@@ -167,3 +168,15 @@ def test_the_gate_refuses_what_is_too_far_or_not_a_number():
         expected = Refusal(reason="not finite: loss")
         assert refusal({"kl": 0.0, "loss": broken}, limits) == expected
     assert json_safe({"a": math.nan, "b": 1.0, "c": {"d": 2}}) == {"a": None, "b": 1.0, "c": {"d": 2}}
+
+
+def test_what_updates_before_did_to_the_entropy_is_not_held_against_this_one():
+    """Answers of a version that was surer than the one that the update starts from, and a step that does nothing."""
+    groups = build_groups([turn([1], [2, 3, 4], version=0)], SETTINGS)
+    before = [np.array([-2.0, -1.8, -2.2], np.float32)]
+    numbers = measure(groups[0].data, before, before, parent=1)
+    limits = [StepLimits(section="rl.self_distillation", max_kl=0.03, max_entropy_change=0.01)]
+    assert numbers["entropy_after"] > numbers["entropy"] + 0.5
+    assert refusal(numbers, limits) is None
+    after = [values - np.float32(0.05) for values in before]
+    assert refusal(measure(groups[0].data, before, after, parent=1), limits) is not None, "this one did it"

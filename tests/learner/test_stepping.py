@@ -83,3 +83,19 @@ async def test_what_an_update_is_measured_from_is_the_pass_that_weighed_it_whate
     assert trainer.calls.count("forward") == 3
     assert reused.numbers == again.numbers
     assert reused.numbers["kl"] > 0
+
+
+@pytest.mark.anyio
+async def test_what_weighs_nothing_is_passed_for_nothing_and_moves_nothing_else():
+    trainer = FakeTrainer()
+    stepper = Stepper(trainer, UpdateSettings(steps=1, warmup_steps=0, max_kl=9.0))
+    weights = list[np.ndarray]()
+    for advantages in ([0.5, -0.25], [0.5, 0.0, -0.25, 0.0]):
+        run, seconds = await trainer.open(None), defaultdict[str, float](float)
+        groups = [group_of(advantages), group_of([0.0])]
+        weighed = await stepper.weigh(run, groups, parent=9, seconds=seconds)  # drawn by older versions: not masked
+        made = await stepper.step(run, weighed.groups, parent=9, rates=(0.1,), seconds=seconds)
+        assert made.numbers["num_tokens"] == len(advantages) + 1, "what weighs nothing is measured all the same"
+        assert trainer.sequences.pop() == 2
+        weights.append(trainer.saved[(await run.save(str(len(weights)))).state_path])
+    np.testing.assert_array_equal(*weights)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from metaclaw.config import RlSettings, UpdateSettings
 from metaclaw.errors import BackendError
 from metaclaw.learner.backends import tinker_sdk
 from metaclaw.learner.backends.backend import RefusedDataError
-from metaclaw.learner.datums import TrainingTurn, build_groups
+from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
 from tests.learner.recording import policy_sample
 
@@ -184,3 +185,36 @@ async def test_a_state_that_cannot_be_resumed_spends_no_samples():
 def unused_tcp_port_url() -> str:
     # Port 9 (discard) is refused on any machine that tests run on.
     return "http://127.0.0.1:9"
+
+
+async def test_a_pass_is_waited_for_as_much_longer_as_it_has_more_tokens(monkeypatch):
+    """With one time for every pass, a trainer that is slow would fail at the same large update for ever."""
+    monkeypatch.setattr(tinker_sdk, "_TOKENS_AT_ONCE", 100)
+    given = list[float]()
+
+    async def called(submit, *, timeout_s: float):
+        given.append(timeout_s)
+        raise TimeoutError
+
+    monkeypatch.setattr(tinker_sdk, "call_in_thread", called)
+    turns = [
+        TrainingTurn(turn=str(place), sample=policy_sample([1] * 99, [2] * 51, [-1.0] * 51), surprise=1.0)
+        for place in range(2)
+    ]
+    async with server(session_routes) as (url, _):
+        link = tinker_sdk.Link(url=url, api_key="k", timeout_s=7.0)
+        run = tinker_sdk.TinkerRun(link, cast(Any, None), cast(Any, Client()))
+        for some in (turns, turns[:0]):
+            for submit in (run.forward, run.forward_backward):
+                with pytest.raises(BackendError, match=r"took longer than .* s \(rl\.remote_timeout_s: 7 s for"):
+                    await submit(build_groups(some, UpdateSettings()) or [EMPTY])
+    assert given == pytest.approx([7 * 2 * 149 / 100] * 2 + [7.0] * 2)
+
+
+class Client:
+    """As far as it goes before its calls are made."""
+
+    forward = forward_backward = None
+
+
+EMPTY = DatumGroup(loss="ppo", config={}, data=())

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 
 LOGGED = (
     "sampler_gap", "sampler_gap_max", "sampler_kl", "ratio_mean", "ratio_min", "ratio_p01", "ratio_p99", "ratio_max",
-    "entropy", "entropy_after", "kl", "kl_k1", "effective_share", "staleness_mean", "staleness_max", "masked_share",
-    "masked_turns", "cut_share", "clipped_share", "num_sequences",
+    "entropy", "entropy_before", "entropy_after", "kl", "kl_k1", "effective_share", "staleness_mean", "staleness_max",
+    "masked_share", "masked_turns", "cut_share", "clipped_share", "num_sequences",
 )  # fmt: skip
 
 

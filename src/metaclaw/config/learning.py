@@ -360,7 +360,11 @@ class RlSettings(Section):
     model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
     remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
     remote_api_key: ApiKey = Field(default=SecretStr(""), description="Key of the training server.")
-    remote_timeout_s: float = Field(default=600.0, gt=0, description="Longest wait for one training request.")
+    remote_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="Longest wait for one training request; a pass of more than 16,384 tokens has as much more.",
+    )
     tokenizer: str = Field(
         default="",
         description="For a training cloud: folder or Hugging Face id of the base model's tokenizer and chat template; "

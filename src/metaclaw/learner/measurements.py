@@ -26,6 +26,8 @@ def measure(
 
     ``kl`` estimates KL(before -> after) by ``exp(d) - 1 - d`` with ``d`` the change of a token's log-probability:
     never negative, and of low variance (Schulman's k3); ``kl_k1`` is the plain mean of ``-d``, unbiased and noisy.
+    ``entropy_before`` and ``entropy_after`` are of the two policies, by importance weights, ``entropy`` of what was
+    drawn.
     ``ratio_*`` compare the trainer before the step with what was sampled; ``sampler_*`` do so for turns of version
     ``parent`` alone and are absent when there are none.
     """
@@ -41,6 +43,7 @@ def measure(
             "kl": k3(change_N),
             "kl_k1": float(-np.mean(change_N)),
             "entropy": float(-np.mean(sampled_N)),
+            "entropy_before": _expected(-before_N, ratio_N),
             "entropy_after": _expected(-after_N, np.exp(after_N - sampled_N)),
             "ratio_mean": float(np.mean(ratio_N)),
             "ratio_min": float(np.min(ratio_N)),

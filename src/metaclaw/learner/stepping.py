@@ -110,14 +110,18 @@ class Stepper:
         settings, parts = self._settings, cut(groups, self._settings.steps)
         groups = [group for part in parts for group in part]
         before = _known(groups)
+        is_known = before is not None
         if before is None and len(parts) > 1:  # the passes of later steps see the earlier ones
             with timed(seconds, "forward"):
                 before = (await run.forward(groups)).logprobs
         passes, step = list[Pass](), dict[str, float]()
         for part, rate in zip(parts, rates, strict=False):  # small updates have fewer parts than steps
             with timed(seconds, "forward_backward"):
-                passes.append(await run.forward_backward(part))
-                if likely := likely_group(part):
+                likely = likely_group(part)
+                drawn_in = _weighing(part) if is_known else part
+                if drawn_in or not likely:  # what weighs nothing would be a pass for nothing
+                    passes.append(await run.forward_backward(drawn_in or part))
+                if likely:
                     await run.forward_backward(likely)
             with timed(seconds, "optim_step"):
                 step = await run.optim_step(learning_rate=rate, grad_clip_norm=settings.grad_clip_norm)
@@ -189,6 +193,14 @@ def _known(groups: Sequence[DatumGroup]) -> tuple[Floats, ...] | None:
     found = [datum.now_T for group in groups for datum in group.data]
     known = tuple(one for one in found if one is not None)
     return known if len(known) == len(found) else None
+
+
+def _weighing(groups: Sequence[DatumGroup]) -> list[DatumGroup]:
+    """``groups`` without the sequences of which no drawn token weighs anything: masked ones, and what is taught else."""
+    found = [
+        replace(group, data=tuple(datum for datum in group.data if np.any(datum.advantages_T))) for group in groups
+    ]
+    return [group for group in found if group.data]
 
 
 def cut(groups: Sequence[DatumGroup], steps: int) -> list[list[DatumGroup]]:

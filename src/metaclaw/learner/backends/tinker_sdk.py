@@ -1,8 +1,8 @@
 """Training on our own training server, through the official Tinker SDK.
 
 Owns the SDK's clients, their time limits and their errors; refuses to know what is trained, and why. Invariant: every
-future is awaited, no wait outlives ``rl.remote_timeout_s``, and whatever the SDK raises becomes a ``BackendError``
-that says what to do.
+future is awaited, no wait outlives ``rl.remote_timeout_s`` for as many tokens as it is meant for, and whatever the SDK
+raises becomes a ``BackendError`` that says what to do.
 
 The SDK retries a lost connection for five minutes in submissions and for ever while it polls for a result, and making
 its client blocks. So every call starts in a thread of its own, its future is watched from here, and a server that
@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 PROBE_EVERY_S = 2.0
 MAX_MISSED_PROBES = 3
 _CLOSE_TIMEOUT_S = 3.0
+# A pass of more tokens is waited for that much longer: cut into several requests, its sequences could not share the
+# beginnings that they have in common, and with a fixed time a slow trainer would fail at the same data for ever.
+_TOKENS_AT_ONCE = 16_384
 _PREFIX = "tml-"  # the SDK refuses any other key
 
 T = TypeVar("T")
@@ -170,8 +173,13 @@ class TinkerRun:
         logprobs, metrics = list[Floats](), dict[str, float]()
         for group in groups:
             data = [_sdk_datum(datum) for datum in group.data]
+            num_tokens = sum(datum.tokens_T.size for datum in group.data)
             with _told_apart():
-                output = await self._link.call(what, lambda: submit(data, group.loss, dict(group.config)))  # noqa: B023 - awaited here
+                output = await self._link.call(
+                    what,
+                    lambda: submit(data, group.loss, dict(group.config)),  # noqa: B023 - awaited here
+                    num_tokens=num_tokens,
+                )
             logprobs += [_target_logprobs(record, datum) for record, datum in _paired(output, group)]
             for key, value in output.metrics.items():
                 # Only sums add up over groups; of anything else the last group's stays.
@@ -180,20 +188,21 @@ class TinkerRun:
 
 
 class Link:
-    """How the server is reached, and for how long it is waited for."""
+    """How the server is reached, and for how long it is waited for: longer where it has more to do."""
 
     def __init__(self, *, url: str, api_key: str, timeout_s: float) -> None:
         self.url = url
         self.api_key = api_key
         self._timeout_s = timeout_s
 
-    async def call(self, what: str, submit: Callable[[], SdkFuture[T]]) -> T:
-        """Start a request of the SDK and return its result."""
+    async def call(self, what: str, submit: Callable[[], SdkFuture[T]], *, num_tokens: int = 0) -> T:
+        """Start a request of the SDK, about so many tokens, and return its result."""
         if not await self._answers():
             raise self._unreachable(what)
-        with self._explained(what):
-            async with asyncio.timeout(self._timeout_s):
-                future = await call_in_thread(submit, timeout_s=self._timeout_s)
+        patience_s = self._timeout_s * max(1.0, num_tokens / _TOKENS_AT_ONCE)
+        with self._explained(what, patience_s):
+            async with asyncio.timeout(patience_s):
+                future = await call_in_thread(submit, timeout_s=patience_s)
                 return await self._watched(what, future.future())
 
     async def close(self, service: tinker.ServiceClient) -> None:
@@ -204,7 +213,7 @@ class Link:
         """
         wait_s = _CLOSE_TIMEOUT_S if await self._answers() else 0.0
         try:
-            with self._explained("ending a training session"):
+            with self._explained("ending a training session", _CLOSE_TIMEOUT_S):
                 # In a thread, because the SDK holds the lock that this needs while it is still making a connection.
                 await call_in_thread(lambda: service.close("success").result(wait_s), timeout_s=_CLOSE_TIMEOUT_S)
         except BackendError as error:
@@ -239,17 +248,20 @@ class Link:
         )
 
     @contextmanager
-    def _explained(self, what: str) -> Generator[None]:
+    def _explained(self, what: str, patience_s: float) -> Generator[None]:
         try:
             yield
         except BackendError:
             raise
         except Exception as error:  # a job: the SDK raises TinkerError, ValueError, RuntimeError, httpx's…
-            raise self._explanation(what, error) from error
+            raise self._explanation(what, error, patience_s) from error
 
-    def _explanation(self, what: str, error: Exception) -> BackendError:
+    def _explanation(self, what: str, error: Exception, patience_s: float) -> BackendError:
         if isinstance(error, TimeoutError):
-            return BackendError(f"{what}: {self.url} took too long (rl.remote_timeout_s: {self._timeout_s:g} s)")
+            return BackendError(
+                f"{what}: {self.url} took longer than {patience_s:g} s (rl.remote_timeout_s: {self._timeout_s:g} s for"
+                f" {_TOKENS_AT_ONCE:,} tokens)"
+            )
         if isinstance(error, tinker.AuthenticationError | tinker.PermissionDeniedError):
             return BackendError(f"{what}: {self.url} refused the key. Set rl.remote_api_key to the key of that server")
         if _is_callers_fault(error):

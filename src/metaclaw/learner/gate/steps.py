@@ -50,9 +50,10 @@ def _over(numbers: Mapping[str, float], limits: StepLimits) -> Refusal | None:
             f" ({limits.max_kl:g})",
             shorter=_shorter(numbers["kl"] / limits.max_kl),
         )
-    before, most = numbers["entropy"], limits.max_entropy_change
+    most = limits.max_entropy_change
     if most is None:
         return None
+    before = numbers["entropy_before"]  # not of what was drawn: older versions' answers say what updates before did
     changed = abs(numbers["entropy_after"] - before) / max(before, _NO_ENTROPY)
     if changed <= most:
         return None
