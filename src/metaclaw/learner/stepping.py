@@ -196,7 +196,7 @@ def _known(groups: Sequence[DatumGroup]) -> tuple[Floats, ...] | None:
 
 
 def _weighing(groups: Sequence[DatumGroup]) -> list[DatumGroup]:
-    """``groups`` without the sequences of which no drawn token weighs anything: masked ones, and what is taught else."""
+    """``groups`` without the sequences of which no drawn token weighs anything: masked, or taught otherwise."""
     found = [
         replace(group, data=tuple(datum for datum in group.data if np.any(datum.advantages_T))) for group in groups
     ]
