@@ -45,7 +45,7 @@ def test_it_goes_to_another_home_and_back(tmp_path: Path):
     file = tmp_path / "memories.jsonl"
     assert metaclaw(one, "memory", "export", str(file)).returncode == 0
     assert file.stat().st_mode & 0o777 == 0o600
-    assert memory(other, "import", str(file)) == {"read": 2, "new": 2}
+    assert memory(other, "import", str(file)) == {"read": 2, "new": 2, "secret": 0, "forgotten": 0}
     assert metaclaw(other, "memory", "export").stdout == file.read_text(encoding="utf-8")
     assert metaclaw(other, "memory", "backup", str(tmp_path / "copy.db")).returncode == 0
     assert memory(other, "doctor") == []

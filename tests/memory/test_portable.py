@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ from hypothesis import strategies as st
 
 from metaclaw.errors import InvalidRequestError
 from metaclaw.memory.doctor import examine, mend
+from metaclaw.memory.forgetting import forget
 from metaclaw.memory.portable import backup, export, import_units, read_lines
+from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import KINDS, SOURCES
 from tests.memory.units import NOW, asked, texts, unit
 
 _UNITS = st.builds(
     unit,
-    text=st.text(min_size=1, max_size=80).filter(str.strip),
+    text=st.text(min_size=1, max_size=80).filter(lambda text: text.strip() and not holds_secret(text)),
     kind=st.sampled_from(KINDS),
     source=st.sampled_from(SOURCES),
     agent=st.sampled_from(["main", "other"]),
@@ -40,9 +43,9 @@ def test_what_is_exported_and_imported_is_the_same(tmp_path_factory: pytest.Temp
     with MemoryStore.open(folder / "one.db") as one, MemoryStore.open(folder / "other.db") as other:
         one.add(units, now=NOW)
         lines = list(export(one))
-        assert import_units(other, read_lines(lines)) == len(lines)
+        assert import_units(other, read_lines(lines)).num_new == len(lines)
         assert list(export(other)) == lines
-        assert import_units(other, read_lines(lines)) == 0
+        assert import_units(other, read_lines(lines)).num_new == 0
         assert examine(other) == []
 
 
@@ -115,3 +118,26 @@ def test_a_damaged_file_is_told_of_and_not_touched(tmp_path: Path):
     assert complaints
     assert not complaints[0].is_mendable
     assert path.read_bytes() == bytes(content)
+
+
+def test_an_import_brings_in_no_secret_and_nothing_that_was_forgotten(tmp_path):
+    with MemoryStore.open(tmp_path / "units.db") as store:
+        dog, cat = unit("My dog is called Rex."), unit("My cat is called Tom.")
+        store.add([dog, cat], now=NOW)
+        lines = [*export(store), json.dumps(asdict(unit("The password of the router is gartenzwerg.")))]
+        forget(store, [dog.id], why="asked", now=NOW)
+        done = import_units(store, read_lines(lines))
+        assert (done.num_new, done.num_secret, done.num_forgotten) == (0, 1, 1)
+        assert [one.id for one in store.latest()] == [cat.id]
+
+
+def test_a_secret_is_refused_whoever_writes_it_down(tmp_path):
+    with MemoryStore.open(tmp_path / "units.db") as store:
+        kept = unit("The router is in the cellar.")
+        with pytest.raises(InvalidRequestError, match="password"):
+            store.add([kept, unit("Das Passwort vom Router ist gartenzwerg.")], now=NOW)
+        assert store.latest() == []
+        store.add([kept], now=NOW)
+        with pytest.raises(InvalidRequestError, match="password"):
+            store.edit(replace(kept, text="The password of the router is gartenzwerg."), now=NOW)
+        assert [one.text for one in store.latest()] == [kept.text]

@@ -85,6 +85,45 @@ def test_other_secrets_are_recognised(said):
     assert said not in redacted
 
 
+# As people say them: what is in braces must not be kept.
+SAID = (
+    # What is a password is told by its place in the sentence, which is another in every language.
+    "I use {hunter2} as my password", "{hunter2} is my password", "my login is bob and {hunter} for the password",
+    "log in with bob / {hunter} (password)", "set the wifi password to {sunflower}", "My password's {sunflower}",
+    "Here is the password. {sunflower}!", "I use a password that is {sunflower}", 'my password is "{sun flower}"',
+    "Merk dir {gartenzwerg} als mein Passwort", "Das WLAN-Passwort ist {gartenzwerg}",
+    "Meine Zugangsdaten: bob / {zwerg}",
+    "Le mot de passe du wifi, c'est {soleil}", "La contraseña del wifi de casa de mi madre en el pueblo es {girasol}",
+    "A senha do wifi é {girassol}", "La mia password è {girasole}", "La parola d'ordine è {girasole}",
+    "Mijn wachtwoord is {zonnebloem}", "Moje hasło to {slonecznik}", "Мой пароль — {подсолнух}",
+    "мой пароль {подсолнух}",
+    "Мій пароль: {соняшник}", "Şifrem {aycicegi}", "Mitt lösenord är {solros}", "Ο κωδικός μου είναι {ηλιοτρόπιο}",
+    "登录密码改成了{向日葵}", "パスワードは{ひまわり}です", "비밀번호는 {해바라기}입니다", "와이파이 비번: {해바라기}",
+    "كلمة المرور هي {زهرة}", "כתבתי: הסיסמה שלי היא {חמנייה}", "मेरा पासवर्ड {सूरजमुखी} है", "รหัสผ่านคือ {ทานตะวัน}",
+    "Mật khẩu của tôi là {huongduong}", "Kata sandi saya adalah {bungamatahari}",
+    # As programs are told them.
+    "DB_PASS={hunter}", '{{"password": "{hunter}"}}', "token: {abcdefgh}", "curl -u bob:{hunter} https://example.org",
+    "mysql -u root -p{hunter} app", "machine example login bob password {hunter}", "redis://:{hunter}@host:6379/0",
+    "Server=db;User ID=bob;Password={Hunter};", "AccountKey={abcd1234efgh5678};Suffix=core",
+    '"auth": "{Ym9iOmh1bnRlcjI=}"',
+    "https://hooks.slack.com/services/{T000/B000/XXXX}", "wJalrXUtnFEMI/{K7MDENG/bPxRfiCYEXAMPLEKEY}",
+    # Numbers by which somebody gets in, pays, or is somebody.
+    "The alarm code is {4711}", "Der Türcode ist {4711}", "Le digicode est {47B11}",
+    "Le code de ma carte est le {4711}",
+    "Your verification code is {482913}", "My backup codes are {1234-5678}", "Die PIN meiner Karte ist {4711}",
+    "My bank account number is {12345678}", "Meine Kontonummer ist {1234567}", "My passport number is {C01X00T47}",
+    "我的卡号是{４１１１１１１１１１１１１１１１}", "my card is {4111.1111.1111.1111}", "iban {de89370400440532013000}",
+    "{legal winner thank year wave sausage worth useful legal winner thank yellow}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_secret_is_known_by_what_is_said_of_it_in_any_language(said):
+    secret = re.findall(r"(?<!{){([^{}]+)}", said)[-1]
+    redacted, _ = redact(said.replace("{" + secret + "}", secret))
+    assert secret not in redacted
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -92,6 +131,17 @@ def test_other_secrets_are_recognised(said):
         "The repository is at github.com/acme/very-long-repository-name-of-ours.", "We use Python 3.12 and uv 0.4.",
         "The run was 123e4567-e89b-12d3-a456-426614174000.", "Our invoice number is 20261125.", "我住在上海。",
         "internationalization_and_localization_2024_guide", "My keyboard is a Keychron K2.",
+        "I never use the same password twice.", "Ich verwende nie dasselbe Passwort zweimal.",
+        "We rotate passwords every 90 days.",
+        "The password manager of the team is Bitwarden.", "Je n'utilise jamais le même mot de passe.",
+        "密码学是我的专业。",
+        "My passport expires on 2027-05-06.", "Ich war nie in 10115 Berlin.", "I have an RTX 4090 card.",
+        "max_tokens: 4096",
+        "The token is valid for an hour.", "The error code is 404.", "Our site works without a password.",
+        "Compass: north",
+        "My notes are in src/MetaClaw/MyModule/FooBarBaz2/ReadMe.", "AbstractSingletonProxyFactoryBean2Configuration",
+        "Le code du serveur écoute sur le port 8080.", "I pass the exam on Monday and my key principle is honesty.",
+        "I am allergic to nuts and my daughter likes red apples and green pears.",
     ],
 )  # fmt: skip
 def test_what_is_harmless_stays(said):

@@ -235,7 +235,8 @@ def _imported(settings: Settings, agent: str, unpacked: Path) -> dict[str, Any]:
     number = 0
     if units:
         with MemoryStore.open(settings.memory_db) as store:
-            number = import_units(store, moved_to(units, agent, store))
+            # An agent that was removed and is brought back remembers what it did.
+            number = import_units(store, moved_to(units, agent, store), with_forgotten=True).num_new
     if not brought and not units and not values:
         (settings.skills_dir / agent).mkdir(parents=True, exist_ok=True, mode=0o700)  # as `add`: it is there
     return {

@@ -96,7 +96,7 @@ def add(
     import time
 
     from metaclaw.identity import agent_id
-    from metaclaw.memory.portable import read_lines
+    from metaclaw.memory.portable import unit_from
     from metaclaw.memory.units import new_id
 
     now = time.time()
@@ -104,7 +104,7 @@ def add(
     words = sys.stdin.read() if text == "-" else text
     given = {"id": new_id(), "text": words.strip(), "agent": agent_id(agent), "kind": kind, "subject": subject}
     given |= {"scope": scope, "user": user, "workspace": workspace, "source": "manual", "said_at": now}
-    (unit,) = read_lines([json.dumps({**given, "created_at": now})])
+    unit = unit_from({**given, "created_at": now})
     with _store() as store:
         (kept,) = store.add([unit], now=now)
     typer.echo(json.dumps({"id": kept, "is_new": kept == unit.id}) if as_json else kept)
@@ -211,8 +211,9 @@ def stats(agent: Agent = None, as_json: AsJson = False) -> None:
 def export(
     file: Annotated[Path | None, typer.Argument(help="Where to; without it, standard output.")] = None,
     agent: Agent = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Every memory, history included, as lines of JSON."""
+    """Every memory, history included, as lines of JSON; with --json and a file, where they are and how many."""
     import os
     import time
 
@@ -225,10 +226,15 @@ def export(
             for line in lines:
                 typer.echo(line)
         else:
+            number = 0
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as target:
-                target.writelines(f"{line}\n" for line in lines)
+                for line in lines:
+                    target.write(f"{line}\n")
+                    number += 1
             note_copy(store, file, "export", time.time())
+            if as_json:
+                typer.echo(json.dumps({"file": str(file), "number": number}))
 
 
 @app.command("import")
@@ -237,17 +243,33 @@ def import_units(
     as_json: AsJson = False,
 ) -> None:
     """Take exported memories in. A file with one line that is none is refused as a whole."""
+    from metaclaw.errors import InvalidRequestError
     from metaclaw.memory.portable import import_units, read_lines
 
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"cannot read {file}: {error}") from error
     units = read_lines(text.splitlines())
     with _store() as store:
-        number = import_units(store, units)
-    typer.echo(json.dumps({"read": len(units), "new": number}) if as_json else f"{number} new of {len(units)}")
+        done = import_units(store, units)
+    if as_json:
+        left_out = {"secret": done.num_secret, "forgotten": done.num_forgotten}
+        typer.echo(json.dumps({"read": len(units), "new": done.num_new, **left_out}))
+        return
+    typer.echo(f"{done.num_new} new of {len(units)}")
+    if done.num_secret:
+        typer.echo(f"left out: {done.num_secret} that speak of a password, a key, a card or an account", err=True)
+    if done.num_forgotten:
+        typer.echo(
+            f"left out: {done.num_forgotten} that were forgotten here; `metaclaw memory add` says anew", err=True
+        )
 
 
 @app.command("backup")
-def backup(file: Annotated[Path, typer.Argument(help="A file that does not exist yet.")]) -> None:
+def backup(
+    file: Annotated[Path, typer.Argument(help="A file that does not exist yet.")], as_json: AsJson = False
+) -> None:
     """Copy the store, as it is at this moment, beside a running MetaClaw."""
     import time
 
@@ -256,7 +278,7 @@ def backup(file: Annotated[Path, typer.Argument(help="A file that does not exist
     with _store() as store:
         backup(store, file)
         note_copy(store, file, "backup", time.time())
-    typer.echo(str(file))
+    typer.echo(json.dumps({"file": str(file)}) if as_json else str(file))
 
 
 @app.command("serve")

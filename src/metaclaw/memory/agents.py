@@ -14,7 +14,7 @@ from pathlib import Path
 from metaclaw.journal.agents import remove_rows, rename_rows
 from metaclaw.memory.doctor import mend
 from metaclaw.memory.extraction.elsewhere import discard
-from metaclaw.memory.forgetting import Whose, forget, select
+from metaclaw.memory.forgetting import Whose, forget, forgotten_ids, select
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit, digest_of, new_id
 
@@ -47,9 +47,9 @@ def remove_memory(path: Path, agent: str, now: float) -> int:
 
 
 def moved_to(units: Iterable[MemoryUnit], agent: str, store: MemoryStore) -> list[MemoryUnit]:
-    """``units`` as those of ``agent``, with ids of their own where the store knows one of theirs."""
+    """``units`` as those of ``agent``, with ids of their own where the store knows one of theirs, or forgot it."""
     given = [replace(unit, agent=agent) for unit in units]
-    if not store.get([unit.id for unit in given]):
+    if not store.get([unit.id for unit in given]) and forgotten_ids(store).isdisjoint(unit.id for unit in given):
         return given
     fresh = {unit.id: new_id() for unit in given}
     return [

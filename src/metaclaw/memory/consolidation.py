@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 def settle(index: WordIndex, unit: MemoryUnit, now: float) -> str:
     """Within a transaction, remember ``unit``; return the id under which it is kept, "" if it was forgotten before."""
     connection = index.connection
-    if _was_forgotten(connection, unit):
+    if was_forgotten(connection, unit):
         return ""
     known = _same(connection, unit) or _nearly_same(index, unit, now)
     if known is not None:
@@ -47,18 +47,20 @@ def settle(index: WordIndex, unit: MemoryUnit, now: float) -> str:
     return unit.id
 
 
+def was_forgotten(connection: sqlite3.Connection, unit: MemoryUnit) -> bool:
+    """Whether ``unit`` was forgotten here: it, or the same words of the same turns. Said anew it may be remembered."""
+    if connection.execute("SELECT 1 FROM forgotten WHERE id = ?", (unit.id,)).fetchone():
+        return True
+    rows = connection.execute("SELECT turns FROM forgotten WHERE digest = ?", (digest_of(unit),)).fetchall()
+    return bool(unit.turns) and any(set(unit.turns) <= set(json.loads(turns)) for (turns,) in rows)
+
+
 def is_same_statement(one: str, other: str) -> bool:
     """Whether two texts say the same in nearly the same words."""
     if sorted(_NUMBER.findall(one)) != sorted(_NUMBER.findall(other)) or num_negations(one) != num_negations(other):
         return False
     words, others = set(words_of(one)), set(words_of(other))
     return len(words & others) >= _MIN_SHARED * len(words | others) if words else False
-
-
-def _was_forgotten(connection: sqlite3.Connection, unit: MemoryUnit) -> bool:
-    # Said anew, in another turn, it may be remembered anew.
-    rows = connection.execute("SELECT turns FROM forgotten WHERE digest = ?", (digest_of(unit),)).fetchall()
-    return bool(unit.turns) and any(set(unit.turns) <= set(json.loads(turns)) for (turns,) in rows)
 
 
 def _same(connection: sqlite3.Connection, unit: MemoryUnit) -> str | None:

@@ -1,7 +1,8 @@
 """Memory as lines of JSON, and as a copy of its file.
 
 Owns the format of the lines; refuses to know where they go. Invariants: what is exported and imported again is the same
-unit, field by field; what is not a unit is refused by the number of its line, and then nothing of the file is taken.
+unit, field by field; what is not a unit is refused by the number of its line, and then nothing of the file is taken;
+and no import brings in a secret, or unasked what was forgotten.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from metaclaw.errors import InvalidRequestError
+from metaclaw.memory.consolidation import was_forgotten
 from metaclaw.memory.rows import insert_unit
+from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.store import MemoryStore, told
 from metaclaw.memory.units import KINDS, SCOPES, SOURCES, MemoryUnit
 
@@ -43,23 +46,33 @@ def read_lines(lines: Iterable[str]) -> list[MemoryUnit]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                units.append(_unit(json.loads(line)))
+                units.append(unit_from(json.loads(line)))
             except (ValueError, InvalidRequestError) as error:
                 raise InvalidRequestError(f"line {number} is not a memory: {error}; nothing was imported") from error
     return units
 
 
-def import_units(store: MemoryStore, units: Iterable[MemoryUnit]) -> int:
-    """Take ``units`` in as they are, their ids and history too; return how many were new."""
-    num_new = 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """How many units were new, and how many were left out because they hold a secret or were forgotten here."""
+
+    num_new: int
+    num_secret: int
+    num_forgotten: int
+
+
+def import_units(store: MemoryStore, units: Iterable[MemoryUnit], *, with_forgotten: bool = False) -> Imported:
+    """Take ``units`` in as they are, their ids and history too."""
+    num_new = num_secret = num_forgotten = 0
     with store.writing("import into"):
         for unit in units:
-            try:
-                insert_unit(store.connection, unit)
-            except sqlite3.IntegrityError:  # known by its id or by what it says
-                continue
-            num_new += 1
-    return num_new
+            if holds_secret(unit.text):
+                num_secret += 1
+            elif not with_forgotten and was_forgotten(store.connection, unit):
+                num_forgotten += 1
+            else:
+                num_new += _is_inserted(store.connection, unit)
+    return Imported(num_new=num_new, num_secret=num_secret, num_forgotten=num_forgotten)
 
 
 def backup(store: MemoryStore, target: Path) -> None:
@@ -81,7 +94,8 @@ def note_copy(store: MemoryStore, path: Path, kind: Literal["backup", "export"],
         store.connection.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (str(path.resolve()), kind, now))
 
 
-def _unit(value: object) -> MemoryUnit:
+def unit_from(value: object) -> MemoryUnit:
+    """The unit that a JSON object describes. Raises ``InvalidRequestError`` that says what of it is wrong."""
     if not isinstance(value, dict):
         raise InvalidRequestError("it is no JSON object")
     given = cast(dict[str, Any], value)
@@ -103,6 +117,14 @@ def _unit(value: object) -> MemoryUnit:
         return MemoryUnit(**fields_given)
     except TypeError as error:
         raise InvalidRequestError(str(error).partition("() ")[2] or str(error)) from error
+
+
+def _is_inserted(connection: sqlite3.Connection, unit: MemoryUnit) -> bool:
+    try:
+        insert_unit(connection, unit)
+    except sqlite3.IntegrityError:  # known by its id or by what it says
+        return False
+    return True
 
 
 def _check(given: dict[str, Any], names: Iterable[str], kind: type | tuple[type, ...], what: str) -> None:

@@ -2,7 +2,7 @@
 
 Owns the transactions; refuses to know what is worth remembering and what is shown to a model. Invariants: one thing is
 remembered once; what contradicts an older statement ends it and never erases it; what is forgotten leaves no word of
-itself and is not learned again from the same turns.
+itself and is not learned again from the same turns; and no secret is kept, whoever writes it.
 
 Any process may write: each method is one short transaction. One thread at a time may use a store.
 """
@@ -18,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
-from metaclaw.errors import JournalError, NotFoundError
+from metaclaw.errors import InvalidRequestError, JournalError, NotFoundError
 from metaclaw.journal.database import open_reader, open_writer, transaction
 from metaclaw.memory.consolidation import settle
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.search import search, visible
+from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.unindexed_words import UnindexedWords
 from metaclaw.memory.units import MemoryUnit
 from metaclaw.memory.word_index import WordIndex, is_index_whole, note_index_of_nothing
@@ -101,7 +102,9 @@ class MemoryStore:
         """Remember ``units``; return the id under which each is kept, "" for what was forgotten before.
 
         What is known already keeps its id and gains the turns; what contradicts an older unit ends that one.
+        Raises ``InvalidRequestError`` for what holds a secret, and then nothing is kept.
         """
+        _refuse_secrets(units)
         with self.writing("add to"):
             return [settle(self._index, unit, now) for unit in units]
 
@@ -181,7 +184,11 @@ class MemoryStore:
         return self._units(query, (unit, agent, limit))
 
     def edit(self, unit: MemoryUnit, *, now: float) -> str:
-        """Put ``unit`` in the place of the one that has its id, which becomes history; return the new id."""
+        """Put ``unit`` in the place of the one that has its id, which becomes history; return the new id.
+
+        Raises ``InvalidRequestError`` when it holds a secret.
+        """
+        _refuse_secrets([unit])
         with self.writing("edit"):
             old = self._connection.execute(
                 "SELECT seq FROM units WHERE id = ? AND superseded_by IS NULL", (unit.id,)
@@ -213,6 +220,15 @@ class MemoryStore:
         with told("read"):
             rows = self._connection.execute(query, values).fetchall()
             return with_turns(self._connection, map(unit_of, rows))
+
+
+def _refuse_secrets(units: Iterable[MemoryUnit]) -> None:
+    if any(holds_secret(unit.text) for unit in units):
+        raise InvalidRequestError(
+            "this speaks of a password, a key, a card or an account, and memories are put before models:"
+            " leave that out",
+            param="text",
+        )
 
 
 @contextmanager

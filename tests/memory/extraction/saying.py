@@ -12,9 +12,9 @@ SAID_AT = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()  # a Wednesday
 
 
 def material(said: str, **changes) -> Material:
-    redacted, num_secrets = redact(said)
+    _, num_secrets = redact(said)
     facts = {"exchange": "x", "agent": "main", "session": "s", "turns": ("t",), "said_at": SAID_AT}
-    return Material(**{**facts, "said": (redacted,), "num_secrets": num_secrets, **changes})
+    return Material(**{**facts, "said": (said,), "num_secrets": num_secrets, **changes})
 
 
 def found(said: str, **changes) -> list[Finding]:

@@ -25,7 +25,10 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """The new material of one exchange, without secrets. ``said`` are the user's messages since the last answer."""
+    """The new material of one exchange. ``said`` are the user's messages since the last answer, as they are.
+
+    What of them may be read is known to ``own_statements``; all else is without secrets.
+    """
 
     exchange: str
     agent: str

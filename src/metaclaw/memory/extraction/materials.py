@@ -1,8 +1,8 @@
 """The new material of a recorded exchange.
 
 Owns what of an exchange an extractor gets to see; refuses to know what is found in it. Invariant: from the user it is
-what they said since the last answer, never what a client sent again, a system prompt, or what we recalled; secrets are
-out of it before anybody else reads it.
+what they said since the last answer, never what a client sent again, a system prompt, or what we recalled; of what
+tools and others said secrets are out before anybody else reads it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from metaclaw.journal.turns import Feedback, RecordedExchange, RecordedTurn, Tur
 from metaclaw.memory.extraction.elsewhere import ToldExchange
 from metaclaw.memory.extraction.findings import Material, ToolResult
 from metaclaw.memory.extraction.own_words import own_statements
-from metaclaw.memory.secrets import MARK, redact
+from metaclaw.memory.secrets import redact, secret_spans
 from metaclaw.memory.units import SCOPES, Scope
 
 _MAX_RESULT = 2_000  # characters, from the beginning
@@ -41,7 +41,7 @@ def material_of(reader: TurnReader, exchange: RecordedExchange) -> Material | No
         agent=exchange.agent,
         session=exchange.session,
         turns=tuple(turn.id for turn in exchange.turns),
-        said=tuple(clean(text) for text in _new_texts(messages, newest)),
+        said=tuple(clean.counted(text) for text in _new_texts(messages, newest)),
         said_at=first.received_at or first.opened_at,
         user=last.user,
         workspace=workspace,
@@ -66,7 +66,7 @@ def material_of_feedback(reader: TurnReader, feedback: Feedback) -> Material | N
         agent=feedback.agent,
         session=feedback.session,
         turns=(turn.id,),
-        said=(clean(feedback.text),),
+        said=(clean.counted(feedback.text),),
         said_at=feedback.created_at,
         user=turn.user,
         workspace=workspace,
@@ -93,7 +93,7 @@ def material_told(told: ToldExchange) -> Material | None:
         agent=told.agent,
         session=told.session,
         turns=(told.id,),
-        said=(clean(human_text(message)),),
+        said=(clean.counted(human_text(message)),),
         said_at=told.said_at,
         user=told.user,
         workspace=workspace,
@@ -109,11 +109,11 @@ def asked_in(reader: TurnReader, exchange: RecordedExchange) -> tuple[str, ...]:
     elsewhere = tuple(_elsewhere(messages))
     asked: list[str] = []
     for message in filter(is_human, messages[: _last_human(messages) + 1]):
-        said, _ = redact(human_text(message))
+        said = human_text(message)
         spoken = own_statements(
             Material(exchange="", agent="", session="", turns=(), said=(said,), said_at=0.0, elsewhere=elsewhere)
         )
-        first = next((one.text for one in spoken if MARK not in one.text), "")
+        first = next((one.text for one in spoken), "")
         if first:
             asked.append(first if len(first) <= _MAX_ASK else first[: _MAX_ASK - 1] + "\u2026")
     return tuple(asked[-_MAX_ASKED:])
@@ -129,6 +129,11 @@ class _Redactor:
         redacted, number = redact(text)
         self.number += number
         return redacted
+
+    def counted(self, text: str) -> str:
+        """``text`` as it is, for whoever tells first which of it is a person's own."""
+        self.number += len(secret_spans(text))
+        return text
 
 
 def _last_human(messages: Sequence[JsonObject]) -> int:

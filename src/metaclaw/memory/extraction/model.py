@@ -19,7 +19,7 @@ from metaclaw.errors import UpstreamError
 from metaclaw.memory.extraction.findings import Finding, Found, Material
 from metaclaw.memory.extraction.own_words import own_statements, plain
 from metaclaw.memory.negations import num_negations
-from metaclaw.memory.secrets import MARK, holds_secret
+from metaclaw.memory.secrets import holds_secret
 from metaclaw.upstreams.structured import JsonForm, StructuredAnswer
 
 _MAX_ATTEMPTS = 3
@@ -128,7 +128,7 @@ class ModelExtractor:
 
         Raises ``UpstreamError`` when it is away, refuses, or answers again and again with what nobody can read (422).
         """
-        said = [one.text for one in own_statements(material) if MARK not in one.text]
+        said = [one.text for one in own_statements(material)]
         if not said:
             return Found(dropped=Counter({"secret": material.num_secrets} if material.num_secrets else {}))
         for _ in range(_MAX_ATTEMPTS):

@@ -1,7 +1,9 @@
 """What in a user's message is a statement of theirs.
 
 Owns leaving out what is code, quoted, pasted, or written by a program in the user's name; refuses to know what a
-statement means. Invariant: a statement is a piece of the message, unchanged; in doubt a piece is left out.
+statement means. Invariants: a statement is a piece of the message, unchanged; in doubt a piece is left out; and none
+holds a secret. What is a person's own is told by all of the message: where a secret was cut out first, the quotation
+mark or the tag beside it would go with it, and what it encloses would pass for theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from metaclaw.memory.extraction.findings import Material
+from metaclaw.memory.secrets import holds_secret, secret_spans
 
 # Messages that programs write in the user's name, by a phrase that no person types. OpenClaw's were read in its source
 # and on the wire; the others are how coding agents hand over files and settings.
@@ -52,8 +55,8 @@ _NOT_PROSE = re.compile(
 _BULLET = re.compile(r"^\s*(?:[-*•·]|\d{1,2}[.)])\s+")
 _TIMESTAMP = re.compile(r"^\[[^\]\n]{6,60}\]\s*")
 _END = re.compile(
-    r"(?<=[.!?])[\"')\]]{0,2}\s+(?!(?:Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember)\b)"
-    r"|(?<=[。！？])"
+    r"(?<=[.!?])[\"')\]”“»]{0,2}\s+(?!(?:Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember)\b)"
+    r"|(?<=[。！？])[」』”]?"
 )
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|approx|Dr|Mr|Mrs|Ms|Prof|St|No|z\.B|d\.h|bzw|usw|ca|Nr|p\.ej|Sr|Sra|M|Mme|p\. ex|[A-Z])\.$")  # fmt: skip
 _QUOTED = re.compile(r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』|‘[^’\n]{2,400}’|`[^`\n]{1,400}`")  # fmt: skip
@@ -104,25 +107,27 @@ def statements(said: str, *, elsewhere: Collection[str] = (), recalled: Collecti
     copied = [plain(text) for text in elsewhere if text]
     known = [plain(text) for text in recalled]
     found: list[Statement] = []
-    for sentence in _sentences(prose):
+    for one in _sentences(prose):
+        sentence = one.text
         if not _MIN_STATEMENT <= len(sentence) <= _MAX_STATEMENT:
             continue
         if len(sentence) >= _MIN_ECHO and any(plain(sentence) in text for text in copied):
             continue
         if any(plain(sentence) in text for text in known):
             continue
-        found.append(Statement(sentence, _QUOTED.sub(lambda match: "Q" * len(match[0]), sentence)))
+        found.append(one)
     return found
 
 
 def own_statements(material: Material) -> list[Statement]:
-    """The user's sentences in all their messages of an exchange, each once."""
-    found = (
-        one
-        for said in material.said
-        for one in statements(said, elsewhere=material.elsewhere, recalled=material.recalled)
-    )
-    return list({one.text: one for one in found}.values())
+    """The user's sentences in all their messages of an exchange, each once, but for those that hold a secret."""
+    found: dict[str, Statement] = {}
+    for said in material.said:
+        secrets = [plain(said[start:end]) for start, end in secret_spans(said)]
+        for one in statements(said, elsewhere=material.elsewhere, recalled=material.recalled):
+            if not _is_secret(one.text, secrets):
+                found[one.text] = one
+    return list(found.values())
 
 
 def plain(text: str) -> str:
@@ -133,6 +138,11 @@ def plain(text: str) -> str:
 def without_markup(text: str) -> str:
     """``text`` without fenced code and without what stands in tags: no person talks in those."""
     return _without_tags(_without_fences(_MARKED.split(text, maxsplit=1)[0]))
+
+
+def _is_secret(statement: str, secrets: Collection[str]) -> bool:
+    words = plain(statement).rstrip(".!?。！？ \"')")  # a secret may begin in one sentence and end in the next
+    return any(secret in words or words in secret for secret in secrets) or holds_secret(statement)
 
 
 def _not_handed_over(said: str) -> str:
@@ -176,16 +186,23 @@ def _before_payload(prose: str) -> str:
     return prose[: start + 1] if start >= 0 else ""
 
 
-def _sentences(prose: str) -> Iterator[str]:
+def _sentences(prose: str) -> Iterator[Statement]:
     for line in prose.split("\n"):
-        pending = ""
-        for part in _END.split(line):
-            pending = f"{pending} {part}".strip()
-            if pending and not _ABBREVIATION.search(pending):
-                yield pending
-                pending = ""
-        if pending:
-            yield pending
+        bare = _QUOTED.sub(_blotted, line)  # first: what is quoted may be several sentences
+        start = 0
+        for end in (*(match.end() for match in _END.finditer(bare)), len(line)):
+            if _ABBREVIATION.search(line[start:end].rstrip()) and end < len(line):
+                continue
+            if text := line[start:end].strip():
+                first = line.index(text, start)
+                yield Statement(text, bare[first : first + len(text)])
+            start = end
+
+
+def _blotted(quoted: re.Match[str]) -> str:
+    """As many letters as there are; the sentence ends behind it, where that which is quoted does."""
+    ends = quoted[0][-2] in ".!?。！？"
+    return "Q" * (len(quoted[0]) - 2) + quoted[0][-2:] if ends else "Q" * len(quoted[0])
 
 
 def _without_fences(text: str) -> str:

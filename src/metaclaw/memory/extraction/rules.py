@@ -21,7 +21,6 @@ from metaclaw.memory.extraction.languages.japanese import JAPANESE
 from metaclaw.memory.extraction.languages.language import Language, Rule
 from metaclaw.memory.extraction.languages.spanish import SPANISH
 from metaclaw.memory.extraction.own_words import Statement, own_statements
-from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.units import Kind
 
 _SPACED = (ENGLISH, GERMAN, SPANISH, FRENCH)
@@ -60,9 +59,7 @@ class RuleExtractor:
             dropped["secret"] += material.num_secrets
         for statement in own_statements(material):
             for finding in _findings(statement, material.said_at):
-                if holds_secret(statement.text):
-                    dropped["secret"] += 1
-                elif len(found) == _MAX_FINDINGS:
+                if len(found) == _MAX_FINDINGS:
                     dropped["too_many"] += 1
                 elif all(finding.text != other.text for other in found):
                     found.append(finding)
