@@ -118,7 +118,8 @@ def test_what_is_counted_is_an_agents_own(store: MemoryStore) -> None:
 
 def test_what_is_found_while_the_index_is_made_anew_is_the_agents_own(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
-        words = UnindexedWords(db, "The blue mascot")
+        db.execute("DELETE FROM index_version")
+        words = UnindexedWords(WordIndex(db), "The blue mascot")
         assert [words.num_units(agent) for agent in MINE] == [place + 1 for place in range(len(MINE))]
         found = {agent: words.rows_having(agent, "mascot") for agent in MINE}
         assert sorted(row for rows in found.values() for row in rows) == sorted({row for (row,) in found.values()})

@@ -9,9 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metaclaw.errors import InvalidRequestError, JournalError, NotFoundError
-from metaclaw.memory.doctor import examine
 from metaclaw.memory.query import MemoryQuery
-from metaclaw.memory.reindexing import reindex
 from metaclaw.memory.store import Extraction, MemoryStore
 from tests.memory.units import NOW, asked, texts, unit
 
@@ -228,43 +226,3 @@ def test_a_locked_store_says_so_and_changes_nothing(tmp_path):
 def test_a_unit_that_makes_no_sense_is_refused(more):
     with pytest.raises(InvalidRequestError):
         unit(**{"text": "A statement.", **more})
-
-
-def test_an_index_of_another_form_of_words_is_made_anew_once(store: MemoryStore):
-    store.add([unit(f"The hiked hill number {n}") for n in range(3)], now=NOW)
-    assert reindex(store) == 0
-    store.connection.execute("UPDATE index_version SET version = 1")
-    store.connection.execute("DELETE FROM words")
-    assert reindex(store) == 3
-    assert len(store.search(asked("hike"))) == 3
-    assert examine(store) == []
-
-
-TOLD = (
-    "The stories of the mill are kept in Bergen.",
-    "Ann hiked to the old boxes behind the mill.",
-    "Die Mühle hat sieben Räder.",
-    "Мельница стоит у реки.",
-    "水车在河边。",
-    "The category of a cat is decided on Monday.",
-)
-
-
-@pytest.mark.parametrize(
-    "question",
-    ["story of a mill", "hiking and a box", "Mühle", "МЕЛЬНИЦУ", "河边的水车", "Which cat?", "a zeppelin"],
-)
-def test_until_the_index_is_made_anew_the_units_themselves_are_read(store: MemoryStore, question: str):
-    """After an update: the index is empty, or has the words in their former form."""
-    store.add([unit(text, id=f"m{number}") for number, text in enumerate(TOLD)], now=NOW)
-    store.add([unit("Of another agent: a story, a mill, a cat.", agent="other")], now=NOW)
-
-    def found() -> dict[str, float]:
-        return {one.unit.id: one.parts["words"] for one in store.search(asked(question)) if one.score > 0}
-
-    usual = found()
-    store.connection.execute("UPDATE index_version SET version = 1")
-    store.connection.execute("DELETE FROM words")
-    assert found() == pytest.approx(usual)
-    assert reindex(store) == len(TOLD) + 1
-    assert found() == usual

@@ -32,7 +32,7 @@ from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
 from metaclaw.journal.access_store import Limits
 from metaclaw.memory.asking import Asking
-from metaclaw.memory.reindexing import reindex
+from metaclaw.memory.reindexing import Reindexing
 from metaclaw.memory.service import MemoryService
 from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
@@ -101,8 +101,7 @@ def memory_app(
             desk = MemoryDesk(settings.memory_db, asking) if settings.memory.enabled else None
             if desk is not None:
                 stack.push_async_callback(desk.close)
-                indexing = asyncio.create_task(asyncio.to_thread(_index_anew, settings.memory_db))
-                stack.push_async_callback(lambda: asyncio.wait([indexing]))
+                await stack.enter_async_context(_indexing_anew(settings.memory_db))
             app.state.deps = MemoryDeps(reception=door, memory=desk, recorder=_NoTurns())
             yield
 
@@ -126,15 +125,32 @@ def serve(settings: Settings, host: str, port: int) -> None:
     )  # fmt: skip
 
 
-def _index_anew(path: Path) -> None:
+@asynccontextmanager
+async def _indexing_anew(path: Path) -> AsyncGenerator[None]:
     """After an update, on a connection of its own: there may be no learner at this home to do it."""
-    if not path.exists():
-        return
+    is_ending = asyncio.Event()
+    indexing = asyncio.create_task(_index_anew(path, is_ending))
     try:
-        with MemoryStore.open(path) as store:
-            number = reindex(store)
+        yield
+    finally:
+        is_ending.set()
+        await indexing
+
+
+async def _index_anew(path: Path, is_ending: asyncio.Event) -> None:
+    if not await asyncio.to_thread(path.exists):
+        return
+    number = 0
+    try:
+        store = await asyncio.to_thread(MemoryStore.open, path)
+        try:
+            reindexing = Reindexing(store)
+            while not is_ending.is_set() and (done := await reindexing.step()):
+                number += done
+        finally:
+            store.close()
     except JournalError as error:
-        _log.warning("the words of the memories could not be indexed anew, so they are found more slowly: %s", error)
+        _log.warning("the words of the memories could not be indexed anew, so some are not found: %s", error)
         return
     if number:
         _log.info("the words of %d memories are indexed anew", number)

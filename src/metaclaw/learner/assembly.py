@@ -32,6 +32,7 @@ from metaclaw.learner.gate.assembly import gate_for
 from metaclaw.learner.gate.canary import Canaries
 from metaclaw.learner.gate.watching import Watching
 from metaclaw.learner.inbox import Inbox, RetryPolicy
+from metaclaw.learner.indexing import IndexingMemories
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.spending import Spending
@@ -52,7 +53,7 @@ from metaclaw.memory.extraction.findings import Material
 from metaclaw.memory.extraction.model import ModelExtractor
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.extraction.unread import UnreadExchanges, When
-from metaclaw.memory.reindexing import reindex
+from metaclaw.memory.reindexing import Reindexing
 from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
 from metaclaw.upstreams.http_model import HttpModel
@@ -238,8 +239,6 @@ def _memory_jobs(shared: Shared) -> list[Job]:
         return []
     store = MemoryStore.open(settings.memory_db)
     shared.closing.callback(store.close)
-    if number := reindex(store):
-        _log.info("the words of %d memories are indexed anew", number)
     rules = RuleExtractor()
     model = _extracting_model(shared)
     when = When(every_n=memory.every_n_exchanges, idle_s=memory.idle_s)
@@ -253,7 +252,10 @@ def _memory_jobs(shared: Shared) -> list[Job]:
     )
     asked = MemoryStore.open(settings.memory_db)  # of its own: one thread at a time may use a store
     shared.closing.callback(asked.close)
-    return [remembering, ReadingNow(asked, remembering), *_embedding_jobs(shared)]
+    indexed = MemoryStore.open(settings.memory_db)
+    shared.closing.callback(indexed.close)
+    indexing = IndexingMemories(Reindexing(indexed))
+    return [remembering, ReadingNow(asked, remembering), indexing, *_embedding_jobs(shared)]
 
 
 def _embedding_jobs(shared: Shared) -> list[Job]:

@@ -6,11 +6,15 @@ only the index and tables beside them, which follow from the units, are made ane
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+from metaclaw.memory.reindexing import reindex
 from metaclaw.memory.store import MemoryStore, told
 from metaclaw.memory.vector_files import drop_broken, erase_vectors, unknown_files, vector_files
 from metaclaw.memory.word_index import index_body, put_into_index
+
+_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +59,24 @@ def examine(store: MemoryStore) -> list[Complaint]:
 
 
 def mend(store: MemoryStore) -> None:
-    """Make anew what follows from the units."""
+    """Make anew what follows from the units, in transactions that nobody waits for long."""
     with store.writing("mend"):
         orphans = store.connection.execute("SELECT unit FROM vectors WHERE unit NOT IN (SELECT seq FROM units)")
         erase_vectors(store.connection, [unit for (unit,) in orphans.fetchall()])
         drop_broken(store.connection)
         for table in _ORPHANS.values():
             store.connection.execute(f"DELETE FROM {table}")
-        for seq, agent, text in _stale(store):
-            put_into_index(store.connection, seq, agent, text)
+    reindex(store)
+    with told("read"):
+        stale = [seq for seq, *_ in _stale(store)]
+    for first in range(0, len(stale), _BATCH):
+        with store.writing("mend"):
+            there = store.connection.execute(  # by now: what was forgotten meanwhile must not come back
+                "SELECT seq, agent, text || ' ' || subject FROM units WHERE seq IN (SELECT value FROM json_each(?))",
+                (json.dumps(stale[first : first + _BATCH]),),
+            ).fetchall()
+            for seq, agent, text in there:
+                put_into_index(store.connection, seq, agent, text)
 
 
 def _count(store: MemoryStore, table: str) -> int:

@@ -159,9 +159,9 @@ class MemoryStore:
     def search(self, query: MemoryQuery, meaning: ByMeaning | None = None) -> list[Found]:
         """What fits a question, by its words and by its ``meaning``, and may be told to whoever asks."""
         with told("search"), _moment(self._connection):
-            # Until the index is made anew after an update, the units themselves are read: slower, but nothing is lost.
+            # Until the index is made anew after an update, units that are not in it yet are looked at themselves.
             is_whole = is_index_whole(self._connection)
-            return search(self._index if is_whole else UnindexedWords(self._connection, query.text), query, meaning)
+            return search(self._index if is_whole else UnindexedWords(self._index, query.text), query, meaning)
 
     def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
         """The newest units, of one agent or of all."""

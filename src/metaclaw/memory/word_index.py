@@ -70,6 +70,16 @@ def is_index_whole(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT max(version) FROM index_version").fetchone()[0] == VERSION
 
 
+def made_down_to(connection: sqlite3.Connection) -> int:
+    """The row from which on units are in an index that is not whole by the words that they are looked for by now."""
+    # Who only reads may meet a store that no writer has brought to this form yet.
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'index_progress'").fetchone():
+        row = connection.execute("SELECT down_to FROM index_progress WHERE version = ?", (VERSION,)).fetchone()
+        if row is not None:
+            return int(row[0])
+    return int(connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM units").fetchone()[0])
+
+
 def note_index_of_nothing(connection: sqlite3.Connection) -> None:
     """Of a store without a unit the index is whole: note that. Of another it says nothing, and writes nothing."""
     if not connection.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()[0]:
