@@ -109,9 +109,8 @@ def test_it_says_which_teacher_spoke_about_the_turn_and_what_that_moved(tmp_path
     said = metaclaw(tmp_path, "why", "t9").stdout
     for words in (
         "sample: consumed (version 1 was trained on it)",
-        "taught by big at home (opd): 12 tokens, on average 0.500 nats less likely to it; update 1 was rejected",
-        "taught by big at home (opd): 12 tokens, on average 0.500 nats less likely to it; version 1: the answer became"
-        " 0.125 nats a token less likely there, by all that was learned",
+        "taught by big at home (opd): 12 tokens, on average 0.500 nats a token less likely to it; update 1 was",
+        "less likely to it; version 1: there the answer is 0.125 nats a token less likely, by all that was learned",
         "taught by itself (self_distillation): 12 tokens; version 1",
     ):
         assert words in said, words

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from metaclaw.journal.turn_explanation import Explanation
 
+_NOTHING = 0.0005  # nats: what would be shown as 0
 _LEFT_OUT = {
     "present": "there already",
     "number": "enough others of its kind",
@@ -107,19 +108,20 @@ def _judged(found: Explanation) -> str:
 def _taught(found: Explanation) -> list[str]:
     lines: list[str] = []
     for one in found.lessons:
-        thinks = "" if one.gap is None else f", on average {abs(one.gap):.3f} nats {_likelier(one.gap)} to it"
+        thinks = "" if one.gap is None else f", on average {_likelier(one.gap)} to it"
         if one.version is not None:
             outcome = f"version {one.version}"
         else:
             outcome = f"update {one.update_id} was {one.state}, so nothing moved"
-        moved = "" if one.change is None else f": the answer became {abs(one.change):.3f} nats a token"
-        moved += "" if one.change is None else f" {_likelier(one.change)} there, by all that was learned"
+        moved = "" if one.change is None else f": there the answer is {_likelier(one.change)}, by all that was learned"
         lines.append(f"taught by {one.teacher} ({one.method}): {one.num_tokens} tokens{thinks}; {outcome}{moved}")
     return lines
 
 
 def _likelier(change: float) -> str:
-    return "likelier" if change >= 0 else "less likely"
+    if abs(change) < _NOTHING:
+        return "as likely"
+    return f"{abs(change):.3f} nats a token {'likelier' if change > 0 else 'less likely'}"
 
 
 def _moment(seconds: float) -> str:

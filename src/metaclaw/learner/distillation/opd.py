@@ -97,7 +97,7 @@ class OnPolicyDistillation:
         await gathered(_AT_ONCE, [lambda chain=chain: self._ask(agent, model, chain, told) for chain in waiting])
         return Lesson(
             method="opd",
-            teacher=f"{self._settings.model} at {self._teacher.endpoint.name}",
+            teacher=f"{self._settings.model} at {self._settings.url or 'the training server'}",
             weight=self._settings.weight,
             max_gap=self._settings.max_gap,
             taught={turn: one for turn, one in told.turns.items() if one is not None},
