@@ -97,8 +97,16 @@ async def test_what_comes_of_it_is_answered_with_the_reason(world: World, outcom
 
 async def test_without_an_agent_everybody_is_tried(world: World):
     world.training.outcomes = {"ann": Waiting(reason="few"), "bob": Waiting(reason="fewer")}
-    assert (await world.answer(EVERY_AGENT)).reason == "few"
+    answer = await world.answer(EVERY_AGENT)
+    assert (answer.status, answer.reason) == ("skipped", "ann: few; bob: fewer")
     assert world.windows.ran == [("ann", True), ("bob", True)]
+
+
+async def test_a_failure_of_one_agent_is_not_hidden_by_another_that_has_to_wait(world: World):
+    world.training.outcomes = {"ann": Waiting(reason="few"), "bob": BackendError("the training server is down")}
+    answer = await world.answer(EVERY_AGENT)
+    assert (answer.status, answer.agent) == ("error", "bob")
+    assert answer.reason == "ann: few; bob: the training server is down"
 
 
 async def test_a_request_that_nobody_waits_for_any_more_is_not_done(world: World):

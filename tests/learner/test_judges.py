@@ -16,6 +16,7 @@ from metaclaw.errors import ConfigError, JudgeError, UpstreamError
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError
 from metaclaw.learner.judges.llm import Scale, decide, question, read_score
 from metaclaw.learner.judges.loading import load_judge
+from metaclaw.learner.judges.material import steps_of
 from metaclaw.learner.judges.verifier import MAX_HUNG, Verifier, load_verifier
 from metaclaw.upstreams.session import new_session
 from tests.fakes.judge_llm import judge_model
@@ -299,3 +300,12 @@ async def test_each_question_has_a_new_fence_and_shows_tools_and_the_follow_up()
     assert "it is still there" in first
     assert "old" not in first
     assert re.findall("<<<(.*)", first)[0] != re.findall("<<<(.*)", second)[0]
+
+
+def test_a_judge_is_told_that_there_was_more_than_it_is_shown():
+    """Else an answer that tells of what was done first would look made up."""
+    called = [{"role": "tool", "content": f"made file {number}"} for number in range(15)]
+    shown = steps_of([{"role": "user", "content": "make files"}, *called]).splitlines()
+    assert shown[0] == "[3 earlier calls and results, which are not shown]"
+    assert shown[1:] == [f"result made file {number}" for number in range(3, 15)]
+    assert "not shown" not in steps_of(called[:12])

@@ -24,6 +24,9 @@ from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 
 _log = logging.getLogger(__name__)
 
+# Of several agents that were tried, whose answer stands for all: a version, then what somebody should know of.
+_BEST_FIRST = ("ok", "error", "refused", "skipped")
+
 
 class Training(Protocol):
     """The slice of an ``Updater`` that is used."""
@@ -143,12 +146,10 @@ class Updating:
             return TrainAnswer(
                 status="skipped", agent=asked, reason="nothing was judged that is not trained on already"
             )
-        made = [answer for answer in answers if answer.status == "ok"]
-        if len(answers) == 1 or not made:
-            return answers[0]
-        return made[0].model_copy(
-            update={"reason": "; ".join(f"{answer.agent}: {answer.reason}" for answer in answers)}
-        )
+        first = min(answers, key=lambda answer: _BEST_FIRST.index(answer.status))
+        if len(answers) == 1:
+            return first
+        return first.model_copy(update={"reason": "; ".join(f"{answer.agent}: {answer.reason}" for answer in answers)})
 
     async def _train_asked(self, agent: str) -> TrainAnswer:
         permission = self._permission_of(agent)

@@ -15,7 +15,10 @@ _MAX_STEP_CHARS = 2_000
 
 
 def steps_of(messages: Sequence[dict[str, Any]]) -> str:
-    """Tool calls and their results since the human's message: what a claim in the answer must be held against."""
+    """Tool calls and their results since the human's message: what a claim in the answer must be held against.
+
+    Of a long way the end, and how much is not shown: what an answer claims of the rest is not to be taken for made up.
+    """
     steps = list[str]()
     for message in reversed(messages):
         if message.get("role") == "user":
@@ -24,7 +27,9 @@ def steps_of(messages: Sequence[dict[str, Any]]) -> str:
             steps.append(cut(f"call {json.dumps(call.get('function', call), ensure_ascii=False)}", _MAX_STEP_CHARS))
         if message.get("role") == "tool":
             steps.append(cut(f"result {message.get('content')}", _MAX_STEP_CHARS))
-    return "\n".join(reversed(steps[:_MAX_STEPS]))
+    if len(steps) > _MAX_STEPS:
+        steps[_MAX_STEPS:] = [f"[{len(steps) - _MAX_STEPS} earlier calls and results, which are not shown]"]
+    return "\n".join(reversed(steps))
 
 
 def cut(text: str, limit: int) -> str:
