@@ -34,6 +34,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     content_type: str = "application/json"
+    stream_type: str = "text/event-stream"
     events: tuple[Json | bytes, ...] | None = None
     hold_after: int | None = None  # chunks; then wait for ``FakeLlm.go_on``
     break_after: int | None = None  # chunks; then close the socket
@@ -158,7 +159,7 @@ class FakeLlm:
         return result
 
     async def _stream(self, request: web.Request, answer: Answer, events: Sequence[Json | bytes]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = web.StreamResponse(headers={"Content-Type": answer.stream_type})
         await response.prepare(request)
         for number, event in enumerate(events):
             if number == answer.hold_after:

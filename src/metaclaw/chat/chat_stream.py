@@ -40,9 +40,18 @@ class ChatSource:
 
 
 class ChatSink:
-    """Chunks for a client that speaks chat."""
+    """Chunks for a client that speaks chat.
+
+    Without ``wants_usage`` a chunk of nothing but usage is left out: OpenAI sends none unasked, and what reads
+    ``choices[0]`` of every chunk breaks on it.
+    """
+
+    def __init__(self, *, wants_usage: bool = True) -> None:
+        self._wants_usage = wants_usage
 
     def add_chunk(self, chunk: JsonObject) -> bytes:
+        if not self._wants_usage and not chunk.get("choices") and chunk.get("usage"):
+            return b""
         return encode_event(json.dumps(chunk, separators=(",", ":")))
 
     def finish(self) -> bytes:

@@ -108,8 +108,8 @@ class OpenAIChat:
         return ChatSource()
 
     def sink(self, request: JsonObject) -> ChunkSink:
-        del request
-        return ChatSink()
+        options = object_or_none(request.get("stream_options")) or {}
+        return ChatSink(wants_usage=bool(options.get("include_usage")))
 
 
 def _messages(value: object) -> list[JsonObject]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from metaclaw.chat.chat_stream import choices_of
+from metaclaw.chat.chat_stream import ChatSink, choices_of
 from metaclaw.chat.dialect import ChunkSink, ChunkSource, Dialect
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject, object_or_none
@@ -211,7 +211,7 @@ class ThoughtFree:
         return not may_open_thinking(self._begun)
 
     def _take_thinking_out(self) -> None:
-        translated = Translated(CHAT, CHAT.sink(self._request), "openai")
+        translated = Translated(CHAT, ChatSink(), "openai")  # what a model sends unasked stays
         if isinstance(self._chosen, Unchanged):
             translated.feed(self._chosen.passed())  # for the journal; the client has it
         self._chosen = translated

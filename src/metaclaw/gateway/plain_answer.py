@@ -1,7 +1,11 @@
 """An answer that comes whole, between dialects.
 
 Owns turning it into what the client asked for, a plain answer or a stream; refuses to know transport and recording.
-Invariant: an answer in the client's own dialect without a think block is passed on byte for byte.
+Invariant: an answer in the client's own dialect, of the kind that it asked for and without a think block, is passed on
+byte for byte.
+
+Servers that speak chat are many, and some stream or do not whatever they are asked. OpenRouter says with status 200
+that a provider failed: no SDK sees that it is an error.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
+from metaclaw.chat.reading import objects_in, without
 from metaclaw.chat.sse import SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.think_filter import without_think_block
@@ -26,6 +31,7 @@ from metaclaw.journal.turns import RawAnswer
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _OPENS_THINKING = b"<think>"
+_SAYS_SOMETHING = frozenset(("choices", "content", "output", "data"))  # one of these is in every answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +49,18 @@ def plain_answer(
 ) -> PlainAnswer:
     """The model's whole answer for the client. Raises ``UpstreamError`` when it is no answer at all."""
     is_events = content_type.startswith("text/event-stream")
-    parsed = _folded(body, upstream) if is_events else _object(body)
+    parsed = _folded(body, upstream, name) if is_events else _object(body)
     if parsed is None:
         raise UpstreamError(f"{name} answered with something that is not a JSON object", status=502)
     is_own = client.name == upstream.name and not is_events
-    if is_own and "policy_record" not in parsed and not (upstream is CHAT and _OPENS_THINKING in body):
+    if parsed.get("error") and _SAYS_SOMETHING.isdisjoint(parsed):
+        raise _failure(name, parsed["error"])
+    must_be_read = "policy_record" in parsed or (upstream is CHAT and (request.is_stream or _OPENS_THINKING in body))
+    if is_own and not must_be_read:
         raw = RawAnswer(dialect=upstream.name, content_type=content_type, body=body)
         return PlainAnswer(body=body, content_type=content_type, raw=raw)
-    if (error := object_or_none(parsed.get("error"))) is not None:
-        raise UpstreamError(f"{name} failed: {error.get('message') or error}", status=502)
+    if not is_own and (error := object_or_none(parsed.get("error"))) is not None:
+        raise _failure(name, error)
     chat = without_think_block(parsed if is_events else upstream.answer_to_chat(parsed))
     answer = parse_answer(chat)
     shown = {key: value for key, value in chat.items() if key != "policy_record"}
@@ -61,18 +70,27 @@ def plain_answer(
     return PlainAnswer(body=json.dumps(plain, separators=(",", ":")).encode(), content_type=JSON, answer=answer)
 
 
+def _failure(name: str, error: object) -> UpstreamError:
+    said = object_or_none(error) or {"message": str(error)}
+    code: object = said.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    detail = {key: value for key, value in said.items() if isinstance(value, str)}
+    return UpstreamError(f"{name} failed: {said.get('message') or said}", status=status, detail=detail)
+
+
 def _streamed(answer: JsonObject, client: Dialect, request: JsonObject) -> bytes:
     """A whole answer for a client that asked for a stream and would not understand anything else."""
     sink = client.sink(request)
-    head = {key: answer.get(key) for key in ("id", "created", "model")}
-    frame = {**head, "object": "chat.completion.chunk"}
+    frame = {**without(answer, "choices", "usage"), "object": "chat.completion.chunk"}
     out = b""
     for choice in choices_of(answer):
         index = choice.get("index", 0)
         message = dict(object_or_none(choice.get("message")) or {})
-        if isinstance(message.get("tool_calls"), list):
-            message["tool_calls"] = [{**call, "index": number} for number, call in enumerate(message["tool_calls"])]
-        out += sink.add_chunk({**frame, "choices": [{"index": index, "delta": message, "finish_reason": None}]})
+        if message.get("tool_calls"):
+            calls = enumerate(objects_in(message["tool_calls"]))
+            message["tool_calls"] = [{**call, "index": number} for number, call in calls]
+        said = {**without(choice, "message"), "index": index, "delta": message, "finish_reason": None}
+        out += sink.add_chunk({**frame, "choices": [said]})
         reason = choice.get("finish_reason") or "stop"
         out += sink.add_chunk({**frame, "choices": [{"index": index, "delta": {}, "finish_reason": reason}]})
     if usage := object_or_none(answer.get("usage")):
@@ -80,7 +98,7 @@ def _streamed(answer: JsonObject, client: Dialect, request: JsonObject) -> bytes
     return out + sink.finish()
 
 
-def _folded(body: bytes, upstream: Dialect) -> JsonObject | None:
+def _folded(body: bytes, upstream: Dialect, name: str) -> JsonObject | None:
     """A stream that nobody asked for, as the answer that it makes."""
     source, parser, assembler = upstream.source(), SseParser(), StreamAssembler()
     frame: JsonObject = {}
@@ -88,11 +106,14 @@ def _folded(body: bytes, upstream: Dialect) -> JsonObject | None:
         for chunk in source.add_event(event):
             frame = frame or {key: chunk.get(key) for key in ("id", "created", "model")}
             assembler.add(chunk)
+    if source.error is not None:
+        raise _failure(name, source.error)
     if not source.is_done:
         return None
     answer = assembler.answer()
-    choice = {"index": 0, "message": answer.message or {}, "finish_reason": answer.finish_reason or "stop"}
-    return {**frame, "object": "chat.completion", "choices": [choice], "usage": answer.usage}
+    first = {"message": answer.message or {}, "finish_reason": answer.finish_reason or "stop"}
+    choices = [{"index": index, **choice} for index, choice in enumerate((first, *answer.others))]
+    return {**frame, "object": "chat.completion", "choices": choices, "usage": answer.usage}
 
 
 def _object(body: bytes) -> JsonObject | None:

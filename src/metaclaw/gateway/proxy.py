@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import DIALECTS
+from metaclaw.chat.dialects import CHAT, DIALECTS
 from metaclaw.errors import MetaClawError
 from metaclaw.gateway.agent_routers import RouterOf
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
@@ -183,7 +183,8 @@ class Proxy:
         is_streamed = False
         try:
             await turn.opening.done()
-            is_streamed = reply.content_type.startswith("text/event-stream") and (request.is_stream or is_own)
+            is_wanted = request.is_stream or (is_own and routed.dialect is not CHAT)
+            is_streamed = reply.content_type.startswith("text/event-stream") and is_wanted
             return routed, None if is_streamed else await reply.read()
         finally:
             if not is_streamed:

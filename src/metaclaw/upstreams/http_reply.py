@@ -15,6 +15,8 @@ import aiohttp
 from metaclaw.errors import UpstreamError
 
 _FINISH_S = 0.5
+_JSON, _EVENTS = "application/json", "text/event-stream"
+_EVENT_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class HttpReply:
@@ -25,6 +27,7 @@ class HttpReply:
         self._response = response
         self._first: bytes | None = first
         self._gap_s = gap_s
+        self._content_type = _content_type(response.headers.get("Content-Type", _JSON), first)
 
     @property
     def status(self) -> int:
@@ -32,7 +35,8 @@ class HttpReply:
 
     @property
     def content_type(self) -> str:
-        return self._response.headers.get("Content-Type", "application/json")
+        """What the body is: what its first bytes say goes before what its header does."""
+        return self._content_type
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it comes; asked again, what has not come yet.
@@ -67,6 +71,17 @@ class HttpReply:
 
     async def _next(self) -> bytes:
         return await next_chunk(self._name, self._response, self._gap_s)
+
+
+def _content_type(said: str, first: bytes) -> str:
+    # Some servers send events as text/plain, others an error as events. Direct clients never look at the header.
+    begun = first.lstrip()
+    is_events = said.lower().startswith(_EVENTS)
+    if begun.startswith(b"{"):
+        return _JSON if is_events else said
+    if is_events or (begun and any(begun.startswith(mark) or mark.startswith(begun) for mark in _EVENT_BEGINS)):
+        return said if said.startswith(_EVENTS) else _EVENTS
+    return said
 
 
 async def next_chunk(name: str, response: aiohttp.ClientResponse, limit_s: float) -> bytes:

@@ -1,0 +1,110 @@
+"""Models that answer otherwise than they were asked, before the SDK that asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.fakes.llm import Answer, fake_llm
+from tests.gateway.running import make_settings, running_gateway
+
+pytestmark = pytest.mark.anyio
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+CALLS = [
+    {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}},
+    {"id": "b", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+]
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
+    choice = {"index": index, "delta": delta, "finish_reason": reason}
+    body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "any", "choices": [choice]}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def whole(**message: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop", "logprobs": None}
+    head = {"id": "c", "object": "chat.completion", "created": 1, "model": "any", "system_fingerprint": "fp"}
+    return json.dumps({**head, "choices": [choice], "usage": USAGE}).encode()
+
+
+def always(answer: Answer) -> Callable[[Any], Answer]:
+    return lambda _: answer
+
+
+@pytest.mark.parametrize("dialect", ["openai.chat", "anthropic.messages", "openai.responses"])
+async def test_a_stream_tells_its_usage_to_those_alone_that_ask(tmp_path: Path, dialect: str) -> None:
+    """A chunk without choices breaks every program that reads ``choices[0]``."""
+    async with fake_llm() as llm:
+        settings = make_settings(tmp_path, llm={"api_base": llm.url, "dialects": [dialect]})
+        async with running_gateway(settings) as gateway:
+            chat = gateway.client.chat.completions
+            silent = [it async for it in await chat.create(model="any", messages=HELLO, stream=True)]
+            asked: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+            telling = [it async for it in await chat.create(model="any", messages=HELLO, **asked)]
+            turns = await gateway.turns()
+    assert all(len(it.choices) == 1 for it in silent)
+    assert telling[-1].usage is not None
+    assert telling[-1].usage.total_tokens == 10
+    assert dialect == "openai.chat" or all(turn.usage for turn in turns)  # recorded all the same
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_error_that_calls_itself_an_answer_is_an_error(tmp_path: Path, is_stream: bool) -> None:
+    error = {"message": "Provider returned error", "code": 429, "metadata": {"provider_name": "x"}}
+    answer = Answer(body=json.dumps({"error": error, "user_id": "u"}).encode())
+    async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        with pytest.raises(openai.RateLimitError, match="fake failed: Provider returned error") as caught:
+            await gateway.client.chat.completions.create(model="any", messages=HELLO, stream=is_stream)
+        [turn] = await gateway.turns()
+    assert caught.value.response.headers["Retry-After"] == "5"
+    assert (turn.state, turn.status) == ("failed", 429)
+
+
+async def test_a_model_that_does_not_stream_is_streamed_to_who_asked_for_it(tmp_path: Path) -> None:
+    answer = Answer(body=whole(content="Hello.", reasoning_content="hm", tool_calls=CALLS))
+    async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.client.chat.completions.stream(model="any", messages=HELLO) as stream:
+            got = await stream.get_final_completion()
+        [turn] = await gateway.turns()
+    [choice] = got.choices
+    assert (choice.message.content, got.system_fingerprint, got.usage) == ("Hello.", "fp", None)
+    called = [call.to_dict()["function"] for call in choice.message.tool_calls or ()]
+    assert [(it["name"], it["arguments"]) for it in called] == [("look", '{"at": 1}'), ("look", "{}")]
+    assert (choice.message.model_extra or {})["reasoning_content"] == "hm"
+    assert (turn.state, turn.usage) == ("done", USAGE)
+
+
+async def test_a_model_that_streams_all_the_same_is_put_together(tmp_path: Path) -> None:
+    said = [chunk(n, {"role": "assistant", "content": text}) for text in ("Hel", "lo") for n in (0, 1)]
+    events = b"".join([*said, chunk(1, {}, "length"), chunk(0, {}, "stop"), b"data: [DONE]\n\n"])
+    answer = Answer(body=events, content_type="text/event-stream")
+    async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        got = await gateway.client.chat.completions.create(model="any", messages=HELLO, n=2)
+    assert [(it.index, it.message.content, it.finish_reason) for it in got.choices] == [
+        (0, "Hello", "stop"),
+        (1, "Hello", "length"),
+    ]
+
+
+@pytest.mark.parametrize("named", ["text/plain", "application/octet-stream", "Text/Event-Stream"])
+async def test_a_stream_under_another_name_is_passed_on_as_it_comes(tmp_path: Path, named: str) -> None:
+    async with (
+        fake_llm(always(Answer(hold_after=2, stream_type=named))) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+    ):
+        stream = await gateway.client.chat.completions.create(model="any", messages=HELLO, stream=True)
+        first = [await anext(stream), await anext(stream)]
+        assert llm.num_finished == 0
+        llm.go_on.set()
+        rest = [it async for it in stream]
+        [turn] = await gateway.turns()
+    assert "".join(it.choices[0].delta.content or "" for it in first + rest) == "Hello from the fake model."
+    assert turn.state == "done"
