@@ -204,6 +204,56 @@ async def test_with_nobody_else_a_wish_is_waited_for(header: str, pause_s: float
         assert it.waiting.slept == [pause_s]
 
 
+async def test_short_wishes_are_waited_for_together_no_longer_than_a_client_would_without_a_word() -> None:
+    async with bench(script(refused(429, Retry_After="2"))) as it:
+        assert (await it.fail()).retry_after_s == 2.0
+        assert (it.num_asked, it.waiting.slept) == ([3], [3.0, 3.0])
+
+
+async def test_who_is_refused_without_a_wish_is_told_at_once_and_when_to_come_back() -> None:
+    async with bench(script(refused(429), GOOD)) as it:
+        error = await it.fail()
+        assert (error.status, error.retry_after_s) == (429, 5.0)
+        assert (it.num_asked, it.waiting.slept) == ([1], [])
+        it.waiting.time_s += 5
+        assert await it.ask() == "a x 1"
+
+
+async def test_a_model_that_is_asked_too_often_says_nothing_of_the_others_of_its_key() -> None:
+    """An agent program that goes on with another model, or asks a small one beside a large one, gets through."""
+
+    def answer(body: Any) -> Answer:
+        return refused(429, Retry_After="40") if body["model"] == "large" else GOOD
+
+    def asking(model: str) -> dict[str, Any]:
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).encode()
+        return {"prepare": lambda _: Outbound(dialect="openai.chat", body=body), "model_of": lambda _: model}
+
+    async with bench(answer) as it:
+        with pytest.raises(UpstreamError, match="429"):
+            await it.pool.send(**asking("large"))
+        (await it.pool.send(**asking("small"))).reply.close()
+        it.waiting.time_s += 10
+        with pytest.raises(UpstreamError, match="it is left alone for another 30 s") as known:
+            await it.pool.send(**asking("large"))
+        assert (it.num_asked, known.value.retry_after_s) == ([2], 30.0)
+        [state] = it.pool.snapshot()
+        assert (state.state, state.cooldown_left_s, state.num_cooldowns) == ("cooling", 30.0, 1)
+        it.waiting.time_s += 30
+        assert it.states == ["ready"]
+
+
+async def test_the_limits_of_models_are_not_remembered_without_end() -> None:
+    async with bench(script(refused(429))) as it:
+        for number in range(70):
+            with pytest.raises(UpstreamError):
+                await it.pool.send(outbound, model_of=lambda _, name=f"m{number}": name)
+        assert it.num_asked == [70]
+        with pytest.raises(UpstreamError):
+            await it.pool.send(outbound, model_of=lambda _: "m0")  # forgotten: asked once more
+        assert it.num_asked == [71]
+
+
 async def test_a_wish_in_milliseconds_is_waited_for() -> None:
     async with bench(script(refused(503, retry_after_ms="2500"), GOOD)) as it:
         assert await it.ask() == "a x 2"
@@ -225,9 +275,13 @@ async def test_a_refused_key_is_not_tried_again_in_the_same_turn_and_soon_by_ano
         assert error.status == 503
         assert "check llm.a.api_key" in str(error)
         assert error.retry_after_s
+        again = await it.fail()
+        assert again.retry_after_s == 5.0
+        assert "it is left alone for another 5 s" in str(again)  # only time or a person helps: nobody is kept waiting
         assert it.num_asked == [1]
+        it.waiting.time_s += 5
         assert await it.ask() == "a x 1"  # the only one there is: asked again before its cooldown is over
-        assert it.waiting.slept == [6.0]
+        assert it.waiting.slept == []
 
 
 @pytest.mark.parametrize(

@@ -113,20 +113,23 @@ class Router:
             body = {**request.body, "model": self._model_name(request.model, model)}
             return Outbound(dialect=_COUNT, body=_encoded(body), headers=headers)
 
-        return (await self._models.send(prepare)).reply
+        # Anthropic counts these apart from answers: one that was asked too often says nothing of the other.
+        return (await self._models.send(prepare, model_of=lambda _: _COUNT)).reply
 
     async def _send_to_models(self, turn: Outgoing) -> Routed:
         if self._models is None:
             raise UpstreamError(
                 "no model is configured: set llm.provider or llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S
             )
-        sent = await self._models.send(lambda model: self._outbound(turn, model), tell=turn.tell)
+        sent = await self._models.send(
+            lambda model: self._outbound(turn, model),
+            tell=turn.tell,
+            model_of=lambda model: self._name_for(turn.request, model),
+        )
         return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
 
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
-        # What chat cannot say is not for the model that chats: its own name stands.
-        asked = turn.request.model
-        name = self._model_name(asked, model) if turn.request.dialect in TO_CHAT else asked
+        name = self._name_for(turn.request, model)
         if turn.request.dialect in model.dialects:
             if turn.raw is not None and name == turn.request.model:
                 return Outbound(dialect=turn.request.dialect, body=turn.raw, headers=turn.headers)
@@ -141,6 +144,10 @@ class Router:
         return Outbound(
             dialect=target.name, body=_encoded({**translated, "model": name} if name else translated), headers={}
         )
+
+    def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
+        # What chat cannot say is not for the model that chats: its own name stands.
+        return self._model_name(request.model, model) if request.dialect in TO_CHAT else request.model
 
     def _model_name(self, asked: str, model: ModelClient) -> str:
         # A client asks for one of the upstream's own models, or for "metaclaw" and leaves the choice to llm.model_id.

@@ -2,12 +2,17 @@
 
 Owns who is asked next, after how long, and when to give up; refuses to know what is asked. Invariant: nothing is asked
 again once the first byte of an answer has come, and a cancelled turn is no failure of anybody.
+
+Clients ask again by themselves after what ``Retry-After`` says, and show their user that they wait. So only a short
+wish that an upstream has told is waited for here: else a client would hang without knowing why, and its own attempts
+times ours would be counted against its limit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import defaultdict
@@ -22,7 +27,7 @@ from metaclaw.upstreams.failures import Kind, final_error, kind_of
 from metaclaw.upstreams.model_client import NO_HEADERS, ModelClient, Reply
 
 _BACKOFF_S, _MAX_BACKOFF_S = 0.5, 8.0
-_MAX_WAIT_S = 30.0
+_MAX_WISHED_S = 5.0  # of a turn's waits together
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ class Sent:
 
 Prepare = Callable[[ModelClient], Outbound | None]
 Tell = Callable[[JsonObject], None]
+ModelOf = Callable[[ModelClient], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,27 +127,30 @@ class UpstreamPool:
     async def models(self) -> list[JsonObject]:
         """What the first upstream that answers says it has. Raises ``UpstreamError``."""
         failures: list[UpstreamError] = []
-        for credential in sorted(self._credentials, key=lambda credential: credential.rank):
+        for credential in sorted(self._credentials, key=lambda credential: credential.rank("")):
             try:
                 return await credential.client.models()
             except UpstreamError as error:
                 failures.append(error)
         raise final_error(failures, 0.0)
 
-    async def send(self, prepare: Prepare, *, tell: Tell | None = None) -> Sent:
+    async def send(self, prepare: Prepare, *, tell: Tell | None = None, model_of: ModelOf | None = None) -> Sent:
         """Begin an answer. ``prepare`` makes the request for one client; ``None`` leaves that client out.
 
-        ``tell`` gets a line about every attempt, also those that came to nothing.
+        ``tell`` gets a line about every attempt, also those that came to nothing. ``model_of`` says which model
+        ``prepare`` asks a client for; by default its own.
 
         Raises ``UpstreamError`` when nobody answers, and as it came what an upstream says of a request that is wrong in
         itself; ``InvalidRequestError`` when nobody can be asked such a thing; whatever ``prepare`` raises.
         """
-        turn = _Turn(self._credentials, prepare, self._waiting, tell)
+        turn = _Turn(self._credentials, prepare, self._waiting, tell, model_of or _own_model)
         began = self._waiting.now()
         while credential := turn.next_credential():
             pause_s = turn.pause_s(credential)
+            if pause_s is None:
+                break
             is_late = self._waiting.now() + pause_s > began + self._limits.max_retry_s
-            if (turn.num_attempts and is_late) or pause_s > _MAX_WAIT_S:
+            if turn.num_attempts and is_late:
                 break
             if pause_s:
                 await self._waiting.sleep(pause_s)
@@ -156,9 +165,16 @@ class _Turn:
     """One turn's attempts."""
 
     def __init__(
-        self, credentials: Sequence[Credential], prepare: Prepare, waiting: Waiting, tell: Tell | None
+        self,
+        credentials: Sequence[Credential],
+        prepare: Prepare,
+        waiting: Waiting,
+        tell: Tell | None,
+        model_of: ModelOf,
     ) -> None:
         self._tell = tell
+        self._model_of = model_of
+        self._wished_s = 0.0
         self._credentials = list(credentials)
         self._prepare = prepare
         self._waiting = waiting
@@ -177,20 +193,22 @@ class _Turn:
         order = {credential: number for number, credential in enumerate(self._credentials)}
         return min(
             self._credentials,
-            key=lambda it: (it.available_in_s > 0, it.rank, self._tries[it], self._patience(it), order[it]),
+            key=lambda it: (*self._standing(it), self._tries[it], self._patience(it), order[it]),
             default=None,
         )
 
-    def pause_s(self, credential: Credential) -> float:
-        """How long to wait before asking; nothing when it was not asked yet and may be."""
-        backoff_s = 0.0
-        if tries := self._tries[credential]:
-            backoff_s = self._waiting.jitter(min(_BACKOFF_S * 2 ** (tries - 1), _MAX_BACKOFF_S))
-        if left_alone_s := credential.available_in_s:
-            backoff_s = left_alone_s + self._waiting.jitter(min(left_alone_s, 1.0))
-        elif tries and credential.last_error:
-            backoff_s = max(backoff_s, credential.last_error.retry_after_s or 0.0)
-        return backoff_s
+    def pause_s(self, credential: Credential) -> float | None:
+        """How long to wait before asking; nothing when it may be asked; ``None`` when the client is to wait."""
+        model = self._model_of(credential.client)
+        tries, error = self._tries[credential], credential.last_error(model)
+        backoff_s = self._waiting.jitter(min(_BACKOFF_S * 2 ** (tries - 1), _MAX_BACKOFF_S)) if tries else 0.0
+        told_s = error.retry_after_s if error and not kind_of(error).is_of_key else None
+        if left_alone_s := credential.available_in_s(model):
+            is_waited_for = told_s is not None and self._may_wait(left_alone_s)
+            return left_alone_s + self._waiting.jitter(min(left_alone_s, 1.0)) if is_waited_for else None
+        if not tries or not told_s or told_s <= backoff_s:
+            return backoff_s
+        return told_s if self._may_wait(told_s) else None
 
     async def attempt(self, credential: Credential) -> Sent | None:
         """Ask ``credential``; ``None`` when somebody else may do better."""
@@ -200,12 +218,13 @@ class _Turn:
             self._credentials.remove(credential)
             return None
         self._tries[credential] += 1
-        end = credential.begin()
+        model = self._model_of(client)
+        end = credential.begin(model)
         began_at = self._waiting.now()
         try:
             reply = await client.send(outbound.dialect, outbound.body, headers=outbound.headers)
         except UpstreamError as error:
-            credential.fail(error)
+            credential.fail(model, error)
             self._say(credential, began_at, error.status)
             self._note(credential, error)
             return None
@@ -215,7 +234,7 @@ class _Turn:
             return None
         finally:
             end()
-        credential.succeed()
+        credential.succeed(model)
         self._say(credential, began_at, reply.status)
         return Sent(reply=reply, client=client, dialect=outbound.dialect, attempts=self.num_attempts)
 
@@ -227,16 +246,40 @@ class _Turn:
 
     def error(self) -> Exception:
         """What to raise when nobody is left, or it takes too long."""
-        available_s = min((credential.available_in_s for credential in self._credentials), default=0.0)
-        failures = self._failures or [error for it in self._credentials if (error := it.last_error)]
+        waits_s = (it.available_in_s(self._model_of(it.client)) for it in self._credentials)
+        available_s = min(waits_s, default=0.0)
+        failures = self._failures or [error for it in self._credentials if (error := self._known(it))]
         if failures:
             return final_error(failures, available_s)
         return self._refused or InvalidRequestError(
             "no configured model can be asked this (llm.dialects says what can)"
         )
 
+    def _known(self, credential: Credential) -> UpstreamError | None:
+        """Why it was not asked at all: what it said to a turn before."""
+        model = self._model_of(credential.client)
+        error = credential.last_error(model)
+        if error is None:
+            return None
+        is_told = error.retry_after_s is not None and not kind_of(error).is_of_key
+        left_s = credential.cooldown_left_s(model) if is_told else credential.available_in_s(model)
+        message = f"{error} (it is left alone for another {math.ceil(left_s)} s)"
+        return UpstreamError(message, status=error.status, retry_after_s=left_s, detail=error.detail)
+
+    def _may_wait(self, seconds: float) -> bool:
+        if self._wished_s + seconds > _MAX_WISHED_S:
+            return False
+        self._wished_s += seconds
+        return True
+
+    def _standing(self, credential: Credential) -> tuple[bool, int]:
+        model = self._model_of(credential.client)
+        return credential.available_in_s(model) > 0, credential.rank(model)
+
     def _patience(self, credential: Credential) -> float:
-        return credential.available_in_s or (credential.cooldown_left_s if credential.rank else 0.0)
+        model = self._model_of(credential.client)
+        cooldown_s = credential.cooldown_left_s(model) if credential.rank(model) else 0.0
+        return credential.available_in_s(model) or cooldown_s
 
     def _note(self, credential: Credential, error: UpstreamError) -> None:
         kind = kind_of(error)
@@ -247,3 +290,7 @@ class _Turn:
         self._failures.append(error)
         if kind.is_of_key:
             self._credentials.remove(credential)
+
+
+def _own_model(client: ModelClient) -> str:
+    return client.model_id
