@@ -74,6 +74,9 @@ def test_the_billing_header_of_claude_code_is_no_prompt():
     assert view(request(user("hi"), system="Be brief.")) == [{"role": "system", "content": "Be brief."}, user("hi")]
 
 
+PDF = "data:application/pdf;base64,JVBERi0="
+
+
 def test_images_and_documents_are_parts():
     pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}
     link = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
@@ -84,7 +87,7 @@ def test_images_and_documents_are_parts():
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
                 {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
                 text("Notes\n\nabc"),
-                pdf,
+                {"type": "file", "file": {"filename": "document.pdf", "file_data": PDF}},
             ]
         )
     ]

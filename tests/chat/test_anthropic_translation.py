@@ -260,10 +260,6 @@ def test_what_a_chat_model_cannot_be_told_is_refused_by_name(change: Json, param
         ({"messages": [{**user("hi"), "name": "ann"}]}, "messages[0].name"),
         ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{**assistant(None), "audio": {"id": "a"}}]}, "messages[0].audio"),
-        (
-            {"messages": [{**assistant(None), "tool_calls": [call("t", "{broken")]}]},
-            "messages[0].tool_calls[0].function.arguments",
-        ),
         ({"messages": [{**assistant(None), "tool_calls": [{"type": "custom"}]}]}, "messages[0].tool_calls[0].type"),
         ({"messages": [user(" "), assistant("")]}, "messages"),
     ],
@@ -312,11 +308,25 @@ def test_roles_that_do_not_alternate_are_made_to() -> None:
     ]
 
 
-def test_a_pdf_in_a_chat_is_a_document() -> None:
+def test_a_pdf_in_a_chat_is_a_document_and_the_other_way_round() -> None:
     file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}
     [message] = DIALECT.from_chat({"messages": [user([{"type": "file", "file": file}])]})["messages"]
     source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
-    assert message == user([{"type": "document", "source": source, "title": "a.pdf"}])
+    document = {"type": "document", "source": source, "title": "a.pdf"}
+    assert message == user([document])
+    of_a_tool = [user("read it"), assistant([use("t")]), user([result("t", [document])])]
+    for messages in ([user([document])], of_a_tool):  # Claude Code reads files by a tool
+        *_, last = DIALECT.to_chat({"model": "m", "max_tokens": 1, "messages": messages})["messages"]
+        assert last["role"] == "user"
+        assert last["content"][-1] == {"type": "file", "file": file}
+
+
+def test_a_conversation_in_which_a_model_wrote_a_broken_call_goes_on() -> None:
+    """After a fallback, or an answer that was cut at its limit, it would be refused for ever."""
+    calls = [call("t", "{broken"), call("u", "[1]")]
+    body = {"messages": [user("hi"), {**assistant(None), "tool_calls": calls}, user("go on")]}
+    [_, said, _] = DIALECT.from_chat({"model": "m", **body})["messages"]
+    assert said["content"] == [use("t", invalid_arguments="{broken"), use("u", invalid_arguments="[1]")]
 
 
 # Answers

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 from anthropic import AsyncAnthropic
 
@@ -389,3 +390,17 @@ async def test_models_are_listed_in_the_shape_of_who_asks(tmp_path: Path, dialec
     async with before(tmp_path, dialects, llm={"model_id": "m"}) as (_, gateway, client):
         assert [model.id async for model in client.models.list()] == ["metaclaw", "fake-base"]
         assert [model.id async for model in gateway.client.models.list()] == ["metaclaw", "fake-base"]
+        assert (await client.models.retrieve("fake-base")).type == "model"
+        assert (await gateway.client.models.retrieve("metaclaw")).object == "model"
+        with pytest.raises(openai.NotFoundError, match="no model of the name 'org/none'"):
+            await gateway.client.models.retrieve("org/none")
+        with pytest.raises(anthropic.NotFoundError) as failure:
+            await client.models.retrieve("org/none")
+        assert isinstance(failure.value.body, dict)
+        assert failure.value.body["type"] == "error"
+
+
+async def test_a_gateway_behind_the_gateway_is_listed_once(tmp_path: Path) -> None:
+    async with before(tmp_path, CHAT, llm={"model_id": "m"}) as (model, gateway, _):
+        model.models.append("metaclaw")
+        assert [it.id async for it in gateway.client.models.list()] == ["metaclaw", "fake-base"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ MALFORMED = [
     (b"\xff\xfe{}", "JSON|UTF-8"),
     (b'{"messages": [], "temperature": NaN}', "NaN"),
     (b'{"messages": [], "temperature": 1e999}', "too large for a float"),
+    (gzip.compress(GOOD), "the body is compressed: send it as it is"),
     (b"[" * 100_000, "nested too deeply"),
     (b'{"seed": ' + b"9" * 5000 + b"}", "cannot be read"),
     (b'{"model": "any"}', "'messages' must be a list"),
@@ -46,6 +48,23 @@ MALFORMED = [
         "'temperature' is too large a number",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/chat/completions", "there is no route POST /chat/completions: the client's base URL must end in '/v1'"),
+        ("/agents/ops/responses", "must end in '/v1'"),
+        ("/v1/v1/messages", "has one '/v1' too many"),
+        ("/v1/nothing", "there is no route POST /v1/nothing"),
+    ],
+)
+async def test_a_base_url_that_leads_nowhere_is_told_what_is_wrong_with_it(
+    tmp_path: Path, path: str, says: str
+) -> None:
+    async with running_gateway(make_settings(tmp_path)) as gateway, gateway.post(GOOD, path) as response:
+        message = (await response.json())["error"]["message"]
+    assert (response.status, says in message) == (404, True), message
 
 
 async def test_a_malformed_body_is_400_and_says_what_is_wrong(tmp_path: Path) -> None:

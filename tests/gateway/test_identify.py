@@ -113,6 +113,8 @@ async def test_what_a_client_says_on_purpose_is_never_repaired(claim: Json) -> N
         ({"session_id": "d", "body": {"session_id": "e"}}, "d"),
         ({"x_session_affinity": "a process", "body": {"session_id": "e"}}, "e"),
         ({"body": {"metadata": {"user_id": json.dumps({"session_id": "d"})}, "session_id": "e"}}, "d"),
+        ({"body": {"metadata": {"user_id": f"user_ab_account__session_{UUID}"}, "session_id": "e"}}, UUID),
+        ({"body": {"metadata": {"user_id": "user_ab_account__session_mine"}, "session_id": "e"}}, "e"),
         ({"body": {"metadata": {"user_id": "{not json"}, "session_id": "e"}}, "e"),
         ({"body": {"metadata": {"user_id": '{"session_id": "a b"}'}, "session_id": "e"}}, "e"),
         ({"body": {"session_id": "e"}, "messages": [message("user", RUNTIME)]}, "e"),

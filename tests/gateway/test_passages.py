@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaclaw.chat.dialects import CHAT
+from metaclaw.chat.dialects import ANTHROPIC, CHAT
 from metaclaw.chat.sse import SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.gateway.passages import Passage, Translated, passage
@@ -89,6 +89,17 @@ def test_the_policy_record_stays_with_us() -> None:
     answer = way.outcome().answer
     assert answer is not None
     assert answer.policy_record == {"model": "m"}
+
+
+def test_a_model_that_only_says_that_it_is_at_it_is_heard_of() -> None:
+    """What stands between ends a connection on which nothing comes, while a model thinks for minutes."""
+    ping = b'event: ping\ndata: {"type": "ping"}\n\n'
+    to_chat = passage(CHAT, ANTHROPIC, {}, "text/event-stream", errors="openai", is_policy=False)
+    to_anthropic = passage(ANTHROPIC, CHAT, {}, "text/event-stream", errors="anthropic", is_policy=False)
+    heard = [to_chat.feed(ping), to_anthropic.feed(b": OPENROUTER PROCESSING\n\n")]
+    assert [[(event.data, event.event) for event in SseParser().feed(it)] for it in heard] == [[(None, None)]] * 2
+    assert b"event: content_block_delta" in to_anthropic.feed(stream("Hi", done=False))
+    assert to_anthropic.feed(b"data: [DONE]\n\n") == b""
 
 
 @pytest.mark.parametrize("is_policy", [False, True])

@@ -70,11 +70,13 @@ async def test_what_the_user_wrote_wins() -> None:
         connect_timeout_s=1,
         first_byte_timeout_s=2,
         gap_timeout_s=3,
+        answer_timeout_s=4,
     )
     assert (one.base_url, one.dialects, one.auth, one.model_id) == (
         "http://127.0.0.1:9/v1", ("openai.chat",), "bearer", "m",
     )  # fmt: skip
     assert (one.timeouts.connect_s, one.timeouts.first_byte_s, one.timeouts.gap_s) == (1, 2, 3)
+    assert (one.timeouts.begins_s(is_stream=True), one.timeouts.begins_s(is_stream=False)) == (2, 4)
 
 
 async def test_a_dialect_at_a_providers_other_address_goes_with_that_address() -> None:

@@ -97,7 +97,7 @@ async def test_nobody_there_is_an_error_without_a_status() -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n"],
+    [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 70_000 + b"\r\n\r\n"],
     ids=["ssh", "long"],
 )
 async def test_something_that_is_no_http_is_an_error_without_a_status(reply: bytes) -> None:
@@ -161,6 +161,23 @@ async def test_silence_before_and_inside_an_answer_has_its_own_limit() -> None:
             await model.chat({**BODY, "stream": False})
         await llm.was_left.wait()
         assert len(llm.requests) == 1
+
+
+async def test_a_whole_answer_may_take_longer_to_begin_than_a_stream() -> None:
+    """A model sends the first byte of a plain answer with the last: what takes minutes was asked again and again."""
+    raw = json.dumps(BODY).encode()
+    async with (
+        fake_llm(lambda _: Answer(hold_after=0)) as llm,
+        client(llm.url, first_byte_s=0.2, plain_s=60.0) as model,
+    ):
+        plain = asyncio.create_task(model.send("openai.chat", raw, is_stream=False))
+        with pytest.raises(UpstreamError, match=r"sent nothing for 0\.2 s"):
+            await model.send("openai.chat", raw)
+        assert not plain.done()
+        llm.go_on.set()
+        reply = await plain
+        assert await reply.read()
+        reply.close()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +250,7 @@ async def test_an_answer_ends_at_its_limit() -> None:
 async def test_a_redirect_is_not_followed() -> None:
     moved = b"HTTP/1.1 307 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n"
     async with raw_server(moved) as (url, _), client(url) as model:
-        with pytest.raises(UpstreamError, match="307"):
+        with pytest.raises(UpstreamError, match="answered 307: its API has another address: set that one"):
             await model.chat(BODY)
 
 
@@ -244,6 +261,11 @@ async def test_a_redirect_is_not_followed() -> None:
         (b'{"error": "bad"}', "application/json", "fake answered 400: bad"),
         (b'{"detail": "bad"}', "application/json", "fake answered 400: bad"),
         (b'[{"error": {"code": 400, "message": "bad"}}]', "application/json", "fake answered 400: bad"),
+        (
+            b'{"detail": [{"loc": ["body", "n"], "msg": "too many", "input": "secret"}, {"msg": "no"}, 5]}',
+            "application/json",
+            "fake answered 400: n: too many; no",
+        ),
         (b"bad", "text/plain; charset=utf-8", "fake answered 400: bad"),
         (b"<html>bad</html>", "text/html", "fake answered 400"),
         (
@@ -258,6 +280,19 @@ def test_an_error_says_what_the_upstream_said(body: bytes, content_type: str, sa
     headers = {"Content-Type": content_type, "Retry-After": "4"}
     error = refusal("fake", "llm.api_key", SecretStr(KEY), 400, headers, body)
     assert (str(error), error.status, error.retry_after_s) == (says, 400, 4.0)
+
+
+def test_an_error_without_an_envelope_keeps_its_code() -> None:
+    body = b'{"object": "error", "message": "too long", "type": "BadRequestError", "code": "context_length_exceeded"}'
+    error = refusal("fake", "llm.api_key", SecretStr(KEY), 400, {}, body)
+    assert error.detail == {"message": "too long", "type": "BadRequestError", "code": "context_length_exceeded"}
+
+
+async def test_long_headers_of_a_proxy_before_a_model_are_read() -> None:
+    body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "hi"}}]}).encode()
+    head = f"HTTP/1.1 200 OK\r\nX-Policy: {'a' * 20_000}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with raw_server(head.encode() + body) as (url, _), client(url) as model:
+        assert (await model.answer(BODY["messages"], model="m")).message is not None
 
 
 def test_a_wish_in_milliseconds_is_the_finer_one() -> None:

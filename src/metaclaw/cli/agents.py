@@ -133,7 +133,8 @@ def export(
     if as_json:
         typer.echo(json.dumps(told))
         return
-    typer.echo(f"{found.agent} is in {file}: {len(manifest.files)} files")
+    num_files = len(manifest.files)
+    typer.echo(f"{found.agent} is in {file}: {num_files} {'file' if num_files == 1 else 'files'}")
     for why in manifest.left_out:
         typer.echo(f"left out: {why}", err=True)
 

@@ -47,7 +47,12 @@ class UpstreamSettings(Section):
     )
     bedrock_region: str = Field(default="us-east-1", description="AWS region of the provider bedrock.")
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Time to open a connection.")
-    first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of an answer.")
+    first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of a stream.")
+    answer_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="Time until an answer that is not streamed: it begins when all of it is there.",
+    )
     gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")
 
 

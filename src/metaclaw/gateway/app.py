@@ -7,7 +7,6 @@ nothing but ``/healthz`` answers without the token, and what was opened at the s
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
@@ -40,8 +39,9 @@ from metaclaw.gateway.memory_desk import MemoryDesk
 from metaclaw.gateway.memory_process import token_of
 from metaclaw.gateway.memory_routes import memory_routes
 from metaclaw.gateway.metrics import CONTENT_TYPE, GatewayMetrics, count_request
-from metaclaw.gateway.models import in_anthropics_shape, list_models
+from metaclaw.gateway.models import in_anthropics_shape, list_models, named
 from metaclaw.gateway.open_turns import OpenTurns
+from metaclaw.gateway.paths import error_dialect, hint
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
 from metaclaw.gateway.policy_tokens import PolicyTokens
@@ -54,7 +54,6 @@ from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.gateway.train_step import TrainingDesk, train_step
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.counting import CountRequests
-from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
 from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
@@ -84,7 +83,6 @@ from metaclaw.upstreams.session import new_session
 _DRAIN_S = 2.0
 _PREFIXES = ("", "/agents/{agent}")
 _ANY = ("GET", "POST", "DELETE")
-_OF_ANTHROPIC = re.compile(r"(/agents/[^/]+)?/v1/messages(/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +195,7 @@ def make_app(
         *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
         *(Route(f"{prefix}/v1/messages/count_tokens", _token_count, methods=["POST"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
+        *(Route(f"{prefix}/v1/models/{{model:path}}", _models, methods=["GET"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/responses/{{rest:path}}", _kept_response, methods=_ANY) for prefix in _PREFIXES),
         *memory_routes(_PREFIXES),
         *(Route(f"{prefix}/v1/feedback", _feedback, methods=["POST"]) for prefix in _PREFIXES),
@@ -209,9 +208,9 @@ def make_app(
         routes=routes,
         middleware=[
             Middleware(CountRequests, told=count_request(patterns)),
-            *([] if hosts is None else [Middleware(KnownHosts, allowed=hosts, dialect=_error_dialect)]),
+            *([] if hosts is None else [Middleware(KnownHosts, allowed=hosts, dialect=error_dialect)]),
         ],
-        exception_handlers=exception_handlers(_error_dialect),
+        exception_handlers=exception_handlers(error_dialect, hint),
         lifespan=lifespan,
     )
 
@@ -235,7 +234,7 @@ class _Turns:
 async def _turn(request: Request, dialect: Dialect) -> Response:
     deps: Deps = request.app.state.deps
     try:
-        incoming = await deps.reception.turn(request, dialect, _error_dialect(request))
+        incoming = await deps.reception.turn(request, dialect, error_dialect(request))
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     try:
@@ -252,17 +251,14 @@ async def _token_count(request: Request) -> Response:
     return await count_tokens(router, parsed, headers=request.headers, receive=request.receive)
 
 
-def _error_dialect(request: Request) -> ErrorDialect:
-    return "anthropic" if _OF_ANTHROPIC.match(request.scope["path"]) else "openai"
-
-
 async def _models(request: Request) -> Response:
     deps: Deps = request.app.state.deps
     agent = await deps.reception.agent(request)
     router = deps.routers.of(agent)
     listed = await list_models(agent, policy=router.policy, models=router.models)
-    is_for_anthropic = "anthropic-version" in request.headers
-    return JSONResponse(in_anthropics_shape(listed) if is_for_anthropic else listed)
+    shown = in_anthropics_shape(listed) if "anthropic-version" in request.headers else listed
+    model = request.path_params.get("model")
+    return JSONResponse(shown if model is None else named(model, shown))
 
 
 async def _feedback(request: Request) -> Response:

@@ -25,6 +25,7 @@ from metaclaw.identity import DEFAULT_AGENT, agent_id, run_id, session_id
 _SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "thread-id", "session-id")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_TRACE = "0" * 32
+_OF_USER_ID = re.compile(r"user_\w*_session_([0-9a-f-]{36})")
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: ``cached_property`` keeps what it found
@@ -103,8 +104,12 @@ def _said_agents(evidence: Evidence) -> list[str]:
 
 
 def _session_of_user_id(value: object) -> object:
-    # Claude Code writes a JSON object into the string.
-    if not isinstance(value, str) or not value.startswith("{"):
+    # Claude Code writes a JSON object into the string; its older releases user_..._account_..._session_UUID.
+    if not isinstance(value, str):
+        return None
+    if found := _OF_USER_ID.fullmatch(value):
+        return found[1]
+    if not value.startswith("{"):
         return None
     try:
         return (object_or_none(json.loads(value)) or {}).get("session_id")

@@ -95,7 +95,7 @@ class Meter:
         limits = self.limits
         if limits.max_concurrent is not None and self.num_running >= limits.max_concurrent:
             raise RateLimitError(
-                f"{self._whose} may have {limits.max_concurrent} requests running at once, and has",
+                f"{self._whose} may have {limits.max_concurrent} requests running at once, which it has",
                 retry_after_s=_CONCURRENT_RETRY_S,
             )
         if limits.requests_per_minute is None:
@@ -105,7 +105,7 @@ class Meter:
             self._admitted.popleft()
         if len(self._admitted) >= limits.requests_per_minute:
             raise RateLimitError(
-                f"{self._whose} may make {limits.requests_per_minute} requests a minute, and has",
+                f"{self._whose} may make {limits.requests_per_minute} requests a minute, which it has made",
                 retry_after_s=self._admitted[0] + _MINUTE_S - now,
             )
 

@@ -1,4 +1,4 @@
-"""``GET /v1/models``.
+"""``GET /v1/models``, and one of them.
 
 Owns what a client may ask for by name; refuses to know how a name is served. Invariant: ``metaclaw`` is listed
 wherever it can be asked for.
@@ -7,6 +7,7 @@ wherever it can be asked for.
 from __future__ import annotations
 
 from metaclaw.chat.messages import JsonObject
+from metaclaw.errors import NotFoundError
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import OUR_MODEL
 from metaclaw.upstreams.pool import UpstreamPool
@@ -23,7 +24,17 @@ async def list_models(agent: str, *, policy: Policy | None, models: UpstreamPool
     if models is None:
         return {"object": "list", "data": []}
     theirs = await models.models()
-    return {"object": "list", "data": [ours, *theirs] if models.preferred.model_id else theirs}
+    if models.preferred.model_id:  # a gateway behind us has our name too
+        theirs = [ours, *(model for model in theirs if model.get("id") != OUR_MODEL)]
+    return {"object": "list", "data": theirs}
+
+
+def named(model: str, listed: JsonObject) -> JsonObject:
+    """One of a list. Raises ``NotFoundError``."""
+    found = next((one for one in listed["data"] if one.get("id") == model), None)
+    if found is None:
+        raise NotFoundError(f"no model of the name {model!r:.200} is listed by GET /v1/models")
+    return found
 
 
 def in_anthropics_shape(listed: JsonObject) -> JsonObject:

@@ -24,6 +24,7 @@ from metaclaw.http.errors import error_body
 from metaclaw.journal.turns import RawAnswer
 
 _ERROR = b'"error"'
+_STILL_THERE = b": the model is at it\n\n"
 _NOT_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning")
 
 
@@ -106,7 +107,11 @@ class Unchanged:
 
 
 class Translated:
-    """The model's events as chat chunks, cleaned of what is ours alone, as events of the client's dialect."""
+    """The model's events as chat chunks, cleaned of what is ours alone, as events of the client's dialect.
+
+    What says nothing, as the pings of a model that thinks for minutes, is a comment for the client: whoever stands
+    between ends a connection on which nothing comes.
+    """
 
     def __init__(self, upstream: Dialect, sink: ChunkSink, errors: ErrorDialect) -> None:
         self._errors: ErrorDialect = errors
@@ -136,12 +141,16 @@ class Translated:
 
     def _add(self, events: Sequence[SseEvent]) -> bytes:
         out = b""
+        is_silent = bool(events)
         for event in events:
-            out += b"".join(map(self._translated, self._source.add_event(event)))
+            chunks = self._source.add_event(event)
+            is_silent = is_silent and not chunks
+            out += b"".join(map(self._translated, chunks))
             # A finish reason is not the end: usage and the policy record follow it.
             if self._source.is_done and any(mark in event.raw for mark in self._end_marks):
                 self.has_end = True
-        return out
+        is_over = self.has_end or self._source.error is not None
+        return _STILL_THERE if is_silent and not is_over else out
 
     def _translated(self, chunk: JsonObject) -> bytes:
         out = b""

@@ -129,21 +129,21 @@ class Router:
         return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
 
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
-        name = self._name_for(turn.request, model)
+        name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
         if turn.request.dialect in model.dialects:
             if turn.raw is not None and name == turn.request.model:
-                return Outbound(dialect=turn.request.dialect, body=turn.raw, headers=turn.headers)
-            body = {**turn.body, "model": name} if name else turn.body
-            return Outbound(dialect=turn.request.dialect, body=_encoded(body), headers=turn.headers)
+                raw = turn.raw
+            else:
+                raw = _encoded({**turn.body, "model": name} if name else turn.body)
+            return Outbound(dialect=turn.request.dialect, body=raw, headers=turn.headers, is_stream=is_stream)
         target = next((DIALECTS[spoken] for spoken in model.dialects if spoken in FROM_CHAT), None)
         if target is None or turn.request.dialect not in TO_CHAT:
             return None  # another one may speak it
         translated = target.from_chat(turn.dialect.to_chat(turn.body))
         if target is CHAT and model.is_strict:
             translated = strictly_openai(translated)
-        return Outbound(
-            dialect=target.name, body=_encoded({**translated, "model": name} if name else translated), headers={}
-        )
+        body = _encoded({**translated, "model": name} if name else translated)
+        return Outbound(dialect=target.name, body=body, headers={}, is_stream=is_stream)
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.

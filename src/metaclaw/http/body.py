@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from metaclaw.errors import BodyTimeoutError, InvalidRequestError, RequestTooLargeError
 
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
+
 
 async def read_body_within(request: Request, max_bytes: int, timeout_s: float) -> bytes:
     """The whole body. Raises ``BodyTimeoutError`` when it takes longer, and what ``read_body`` raises."""
@@ -58,6 +60,8 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
             f"the body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from error
     except UnicodeDecodeError as error:
+        if body.startswith(_COMPRESSED):
+            raise InvalidRequestError("the body is compressed: send it as it is, without Content-Encoding") from error
         raise InvalidRequestError(f"the body is not UTF-8 text (byte {error.start})") from error
     except RecursionError as error:
         raise InvalidRequestError("the body is nested too deeply") from error

@@ -83,10 +83,13 @@ def error_body(
     return {"error": {"message": message, "type": _OPENAI_TYPE.get(status, default), "param": param, "code": code}}
 
 
-def exception_handlers(dialect: Dialect | Callable[[Request], Dialect]) -> Mapping[Any, ExceptionHandler]:
+def exception_handlers(
+    dialect: Dialect | Callable[[Request], Dialect], hint: Callable[[str], str] = lambda _path: ""
+) -> Mapping[Any, ExceptionHandler]:
     """Handlers for ``Starlette(exception_handlers=...)`` or ``FastAPI(exception_handlers=...)``.
 
     An application has one set of them; where its routes have several dialects, ``dialect`` says which a request has.
+    ``hint`` ends the sentence that there is no route of a path.
     """
 
     def dialect_of(request: Request) -> Dialect:
@@ -98,7 +101,7 @@ def exception_handlers(dialect: Dialect | Callable[[Request], Dialect]) -> Mappi
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _http_answer(request, error, dialect_of(request)).response()
+        return _http_answer(request, error, dialect_of(request), hint).response()
 
     async def on_bug(request: Request, error: Exception) -> Response:
         # Starlette raises it again once this is sent. The log line here says which route it was; the path itself is the
@@ -139,9 +142,10 @@ def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:
     return {} if retry_after_s is None else {"Retry-After": str(max(0, math.ceil(retry_after_s)))}
 
 
-def _http_answer(request: Request, error: HTTPException, dialect: Dialect) -> ErrorAnswer:
+def _http_answer(request: Request, error: HTTPException, dialect: Dialect, hint: Callable[[str], str]) -> ErrorAnswer:
     if error.status_code == 404:
-        message, code = f"there is no route {request.method} {request.url.path}", errors.NotFoundError.code
+        path = request.url.path
+        message, code = f"there is no route {request.method} {path}{hint(path)}", errors.NotFoundError.code
     elif error.status_code == 405:
         message, code = f"{request.url.path} does not answer to {request.method}", "method_not_allowed"
     else:

@@ -59,8 +59,11 @@ class TurnReader:
     def open(cls, path: Path) -> TurnReader:
         """Open ``turns.db``; raises ``JournalError`` when there is none, or none of this release yet."""
         connection = open_reader(path)
-        if connection.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < _SCHEMA:
             connection.close()
+            if version == 0:  # at the first start of all
+                raise JournalError(f"{path} is being made; it is there once the gateway has started")
             raise JournalError(f"{path} is of an older release; the gateway brings it up to date when it starts")
         return cls(connection)
 

@@ -79,7 +79,9 @@ class BedrockModel:
         """Take no more calls; one that still waits ends at its own limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def send(self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> BedrockReply:
+    async def send(
+        self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS, is_stream: bool = True
+    ) -> BedrockReply:
         """Ask; return once the first event is here. Raises ``UpstreamError`` and ``InvalidRequestError``."""
         if dialect != _MESSAGES:
             raise InvalidRequestError(f"{self.name} speaks {_MESSAGES} only, not {dialect}")
@@ -87,10 +89,10 @@ class BedrockModel:
         model = request.pop("model", None) or self.model_id
         if not model:
             raise InvalidRequestError(f"{self.name} needs a 'model'", param="model")
-        is_stream = bool(request.pop("stream", False))
+        asks_for_stream = bool(request.pop("stream", False))
         data = json.dumps({"anthropic_version": _VERSION, **request}, separators=(",", ":")).encode()
-        limit_s = self._settings.timeouts.first_byte_s
-        reply = BedrockReply(self, is_stream=is_stream, gap_s=self._settings.timeouts.gap_s)
+        limit_s = self._settings.timeouts.begins_s(is_stream=asks_for_stream)
+        reply = BedrockReply(self, is_stream=asks_for_stream, gap_s=self._settings.timeouts.gap_s)
         try:
             async with asyncio.timeout(limit_s):
                 await reply.begin(model, data)
@@ -128,7 +130,7 @@ class BedrockModel:
         timeouts = self._settings.timeouts
         config = load_backend("botocore.config", extra="bedrock").Config(
             connect_timeout=timeouts.connect_s,
-            read_timeout=max(timeouts.first_byte_s, timeouts.gap_s),
+            read_timeout=max(timeouts.begins_s(is_stream=False), timeouts.gap_s),
             retries={"total_max_attempts": 1},  # others than the SDK know whom to ask next
             max_pool_connections=_MAX_THREADS,
         )

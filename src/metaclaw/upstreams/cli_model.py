@@ -78,12 +78,14 @@ class CliModel:
         """The configured model; these programs list none."""
         return [{"id": self.model_id, "object": "model", "owned_by": self.name}] if self.model_id else []
 
-    async def send(self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> CliReply:
+    async def send(
+        self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS, is_stream: bool = True
+    ) -> CliReply:
         """Run the program; return once it has said something. Raises ``UpstreamError`` and ``InvalidRequestError``."""
         if dialect != _CHAT:
             raise InvalidRequestError(f"{self.name} speaks {_CHAT} only, not {dialect}")
         prompt = cli_prompt(json.loads(body), self.name)
-        limit_s = self.settings.timeouts.first_byte_s
+        limit_s = self.settings.timeouts.begins_s(is_stream=is_stream)
         reply: CliReply | None = None
         try:
             async with asyncio.timeout(limit_s):

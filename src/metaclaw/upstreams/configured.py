@@ -131,6 +131,7 @@ def _timeouts(settings: UpstreamSettings) -> Timeouts:
         connect_s=settings.connect_timeout_s,
         first_byte_s=settings.first_byte_timeout_s,
         gap_s=settings.gap_timeout_s,
+        plain_s=settings.answer_timeout_s,
     )
 
 

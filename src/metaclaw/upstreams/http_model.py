@@ -55,11 +55,14 @@ class HttpModel:
     def model_id(self) -> str:
         return self.upstream.model_id
 
-    async def send(self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> HttpReply:
+    async def send(
+        self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS, is_stream: bool = True
+    ) -> HttpReply:
         """Post ``body``; return once the first byte of an accepted answer is here. Raises ``UpstreamError``."""
         upstream = self.upstream
         data = _with_defaults(body, upstream.extra_body) if upstream.extra_body else body
-        return await self._begin("POST", upstream.url(dialect), upstream.request_headers(dialect, headers), data)
+        asked = upstream.request_headers(dialect, headers)
+        return await self._begin("POST", upstream.url(dialect), asked, data, is_stream=is_stream)
 
     async def close(self) -> None:
         """Nothing: the session is its owner's."""
@@ -109,14 +112,17 @@ class HttpModel:
             raise UpstreamError(f"{self.name} answered without a message", status=502)
         return answer
 
-    async def _begin(self, method: str, url: str, headers: Mapping[str, str], data: bytes | None = None) -> HttpReply:
+    async def _begin(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None = None, *, is_stream: bool = True
+    ) -> HttpReply:
         timeouts = self.upstream.timeouts
+        limit_s = timeouts.begins_s(is_stream=is_stream)
         try:
-            async with asyncio.timeout(timeouts.first_byte_s):
+            async with asyncio.timeout(limit_s):
                 response = await self._with_one_retry(lambda: self._request(method, url, headers, data))
                 first = await self._first_chunk(response) if response.status == 200 else b""
         except TimeoutError as error:
-            raise UpstreamError(f"{self.name} sent nothing for {timeouts.first_byte_s:g} s", status=504) from error
+            raise UpstreamError(f"{self.name} sent nothing for {limit_s:g} s", status=504) from error
         if response.status == 200:
             return HttpReply(self.name, response, first, gap_s=timeouts.gap_s)
         try:

@@ -61,11 +61,14 @@ class ModelClient(Protocol):
         """Whether it refuses chat requests with anything that OpenAI's own chat API does not know."""
         ...
 
-    async def send(self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
+    async def send(
+        self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS, is_stream: bool = True
+    ) -> Reply:
         """Ask; return once the first byte of an accepted answer is here.
 
-        ``headers`` are the client's own; the few that mean something to a model are passed on. Raises
-        ``UpstreamError``, and ``InvalidRequestError`` for what this kind of model cannot be asked.
+        ``headers`` are the client's own; the few that mean something to a model are passed on. ``is_stream``: what
+        ``body`` asks for, and by it how long the first byte may take. Raises ``UpstreamError``, and
+        ``InvalidRequestError`` for what this kind of model cannot be asked.
         """
         ...
 

@@ -39,6 +39,7 @@ class Outbound:
     dialect: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
+    is_stream: bool = True  # what ``body`` asks for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +223,9 @@ class _Turn:
         end = credential.begin(model)
         began_at = self._waiting.now()
         try:
-            reply = await client.send(outbound.dialect, outbound.body, headers=outbound.headers)
+            reply = await client.send(
+                outbound.dialect, outbound.body, headers=outbound.headers, is_stream=outbound.is_stream
+            )
         except UpstreamError as error:
             credential.fail(model, error)
             self._say(credential, began_at, error.status)

@@ -18,6 +18,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import UpstreamError
 
 _MAX_TEXT = 2000
+_OF_OPENAI = ("type", "param", "code")
 
 
 def refusal(
@@ -27,6 +28,8 @@ def refusal(
     if status in (401, 403):
         # Its own text is left out: providers quote parts of the key in it.
         return UpstreamError(f"{name} refused our key (HTTP {status}): check {key_setting}", status=status)
+    if 300 <= status < 400:
+        return UpstreamError(f"{name} answered {status}: its API has another address: set that one", status=status)
     detail = _error_object(body)
     said = _without_key(_message(detail, headers, body), api_key)
     message = f"{name} answered {status}: {said}" if said else f"{name} answered {status}"
@@ -58,7 +61,7 @@ def _seconds_until(text: str, now: datetime | None) -> float:
 
 
 def _error_object(body: bytes) -> JsonObject:
-    """``{"error": {...}}``, ``{"error": "text"}``, ``{"detail": "text"}`` or ``{"message": "text"}`` as one shape."""
+    """``{"error": {...}}``, ``error``, ``detail`` or ``message`` as text, and FastAPI's mistakes, as one shape."""
     try:
         value: Any = json.loads(body)
     except ValueError:
@@ -72,7 +75,23 @@ def _error_object(body: bytes) -> JsonObject:
     if isinstance(error, dict):
         return cast(JsonObject, error)
     text = next((fields[key] for key in ("error", "detail", "message") if isinstance(fields.get(key), str)), None)
-    return {} if text is None else {"message": text}
+    text = text or _mistakes(fields.get("detail"))
+    if not text:
+        return {}
+    # Older releases of vLLM have them beside the message.
+    return {**{key: fields[key] for key in _OF_OPENAI if isinstance(fields.get(key), str)}, "message": text}
+
+
+def _mistakes(detail: object) -> str:
+    """What FastAPI's servers (vLLM, SGLang, ...) say of a request that they cannot read."""
+    listed = cast(list[object], detail) if isinstance(detail, list) else []
+    mistakes = [cast(JsonObject, one) for one in listed if isinstance(one, dict)]
+    return "; ".join(f"{_place(one.get('loc'))}{one['msg']}" for one in mistakes if isinstance(one.get("msg"), str))
+
+
+def _place(loc: object) -> str:
+    names = [str(name) for name in cast(list[object], loc)] if isinstance(loc, list) else []
+    return ".".join(names[1:] if names[:1] == ["body"] else names) + ": " if names else ""
 
 
 def _message(detail: JsonObject, headers: Mapping[str, str], body: bytes) -> str:

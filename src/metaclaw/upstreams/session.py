@@ -9,6 +9,7 @@ from __future__ import annotations
 import aiohttp
 
 _KEEP_ALIVE_S = 30.0
+_MAX_HEADER_BYTES = 64 * 1024  # of one header; proxies before a model add long ones
 
 
 def new_session() -> aiohttp.ClientSession:
@@ -20,4 +21,6 @@ def new_session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=True,
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
     )

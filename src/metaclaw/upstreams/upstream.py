@@ -35,11 +35,16 @@ _ANTHROPIC_VERSION = "2023-06-01"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """``first_byte_s`` runs from sending the request, the retry included, to the first byte of the body; ``gap_s``
-    between two chunks."""
+    between two chunks. A model sends the first byte of a plain answer when it has all of it: ``plain_s``, if longer."""
 
     connect_s: float = 10.0
     first_byte_s: float = 120.0
     gap_s: float = 120.0
+    plain_s: float = 0.0
+
+    def begins_s(self, *, is_stream: bool) -> float:
+        """How long an answer may take to begin."""
+        return self.first_byte_s if is_stream else max(self.first_byte_s, self.plain_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,19 @@ def call_id(given: object, answer_id: str, number: int) -> str:
     return text_in(given) or f"toolu_{answer_id or 'call'}_{number}"
 
 
+def input_of(arguments: object) -> JsonObject:
+    """The input of a tool of a call's arguments, whatever a model wrote there."""
+    if isinstance(arguments, str) and arguments.strip():
+        try:
+            value: object = json.loads(arguments)
+        except (ValueError, RecursionError):
+            value = None
+        # Whoever reads it shall see what the model wrote: the client, whose tool refuses it, and a model that goes on
+        # with a conversation in which that happened.
+        return object_in(value) if is_object(value) else {"invalid_arguments": arguments}
+    return object_in(arguments)
+
+
 def _content(message: JsonObject, answer_id: str) -> list[JsonObject]:
     blocks: list[JsonObject] = sealed_in(message)
     thinking = thinking_in(message)
@@ -87,18 +100,7 @@ def _content(message: JsonObject, answer_id: str) -> list[JsonObject]:
     blocks += [text_block(text) for text in (*texts, text_in(message.get("refusal"))) if text]
     for number, call in enumerate(objects(message.get("tool_calls"))):
         function = object_in(call.get("function"))
-        name, arguments = text_in(function.get("name")), _input(function.get("arguments"))
+        name, arguments = text_in(function.get("name")), input_of(function.get("arguments"))
         uid = call_id(call.get("id"), answer_id, number)
         blocks.append(JsonObject(type="tool_use", id=uid, name=name, input=arguments))
     return blocks
-
-
-def _input(arguments: object) -> JsonObject:
-    if isinstance(arguments, str) and arguments.strip():
-        try:
-            value: object = json.loads(arguments)
-        except (ValueError, RecursionError):
-            value = None
-        # The client shall see what the model wrote, and its tool refuse it.
-        return object_in(value) if is_object(value) else {"invalid_arguments": arguments}
-    return object_in(arguments)

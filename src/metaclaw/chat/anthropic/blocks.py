@@ -18,6 +18,7 @@ TO = "Anthropic's messages"
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
 _CACHE_MARKER = "cache_control"
+_PDF = "application/pdf"
 
 
 def text_block(text: str) -> JsonObject:
@@ -37,6 +38,9 @@ def part_of(block: JsonObject) -> JsonObject:
     source = object_in(block.get("source"))
     if kind == "image" and (url := _url(source)):
         return {"type": "image_url", "image_url": {"url": url}}
+    if kind == "document" and source.get("media_type") == _PDF and source.get("type") == "base64":
+        file = {"filename": text_in(block.get("title")) or "document.pdf", "file_data": _url(source)}
+        return {"type": "file", "file": file}
     if kind == "document" and source.get("type") == "text":
         says = (block.get("title"), block.get("context"), source.get("data"))
         return text_block("\n\n".join(text for text in map(text_in, says) if text))
@@ -45,7 +49,7 @@ def part_of(block: JsonObject) -> JsonObject:
 
 def is_sayable(block: JsonObject) -> bool:
     """Whether chat has a part for ``block``."""
-    return part_of(block).get("type") in ("text", "image_url")
+    return part_of(block).get("type") in ("text", "image_url", "file")
 
 
 def blocks_of(content: object, param: str) -> list[JsonObject]:
@@ -73,7 +77,7 @@ def _block(part: JsonObject, param: str) -> JsonObject:
             return {"type": "image", "source": _source(url, "image/", param)}
         case "file":
             file = object_in(part.get("file"))
-            block = {"type": "document", "source": _source(text_in(file.get("file_data")), "application/pdf", param)}
+            block = {"type": "document", "source": _source(text_in(file.get("file_data")), _PDF, param)}
             name = text_in(file.get("filename"))
             return {**block, "title": name} if name else block
         case kind:

@@ -10,13 +10,12 @@ back only with its signature: Anthropic refuses it without, and thinking of othe
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
-from metaclaw.chat.anthropic.answers import sealed_in
+from metaclaw.chat.anthropic.answers import input_of, sealed_in
 from metaclaw.chat.anthropic.blocks import TO, blocks_of, text_block
-from metaclaw.chat.anthropic.fields import is_object, listed, object_in, text_in, unsaid
+from metaclaw.chat.anthropic.fields import listed, object_in, text_in, unsaid
 from metaclaw.chat.anthropic.options import options_from_chat
 from metaclaw.chat.anthropic.tools import tools_from_chat
 from metaclaw.chat.messages import JsonObject
@@ -87,18 +86,8 @@ def _use(call: JsonObject, param: str) -> JsonObject:
     if call.get("type", "function") != "function":
         raise unsaid(f"{param}.type", f"a call of type {call.get('type')!r:.80}", TO)
     function = object_in(call.get("function"))
-    arguments = _arguments(function.get("arguments"), f"{param}.function.arguments")
-    return {"type": "tool_use", "id": _id(call.get("id")), "name": text_in(function.get("name")), "input": arguments}
-
-
-def _arguments(arguments: object, param: str) -> JsonObject:
-    try:
-        value: object = json.loads(text_in(arguments).strip() or "{}")
-    except (ValueError, RecursionError):
-        value = None
-    if not is_object(value):
-        raise unsaid(param, "arguments that are not a JSON object", TO)
-    return object_in(value)
+    given = input_of(function.get("arguments"))
+    return {"type": "tool_use", "id": _id(call.get("id")), "name": text_in(function.get("name")), "input": given}
 
 
 def _id(value: object) -> str:

@@ -1,8 +1,8 @@
 """A request of Anthropic's messages as a chat request.
 
 Owns the messages' last step to what chat models take; refuses to know single parameters (``options``, ``tools``).
-Invariant: the messages are those of ``conversation``, in its order, with text alone as one string, every picture in a
-user's message, and nothing of the system's after the first message.
+Invariant: the messages are those of ``conversation``, in its order, with text alone as one string, every picture and
+file in a user's message, and nothing of the system's after the first message.
 
 Claude Code sends messages of the role ``system`` within the conversation. Chat templates of several open models refuse
 those, so they join the user's words as the reminders that Claude Code itself puts there.
