@@ -222,6 +222,20 @@ def test_a_model_that_says_nothing_says_an_empty_message(chunks: list[Json]) -> 
     assert response["output"][-1]["content"][0]["text"] == ""
 
 
+def test_pages_that_an_answer_cites_are_told_and_come_back() -> None:
+    where = {"url": "https://example.org", "title": "Example", "start_index": 0, "end_index": 2}
+    cited = {"type": "url_citation", "url_citation": where}
+    stream = stream_of([chunk(content="Hi"), chunk(annotations=[cited, {"type": "other"}]), chunk("stop")])
+    for data in data_of(stream):
+        EVENT.validate_python(data)
+    message = {"role": "assistant", "content": "Hi", "annotations": [cited]}
+    answer = RESPONSES.answer_from_chat(completion(message, "stop"), REQUEST)
+    last = data_of(stream)[-1]["response"]
+    assert last["output"] == answer["output"]
+    assert last["output"][0]["content"][0]["annotations"] == [{"type": "url_citation", **where}]
+    assert read_back([stream])[0] == RESPONSES.answer_to_chat(answer)["choices"][0]["message"] == message
+
+
 def test_a_length_limit_is_an_incomplete_response() -> None:
     stream = stream_of([chunk(content="I was"), chunk("length")])
     last = data_of(stream)[-1]

@@ -217,6 +217,7 @@ async def test_after_a_restart_the_journal_knows_and_when_it_cannot_be_read_ther
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PITFALLS P9: what was kept for each session was never let go."""
     monkeypatch.setattr(conversations, "MAX_TURNS", 50)
     monkeypatch.setattr(conversations, "MAX_BYTES", 1000)
     gateway = Gateway()

@@ -283,6 +283,7 @@ async def test_a_training_server_that_cannot_even_be_asked_leaves_the_turn_to_th
 
 
 async def test_with_nobody_to_answer_the_client_is_told_to_come_back(tmp_path: Path) -> None:
+    """PITFALLS P2: requests were parked in threads for 300 s, and then refused."""
     async with running_gateway(rl_settings(tmp_path, None)) as gateway:
         with pytest.raises(openai.InternalServerError, match="cannot be reached") as caught:
             await ask(gateway)

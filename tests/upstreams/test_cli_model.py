@@ -318,6 +318,7 @@ async def test_silence_before_and_inside_an_answer_has_its_limit(program: CliPro
 
 
 async def test_no_more_run_at_once_than_are_allowed(program: CliProgram, make: Maker) -> None:
+    """PITFALLS P10: a process for every request, whose sessions met."""
     model = make(at_once=1)
     program.plan(*CLAUDE[:4], holds=True)
     first = await model.send("openai.chat", body(stream=True))

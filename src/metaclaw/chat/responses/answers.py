@@ -7,10 +7,12 @@ of the answer's own id and time, so the same answer has the same ids, and nothin
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
+from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.reasoning import reasoning_item
 
@@ -85,6 +87,9 @@ def answer_to_chat(body: JsonObject) -> JsonObject:
     choices: list[JsonObject] = []
     message = message_of(body.get("output"))
     if message is not None:
+        parts = [part for item in objects_in(body.get("output")) for part in objects_in(item.get("content"))]
+        if cited := [one for part in parts for one in citations_to_chat(part.get("annotations"))]:
+            message["annotations"] = cited
         choices.append({"index": 0, "message": message, "finish_reason": finish_reason_of(body), "logprobs": None})
     return {
         "id": as_text(body.get("id")),
@@ -146,8 +151,8 @@ def usage_to_chat(usage: object) -> JsonObject | None:
     }
 
 
-def text_part(text: str) -> JsonObject:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, cited: Sequence[JsonObject] = ()) -> JsonObject:
+    return {"type": "output_text", "text": text, "annotations": list(cited), "logprobs": []}
 
 
 def message_item(item_id: str, content: list[JsonObject], status: str) -> JsonObject:
@@ -179,7 +184,7 @@ def _output_of(message: JsonObject, envelope: Envelope, status: str) -> list[Jso
     refusal = as_text(message.get("refusal"))
     text = text_of(message.get("content"))
     if text or not (calls or refusal):
-        content.append(text_part(text))
+        content.append(text_part(text, citations_from_chat(message)))
     if refusal:
         content.append({"type": "refusal", "refusal": refusal})
     if content:

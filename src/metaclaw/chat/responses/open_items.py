@@ -58,6 +58,7 @@ class MessageItem(_Item):
     def __init__(self) -> None:
         self._content: list[JsonObject] = []  # parts that are complete
         self._text: str | None = None  # of the open part; ``None`` when none is open
+        self._cited: list[JsonObject] = []
         self._is_refusal = False
 
     def say(self, text: str, *, is_refusal: bool) -> bytes:
@@ -65,7 +66,7 @@ class MessageItem(_Item):
         made = b""
         if self._text is None or is_refusal != self._is_refusal:
             made = self.end_parts()
-            self._text, self._is_refusal = "", is_refusal
+            self._text, self._cited, self._is_refusal = "", [], is_refusal
             made += self._event("content_part.added", part=self._part())
         self._text = (self._text or "") + text
         if not text:
@@ -73,6 +74,13 @@ class MessageItem(_Item):
         if is_refusal:
             return made + self._event("refusal.delta", delta=text)
         return made + self._event("output_text.delta", delta=text, logprobs=[])
+
+    def cite(self, citation: JsonObject) -> bytes:
+        """A page of the web that the text rests on."""
+        made = self.say("", is_refusal=False)
+        self._cited.append(citation)
+        index = len(self._cited) - 1
+        return made + self._event("output_text.annotation.added", annotation_index=index, annotation=citation)
 
     def item(self, status: str) -> JsonObject:
         return message_item(self.item_id, list(self._content), status)
@@ -92,7 +100,7 @@ class MessageItem(_Item):
 
     def _part(self) -> JsonObject:
         text = self._text or ""
-        return {"type": "refusal", "refusal": text} if self._is_refusal else text_part(text)
+        return {"type": "refusal", "refusal": text} if self._is_refusal else text_part(text, self._cited)
 
     def _event(self, kind: str, **fields: object) -> bytes:
         return self.event(kind, content_index=len(self._content), **fields)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_list, as_object, as_text, objects_in
 from metaclaw.chat.responses.answers import Envelope, status_of, thought_in
+from metaclaw.chat.responses.citations import citations_from_chat
 from metaclaw.chat.responses.open_items import CallItem, MessageItem, OpenItem, ReasoningItem
 from metaclaw.chat.responses.writing import EventWriter
 
@@ -97,6 +98,8 @@ class ResponsesSink:
             made.append(self._say(text, is_refusal=False))
         if refusal := as_text(delta.get("refusal")):
             made.append(self._say(refusal, is_refusal=True))
+        for citation in citations_from_chat(delta):
+            made.append(self._cite(citation))
         for call in map(as_object, as_list(delta.get("tool_calls"))):
             made.append(self._call(call))
         return b"".join(made)
@@ -114,6 +117,11 @@ class ResponsesSink:
             made = self._close() + self._start(MessageItem())
         assert isinstance(self._open, MessageItem)
         return made + self._open.say(text, is_refusal=is_refusal)
+
+    def _cite(self, citation: JsonObject) -> bytes:
+        made = self._say("", is_refusal=False)
+        assert isinstance(self._open, MessageItem)
+        return made + self._open.cite(citation)
 
     def _call(self, delta: JsonObject) -> bytes:
         if self._is_over:

@@ -12,6 +12,7 @@ from typing import Literal
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
 from metaclaw.chat.responses.answers import finish_reason_of, usage_to_chat
+from metaclaw.chat.responses.citations import citations_to_chat
 from metaclaw.chat.sse import DONE, SseEvent
 
 _Kind = Literal["content", "refusal", "reasoning_content", "arguments"]
@@ -51,6 +52,9 @@ class ResponsesSource:
         name, _, phase = kind.removeprefix("response.").rpartition(".")
         if name in _PARTS and phase in ("delta", "done"):
             return self._add_part(name, phase, data)
+        if name == "output_text.annotation" and phase == "added":
+            cited = citations_to_chat([data.get("annotation")])
+            return [self._chunk({"annotations": cited})] if cited else []
         if name == "output_item" and phase in ("added", "done"):
             return self._add_item(as_count(data.get("output_index")), as_object(data.get("item")), phase == "done")
         return self._add_response(phase, as_object(data.get("response")))
