@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaclaw.chat.dialects import ANTHROPIC, CHAT
+from metaclaw.chat.dialect import Dialect
+from metaclaw.chat.dialects import ANTHROPIC, CHAT, COMPLETIONS, RESPONSES
 from metaclaw.chat.sse import SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.gateway.passages import Passage, Translated, passage
@@ -89,6 +90,14 @@ def test_the_policy_record_stays_with_us() -> None:
     answer = way.outcome().answer
     assert answer is not None
     assert answer.policy_record == {"model": "m"}
+
+
+@pytest.mark.parametrize("client", [ANTHROPIC, RESPONSES, COMPLETIONS])
+def test_choices_that_make_no_sense_end_no_stream(client: Dialect) -> None:
+    strange = [{"index": [], "delta": [], "finish_reason": [None]}, {"index": {}, "delta": {"content": {}}}, None, "x"]
+    events = [b"data: " + json.dumps({"id": [], "choices": [it]}).encode() + b"\n\n" for it in strange]
+    way = passage(client, CHAT, {}, "text/event-stream", errors="openai", is_policy=False)
+    assert b"Hi" in through(way, b"".join(events) + stream("Hi"), [])
 
 
 def test_a_model_that_only_says_that_it_is_at_it_is_heard_of() -> None:

@@ -16,7 +16,7 @@ class ThinkFilter:
     """Chunks in, chunks out. What may still become a tag is held back, nothing else."""
 
     def __init__(self) -> None:
-        self._splitters: dict[object, ThinkSplitter] = {}
+        self._splitters: dict[int, ThinkSplitter] = {}
 
     def add(self, chunk: JsonObject) -> list[JsonObject]:
         """The chunks to pass on for ``chunk``."""
@@ -40,7 +40,8 @@ class ThinkFilter:
         return [{**_without_usage(chunk), "choices": thinking}, rest] if thinking else [rest]
 
     def _split(self, choice: JsonObject) -> Split:
-        splitter = self._splitters.setdefault(choice.get("index", 0), ThinkSplitter())
+        index: object = choice.get("index", 0)
+        splitter = self._splitters.setdefault(index if isinstance(index, int) else 0, ThinkSplitter())
         delta = object_or_none(choice.get("delta")) or {}
         content: object = delta.get("content")
         split = splitter.push(content) if isinstance(content, str) else Split()
