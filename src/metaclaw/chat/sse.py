@@ -71,6 +71,8 @@ def encode_event(data: str, event: str | None = None) -> bytes:
 
 def last_boundary(buffer: bytes) -> int:
     """Where the last complete event in ``buffer`` ends; 0 when none is complete."""
+    if buffer.endswith(_BOUNDARIES):  # nearly always, and it is looked for in each piece of each answer
+        return len(buffer)
     ends = [found + len(mark) for mark in _BOUNDARIES if (found := buffer.rfind(mark)) >= 0]
     return max(ends, default=0)
 

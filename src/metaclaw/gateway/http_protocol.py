@@ -56,12 +56,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse()
+            elif self._head_timer is None:  # it has begun, and nearly always it is whole at once
+                self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head, self._is_in_request, self._head_bytes = True, True, 0
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False

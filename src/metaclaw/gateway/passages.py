@@ -64,6 +64,7 @@ class Unchanged:
 
     def __init__(self, dialect: Dialect, request: JsonObject, content_type: str) -> None:
         self._dialect = dialect
+        self._end_marks = dialect.end_marks
         self._request = request
         self._content_type = content_type
         self._passed: list[bytes] = []
@@ -77,11 +78,16 @@ class Unchanged:
         if not whole:
             return b""
         self._passed.append(whole)
-        mark = max(whole.rfind(mark) for mark in self._dialect.end_marks)
-        if mark >= 0:
-            # The end is an event of its own: the others of a large piece need not be read.
-            self.has_end = _read(self._dialect, whole[last_boundary(whole[:mark]) :]).is_done
+        for mark in self._end_marks:
+            if mark in whole:
+                self._look_for_end(whole)
+                break
         return whole
+
+    def _look_for_end(self, whole: bytes) -> None:
+        # The end is an event of its own: the others of a large piece need not be read.
+        mark = max(whole.rfind(mark) for mark in self._end_marks)
+        self.has_end = _read(self._dialect, whole[last_boundary(whole[:mark]) :]).is_done
 
     def finish(self) -> bytes:
         rest, self._held = self._held, b""

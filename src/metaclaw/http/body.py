@@ -6,13 +6,13 @@ finite numbers that can be written out again as standard JSON.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from typing import Any, NoReturn, cast
 
 from starlette.requests import ClientDisconnect, Request
 
+from metaclaw.deadlines import Within
 from metaclaw.errors import BodyTimeoutError, InvalidRequestError, RequestTooLargeError
 
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
@@ -21,7 +21,7 @@ _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 async def read_body_within(request: Request, max_bytes: int, timeout_s: float) -> bytes:
     """The whole body. Raises ``BodyTimeoutError`` when it takes longer, and what ``read_body`` raises."""
     try:
-        async with asyncio.timeout(timeout_s):
+        with Within(timeout_s):
             return await read_body(request, max_bytes)
     except TimeoutError:
         raise BodyTimeoutError(f"the body did not come within {timeout_s:g} seconds") from None

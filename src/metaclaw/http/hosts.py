@@ -8,6 +8,7 @@ anyway, because no answer has a CORS header.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -17,6 +18,8 @@ from metaclaw.config import is_loopback
 from metaclaw.http.errors import Dialect, error_body
 
 _OPEN = "/healthz"  # probes come by all names
+
+_is_loopback = lru_cache(maxsize=256)(is_loopback)  # every request asks, nearly always about the same name
 
 
 class KnownHosts:
@@ -30,7 +33,7 @@ class KnownHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != _OPEN:
             host = _host(scope)
-            if host and not is_loopback(host) and host not in self._allowed:
+            if host and host not in self._allowed and not _is_loopback(host):
                 message = (
                     f"this server is not known as {host[:200]!r}; if it should be, add the name to proxy.allowed_hosts"
                 )

@@ -15,6 +15,8 @@ from typing import Protocol, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from metaclaw.deadlines import Later
+
 T = TypeVar("T")
 CLIENT_CLOSED_REQUEST = 499  # nobody reads it; logs of proxies before us may
 # A task that watches the client costs more than all else that a quick answer takes, and saves an upstream nothing.
@@ -51,7 +53,7 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T:
             has_left = True
             task.cancel()
 
-    timer = task.get_loop().call_later(_WATCH_AFTER_S, watch)
+    timer = Later(_WATCH_AFTER_S, watch)
     try:
         return await work
     except asyncio.CancelledError:

@@ -19,6 +19,7 @@ import aiohttp
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer, object_or_none, parse_answer
+from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
@@ -118,7 +119,7 @@ class HttpModel:
         timeouts = self.upstream.timeouts
         limit_s = timeouts.begins_s(is_stream=is_stream)
         try:
-            async with asyncio.timeout(limit_s):
+            with Within(limit_s):
                 response = await self._with_one_retry(lambda: self._request(method, url, headers, data))
                 first = await self._first_chunk(response) if response.status == 200 else b""
         except TimeoutError as error:
@@ -172,9 +173,9 @@ class HttpModel:
             raise UpstreamError(f"{self.name} cannot be reached: {error or type(error).__name__}") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        body = b""
+        body, silence = b"", Within(self.upstream.timeouts.gap_s)
         while len(body) < _MAX_ERROR_BYTES:
-            chunk = await next_chunk(self.name, response, self.upstream.timeouts.gap_s)
+            chunk = await next_chunk(self.name, response, silence)
             if not chunk:
                 break
             body += chunk

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 
 import aiohttp
 
+from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
 
 _FINISH_S = 0.5
@@ -26,7 +27,7 @@ class HttpReply:
         self._name = name
         self._response = response
         self._first: bytes | None = first
-        self._gap_s = gap_s
+        self._silence = Within(gap_s)
         self._content_type = _content_type(response.headers.get("Content-Type", _JSON), first)
 
     @property
@@ -70,7 +71,7 @@ class HttpReply:
         self._response.close()
 
     async def _next(self) -> bytes:
-        return await next_chunk(self._name, self._response, self._gap_s)
+        return await next_chunk(self._name, self._response, self._silence)
 
 
 def _content_type(said: str, first: bytes) -> str:
@@ -84,16 +85,18 @@ def _content_type(said: str, first: bytes) -> str:
     return said
 
 
-async def next_chunk(name: str, response: aiohttp.ClientResponse, limit_s: float) -> bytes:
+async def next_chunk(name: str, response: aiohttp.ClientResponse, silence: Within) -> bytes:
     """What comes next; empty at the end. Raises ``UpstreamError``."""
     content = response.content
     if content.at_eof() and content.exception() is None:  # an end that is known needs no limit
         return b""
     try:
-        async with asyncio.timeout(limit_s):
-            return await any_chunk(name, response)
+        with silence:
+            return await content.readany()
+    except aiohttp.ClientError as error:
+        raise _broken(name) from error
     except TimeoutError as error:
-        raise UpstreamError(f"timeout: {name} fell silent for {limit_s:g} s", status=504) from error
+        raise UpstreamError(f"timeout: {name} fell silent for {silence.seconds:g} s", status=504) from error
 
 
 async def any_chunk(name: str, response: aiohttp.ClientResponse) -> bytes:
@@ -101,5 +104,9 @@ async def any_chunk(name: str, response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.readany()
     except aiohttp.ClientError as error:
-        # In these words agents know what may be asked again (OpenClaw reads them in Anthropic's streams).
-        raise UpstreamError(f"connection error: {name} broke off its answer", status=502) from error
+        raise _broken(name) from error
+
+
+def _broken(name: str) -> UpstreamError:
+    # In these words agents know what may be asked again (OpenClaw reads them in Anthropic's streams).
+    return UpstreamError(f"connection error: {name} broke off its answer", status=502)
