@@ -44,6 +44,15 @@ async def test_only_the_last_versions_and_the_ancestors_of_what_serves_keep_thei
     assert world.learning.serving("main") == 7
 
 
+async def test_a_version_that_teaches_keeps_its_weights_however_old_it_is(world):
+    """Else learning would stop for ever, a few updates after `rl.opd.model: main@2` was set."""
+    updater = world.updater(teacher=("main", 2))
+    for _ in range(6):
+        await world.converse(8)
+        await updater.attempt("main")
+    assert numbers_of(world.trainer.saved) == {2, 3, 4, 5, 6}
+
+
 async def test_deleting_that_fails_fails_no_update_and_is_made_up_for(world, caplog):
     updater = world.updater()
     for _ in range(6):

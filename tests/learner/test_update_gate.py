@@ -9,7 +9,7 @@ import pytest
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
-from metaclaw.learner.gate.examination import GateWaitsError
+from metaclaw.learner.gate.examination import GateWaitsError, JudgeAwayError
 from metaclaw.learner.outcomes import Rejected, Waiting
 from metaclaw.learner.versions import list_versions, roll_back
 from tests.learner.update_world import opened
@@ -53,6 +53,24 @@ async def test_while_the_gate_cannot_examine_nothing_is_served_and_nothing_is_lo
     version = await updater.attempt("main")
     assert isinstance(version, Version)
     assert set(world.trainer.saved) == {version.state_path, version.sampler_path}, "unexamined weights were kept"
+
+
+async def test_while_the_judge_is_away_nothing_is_trained_again_and_the_examination_goes_on_when_it_is_back(world):
+    """A judge without a key would else have the same update trained, saved and deleted every five minutes."""
+    await world.converse(8)
+    updater = world.updater()
+    for _ in range(3):
+        world.gate.answers["main"] = JudgeAwayError("the judge is down")
+        with pytest.raises(BackendError, match="the judge is down"):
+            await updater.attempt("main")
+        assert (world.states(), world.learning.serving("main")) == ({"pending": 8}, 0)
+    await world.gate.examined[0].finished.once("pair", 0, _answer)
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert world.trainer.calls.count("forward_backward") == world.trainer.calls.count("save") == 1
+    assert {one.path for one in world.gate.examined} == {version.sampler_path}
+    assert len(world.gate.examined[-1].finished) == 1
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
 
 
 async def test_an_agent_that_is_pinned_or_rests_is_not_updated_and_its_samples_wait(world):

@@ -65,6 +65,7 @@ class World:
         teaching: Teaching | None = None,
         resume_from: str = "",
         canary_share: float = 0,
+        teacher: tuple[str, int] | None = None,
         **changes,
     ) -> Updater:
         return Updater(
@@ -77,6 +78,7 @@ class World:
             teaching=teaching,
             resume_from=resume_from,
             canary_share=canary_share,
+            teacher=teacher,
             settings=SETTINGS.model_copy(update=changes),
             new_suffix=lambda: f"r{next(self.numbers)}",
             clock=lambda: 0.0,

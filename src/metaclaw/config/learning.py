@@ -5,6 +5,7 @@ Owns `rl`; refuses to know the training server's own settings.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
@@ -14,6 +15,8 @@ from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, split
 JudgeSource = Literal["feedback", "verifier", "command", "llm"]
 AdvantageName = Literal["ema_baseline", "leave_one_out", "group", "batch_zscore"]
 MethodName = Literal["rewards", "opd", "self_distillation"]
+
+_VERSION = re.compile(r"(?P<agent>[^@/]+)@(?P<version>\d+)")
 
 
 def _number_of(text: object) -> object:
@@ -403,6 +406,14 @@ class RlSettings(Section):
     def is_cloud(self) -> bool:
         """Whether the policy lives in a training cloud; `auto` that nobody settled is our own server."""
         return self.backend not in ("remote", "auto")
+
+    @property
+    def own_teacher(self) -> tuple[str, int] | None:
+        """The agent and the version that teach, where that is one of our own (``main@7``)."""
+        if "opd" not in self.update.methods or self.opd.url:
+            return None
+        named = _VERSION.fullmatch(self.opd.model)
+        return None if named is None else (named["agent"], int(named["version"]))
 
     @model_validator(mode="after")
     def _teacher_is_named(self) -> RlSettings:

@@ -68,6 +68,7 @@ def load_updater(
         ranks={agent: own.lora.rank for agent, own in settings.agents.named.items() if own.lora.rank is not None},
         resume_from=settings.rl.resume_from,
         canary_share=settings.rl.gate.canary_share,
+        teacher=settings.rl.own_teacher,
     )
 
 

@@ -24,9 +24,15 @@ NUM_KEPT = 3
 
 
 class Retention:
-    """Deletes what nobody will ask for again. What could not be deleted is tried again, until the process ends."""
+    """Deletes what nobody will ask for again. What could not be deleted is tried again, until the process ends.
 
-    def __init__(self, journal: LearningJournal, backend: TrainingBackend) -> None:
+    ``teacher`` is an agent and its version that others learn from: it stays.
+    """
+
+    def __init__(
+        self, journal: LearningJournal, backend: TrainingBackend, teacher: tuple[str, int] | None = None
+    ) -> None:
+        self._teacher = teacher
         self._journal = journal
         self._backend = backend
         self._unwanted: list[str] = []
@@ -51,7 +57,8 @@ class Retention:
 
     def _retire(self, agent: str) -> list[Version]:
         versions = self._journal.versions(agent)
-        return self._journal.retire(agent, keep=kept(versions, self._journal.serving(agent)))
+        teacher = {version for name, version in filter(None, [self._teacher]) if name == agent}
+        return self._journal.retire(agent, keep=kept(versions, self._journal.serving(agent)) | teacher)
 
 
 def kept(versions: Sequence[Version], serving: int) -> set[int]:

@@ -29,7 +29,7 @@ from metaclaw.learner.corrections import Corrected
 from metaclaw.learner.datums import build_groups, rolled_out
 from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
 from metaclaw.learner.distillation.teaching import Teaching
-from metaclaw.learner.gate.examination import Examiner, NewWeights
+from metaclaw.learner.gate.examination import Examiner, JudgeAwayError, NewWeights
 from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.live_runs import LiveRuns
 from metaclaw.learner.measurements import json_safe
@@ -57,7 +57,8 @@ class Updater:
     """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between.
 
     ``ranks`` are those of agents whose adapter has another rank than the rest; ``resume_from`` is a saved state that
-    agents without a version begin with; ``canary_share`` the share of sessions that a version answers first."""
+    agents without a version begin with; ``canary_share`` the share of sessions that a version answers first;
+    ``teacher`` a version of an agent whose weights stay, because it teaches."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Updater:
         ranks: Mapping[str, int] = _NO_RANKS,
         resume_from: str = "",
         canary_share: float = 0.0,
+        teacher: tuple[str, int] | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._journal = journal
@@ -90,10 +92,11 @@ class Updater:
         self._rollouts = rollouts
         self._teaching = teaching or Teaching(())
         self._stepper = Stepper(backend, settings)
-        self._retention = Retention(journal, backend)
+        self._retention = Retention(journal, backend, teacher)
 
     async def attempt(self, agent: str) -> Outcome:
-        """Make one update of ``agent`` if it is due; one that was interrupted after its step goes on from there.
+        """Make one update of ``agent`` if it is due. One that was interrupted after its step, or whose judge was away,
+        goes on from there.
 
         Raises ``BackendError`` when the trainer fails, and ``ConflictError`` when the agent was rolled back meanwhile;
         in both cases the samples are pending again.
@@ -304,7 +307,8 @@ class Updater:
             _log.info("update %d was finished before it could be aborted", update_id)
             self._candidates.pop(agent, None)
             return
-        is_interrupted = isinstance(error, asyncio.CancelledError)  # the user is back: what is done so far is kept
+        # The user is back, or the judge is not: what is done so far is kept, and is not trained again.
+        is_interrupted = isinstance(error, asyncio.CancelledError | JudgeAwayError)
         if not is_interrupted and (candidate := self._candidates.pop(agent, None)):
             self._retention.discard(candidate.saved)
 

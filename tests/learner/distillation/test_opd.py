@@ -9,10 +9,11 @@ import aiohttp
 import numpy as np
 import pytest
 
-from metaclaw.config import OpdSettings
+from metaclaw.config import OpdSettings, RlSettings, UpdateSettings
 from metaclaw.journal.judge_statistics import read_spent_on_teachers
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_costs import spent_by_purpose
+from metaclaw.journal.learning_records import NewVersion
 from metaclaw.journal.teacher_book import TeacherBook
 from metaclaw.learner.datums import TrainingTurn
 from metaclaw.learner.day_cap import DayCap
@@ -144,7 +145,14 @@ async def test_a_version_is_named_as_it_is_everywhere_and_one_that_never_was_is_
             endpoint = ScoringEndpoint(HttpModel(session, here.upstream))
             one = Teacher(endpoint=endpoint, own=endpoint, journal=journal, spending=None)
             with pytest.raises(TeacherError, match=r"rl\.opd\.model is 'main@7'"):
-                await OnPolicyDistillation(one, OpdSettings(model="main@7")).lesson("main", TURNS)
+                await OnPolicyDistillation(one, OpdSettings(model="main@7"), ("main", 7)).lesson("main", TURNS)
+            rl = RlSettings(update=UpdateSettings(methods=("opd",)), opd=OpdSettings(model="main@1"))
+            made = NewVersion(base_model="m", state_path="s", sampler_path="p")
+            journal.commit(journal.claim("main", 0, []), made, number=1, baseline=None, metrics={})
+            journal.serve("main", 0, "w")
+            journal.retire("main", keep=())
+            with pytest.raises(TeacherError, match=r"'main@1', whose weights were deleted"):
+                await OnPolicyDistillation(one, rl.opd, rl.own_teacher).lesson("main", TURNS)
             for model, asked in (("base", "first"), ("tinker://x/sampler_weights/y", "tinker://x/sampler_weights/y")):
                 await OnPolicyDistillation(one, OpdSettings(model=model)).lesson("main", TURNS)
                 assert here.requests[-1]["model"] == asked

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +26,6 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE = 4
 _MOST_NAMED = 200  # tokens whose texts are compared
-_VERSION = re.compile(r"(?P<agent>[^@/]+)@(?P<version>\d+)")
 _BASE = "base"
 
 
@@ -78,9 +76,10 @@ class _Told:
 class OnPolicyDistillation:
     """Remembers what it was told of an agent's update, so that an attempt that failed later is not paid for twice."""
 
-    def __init__(self, teacher: Teacher, settings: OpdSettings) -> None:
+    def __init__(self, teacher: Teacher, settings: OpdSettings, version: tuple[str, int] | None = None) -> None:
         self._teacher = teacher
         self._settings = settings
+        self._version = version  # of our own, where it teaches
         self._told: dict[str, _Told] = {}
         self._has_same_vocabulary = not teacher.is_elsewhere
 
@@ -110,12 +109,17 @@ class OnPolicyDistillation:
             return asked
         if asked == _BASE:
             return None
-        if (version := _VERSION.fullmatch(asked)) is None:
+        if self._version is None:
             return asked
         try:
-            found = await asyncio.to_thread(self._teacher.journal.version, version["agent"], int(version["version"]))
+            found = await asyncio.to_thread(self._teacher.journal.version, *self._version)
         except NotFoundError as error:
             raise TeacherError(f"rl.opd.model is {asked!r}, and {error}") from error
+        if found.deleted_at is not None:
+            raise TeacherError(
+                f"rl.opd.model is {asked!r}, whose weights were deleted before it was to teach: name a version that has"
+                " some (`metaclaw policy list`), or a `tinker://` path"
+            )
         return found.sampler_path
 
     async def _compare(self, agent: str, scored: Scored) -> None:

@@ -63,7 +63,11 @@ def teaching_for(
     own = ScoringEndpoint(HttpModel(session, training_server(settings)))
     methods = list[Method]()
     if "opd" in settings.rl.update.methods:
-        methods.append(OnPolicyDistillation(_teacher(settings, journal, session, own, book), settings.rl.opd))
+        methods.append(
+            OnPolicyDistillation(
+                _teacher(settings, journal, session, own, book), settings.rl.opd, settings.rl.own_teacher
+            )
+        )
     if "self_distillation" in settings.rl.update.methods:
         methods.append(
             SelfDistillation(

@@ -21,6 +21,10 @@ class GateWaitsError(BackendError):
     retryable: ClassVar[bool] = True
 
 
+class JudgeAwayError(GateWaitsError):
+    """Nobody is there to compare answers: what was drawn so far stands, and the examination can go on there later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWeights:
     """A version that was saved and does not serve yet. Paths name sampler weights; ``None`` is the base model.

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from metaclaw.config import GateSettings
 from metaclaw.errors import JudgeError
 from metaclaw.learner.gate.answers import Drawer, Drawn, RefusedPromptError
-from metaclaw.learner.gate.examination import Examination, GateWaitsError, NewWeights
+from metaclaw.learner.gate.examination import Examination, GateWaitsError, JudgeAwayError, NewWeights
 from metaclaw.learner.gate.inferiority import Comparison, compare
 from metaclaw.learner.gate.limits import measure_limits
 from metaclaw.learner.gate.pairs import AnsweredPair, Scored
@@ -169,7 +169,7 @@ class Gate:
                 answered(exchange, ours.text, ours.finish_reason), answered(exchange, theirs.text, theirs.finish_reason)
             )
         except JudgeUnavailableError as error:
-            raise GateWaitsError(f"a new version waits for its judge: {error}") from error
+            raise JudgeAwayError(f"a new version waits for its judge: {error}") from error
         except JudgeError as error:
             _log.info("a pair of %s could not be compared: %s", exchange.id, error)
             return None
