@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sqlite3
 import warnings
 from collections.abc import Iterator
 
 import pytest
 
-from metaclaw.errors import ConfigError, InvalidRequestError
+from metaclaw.errors import ConfigError, InvalidRequestError, JournalError, JudgeError, UpstreamError
 from metaclaw.logs import configure_logs
 
 CANARY = "canary-of-a-prompt"
@@ -73,6 +74,31 @@ def test_causes_are_told_and_not_quoted_either():
     assert "ValueError\nthen" in line["exception"]
     assert line["exception"].endswith("RuntimeError: it broke")
     assert CANARY not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_failure_is_told_without_what_it_quotes(form: str):
+    """PITFALLS S7. Models that refuse a request quote it, and so do errors of the standard library and of SQLite."""
+    stream = io.StringIO()
+    configure_logs("learner", env={"METACLAW_LOG": form}, stream=stream)
+    log = logging.getLogger("metaclaw.test")
+    refused = UpstreamError(f"judge answered 400: {CANARY} is odd", status=400, said=f"{CANARY} is odd")
+    wrapped = JudgeError(f"it failed: {refused}; see rl.judge.url")
+    wrapped.__cause__ = refused
+    log.warning("%s failed: %s", "judging", wrapped)
+    log.warning("failed: %s", KeyError(CANARY))
+    with pytest.raises(sqlite3.OperationalError) as asked:
+        sqlite3.connect(":memory:").execute(f"SELECT {CANARY}".replace("-", "_"))
+    log.warning("failed: %s", asked.value)
+    log.warning("failed: %s", JournalError("turns.db is locked"))
+    told = stream.getvalue()
+    assert CANARY not in told
+    assert CANARY.replace("-", "_") not in told
+    for said in (
+        "judging failed: it failed: judge answered 400: ...; see rl.judge.url", "failed: KeyError",
+        "failed: OperationalError (SQLITE_ERROR)", "failed: turns.db is locked",
+    ):  # fmt: skip
+        assert said in told
 
 
 def test_a_json_line_is_one_object_whatever_is_in_it():

@@ -123,7 +123,8 @@ class UpstreamError(MetaClawError, ConnectionError):
 
     Attributes: ``status`` is its HTTP status (``None`` when nothing answered), ``retry_after_s`` its wish to be
     left alone for so long, ``detail`` its own error object as far as it had one in OpenAI's shape (clients act on
-    its ``code``, for example ``context_length_exceeded``).
+    its ``code``, for example ``context_length_exceeded``), ``said`` its own words within the text: they may quote what
+    it was sent, so they are for who asked, and for no log.
     """
 
     code = "upstream_error"
@@ -136,8 +137,10 @@ class UpstreamError(MetaClawError, ConnectionError):
         status: int | None = None,
         retry_after_s: float | None = None,
         detail: Mapping[str, object] | None = None,
+        said: str = "",
     ) -> None:
         super().__init__(message)
+        self.said = said
         self.status = status
         self.retry_after_s = retry_after_s
         self.detail = dict(detail or {})

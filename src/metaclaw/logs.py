@@ -1,17 +1,19 @@
 """How a program of ours writes its log: to standard error, a line an event.
 
 Owns the two forms (for people, for programs) and what is left out of them; refuses to know who logs what. Invariant: a
-line never holds the message of an exception that may quote its input, so neither prompts nor keys get into a log by way
-of a traceback; where it happened is always there.
+line never holds the message of an exception that may quote its input, nor the words of a model that refused something,
+so neither prompts nor keys get into a log by way of a failure; where it happened is always there.
 
 ``METACLAW_LOG`` is ``text`` or ``json``; without it, text on a terminal and JSON elsewhere.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
+import sqlite3
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TextIO, cast
 
-from metaclaw.errors import ConfigError, MetaClawError
+from metaclaw.errors import ConfigError, MetaClawError, UpstreamError
 
 VARIABLE = "METACLAW_LOG"
 # What torch and the system say of themselves. Others (ValueError, KeyError, pydantic's ...) quote what they were given.
@@ -47,6 +49,9 @@ class TextFormatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(_unquoted(record))
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         return super().formatMessage(record).replace("\n", "\\n")  # nobody writes a line of their own
 
@@ -67,11 +72,31 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._process,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _unquoted(record).getMessage(),
         }
         if record.exc_info and record.exc_info[1]:
             line["exception"] = "\n".join(_told(record.exc_info[1]))
         return json.dumps(line, ensure_ascii=False)
+
+
+def _unquoted(record: logging.LogRecord) -> logging.LogRecord:
+    """``record`` with exceptions among what it tells as far as they may be told."""
+    if not isinstance(record.args, tuple) or not any(isinstance(arg, BaseException) for arg in record.args):
+        return record
+    told = copy.copy(record)
+    told.args = tuple(_named(arg) if isinstance(arg, BaseException) else arg for arg in record.args)
+    return told
+
+
+def _named(error: BaseException) -> str:
+    if not isinstance(error, MetaClawError):
+        return f"{type(error).__name__}{_message(error)}"
+    text, link = str(error), cast("BaseException | None", error)
+    while link is not None:
+        if isinstance(link, UpstreamError) and link.said:
+            text = text.replace(link.said, "...")
+        link = link.__cause__
+    return text
 
 
 def _told(error: BaseException | None) -> Iterator[str]:
@@ -91,6 +116,8 @@ def _told(error: BaseException | None) -> Iterator[str]:
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, sqlite3.Error):  # a question to a full text index is quoted where it makes no sense
+        return f" ({getattr(error, 'sqlite_errorname', 'unknown')})"
     if isinstance(error, OSError):
         return f": {error.strerror}" if error.strerror else ""  # without the file's name
     if isinstance(error, MetaClawError):

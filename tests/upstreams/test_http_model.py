@@ -280,6 +280,7 @@ def test_an_error_says_what_the_upstream_said(body: bytes, content_type: str, sa
     headers = {"Content-Type": content_type, "Retry-After": "4"}
     error = refusal("fake", "llm.api_key", SecretStr(KEY), 400, headers, body)
     assert (str(error), error.status, error.retry_after_s) == (says, 400, 4.0)
+    assert error.said == says.partition(": ")[2], "what no log may hold"
 
 
 def test_an_error_without_an_envelope_keeps_its_code() -> None:

@@ -53,7 +53,7 @@ agents:
 ```
 
 `METACLAW_CACHE` names the folder of prepared models (default: the user's cache directory).
-`METACLAW_LOG` is `text` or `json`: how the training server writes its log (default: text on a terminal, else JSON).
+`METACLAW_LOG` is `text` or `json`: how all processes write their log (default: text on a terminal, else JSON).
 """
 
 

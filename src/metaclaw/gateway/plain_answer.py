@@ -75,7 +75,8 @@ def _failure(name: str, error: object) -> UpstreamError:
     code: object = said.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else 502
     detail = {key: value for key, value in said.items() if isinstance(value, str)}
-    return UpstreamError(f"{name} failed: {said.get('message') or said}", status=status, detail=detail)
+    words = str(said.get("message") or said)
+    return UpstreamError(f"{name} failed: {words}", status=status, detail=detail, said=words)
 
 
 def _streamed(answer: JsonObject, client: Dialect, request: JsonObject) -> bytes:

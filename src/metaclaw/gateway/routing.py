@@ -98,7 +98,8 @@ class Router:
                 raise
             if self._models is None:
                 message = f"{error}. No other model is configured (llm.api_base), so nobody can answer now."
-                raise UpstreamError(message, status=503, retry_after_s=error.retry_after_s or _RETRY_AFTER_S) from error
+                retry_after_s = error.retry_after_s or _RETRY_AFTER_S
+                raise UpstreamError(message, status=503, retry_after_s=retry_after_s, said=error.said) from error
             _log.warning("%s; this turn goes to %s and is not trained on", error, self._models.preferred.name)
             return await self._send_to_models(turn)
 

@@ -25,6 +25,7 @@ from metaclaw.learner.jobs import run_jobs
 from metaclaw.learner.judges.loading import load_judge, spending_of
 from metaclaw.learner.threads import call_in_thread
 from metaclaw.locks import LockedError, exclusive_lock
+from metaclaw.logs import configure_logs
 from metaclaw.upstreams.session import new_session
 
 _log = logging.getLogger("metaclaw.learner")
@@ -34,10 +35,10 @@ _LAST_CALLS_S = 10.0
 
 def main() -> int:
     """Learn until standard input ends; 0 then, 2 when the settings cannot work."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("tinker").setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
+        configure_logs("learner")
+        logging.getLogger("tinker").setLevel(logging.WARNING)
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         asyncio.run(_until_parent_is_gone(parse_settings(sys.stdin.readline())))
     except MetaClawError as error:
         _log.error("%s", error)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from metaclaw.errors import JudgeError
+from metaclaw.errors import JudgeError, MetaClawError
 from metaclaw.journal.judge_book import SourceOpinion
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.inbox import DueExchange, Inbox
@@ -74,7 +74,9 @@ class Judging:
                 verdict = await self._judge.judge(exchange)
             except JudgeError as error:
                 is_outage = isinstance(error, JudgeUnavailableError)
-                await self._record_failure(due, {"error": str(error), "cause": error.code}, is_outage=is_outage)
+                await self._record_failure(
+                    due, {"error": str(error), "cause": error.code}, is_outage=is_outage, error=error
+                )
                 return
         if verdict.score is None:
             await self._record_failure(
@@ -99,7 +101,9 @@ class Judging:
 
         await asyncio.to_thread(record)
 
-    async def _record_failure(self, due: DueExchange, detail: dict[str, object], *, is_outage: bool) -> None:
+    async def _record_failure(
+        self, due: DueExchange, detail: dict[str, object], *, is_outage: bool, error: MetaClawError | None = None
+    ) -> None:
         def record() -> int:
             return self._journal.record_failure(
                 exchange=due.exchange.id,
@@ -110,5 +114,5 @@ class Judging:
             )
 
         attempts = await asyncio.to_thread(record)
-        if "error" in detail:
-            _log.warning("exchange %s is unjudged after attempt %d: %s", due.exchange.id, attempts, detail["error"])
+        if error is not None:
+            _log.warning("exchange %s is unjudged after attempt %d: %s", due.exchange.id, attempts, error)

@@ -152,11 +152,13 @@ class BedrockModel:
         if status in (401, 403):
             # Its own text is left out: it has the account and the role in it.
             return UpstreamError(f"{self.name} refused our credentials (HTTP {status}, {code})", status=status)
+        said = str(details.get("Message", ""))[:2000]
         return UpstreamError(
-            f"{self.name} answered {status or code}: {str(details.get('Message', ''))[:2000]}",
+            f"{self.name} answered {status or code}: {said}",
             status=502 if status in (None, 200, _MODEL_FAILED) else status,
             retry_after_s=retry_after_s(answer.get("HTTPHeaders", {}).get("retry-after", "")),
             detail={"type": code, "message": details.get("Message", "")},
+            said=said,
         )
 
 

@@ -230,10 +230,11 @@ class CliReply:
 
     def _failure(self, text: str, status: int | None) -> UpstreamError:
         token = self._settings.token.get_secret_value()
-        said = text.replace(token, "***") if token else text
         if status in (401, 403):
-            said = f"it is not signed in (HTTP {status}): run `{self._program.login}`, or set llm.oauth_token"
-        return UpstreamError(f"{self._settings.name} failed: {said}"[:1000], status=status or 502)
+            why = f"it is not signed in (HTTP {status}): run `{self._program.login}`, or set llm.oauth_token"
+            return UpstreamError(f"{self._settings.name} failed: {why}", status=status)
+        said = (text.replace(token, "***") if token else text)[:1000]
+        return UpstreamError(f"{self._settings.name} failed: {said}", status=status or 502, said=said)
 
     async def _streamed(self) -> AsyncGenerator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""})

@@ -101,6 +101,7 @@ def final_error(failures: Sequence[UpstreamError], available_in_s: float) -> Ups
         status=status,
         retry_after_s=wish_s or _RETRY_AFTER_S,
         detail=telling.detail if telling.status == status else None,
+        said=telling.said,
     )
 
 

@@ -267,7 +267,7 @@ class _Turn:
         is_told = error.retry_after_s is not None and not kind_of(error).is_of_key
         left_s = credential.cooldown_left_s(model) if is_told else credential.available_in_s(model)
         message = f"{error} (it is left alone for another {math.ceil(left_s)} s)"
-        return UpstreamError(message, status=error.status, retry_after_s=left_s, detail=error.detail)
+        return UpstreamError(message, status=error.status, retry_after_s=left_s, detail=error.detail, said=error.said)
 
     def _may_wait(self, seconds: float) -> bool:
         if self._wished_s + seconds > _MAX_WISHED_S:

@@ -33,7 +33,7 @@ def refusal(
     detail = _error_object(body)
     said = _without_key(_message(detail, headers, body), api_key)
     message = f"{name} answered {status}: {said}" if said else f"{name} answered {status}"
-    return UpstreamError(message, status=status, retry_after_s=_wish_s(headers), detail=detail)
+    return UpstreamError(message, status=status, retry_after_s=_wish_s(headers), detail=detail, said=said)
 
 
 def retry_after_s(value: str, now: datetime | None = None) -> float | None:
