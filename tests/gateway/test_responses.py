@@ -225,6 +225,8 @@ async def test_a_kept_response_is_not_found_and_the_error_says_why(tmp_path: Pat
             await gateway.client.responses.retrieve(answer.id)
         with pytest.raises(NotFoundError, match="responses are not kept here"):
             await gateway.client.responses.delete(answer.id)
+        with pytest.raises(NotFoundError, match="there is no /v1/responses/input_tokens here"):
+            await gateway.client.responses.input_tokens.count(model="any", input="hi")
 
 
 @BOTH

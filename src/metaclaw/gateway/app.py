@@ -278,6 +278,9 @@ async def _metrics(request: Request) -> Response:
 async def _kept_response(request: Request) -> Response:
     deps: Deps = request.app.state.deps
     await deps.reception.authenticate(request)
+    rest = request.path_params["rest"]
+    if rest in ("input_tokens", "compact"):
+        raise NotFoundError(f"there is no /v1/responses/{rest} here: ask without it, with the whole history in 'input'")
     raise NotFoundError(
         "responses are not kept here, so none can be read, cancelled or deleted:"
         " send the whole history in 'input' of POST /v1/responses"
