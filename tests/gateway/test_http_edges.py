@@ -50,21 +50,20 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("path", "says"),
-    [
-        ("/chat/completions", "there is no route POST /chat/completions: the client's base URL must end in '/v1'"),
-        ("/agents/ops/responses", "must end in '/v1'"),
-        ("/v1/v1/messages", "has one '/v1' too many"),
-        ("/v1/nothing", "there is no route POST /v1/nothing"),
-    ],
-)
-async def test_a_base_url_that_leads_nowhere_is_told_what_is_wrong_with_it(
-    tmp_path: Path, path: str, says: str
-) -> None:
-    async with running_gateway(make_settings(tmp_path)) as gateway, gateway.post(GOOD, path) as response:
-        message = (await response.json())["error"]["message"]
-    assert (response.status, says in message) == (404, True), message
+LEADS_NOWHERE = [
+    ("/chat/completions", "there is no route POST /chat/completions: the client's base URL must end in '/v1'"),
+    ("/agents/ops/responses", "must end in '/v1'"),
+    ("/v1/v1/messages", "has one '/v1' too many"),
+    ("/v1/nothing", "there is no route POST /v1/nothing"),
+]
+
+
+async def test_a_base_url_that_leads_nowhere_is_told_what_is_wrong_with_it(tmp_path: Path) -> None:
+    async with running_gateway(make_settings(tmp_path)) as gateway:
+        for path, says in LEADS_NOWHERE:
+            async with gateway.post(GOOD, path) as response:
+                message = (await response.json())["error"]["message"]
+            assert (response.status, says in message) == (404, True), message
 
 
 async def test_a_malformed_body_is_400_and_says_what_is_wrong(tmp_path: Path) -> None:

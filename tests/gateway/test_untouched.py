@@ -33,7 +33,7 @@ async def test_everybodys_system_prompt_and_history_are_their_own(tmp_path: Path
     assert [request["messages"] for request in llm.requests] == [messages for _, messages in asked]
 
 
-@pytest.mark.parametrize("dialect", ["openai.chat", "anthropic.messages", "openai.responses"])
+@pytest.mark.parametrize("dialect", ["openai.chat", "openai.responses"])
 async def test_a_call_that_an_answer_only_quotes_is_no_call(tmp_path: Path, dialect: str) -> None:
     """PITFALLS, the reference system under faults: quoted text became a real tool call."""
     async with fake_llm(lambda _: Answer(text=QUOTED)) as llm:
