@@ -55,6 +55,7 @@ class Lab:
         torch.set_num_threads(1)
         self._folder = folder
         self._names = count(1)
+        self._created = set[str]()
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
         self._engine = Engine(load_base(model, device="cpu", dtype="float32", threads=1), EngineOptions())
         self._sampler = LocalLoop(model, max_concurrent=max_rows)
@@ -72,10 +73,15 @@ class Lab:
 
     # The engine
 
+    def has(self, name: str) -> bool:
+        return name in self._created
+
     def create(self, name: str, *, seed: int) -> None:
+        self._created.add(name)
         self._engine.execute(commands.CreateModel(model_id=name, rank=RANK, seed=seed, train_unembed=False))
 
     def unload(self, name: str) -> None:
+        self._created.discard(name)
         self._engine.execute(commands.UnloadModel(model_id=name))
 
     def forward_backward(self, name: str, groups: Sequence[DatumGroup], *, learns: bool = True) -> list[Floats]:
@@ -102,24 +108,20 @@ class Lab:
         self, name: str, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, temperature: float = 1.0
     ) -> list[Floats]:
         """Log-probabilities of the answer's tokens of each (prompt, answer)."""
-        data = list[commands.Datum]()
-        for prompt, answer in pairs:
-            tokens = np.asarray([*prompt, *answer])
-            weights = np.zeros(tokens.size - 1, np.float32)
-            weights[len(prompt) - 1 :] = 1.0
-            data.append(
-                commands.Datum(
-                    tokens=tokens[:-1].astype(np.int32), inputs={"target_tokens": tokens[1:], "weights": weights}
-                )
-            )
         command = commands.ForwardBackward(
-            model_id=name, data=tuple(data), loss="cross_entropy", forward_only=True,
+            model_id=name, data=tuple(_read(*pair) for pair in pairs), loss="cross_entropy", forward_only=True,
             config={"temperature": temperature, "logprobs": 0},
         )  # fmt: skip
         scored = self._engine.execute(command)["logprobs"]
         return [
             np.asarray(values, np.float32)[len(prompt) - 1 :] for values, (prompt, _) in zip(scored, pairs, strict=True)
         ]
+
+    def read(self, name: str, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        """Gradients of what each answer costs, a token of all of them as much as any other."""
+        weight = 1 / sum(len(answer) for _, answer in pairs)
+        data = tuple(_read(*pair, weight) for pair in pairs)
+        self._engine.execute(commands.ForwardBackward(model_id=name, data=data, loss="cross_entropy", config={}))
 
     def optim_step(self, name: str, *, learning_rate: float, grad_clip_norm: float) -> float:
         """One step; returns the norm of the gradients before they were clipped."""
@@ -176,6 +178,13 @@ class Lab:
             )  # fmt: skip
         self._sampler.answers.by_id.clear()
         return drawn
+
+
+def _read(prompt: Sequence[int], answer: Sequence[int], weight: float = 1.0) -> commands.Datum:
+    tokens = np.asarray([*prompt, *answer])
+    weights = np.zeros(tokens.size - 1, np.float32)
+    weights[len(prompt) - 1 :] = weight
+    return commands.Datum(tokens=tokens[:-1].astype(np.int32), inputs={"target_tokens": tokens[1:], "weights": weights})
 
 
 class LabRun:

@@ -31,8 +31,9 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/batch=N``, ``/warmup=N``,
-    ``/steps=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
+    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/opd`` (a teacher in
+    place of the rewards), ``/batch=N``, ``/warmup=N``, ``/steps=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base
+    model).
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -44,16 +45,17 @@ def recipe(name: str) -> Recipe:
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
     changes = dict(part.partition("=")[::2] for part in others[2:])
-    if len(others) < 2 or changes.keys() - {"stale", "batch", "warmup", "steps", "kl", "pull"}:
+    if len(others) < 2 or changes.keys() - {"stale", "opd", "batch", "warmup", "steps", "kl", "pull"}:
         raise ValueError(
-            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /batch=N, /warmup=N, /steps=N,"
-            " /kl=NATS, /pull=WEIGHT"
+            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /opd, /batch=N, /warmup=N,"
+            " /steps=N, /kl=NATS, /pull=WEIGHT"
         )
     batch = int(changes.get("batch", UpdateSettings().min_exchanges))
     update = UpdateSettings.model_validate(
         {
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
+            "methods": ("opd",) if "opd" in changes else ("rewards",),
             "max_kl": float(changes.get("kl", UpdateSettings().max_kl)),
             "reference_kl": float(changes.get("pull", 0.0)),
             "steps": int(changes.get("steps", UpdateSettings().steps)),

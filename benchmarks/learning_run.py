@@ -22,13 +22,17 @@ import numpy as np
 from benchmarks.learning_general import GENERAL
 from benchmarks.learning_lab import BASE, Answer, Ask, Lab, LabBackend, LabRun
 from benchmarks.learning_recipes import Recipe
+from benchmarks.learning_teacher import taught
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 from demo.verifier import reward
+from metaclaw.config import OpdSettings
 from metaclaw.journal.learning_records import BASE_VERSION, Baseline, Sample
 from metaclaw.journal.turn_records import PolicySample
 from metaclaw.learner.advantages.choice import STRATEGIES
+from metaclaw.learner.advantages.group import within_group
 from metaclaw.learner.batches import select
 from metaclaw.learner.datums import Datum, DatumGroup, Span, TrainingTurn, build_groups
+from metaclaw.learner.distillation.lessons import NO_LESSONS, Lesson, Lessons
 from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.stepping import Stepper
@@ -140,22 +144,32 @@ class Run:
             self._pending = [one for one in self._pending if one.name not in gone]
             return False
         taken = {sample.turn for sample in batch.samples}
-        turns = [_turn(one, batch.surprise[one.name]) for one in self._pending if one.name in taken]
+        judged = [one for one in self._pending if one.name in taken]
+        surprise = batch.surprise if self.recipe.answers == 1 else _within_questions(judged)
+        turns = [_turn(one, surprise[one.name]) for one in judged]
         self._pending = [one for one in self._pending if one.name not in taken | gone]
         self._baseline = batch.baseline_after
         self.updates += 1
-        is_new = self._step(build_groups(turns, settings))
+        lessons = self._lessons(judged) if "opd" in settings.methods else NO_LESSONS
+        is_new = self._step(build_groups(turns, settings), lessons)
         self.refused += not is_new
         return is_new
 
-    def _step(self, groups: Sequence[DatumGroup]) -> bool:
-        """The learner's own steps; what went too far is taken back and shortened, as ``learner/update.py`` does it."""
-        return asyncio.run(self._stepped(groups))
+    def _lessons(self, judged: Sequence[Judged]) -> Lessons:
+        """What the teacher says of these answers, as ``learner/distillation/opd.py`` gets it from an endpoint."""
+        said = self.lab.score(taught(self.lab), [(one.answer.prompt, one.answer.tokens) for one in judged])
+        by_name = {one.name: logprobs for one, logprobs in zip(judged, said, strict=True)}
+        opd = OpdSettings()
+        return Lessons(each=(Lesson(method="opd", weight=opd.weight, max_gap=opd.max_gap, taught=by_name),))
 
-    async def _stepped(self, groups: Sequence[DatumGroup]) -> bool:
+    def _step(self, groups: Sequence[DatumGroup], lessons: Lessons) -> bool:
+        """The learner's own steps; what went too far is taken back and shortened, as ``learner/update.py`` does it."""
+        return asyncio.run(self._stepped(groups, lessons))
+
+    async def _stepped(self, groups: Sequence[DatumGroup], lessons: Lessons) -> bool:
         settings, seconds = self.recipe.update, defaultdict[str, float](float)
         stepper, run = Stepper(LabBackend(self.lab), settings), LabRun(self.lab, _POLICY)
-        weighed = await stepper.weigh(run, groups, parent=self.version, seconds=seconds)
+        weighed = await stepper.weigh(run, groups, parent=self.version, seconds=seconds, lessons=lessons)
         if weighed.is_empty:
             return False
         before_it = self.lab.save_state(_POLICY)
@@ -260,6 +274,18 @@ def retokenised(lab: Lab, one: Judged, advantage: float) -> Datum:
 
 def _asked(question: Prompt) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question.text}]
+
+
+def _within_questions(judged: Sequence[Judged]) -> dict[str, float]:
+    """What each answer earned over the others to its question, as ``group`` has it of what a window draws."""
+    asked = defaultdict[str, list[Judged]](list)
+    for one in judged:
+        asked[one.question.text].append(one)
+    return {
+        one.name: difference
+        for those in asked.values()
+        for one, difference in zip(those, within_group([one.reward for one in those]), strict=True)
+    }
 
 
 def _turn(one: Judged, surprise: float) -> TrainingTurn:
