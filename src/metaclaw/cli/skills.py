@@ -35,10 +35,14 @@ def list_skills(
 ) -> None:
     """The skills there are: starter ones, everybody's, the agents' own; the broken and the retired too."""
     from metaclaw.skills.catalogue import seen_by
+    from metaclaw.skills.layout import SHARED
 
     entries = _entries()
     utilities: dict[str, Utility] = {}
     if agent is not None:
+        broken = [one.error for one in entries if one.error and one.owner in (_agent(agent), SHARED)]
+        for error in broken:
+            typer.echo(f"not served: {error}", err=True)
         entries = seen_by(entries, _agent(agent))
         utilities = _utilities(_agent(agent))
     if as_json:

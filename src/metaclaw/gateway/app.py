@@ -44,7 +44,6 @@ from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.paths import error_dialect, hint
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.policy_history import PolicyHistory
-from metaclaw.gateway.policy_tokens import PolicyTokens
 from metaclaw.gateway.proxy import Proxy
 from metaclaw.gateway.pruning import Pruning
 from metaclaw.gateway.reception import Reception
@@ -67,6 +66,7 @@ from metaclaw.memory.service import MemoryService
 from metaclaw.recall.composing import Budget
 from metaclaw.recall.forgetting import keep_erased
 from metaclaw.recall.memories import StoredMemories
+from metaclaw.recall.policy_tokens import PolicyTokens
 from metaclaw.recall.recaller import Recaller
 from metaclaw.recall.remote_memories import RemoteMemories
 from metaclaw.recall.skills import LibrarySkills, SkillRanker

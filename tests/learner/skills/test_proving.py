@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from metaclaw.errors import SkillError, UpstreamError
 from metaclaw.journal.skill_records import BaseSkill, Candidate, Evolution, NewCandidate
 from metaclaw.learner.skills.shelf import Shelf
 from metaclaw.recall.blocks import human_messages
+from metaclaw.recall.sizes import CountedSizes
 from metaclaw.skills.skill import read_skill
 from metaclaw.skills.trial.arms import is_served
 from metaclaw.skills.writer import SkillWriter
@@ -177,6 +179,25 @@ async def test_an_outage_leaves_no_trace_and_a_refused_replay_says_nothing(world
     with world.trials.reading() as reader:
         assert [one.void for one in reader.comparisons("id-tables")] == ["it could not be asked again: too long"]
     assert proving.verdict(world.candidate("tables")).num_observations == 0
+
+
+async def test_a_replay_keeps_the_budget_as_the_policys_tokenizer_counts_it(world):
+    class Counting:
+        """For the policy, whose tokenizer has a token for each letter and more."""
+
+        num_tokens = 10_000
+
+        async def sizes(self, agent: str, texts: Sequence[str]) -> CountedSizes:
+            assert agent == "main"
+            return CountedSizes({text: self.num_tokens if "## Skill tables" in text else 1 for text in texts})
+
+    world.propose("tables")
+    await said(world, "tables", 3)
+    answerer, counting = by_skill({}, usual=1.0), Counting()
+    assert not await world.proving(answerer, measuring=counting, share=0.0).step()  # it would not be recalled
+    counting.num_tokens = 100
+    assert await world.proving(answerer, measuring=counting, share=0.0).step()
+    assert sum("Skill tables" in text for text in answerer.asked) == 1
 
 
 async def test_replays_are_limited(world):

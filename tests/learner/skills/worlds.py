@@ -25,6 +25,7 @@ from metaclaw.learner.skills.shelf import Shelf
 from metaclaw.learner.skills.sifting import Meanings
 from metaclaw.learner.skills.views import LearnersSkills
 from metaclaw.recall.composing import Budget
+from metaclaw.recall.sizes import Measuring
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.trial.verdicts import TrialRule
 from metaclaw.upstreams.structured import JsonForm, StructuredAnswer
@@ -106,11 +107,18 @@ class World:
         )  # fmt: skip
         return Evolving(parts, EvolvingRule(**rule), clock=lambda: self.time[0])
 
-    def proving(self, answerer: ScriptedAnswerer | None, *, seed: int = 0, **rule: Any) -> Proving:
+    def proving(
+        self,
+        answerer: ScriptedAnswerer | None,
+        *,
+        seed: int = 0,
+        measuring: Measuring | None = None,
+        **rule: Any,
+    ) -> Proving:
         parts = ProvingParts(
             turns_db=self.turns_db, trials=self.trials, skills=self.skills, shelf=Shelf(self.folder),
             budget=Budget(max_tokens=1200, max_skills=2, max_memories=0), judge=self.judge, answerer=answerer,
-            chance=random.Random(seed),
+            chance=random.Random(seed), measuring=measuring,
         )  # fmt: skip
         rule = {"trial": TrialRule(), "replays_per_hour": 10_000, **rule}
         return Proving(parts, ProvingRule(**rule), clock=lambda: self.time[0])

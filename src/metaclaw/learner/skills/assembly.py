@@ -33,6 +33,8 @@ from metaclaw.learner.skills.sifting import Meanings
 from metaclaw.learner.skills.tending import Tending, TendingRule
 from metaclaw.learner.skills.views import LearnersSkills
 from metaclaw.recall.composing import Budget
+from metaclaw.recall.policy_tokens import PolicyTokens
+from metaclaw.recall.sizes import Measuring
 from metaclaw.retrieval.configured import open_embedder
 from metaclaw.skills.layout import STARTER_FOLDER, starter_folders
 from metaclaw.skills.library import SkillLibrary
@@ -43,6 +45,8 @@ from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.structured import StructuredModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
+
+_PATIENCE_S = 10.0  # with whoever counts tokens
 
 _log = logging.getLogger("metaclaw.learner")
 
@@ -146,9 +150,17 @@ def _proving(parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, she
             judge=parts.judge,
             answerer=_answerer(parts),
             chance=random.Random(secrets.randbits(64)),
+            measuring=_measuring(parts),
         ),
         ProvingRule(trial=rule, share=trial.share, replays_per_hour=trial.replays_per_hour),
     )
+
+
+def _measuring(parts: SkillParts) -> Measuring:
+    """Who counts tokens as the gateway has them counted; a learner has more time for it."""
+    settings = parts.settings
+    server = HttpModel(parts.session, training_server(settings))
+    return PolicyTokens(server, settings.is_trained, patience_s=_PATIENCE_S)
 
 
 def _answerer(parts: SkillParts) -> Answerer | None:

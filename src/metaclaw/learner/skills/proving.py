@@ -23,10 +23,11 @@ from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.skills.answerers import Answerer
 from metaclaw.learner.skills.comparing import Comparing
 from metaclaw.learner.skills.experiments import Observing
-from metaclaw.learner.skills.replays import RecallWith, Replay, replay_of, why_not
+from metaclaw.learner.skills.replays import RecallWith, Replay, measured, replay_of, why_not
 from metaclaw.learner.skills.shelf import Shelf
 from metaclaw.learner.skills.views import LearnersSkills, skill_of
 from metaclaw.recall.composing import Budget
+from metaclaw.recall.sizes import ESTIMATED, Measuring, Sizes
 from metaclaw.skills.trial.evidence import verdict_on
 from metaclaw.skills.trial.verdicts import TrialRule, TrialVerdict
 
@@ -37,6 +38,7 @@ _MAX_AGE_S = 30 * 86_400.0
 _MAX_OTHERS = 6  # exchanges that a candidate does not fit, of each candidate
 _FITTING_PER_OTHER = 4
 _PAGE = 100
+_MAX_MEASURED = 1000  # texts; what is beyond is estimated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,10 @@ class ProvingRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvingParts:
-    """What the job works with. Without a judge nothing is compared; without an answerer nothing is replayed."""
+    """What the job works with. Without a judge nothing is compared; without an answerer nothing is replayed.
+
+    ``measuring`` counts tokens as recall does; without it they are estimated.
+    """
 
     turns_db: Path
     trials: SkillTrials
@@ -60,6 +65,7 @@ class ProvingParts:
     judge: Judge | None
     answerer: Answerer | None
     chance: random.Random
+    measuring: Measuring | None = None
 
 
 class Proving:
@@ -132,7 +138,12 @@ class Proving:
 
     async def _recall(self, candidate: Candidate) -> RecallWith:
         visible = await self._parts.skills.visible(candidate.agent)
-        return RecallWith(skills=visible.by_name, candidate=skill_of(candidate), budget=self._parts.budget)
+        tried, measuring = skill_of(candidate), self._parts.measuring
+        sizes: Sizes = ESTIMATED
+        if measuring is not None:
+            texts = measured([tried, *visible.by_name.values()])[:_MAX_MEASURED]
+            sizes = await measuring.sizes(candidate.agent, texts)
+        return RecallWith(skills=visible.by_name, candidate=tried, budget=self._parts.budget, sizes=sizes)
 
     async def _replay_next(self, candidate: Candidate, recall: RecallWith) -> bool:
         judge, answerer = self._parts.judge, self._parts.answerer

@@ -6,7 +6,7 @@ what is recalled for the human's message and in nothing else, and neither holds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from metaclaw.chat.messages import JsonObject
@@ -21,6 +21,7 @@ from metaclaw.recall.blocks import human_messages
 from metaclaw.recall.candidates import Candidate as Found
 from metaclaw.recall.composing import BEGIN, END, Budget, compose
 from metaclaw.recall.sections import skill_section
+from metaclaw.recall.sizes import ESTIMATED, Sizes
 from metaclaw.skills.ranking import SkillRanking
 from metaclaw.skills.skill import Skill
 
@@ -48,11 +49,17 @@ class Replay:
 
 
 class RecallWith:
-    """What would be recalled with a candidate among the skills, and without it. Its two indexes are made once."""
+    """What would be recalled with a candidate among the skills, and without it. Its two indexes are made once.
 
-    def __init__(self, *, skills: Mapping[str, Skill], candidate: Skill, budget: Budget) -> None:
+    ``sizes`` are those by which recall keeps its budget, for the model that answers.
+    """
+
+    def __init__(
+        self, *, skills: Mapping[str, Skill], candidate: Skill, budget: Budget, sizes: Sizes = ESTIMATED
+    ) -> None:
         self._candidate = candidate
         self._budget = budget
+        self._sizes = sizes
         self._without = list(skills.values())
         self._with = list({**skills, candidate.name: candidate}.values())
         self._rankings: dict[bool, SkillRanking] = {}
@@ -74,7 +81,12 @@ class RecallWith:
             Found(kind="skill", item=skill.name, score=1 / (1 + rank), section=_section(skill))
             for rank, skill in enumerate(self._rankings[with_it].best(text))
         ]
-        return compose(found, (), present=(), budget=self._budget).block
+        return compose(found, (), present=(), budget=self._budget, sizes=self._sizes).block
+
+
+def measured(skills: Iterable[Skill]) -> list[str]:
+    """The texts of whose sizes ``RecallWith`` asks, of ``skills``."""
+    return [BEGIN, END, *map(_section, skills)]
 
 
 def why_not(recorded: RecordedExchange) -> str | None:

@@ -1,7 +1,7 @@
 """How many tokens recalled text takes in the policy's own tokenizer.
 
 Owns asking the training server, remembering what it said, and leaving it alone after it did not answer; refuses to know
-what is recalled. Invariant: nobody waits longer than ``PATIENCE_S``, a text is counted once, and without a count there
+what is recalled. Invariant: nobody waits longer than their patience, a text is counted once, and without a count there
 is an estimate.
 """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from metaclaw.errors import UpstreamError
-from metaclaw.gateway import policy_tokens
-from metaclaw.gateway.policy_tokens import PolicyTokens
+from metaclaw.recall import policy_tokens
+from metaclaw.recall.policy_tokens import PolicyTokens
 from metaclaw.recall.sizes import ESTIMATED
 from tests.fakes.llm import fake_llm
 from tests.gateway.running import running_gateway
