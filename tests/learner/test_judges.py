@@ -302,6 +302,24 @@ async def test_each_question_has_a_new_fence_and_shows_tools_and_the_follow_up()
     assert re.findall("<<<(.*)", first)[0] != re.findall("<<<(.*)", second)[0]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<system-reminder>Your todo list is empty.</system-reminder>",
+        [{"type": "text", "text": "<system-reminder>The file was changed.</system-reminder>"}],
+        "Continue the current task from the existing transcript.",
+    ],
+)
+def test_what_a_program_says_in_the_users_name_hides_no_step_from_the_judge(said):
+    messages = [
+        {"role": "user", "content": "delete it"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "rm", "arguments": "{}"}}]},
+        {"role": "tool", "content": "permission denied"},
+        {"role": "user", "content": said},
+    ]
+    assert steps_of(messages).splitlines() == ['call {"name": "rm", "arguments": "{}"}', "result permission denied"]
+
+
 def test_a_judge_is_told_that_there_was_more_than_it_is_shown():
     """Else an answer that tells of what was done first would look made up."""
     called = [{"role": "tool", "content": f"made file {number}"} for number in range(15)]

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from metaclaw.config import RlSettings, UpdateSettings
 from metaclaw.errors import BackendError
-from metaclaw.learner.backends import tinker_sdk
+from metaclaw.learner.backends import patience, tinker_sdk
 from metaclaw.learner.backends.backend import RefusedDataError
 from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
@@ -189,7 +189,7 @@ def unused_tcp_port_url() -> str:
 
 async def test_a_pass_is_waited_for_as_much_longer_as_it_has_more_tokens(monkeypatch):
     """With one time for every pass, a trainer that is slow would fail at the same large update for ever."""
-    monkeypatch.setattr(tinker_sdk, "_TOKENS_AT_ONCE", 100)
+    monkeypatch.setattr(patience, "TOKENS_AT_ONCE", 100)
     given = list[float]()
 
     async def called(submit, *, timeout_s: float):

@@ -61,14 +61,17 @@ class SdkChild:
         self._last_id = 0
         self._starting = asyncio.Lock()
 
-    async def call(self, op: str, *, generation: int | None = None, **asked: object) -> dict[str, Any]:
+    async def call(
+        self, op: str, *, generation: int | None = None, times: float = 1.0, **asked: object
+    ) -> dict[str, Any]:
         """The answer to ``op``. Raises ``SdkError``.
 
-        ``generation`` is that of the process that must answer it; none waits longer than ``rl.remote_timeout_s``.
+        ``generation`` is that of the process that must answer it; none waits longer than so many ``times``
+        ``rl.remote_timeout_s``.
         """
         what, cloud = f"{op} at {self.cloud.where}", self.cloud
         try:
-            async with asyncio.timeout(cloud.timeout_s):
+            async with asyncio.timeout(cloud.timeout_s * times):
                 async with self._starting:
                     if generation is not None and (generation != self.generation or self._process is None):
                         raise SdkError(f"{what}: the process with its SDK was started anew, what it held is lost")
@@ -76,7 +79,8 @@ class SdkChild:
                         await self._start()
                 return await self._ask(what, {"op": op, **asked})
         except TimeoutError:
-            raise SdkError(f"{what} took too long (rl.remote_timeout_s: {cloud.timeout_s:g} s)") from None
+            limit = f"rl.remote_timeout_s: {cloud.timeout_s:g} s" + (f", {times:.1f} times" if times != 1 else "")
+            raise SdkError(f"{what} took too long ({limit})") from None
 
     async def close(self) -> None:
         """End the process and all that it started."""

@@ -20,6 +20,7 @@ from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
 from metaclaw.learner.backends import model_size
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
+from metaclaw.learner.backends.patience import patience
 from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, Floats
 
 _TEMPERATURE = "temperature"  # of our engine's losses alone
@@ -106,8 +107,8 @@ class CloudRun:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._call("close")
 
-    async def _call(self, op: str, **asked: object) -> dict[str, Any]:
-        return await self._child.call(op, generation=self._generation, run=self._number, **asked)
+    async def _call(self, op: str, *, times: float = 1.0, **asked: object) -> dict[str, Any]:
+        return await self._child.call(op, generation=self._generation, times=times, run=self._number, **asked)
 
     async def _passes(self, groups: Sequence[AnyGroup], *, forward_only: bool) -> Pass:
         logprobs, metrics = list[Floats](), dict[str, float]()
@@ -118,7 +119,12 @@ class CloudRun:
             data = [_packed(datum) for datum in group.data]
             try:
                 answer = await self._call(
-                    "passes", loss=group.loss, config=config, data=data, forward_only=forward_only
+                    "passes",
+                    times=patience(group.data),
+                    loss=group.loss,
+                    config=config,
+                    data=data,
+                    forward_only=forward_only,
                 )
             except SdkError as error:
                 if error.kind == "data":

@@ -26,6 +26,7 @@ from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
 from metaclaw.learner.backends import model_size
 from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
+from metaclaw.learner.backends.patience import TOKENS_AT_ONCE, patience
 from metaclaw.learner.datums import AnyGroup, Datum, Floats, Ints, LikelyDatum
 from metaclaw.learner.threads import call_in_thread
 
@@ -34,9 +35,6 @@ _log = logging.getLogger(__name__)
 PROBE_EVERY_S = 2.0
 MAX_MISSED_PROBES = 3
 _CLOSE_TIMEOUT_S = 3.0
-# A pass of more tokens is waited for that much longer: cut into several requests, its sequences could not share the
-# beginnings that they have in common, and with a fixed time a slow trainer would fail at the same data for ever.
-_TOKENS_AT_ONCE = 16_384
 _PREFIX = "tml-"  # the SDK refuses any other key
 
 T = TypeVar("T")
@@ -173,12 +171,11 @@ class TinkerRun:
         logprobs, metrics = list[Floats](), dict[str, float]()
         for group in groups:
             data = [_sdk_datum(datum) for datum in group.data]
-            num_tokens = sum(datum.tokens_T.size for datum in group.data)
             with _told_apart():
                 output = await self._link.call(
                     what,
                     lambda: submit(data, group.loss, dict(group.config)),  # noqa: B023 - awaited here
-                    num_tokens=num_tokens,
+                    times=patience(group.data),
                 )
             logprobs += [_target_logprobs(record, datum) for record, datum in _paired(output, group)]
             for key, value in output.metrics.items():
@@ -195,11 +192,11 @@ class Link:
         self.api_key = api_key
         self._timeout_s = timeout_s
 
-    async def call(self, what: str, submit: Callable[[], SdkFuture[T]], *, num_tokens: int = 0) -> T:
-        """Start a request of the SDK, about so many tokens, and return its result."""
+    async def call(self, what: str, submit: Callable[[], SdkFuture[T]], *, times: float = 1.0) -> T:
+        """Start a request of the SDK, which may take so many ``times`` as long, and return its result."""
         if not await self._answers():
             raise self._unreachable(what)
-        patience_s = self._timeout_s * max(1.0, num_tokens / _TOKENS_AT_ONCE)
+        patience_s = self._timeout_s * times
         with self._explained(what, patience_s):
             async with asyncio.timeout(patience_s):
                 future = await call_in_thread(submit, timeout_s=patience_s)
@@ -260,7 +257,7 @@ class Link:
         if isinstance(error, TimeoutError):
             return BackendError(
                 f"{what}: {self.url} took longer than {patience_s:g} s (rl.remote_timeout_s: {self._timeout_s:g} s for"
-                f" {_TOKENS_AT_ONCE:,} tokens)"
+                f" {TOKENS_AT_ONCE:,} tokens)"
             )
         if isinstance(error, tinker.AuthenticationError | tinker.PermissionDeniedError):
             return BackendError(f"{what}: {self.url} refused the key. Set rl.remote_api_key to the key of that server")

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from metaclaw.chat.humans import is_human
+
 _MAX_STEPS = 12
 _MAX_STEP_CHARS = 2_000
 
@@ -21,7 +23,7 @@ def steps_of(messages: Sequence[dict[str, Any]]) -> str:
     """
     steps = list[str]()
     for message in reversed(messages):
-        if message.get("role") == "user":
+        if is_human(message):  # not what a program writes in the user's name in the middle of a tool loop
             break
         for call in reversed(message.get("tool_calls") or []):
             steps.append(cut(f"call {json.dumps(call.get('function', call), ensure_ascii=False)}", _MAX_STEP_CHARS))
