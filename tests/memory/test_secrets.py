@@ -136,6 +136,7 @@ def test_a_secret_is_known_by_what_is_said_of_it_in_any_language(said):
         "The password manager of the team is Bitwarden.", "Je n'utilise jamais le même mot de passe.",
         "密码学是我的专业。",
         "My passport expires on 2027-05-06.", "Ich war nie in 10115 Berlin.", "I have an RTX 4090 card.",
+        "I paid 12000 yen by card.",
         "max_tokens: 4096",
         "The token is valid for an hour.", "The error code is 404.", "Our site works without a password.",
         "Compass: north",

@@ -82,7 +82,7 @@ _CODE = re.compile(
 )
 _ACCOUNT = re.compile(
     r"\b(?:account (?:number|no)|bank account|routing number|sort code|passport(?: number| no)?|driv(?:er['’]?s|ing) licen[cs]e|tax (?:id|number)|national id"
-    r"|card(?: number)?|social security|konto(?:nummer|-?nr)?|kartennummer|ausweis(?:nummer)?|reisepass|passnummer|steuer-?(?:id|nummer)"
+    r"|card numbers?|social security|konto(?:nummer|-?nr)?|kartennummer|ausweis(?:nummer)?|reisepass|passnummer|steuer-?(?:id|nummer)"
     r"|sozialversicherungsnummer|num[ée]ro de (?:compte|carte|sécurité sociale|passeport)|n[úu]mero de (?:la )?(?:cuenta|tarjeta|seguridad social|pasaporte|conta|cartão)"
     r"|codice fiscale|(?-i:DNI|NIE|NIF|CPF|BSN|PESEL)|снилс|инн|номер (?:сч[её]та|карты|паспорта))\b"
     r"|身份[证證]|[银銀]行卡|卡[号號]|マイナンバー|口座番号|カード番号|주민등록번호|계좌번호|카드 ?번호",
@@ -91,7 +91,7 @@ _ACCOUNT = re.compile(
 _NAMED_NUMBER = re.compile(r"\b(?:pin|cvv2?|cvc|geheimzahl)\b\D{0,12}\d[\d -]{2,9}", re.IGNORECASE)
 _DATE = re.compile(r"\b\d{4}-\d{1,2}-\d{1,2}\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b")
 _CODE_NUMBER = re.compile(r"(?<![\d.,])(?:[A-Z]?\d[ -]?){2,}[A-Z]?\d")
-_ACCOUNT_NUMBER = re.compile(r"(?:[A-Z]{0,2}\d[ ./-]?){4,}\d")
+_ACCOUNT_NUMBER = re.compile(r"(?:[A-Z]{0,2}\d[ ./-]?){5,}\d")
 
 
 def named_spans(text: str) -> Iterator[Span]:
