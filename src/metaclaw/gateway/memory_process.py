@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,7 +33,7 @@ from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
 from metaclaw.journal.access_store import Limits
 from metaclaw.memory.asking import Asking
-from metaclaw.memory.reindexing import Reindexing
+from metaclaw.memory.reindexing import reindex_some
 from metaclaw.memory.service import MemoryService
 from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
@@ -127,28 +128,27 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
 @asynccontextmanager
 async def _indexing_anew(path: Path) -> AsyncGenerator[None]:
-    """After an update, on a connection of its own: there may be no learner at this home to do it."""
-    is_ending = asyncio.Event()
-    indexing = asyncio.create_task(_index_anew(path, is_ending))
+    """After an update, on a connection of its thread's own: there may be no learner at this home to do it."""
+    is_ending = threading.Event()
+    indexing = asyncio.create_task(asyncio.to_thread(_index_anew, path, is_ending))
     try:
         yield
     finally:
         is_ending.set()
-        await indexing
+        await asyncio.wait([indexing])
 
 
-async def _index_anew(path: Path, is_ending: asyncio.Event) -> None:
-    if not await asyncio.to_thread(path.exists):
+def _index_anew(path: Path, is_ending: threading.Event) -> None:
+    if not path.exists():
         return
     number = 0
     try:
-        store = await asyncio.to_thread(MemoryStore.open, path)
-        try:
-            reindexing = Reindexing(store)
-            while not is_ending.is_set() and (done := await reindexing.step()):
+        with MemoryStore.open(path) as store:
+            start = time.perf_counter()
+            while not is_ending.is_set() and (done := reindex_some(store)):
                 number += done
-        finally:
-            store.close()
+                is_ending.wait(time.perf_counter() - start)  # others read and write meanwhile
+                start = time.perf_counter()
     except JournalError as error:
         _log.warning("the words of the memories could not be indexed anew, so some are not found: %s", error)
         return
