@@ -80,7 +80,8 @@ def last_boundary(buffer: bytes) -> int:
 def _parse(raw: bytes) -> SseEvent:
     data: list[str] = []
     event: str | None = None
-    for line in _LINE_END.split(raw.decode("utf-8", "replace")):
+    text = raw.decode("utf-8", "replace")
+    for line in _LINE_END.split(text) if "\r" in text else text.split("\n"):
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":

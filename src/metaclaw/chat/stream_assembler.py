@@ -23,9 +23,13 @@ class StreamAssembler:
 
     def add(self, chunk: JsonObject) -> None:
         """Fold one chunk."""
-        self._usage = object_or_none(chunk.get("usage")) or self._usage
-        self._policy_record = object_or_none(chunk.get("policy_record")) or self._policy_record
-        self._model = self._model or text_or_none(chunk.get("model"))
+        # Nearly every chunk has a piece of text and nothing else, and an answer has hundreds of them.
+        if usage := chunk.get("usage"):
+            self._usage = object_or_none(usage) or self._usage
+        if record := chunk.get("policy_record"):
+            self._policy_record = object_or_none(record) or self._policy_record
+        if not self._model:
+            self._model = text_or_none(chunk.get("model"))
         choices: object = chunk.get("choices")
         for choice in cast(list[object], choices) if isinstance(choices, list) else []:
             if isinstance(choice, dict):
@@ -55,9 +59,9 @@ class _Choice:
         self.finish_reason: str | None = None
 
     def add(self, choice: JsonObject) -> None:
-        self.finish_reason = text_or_none(choice.get("finish_reason")) or self.finish_reason
-        delta = object_or_none(choice.get("delta")) or {}
-        for key, value in delta.items():
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = text_or_none(reason) or self.finish_reason
+        for key, value in (object_or_none(choice.get("delta")) or {}).items():
             if key == "tool_calls":
                 self._add_calls(value)
             elif key == "role":

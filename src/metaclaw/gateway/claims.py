@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from metaclaw.chat.dialect import ClientRequest
 from metaclaw.chat.messages import JsonObject, object_or_none
@@ -28,23 +27,25 @@ _NO_TRACE = "0" * 32
 _OF_USER_ID = re.compile(r"user_\w*_session_([0-9a-f-]{36})")
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots: ``cached_property`` keeps what it found
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a request shows of its sender. ``headers`` has lower-case names or is case-blind."""
+    """What a request shows of its sender. ``headers`` has lower-case names or is case-blind.
+
+    ``metadata`` and ``runtime`` are what is found in the request.
+    """
 
     headers: Mapping[str, str]
     path_agent: str | None
     request: ClientRequest
     controls: Controls
     bound_agent: str | None  # the agent of the token
+    metadata: JsonObject = field(init=False)
+    runtime: RuntimeLine | None = field(init=False)
 
-    @cached_property
-    def metadata(self) -> JsonObject:
-        return object_or_none(self.request.body.get("metadata")) or {}
-
-    @cached_property
-    def runtime(self) -> RuntimeLine | None:
-        return find_runtime_line(self.request.dialect, self.request.messages)
+    def __post_init__(self) -> None:
+        request = self.request
+        object.__setattr__(self, "metadata", object_or_none(request.body.get("metadata")) or {})
+        object.__setattr__(self, "runtime", find_runtime_line(request.dialect, request.messages))
 
 
 def claimed_agent(evidence: Evidence) -> str:

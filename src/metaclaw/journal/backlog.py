@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of spooled records; what is beyond is read from the spool again
 MAX_HELD_BYTES = 64 * 1024 * 1024  # of records that the spool could not take
-_MAX_RECORDS = 256  # in one transaction
+_MAX_RECORDS = 512  # in one transaction
 _MIN_RECORDS = 16  # even while somebody waits: about a millisecond, and a transaction costs as much as some of them
 _STEP_S = 0.02  # longest work on records while nobody waits
 

@@ -27,7 +27,7 @@ Connect = Callable[[], sqlite3.Connection]
 
 PATIENCE_S = 2.0  # how long a turn waits for the journal at most, once; then it goes on without
 _MAX_JOBS = 256  # per transaction, so that the first of many waits for no more than some milliseconds
-_LINGER_S = 0.02  # records wait so long for others to share a transaction with, and for the thread not to be in the way
+_LINGER_S = 0.1  # records wait so long for others to share a transaction with, and for the thread not to be in the way
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 
 _log = logging.getLogger(__name__)
@@ -114,6 +114,11 @@ class GroupCommitter:
         """There are records. Costs next to nothing when the thread knows."""
         if not self._wake.is_set():
             self._wake.set()
+
+    def hurry(self) -> None:
+        """Somebody waits for the records."""
+        self._hurry.set()
+        self._wake.set()
 
     def stop(self) -> sqlite3.Connection | None:
         """Do what was handed in, as far as the database can be written, then end the thread. Return the connection."""

@@ -105,7 +105,9 @@ class TurnJournal:
         """Wait until what was appended so far is in the database. Raises ``JournalError`` when that takes longer."""
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.wrap_future(self._backlog.flushed())
+                written = asyncio.wrap_future(self._backlog.flushed())
+                self._committer.hurry()
+                await written
         except TimeoutError:
             raise JournalError(f"the journal is behind: {self._committer.trouble or 'it is busy'}") from None
 
@@ -223,7 +225,7 @@ class TurnJournal:
         self._is_recovered = True
 
     def _wait_for_what_was_left(self) -> None:
-        self._committer.notice()
+        self._committer.hurry()
         try:
             self._backlog.flushed().result(timeout=_RECOVERY_S)
         except TimeoutError:
