@@ -7,12 +7,11 @@ human's words is a part of what the client sent; nothing is rephrased.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from metaclaw.chat.messages import JsonObject, canonical_json, text_parts
+from metaclaw.chat.messages import JsonObject, identity_of, text_parts
 
 # What programs put inside a user's message, by how it begins and ends.
 _BLOCKS = (
@@ -67,7 +66,7 @@ def human_identity(message: Mapping[str, Any]) -> bytes:
     others: list[object] = []
     for part in _human_parts(message.get("content")):
         texts.append(part) if isinstance(part, str) else others.append(part)
-    return hashlib.sha256(canonical_json(["\n".join(texts), others]).encode()).digest()
+    return identity_of("\n".join(texts), others)
 
 
 def _human_parts(content: object) -> list[str | JsonObject]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from metaclaw.chat.humans import human_identity, is_human
@@ -17,6 +18,7 @@ from metaclaw.chat.messages import answer_identity, canonical_json, text_of
 
 _SIZE = 16
 _WINDOW = 3
+_SHORT = 2048  # characters of a message that is remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,19 @@ def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]]) -> History
 
 
 def _said(message: Mapping[str, Any]) -> _Said | None:
+    content = message.get("content")
+    if isinstance(content, str) and len(content) <= _SHORT and not message.get("tool_calls"):
+        return _said_shortly(message["role"], content)
+    return _read(message)
+
+
+@lru_cache(maxsize=2048)
+def _said_shortly(role: str, content: str) -> _Said | None:
+    # A client sends its whole history with each request: all but the last of it was read a moment ago.
+    return _read({"role": role, "content": content})
+
+
+def _read(message: Mapping[str, Any]) -> _Said | None:
     role, content = message["role"], message.get("content")
     if role == "assistant":
         return _Said(answer_identity(message), True, len(text_of(content)))
