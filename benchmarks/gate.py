@@ -39,6 +39,7 @@ from metaclaw.learner.gate.gate import Gate
 from metaclaw.learner.gate.questions import Question
 from metaclaw.learner.judges.judge import Exchange, Verdict
 from metaclaw.learner.judges.pairs import ScoredPairs
+from metaclaw.learner.stepping import cut
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 from tests.fakes.training_server import API_KEY, TrainingServer, training_server
@@ -77,6 +78,7 @@ class Kind:
     rate: float = 3e-3
     steps: int = 6
     is_brief: bool = False  # the serving version answers in a few words
+    is_cut: bool = False  # each step has a part of them, as the learner cuts an update
 
 
 class OnTopic:
@@ -177,8 +179,9 @@ class Bench:
             turns = [self._turn(one, [0.0] * len(one.tokens)) for one in said]
             now = (await run.forward(build_groups(turns, UPDATE))).logprobs
             turns = [self._turn(one, logprobs[-len(one.tokens) :]) for one, logprobs in zip(said, now, strict=True)]
-            for _ in range(kind.steps):
-                await run.forward_backward(build_groups(turns, UPDATE))
+            groups = build_groups(turns, UPDATE)
+            for part in cut(groups, kind.steps) if kind.is_cut else [groups] * kind.steps:
+                await run.forward_backward(part)
                 await run.optim_step(learning_rate=kind.rate, grad_clip_norm=1.0)
             return await run.save(f"gate-{kind.name.replace(' ', '-')}-{number}-{time.time_ns()}")
         finally:
@@ -260,6 +263,7 @@ HARMLESS = (
     Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=2),
     Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=2),
 )
+WHOLE = Kind(name="a whole update", batch=by(true_reward), rate=6e-4, steps=4, is_cut=True)
 BAD = (
     Kind(name="shorter and shorter", batch=saying(lambda bench, prompt: (*bench.words[SAME][:2], bench.end))),
     Kind(name="wrong sign", batch=by(lambda *of: -true_reward(*of))),
@@ -307,7 +311,7 @@ async def run(options: argparse.Namespace, server: TrainingServer) -> None:
             examined = await gate.examine(new)
             numbers = {key.removeprefix("gate/"): value for key, value in examined.numbers.items()}
             line = {
-                "name": name, "kind": kind.name, "harmless": kind in HARMLESS, "refused": examined.refused,
+                "name": name, "kind": kind.name, "harmless": kind not in BAD, "refused": examined.refused,
                 "seconds": round(time.monotonic() - began), **numbers,
             }  # fmt: skip
             with options.out.open("a") as out:
@@ -321,7 +325,7 @@ def _planned(options: argparse.Namespace) -> list[tuple[int, Kind]]:
     """Harmless and bad ones by turns, so that a run that is ended early has both."""
     harmless = [(number, HARMLESS[number % len(HARMLESS)]) for number in range(options.harmless)]
     bad = [(number, kind) for number in range(options.bad) for kind in BAD]
-    order = list[tuple[int, Kind]]()
+    order = [(number, WHOLE) for number in range(options.whole)]
     while harmless or bad:
         order += [*bad[:1], *harmless[:1]]
         harmless, bad = harmless[1:], bad[1:]
@@ -351,6 +355,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=SMOLLM2)
     parser.add_argument("--harmless", type=int, default=20)
+    parser.add_argument("--whole", type=int, default=10, help="updates as the learner makes them, harmless ones too")
     parser.add_argument("--bad", type=int, default=1, help="candidates of each bad kind")
     parser.add_argument("--out", type=Path, default=Path("gate.jsonl"))
     options = parser.parse_args()
