@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from metaclaw.config import UpdateSettings
 
 REFERENCE = "reference"
-RATES = (1e-4, 3e-4, 1e-3)  # the grid, the same for ours and for the reference's
-OUR_RATE = 3e-4  # what the documentation says for a model of this size
+RATES = (1e-4, 3e-4, 6e-4, 1e-3)  # the grid, the same for ours and for the reference's
+OUR_RATE = 6e-4  # what the documentation says for a model of this size
 OURS = f"ema_baseline/ppo/{OUR_RATE:g}"
 
 

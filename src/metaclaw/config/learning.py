@@ -117,7 +117,7 @@ class UpdateSettings(Section):
         default=0.0,
         ge=0,
         le=0.1,
-        description="Peak learning rate; 0 goes by the model's size: 3e-4 up to 135M parameters, 4e-5 at 8B.",
+        description="Peak learning rate; 0 goes by the model's size: 6e-4 up to 135M parameters, 4e-5 at 8B.",
     )
     warmup_steps: int = Field(
         default=5, ge=0, description="Optimiser steps over which the learning rate rises to its peak."
@@ -171,9 +171,10 @@ class UpdateSettings(Section):
     )
     baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
     max_kl: float = Field(
-        default=0.05,
+        default=0.3,
         gt=0,
-        description="Largest KL from the serving version, in nats per token; a longer step is shortened.",
+        description="Largest KL from the serving version, in nats per token of the very answers trained on, which move"
+        " further than others do; a longer step is shortened.",
     )
 
     @property
