@@ -40,6 +40,7 @@ def test_in_the_background_it_answers_when_the_command_returns(home: Path):
     assert said.pop("recording")["journal"] == "ok"
     said.pop("skills", None)
     assert said.pop("judging")["tokens"] == 0
+    assert said.pop("teaching")["tokens"] == 0
     assert said == {**status(home), "training": None, "agents": {}, "learning": []}
     second = metaclaw(home, "start", "-d")
     assert second.returncode == 1

@@ -78,7 +78,12 @@ async def test_a_request_in_the_middle_of_a_pass_is_answered_and_ends_it(tmp_pat
             assert status.last_update is not None
             assert (status.last_update.state, status.pending) == ("aborted", 16)
             assert status.last_update.reason is not None
-            assert status.last_update.reason.startswith("the window closed: the agent was asked something")
+            assert status.last_update.reason.startswith("the window closed: ")
+            # Whether the look fell into the answer or came after it.
+            assert (
+                "the agent was asked something" in status.last_update.reason
+                or "the user is idle for" in status.last_update.reason
+            )
             while await measured(session, trainer, ABANDONED) == before:  # noqa: ASYNC110 - asks a server
                 await asyncio.sleep(0.01)
             assert not await updating.step(), "he was there a moment ago"
