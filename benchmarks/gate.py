@@ -276,7 +276,7 @@ BAD = (
     Kind(name="one answer for all", batch=saying(lambda bench, prompt: (*bench.words[SAME], bench.end))),
     Kind(name="entropy collapse", batch=sharpened),
     Kind(name="longer and longer", batch=sharpened, is_brief=True),
-    Kind(name="noise, far too hard", batch=by(lambda *of: of[2].choice((-1.0, 1.0))), rate=3e-3),
+    Kind(name="noise far too hard", batch=by(lambda *of: of[2].choice((-1.0, 1.0))), rate=3e-3),
 )
 
 
