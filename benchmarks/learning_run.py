@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.learning_general import GENERAL
 from benchmarks.learning_lab import BASE, Answer, Ask, Lab, LabBackend, LabRun
 from benchmarks.learning_recipes import Recipe
-from benchmarks.learning_teacher import taught
+from benchmarks.learning_teacher import TEACHER, taught
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 from demo.verifier import reward
 from metaclaw.config import OpdSettings
@@ -160,7 +160,8 @@ class Run:
         said = self.lab.score(taught(self.lab), [(one.answer.prompt, one.answer.tokens) for one in judged])
         by_name = {one.name: logprobs for one, logprobs in zip(judged, said, strict=True)}
         opd = OpdSettings()
-        return Lessons(each=(Lesson(method="opd", weight=opd.weight, max_gap=opd.max_gap, taught=by_name),))
+        lesson = Lesson(method="opd", teacher=TEACHER, weight=opd.weight, max_gap=opd.max_gap, taught=by_name)
+        return Lessons(each=(lesson,))
 
     def _step(self, groups: Sequence[DatumGroup], lessons: Lessons) -> bool:
         """The learner's own steps; what went too far is taken back and shortened, as ``learner/update.py`` does it."""
