@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from array import array
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -201,7 +202,9 @@ def policy_record(body: Json) -> Json:
 
 
 @asynccontextmanager
-async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: Any) -> AsyncGenerator[FakeLlm]:
+async def fake_llm(
+    script: Callable[[Json], Answer] | None = None, *, tls: ssl.SSLContext | None = None, **settings: Any
+) -> AsyncGenerator[FakeLlm]:
     """A running model; ``url`` ends in ``/v1``."""
     model = FakeLlm(**settings) if script is None else FakeLlm(script=script, **settings)
     app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -216,8 +219,8 @@ async def fake_llm(script: Callable[[Json], Answer] | None = None, **settings: A
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        model.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        model.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}/v1"
         yield model
     finally:
         await runner.cleanup()

@@ -37,6 +37,7 @@ from metaclaw.cli import (
     why,
 )
 from metaclaw.errors import ConfigError, MetaClawError
+from metaclaw.proxy_variables import exempt_this_machine
 
 app = typer.Typer(
     name="metaclaw",
@@ -82,6 +83,7 @@ def version() -> None:
 
 def main() -> None:
     """Run a command: exit code 0, 2 for a configuration or usage that cannot work, 1 for anything else."""
+    exempt_this_machine(os.environ)  # for what a command starts as well
     try:
         app()
     except BrokenPipeError:  # `metaclaw config show | head`

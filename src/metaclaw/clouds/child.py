@@ -21,6 +21,7 @@ from typing import Any
 import metaclaw
 from metaclaw.clouds.cloud import PACKAGES, Cloud
 from metaclaw.errors import BackendError
+from metaclaw.proxy_variables import PROXY_VARIABLES
 
 _LENGTH = struct.Struct("<I")
 _MAX_FRAME_BYTES = 1 << 30
@@ -36,8 +37,7 @@ importlib.import_module("metaclaw.clouds.programs." + program).main()
 """
 _KEPT_VARIABLES = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE",
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT",
+    *PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT",
 )  # fmt: skip
 
 

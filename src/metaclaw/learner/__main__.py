@@ -26,6 +26,7 @@ from metaclaw.learner.judges.loading import load_judge, spending_of
 from metaclaw.learner.threads import call_in_thread
 from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.logs import configure_logs
+from metaclaw.proxy_variables import exempt_this_machine
 from metaclaw.upstreams.session import new_session
 
 _log = logging.getLogger("metaclaw.learner")
@@ -37,6 +38,7 @@ def main() -> int:
     """Learn until standard input ends; 0 then, 2 when the settings cannot work."""
     try:
         configure_logs("learner")
+        exempt_this_machine(os.environ)  # for the Tinker SDK
         logging.getLogger("tinker").setLevel(logging.WARNING)
         logging.getLogger("httpx").setLevel(logging.WARNING)
         asyncio.run(_until_parent_is_gone(parse_settings(sys.stdin.readline())))

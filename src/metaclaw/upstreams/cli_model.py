@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import DONE, encode_event
 from metaclaw.errors import InvalidRequestError, UpstreamError
+from metaclaw.proxy_variables import PROXY_VARIABLES
 from metaclaw.upstreams.cli_programs import SYSTEM_FILE, CliEvent, Program
 from metaclaw.upstreams.cli_prompt import CliPrompt, cli_prompt
 from metaclaw.upstreams.cli_run import CliRun, make_folder, start_run
@@ -31,7 +32,7 @@ _CHAT = "openai.chat"
 # What a program needs of our environment: where programs, certificates and proxies are; nothing that is a secret.
 _KEPT = (
     "PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-    "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy",
+    *PROXY_VARIABLES,
 )  # fmt: skip
 
 

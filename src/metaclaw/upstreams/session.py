@@ -1,19 +1,34 @@
 """The one HTTP client of a process.
 
-Owns the settings of the connection pool; refuses to know whom it calls. Invariant: one session lives as long as the
-process that calls models, because a new client per request costs a TLS context each.
+Owns the settings of the connection pool and the way out; refuses to know whom it calls. Invariant: one session lives as
+long as the process that calls models, because a new client per request costs a TLS context each.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
+
 import aiohttp
+
+from metaclaw.upstreams.proxies import Proxies, through
 
 _KEEP_ALIVE_S = 30.0
 _MAX_HEADER_BYTES = 64 * 1024  # of one header; proxies before a model add long ones
 
+_log = logging.getLogger(__name__)
 
-def new_session() -> aiohttp.ClientSession:
-    """A client session for all upstreams of this process. Use it with ``async with``, inside the running loop."""
+
+def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
+    """A client session for all upstreams of this process. Use it with ``async with``, inside the running loop.
+
+    The proxies are those that ``environment`` names now.
+    """
+    proxies = Proxies.of(environment)
+    if proxies is not None:
+        named = dict.fromkeys(str(proxy) for proxy in proxies.by_scheme.values())
+        _log.info("what is not on this machine is asked through %s", " and ".join(named))
     return aiohttp.ClientSession(
         # No limit: the number of turns in flight is bounded by those who ask, and a hidden queue here would look
         # like a slow upstream.
@@ -23,4 +38,5 @@ def new_session() -> aiohttp.ClientSession:
         auto_decompress=True,
         max_line_size=_MAX_HEADER_BYTES,
         max_field_size=_MAX_HEADER_BYTES,
+        middlewares=() if proxies is None else (through(proxies),),
     )

@@ -12,9 +12,11 @@ from typing import Any
 
 import aiohttp
 
+from metaclaw.upstreams.session import new_session
+
 _log = logging.getLogger(__name__)
 
-_TIMEOUT_S = 10.0
+_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 _IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
 _UNITS = {"B": 1e9, "M": 1e6}
 
@@ -35,8 +37,8 @@ async def _stated(url: str, api_key: str, base_model: str) -> int | None:
     address = f"{url.rstrip('/')}/api/v1/get_server_capabilities"
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session,
-            session.get(address, headers={"X-API-Key": api_key}) as answer,
+            new_session() as session,
+            session.get(address, headers={"X-API-Key": api_key}, timeout=_TIMEOUT) as answer,
         ):
             answer.raise_for_status()
             told: Any = await answer.json(content_type=None)

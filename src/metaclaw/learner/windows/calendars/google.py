@@ -24,6 +24,7 @@ from google_auth_oauthlib.flow import InstalledAppFlow
 
 from metaclaw.errors import ConfigError, UpstreamError
 from metaclaw.learner.windows.spans import Span, joined
+from metaclaw.upstreams.proxies import ProxyFailedError
 
 SCOPES = ["https://www.googleapis.com/auth/calendar.readonly"]  # what tokens of older releases are for
 URL = "https://www.googleapis.com/calendar/v3/freeBusy"
@@ -52,6 +53,8 @@ class GoogleCalendar:
                 found = await answer.json()
             spans = found["calendars"]["primary"]["busy"]
             return joined(Span(start=_moment(span["start"]), end=_moment(span["end"])) for span in spans)
+        except ProxyFailedError as error:
+            raise UpstreamError(f"{self.source} cannot be read: {error}", status=502) from None
         except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError) as error:
             raise UpstreamError(f"{self.source} cannot be read: {type(error).__name__}", status=502) from None
 

@@ -17,6 +17,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from metaclaw.errors import UpstreamError
+from metaclaw.upstreams.proxies import ProxyFailedError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30.0)
 _MAX_BYTES = 32 << 20
@@ -54,6 +55,8 @@ class WebCalendar:
                 if not self._is_collection:
                     return [body]
             return await self._collected(since, until)
+        except ProxyFailedError as error:
+            raise UpstreamError(f"{self.source} cannot be read: {error}", status=502) from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UpstreamError(f"{self.source} cannot be read: {type(error).__name__}", status=502) from None
 
