@@ -8,9 +8,9 @@ from pathlib import Path
 
 from metaclaw.cli.day_spending import spent_lines, spent_today
 from metaclaw.config import JudgeSettings, OpdSettings, RlSettings
-from metaclaw.journal.judge_book import JudgeBook, JudgeCall, LateFeedback, SourceOpinion
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.journal.teacher_book import TeacherBook, TeacherCall
+from metaclaw.journal.opinions import LateFeedback, OpinionBook, SourceOpinion
+from metaclaw.journal.paid_calls import CallBook, PaidCall
 from tests.cli.programs import metaclaw
 
 
@@ -28,9 +28,11 @@ def learned(home: Path) -> None:
             )  # fmt: skip
         journal.record_failure(exchange="y", agent="main", judge="j", detail={"error": "e", "cause": "judge_budget"})
         journal.record_failure(exchange="z", agent="other", judge="j", detail={"no_opinion": True})
-    book = JudgeBook.open(home / "learning.db")
-    book.record_call(JudgeCall(purpose="exchange", agent="main", tokens=1000, is_estimate=False, cost_usd=0.5))
-    book.record_call(JudgeCall(purpose="pair", agent="main", tokens=70, is_estimate=True, cost_usd=None))
+    book = CallBook.open(home / "learning.db")
+    book.record(PaidCall(purpose="judging", agent="main", tokens=1000, cost_usd=0.5))
+    book.record(PaidCall(purpose="comparing", agent="main", tokens=70, is_estimate=True))
+    book.close()
+    book = OpinionBook.open(home / "learning.db")
     book.revise(LateFeedback(feedback=1, exchange="x0", agent="main", score=-0.5, decides=True))
     book.close()
 
@@ -66,8 +68,8 @@ def test_status_says_what_judging_took_today_and_when_it_is_at_its_cap(tmp_path:
 
 
 def test_status_says_what_a_teacher_took_today_too(tmp_path: Path):
-    book = TeacherBook.open(tmp_path / "learning.db")
-    book.record_call(TeacherCall(agent="main", teacher="big", tokens=900, is_estimate=True, cost_usd=None))
+    book = CallBook.open(tmp_path / "learning.db")
+    book.record(PaidCall(purpose="teaching", agent="main", model="big", tokens=900, is_estimate=True))
     book.close()
     assert spent_lines(spent_today(RlSettings(), tmp_path / "learning.db")) == [
         "teaching: 900 of 5,000,000 tokens in 24 hours, cost unknown"

@@ -10,9 +10,9 @@ from pathlib import Path
 from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Baseline, NewVersion, Sample
+from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.journal.skill_records import Evolution, NewCandidate
 from metaclaw.journal.skill_trials import SkillTrials
-from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.journal.turns import TurnJournal, Weighed
 from tests.cli.programs import metaclaw
 from tests.journal.test_turns import SAMPLE, done, new_turn, user

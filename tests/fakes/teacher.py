@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,6 +29,7 @@ class Teacher:
     logprob: Callable[[int, int], float | None] = plainly
     name_of: Callable[[int], str] = word
     fails: Callable[[list[int]], int | None] = lambda _: None
+    waits: Callable[[list[int]], Awaitable[None]] | None = None  # before it answers
     reads: Callable[[list[int]], list[int]] = list  # what it takes the prompt for
     usage: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -45,6 +46,8 @@ class Teacher:
         body = await request.json()
         self.requests.append(body)
         prompt: list[int] = body["prompt"]
+        if self.waits is not None:
+            await self.waits(prompt)
         status = self.fails(prompt)
         if status is not None:
             return web.json_response({"error": {"message": "no", "type": "x", "code": "y"}}, status=status)

@@ -11,18 +11,18 @@ from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError
 from metaclaw.journal.database import open_reader
 from metaclaw.journal.feedback import NewFeedback
-from metaclaw.journal.judge_book import JudgeBook
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Baseline, NewVersion
+from metaclaw.journal.opinions import OpinionBook
+from metaclaw.journal.paid_calls import CallBook
 from metaclaw.journal.turns import TurnJournal
-from metaclaw.learner.day_cap import DayCap
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.judges.combined import CombinedJudge, FeedbackJudge, Source
-from metaclaw.learner.judges.judge import Exchange, Verdict
+from metaclaw.learner.judges.judge import Exchange, JudgeBudgetError, Verdict
 from metaclaw.learner.judges.loading import load_judge
-from metaclaw.learner.judges.spending import JudgeBudgetError, Spending
 from metaclaw.learner.judging import Judging
 from metaclaw.learner.late_feedback import LateFeedback
+from metaclaw.learner.spending import DayCap, Spending
 from metaclaw.upstreams.session import new_session
 from tests.fakes.judge_llm import judge_model
 from tests.learner.recording import Said, record
@@ -48,7 +48,7 @@ class World:
     home: Path
     turns: TurnJournal
     journal: LearningJournal
-    book: JudgeBook
+    book: OpinionBook
     judge: Strict
     precedence: tuple[str, ...] = ("feedback", "llm")
     now: float = 0.0
@@ -94,11 +94,18 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path):
     with LearningJournal.open(tmp_path / "learning.db") as journal:
-        book = JudgeBook.open(tmp_path / "learning.db", clock=lambda: world.now)
+        book = OpinionBook.open(tmp_path / "learning.db", clock=lambda: world.now)
         async with TurnJournal(tmp_path / "turns.db") as turns:
             world = World(tmp_path, turns, journal, book, Strict())
             yield world
         book.close()
+
+
+@pytest.fixture
+def calls(world: World):
+    book = CallBook.open(world.home / "learning.db", clock=lambda: world.now)
+    yield book
+    book.close()
 
 
 async def test_what_a_person_said_in_time_decides_and_the_judges_opinion_is_kept(world: World):
@@ -196,13 +203,13 @@ def exchange() -> Exchange:
     )
 
 
-async def test_judging_stops_at_the_days_cap_and_goes_on_when_the_day_is_over(world: World):
+async def test_judging_stops_at_the_days_cap_and_goes_on_when_the_day_is_over(world: World, calls: CallBook):
     settings = JudgeSettings(url="http://x", model="critic", votes=2)
     async with judge_model(lambda body: "Score: 1", usage=(900, 100)) as model, new_session() as session:
         for cap, fields in (("tokens", {"max_tokens": 3000, "max_usd": 0.0}), ("usd", {"max_tokens": 0, "max_usd": 3})):
             world.now += 1e6
-            most = DayCap(doing="judging", section="rl.judge", **fields)  # type: ignore[arg-type]
-            spending = Spending(book=world.book, price=lambda tokens: tokens.total / 1000, cap=most)
+            most = DayCap(doing="judging", section="rl.judge", error=JudgeBudgetError, **fields)  # type: ignore[arg-type]
+            spending = Spending(book=calls, model="critic", price=lambda tokens: tokens.total / 1000, cap=most)
             asked = settings.model_copy(update={"url": model.url})
             judge = load_judge(asked, session, spending=spending)
             assert judge is not None
@@ -212,17 +219,17 @@ async def test_judging_stops_at_the_days_cap_and_goes_on_when_the_day_is_over(wo
                 await judge.judge(exchange())
             world.now += 86_401
             assert (await judge.judge(exchange())).score == 1.0
-    assert world.book.spent(last_s=60) == (2000, 2.0)
+    assert calls.spent("judging", last_s=60) == (2000, 2.0)
 
 
-async def test_tokens_that_a_model_does_not_report_are_estimated(world: World):
+async def test_tokens_that_a_model_does_not_report_are_estimated(calls: CallBook):
     async with judge_model(lambda body: "fine\nScore: 1") as model, new_session() as session:
-        cap = DayCap(doing="judging", section="rl.judge", max_tokens=1, max_usd=0)
-        spending = Spending(book=world.book, price=lambda tokens: None, cap=cap)
+        cap = DayCap(doing="judging", section="rl.judge", max_tokens=1, max_usd=0, error=JudgeBudgetError)
+        spending = Spending(book=calls, model="m", price=lambda tokens: None, cap=cap)
         judge = load_judge(JudgeSettings(url=model.url, model="m", votes=1), session, spending=spending)
         assert judge is not None
         await judge.judge(exchange())
-        tokens, usd = world.book.spent(last_s=60)
+        tokens, usd = calls.spent("judging", last_s=60)
         with pytest.raises(JudgeBudgetError):
             await judge.judge(exchange())
     assert 100 < tokens < 1000

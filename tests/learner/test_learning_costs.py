@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from metaclaw.config import JudgeSettings, MemorySettings, RlSettings, Settings
-from metaclaw.journal.judge_book import JudgeBook
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_costs import spent_by_purpose
+from metaclaw.journal.paid_calls import CallBook
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.assembly import Shared, jobs_for
 from metaclaw.learner.judges.loading import load_judge, spending_of
@@ -39,7 +39,7 @@ async def test_what_judging_and_remembering_take_is_written_down(tmp_path: Path,
         )
         session = await stack.enter_async_context(new_session())
         journal = stack.enter_context(LearningJournal.open(settings.learning_db))
-        book = JudgeBook.open(settings.learning_db)
+        book = CallBook.open(settings.learning_db)
         stack.callback(book.close)
         spending = spending_of(settings.rl.judge, book, settings.home)
         judge = load_judge(settings.rl.judge, session, home=settings.home, spending=spending)

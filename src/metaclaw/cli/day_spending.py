@@ -24,12 +24,12 @@ class _Caps(Protocol):
 
 def spent_today(rl: RlSettings, learning_db: Path) -> dict[str, dict[str, Any]]:
     """What ``judging`` exchanges and ``teaching`` took in 24 hours, with their caps."""
-    from metaclaw.journal.judge_statistics import read_spent, read_spent_on_teachers
+    from metaclaw.journal.judge_statistics import read_spent
 
     since = time.time() - _DAY_S
     return {
-        "judging": _against(read_spent(learning_db, since=since), rl.judge),
-        "teaching": _against(read_spent_on_teachers(learning_db, since=since), rl.opd),
+        "judging": _against(read_spent(learning_db, "judging", since=since), rl.judge),
+        "teaching": _against(read_spent(learning_db, "teaching", since=since), rl.opd),
     }
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal import teacher_book
 from metaclaw.journal.database import open_reader
+from metaclaw.journal.paid_calls import Purpose, calls_in
 
 _SCHEMA = 7  # the first that knows opinions
 _WHERE = "agent = :agent AND {} >= :since"
+_ASKED: Mapping[str, Purpose] = {"exchange": "judging", "pair": "comparing"}  # as people are told of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,33 +51,22 @@ def read_facts(learning_db: Path, *, agent: str | None = None, since: float = 0.
     with _snapshot(learning_db) as db:
         if db is None:
             return []
-        names = "SELECT agent FROM judgements UNION SELECT agent FROM judge_calls ORDER BY agent"
+        names = (
+            f"SELECT agent FROM judgements UNION SELECT agent FROM {calls_in(db)}"
+            " WHERE purpose IN ('judging', 'comparing') ORDER BY agent"
+        )
         agents = [row[0] for row in db.execute(names).fetchall() if agent in (None, row[0])]
         return [_facts(db, one, since) for one in agents]
 
 
-def read_spent(learning_db: Path, *, since: float) -> CallsSpent:
-    """What judging exchanges took, of all agents. Raises ``JournalError``."""
+def read_spent(learning_db: Path, purpose: Purpose, *, since: float) -> CallsSpent:
+    """What ``purpose`` took, of all agents. Raises ``JournalError``."""
     with _snapshot(learning_db) as db:
-        if db is None:
-            return CallsSpent()
-        rows = db.execute(
-            f"{_SPENT.format('judge_calls')} WHERE called_at >= ? AND purpose = 'exchange'", (since,)
-        ).fetchall()
-    return _spent(rows[0])
-
-
-def read_spent_on_teachers(learning_db: Path, *, since: float) -> CallsSpent:
-    """What teachers elsewhere took, of all agents. Raises ``JournalError``."""
-    with _snapshot(learning_db, teacher_book.SCHEMA) as db:
-        if db is None:
-            return CallsSpent()
-        rows = db.execute(f"{_SPENT.format('teacher_calls')} WHERE called_at >= ?", (since,)).fetchall()
-    return _spent(rows[0])
+        return CallsSpent() if db is None else _spent(db, purpose, since)
 
 
 @contextmanager
-def _snapshot(learning_db: Path, needed: int = _SCHEMA) -> Generator[sqlite3.Connection | None]:
+def _snapshot(learning_db: Path) -> Generator[sqlite3.Connection | None]:
     if not learning_db.exists():
         yield None
         return
@@ -84,13 +74,13 @@ def _snapshot(learning_db: Path, needed: int = _SCHEMA) -> Generator[sqlite3.Con
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        yield connection if schema >= needed else None  # the learner brings it up to date when it starts
+        yield connection if schema >= _SCHEMA else None  # the learner brings it up to date when it starts
 
 
 _SPENT = """
     SELECT count(*) AS num_answers, coalesce(sum(tokens), 0) AS tokens, coalesce(sum(is_estimate), 0) AS num_estimates,
         coalesce(sum(cost_usd), 0.0) AS cost_usd, count(*) - count(cost_usd) AS num_unknown_costs
-    FROM {}
+    FROM {} WHERE purpose = ?1 AND called_at >= ?2 AND (?3 IS NULL OR agent = ?3)
 """
 _PAIRS = f"""
     SELECT o.source, o.score, f.score AS said FROM opinions AS o JOIN opinions AS f
@@ -122,9 +112,6 @@ def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
             f"SELECT detail FROM opinions WHERE source = 'llm' AND {_WHERE.format('given_at')}", about
         )
     ]
-    purposes = ("exchange", "pair")
-    of_purpose = f"{_SPENT.format('judge_calls')} WHERE purpose = :purpose AND {_WHERE.format('called_at')}"
-    spent = {one: _spent(db.execute(of_purpose, {**about, "purpose": one}).fetchone()) for one in purposes}
     return JudgeFacts(
         agent=agent,
         judged=dict(judged),
@@ -132,9 +119,10 @@ def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
         pairs=pairs,
         votes=[(one.get("votes", []), len(one.get("invalid", []))) for one in votes],
         late=dict(db.execute(_LATE, about).fetchone()),
-        spent=spent,
+        spent={asked: _spent(db, purpose, since, agent) for asked, purpose in _ASKED.items()},
     )
 
 
-def _spent(row: sqlite3.Row) -> CallsSpent:
+def _spent(db: sqlite3.Connection, purpose: Purpose, since: float, agent: str | None = None) -> CallsSpent:
+    row = db.execute(_SPENT.format(calls_in(db)), (purpose, since, agent)).fetchone()
     return CallsSpent(**dict(row))

@@ -18,7 +18,6 @@ from types import TracebackType
 
 from metaclaw.errors import ConflictError, NotFoundError, RewardsChangedError
 from metaclaw.journal.database import open_writer, transaction
-from metaclaw.journal.judge_book import SourceOpinion, write_opinions
 from metaclaw.journal.learning_records import (
     BASE_VERSION,
     Baseline,
@@ -31,7 +30,8 @@ from metaclaw.journal.learning_records import (
     SkillSplit,
     Version,
 )
-from metaclaw.journal.teacher_book import TaughtTurn, write_lessons
+from metaclaw.journal.lessons import TaughtTurn, write_lessons
+from metaclaw.journal.opinions import SourceOpinion, write_opinions
 
 Clock = Callable[[], float]
 

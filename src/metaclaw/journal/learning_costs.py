@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
-from metaclaw.journal import teacher_book
 from metaclaw.journal.database import open_reader
+from metaclaw.journal.paid_calls import Purpose, calls_in
 from metaclaw.journal.skill_costs import Spent, skill_costs, spent
 
-_SCHEMA = 8  # the first that knows what extraction took
-_OF_CALLS = {
-    "judging": "SELECT prompt_tokens, completion_tokens, cost_usd FROM judge_calls WHERE purpose = 'exchange'",
-    "comparing": "SELECT prompt_tokens, completion_tokens, cost_usd FROM judge_calls WHERE purpose = 'pair'",
-    "remembering": "SELECT prompt_tokens, completion_tokens, cost_usd FROM extraction_calls",
-}
-_OF_TEACHERS = {"teaching": "SELECT prompt_tokens, completion_tokens, cost_usd FROM teacher_calls"}
+_OF_CALLS = "SELECT prompt_tokens, completion_tokens, cost_usd FROM {} WHERE purpose = ?"
 
 
 def spent_by_purpose(learning_db: Path) -> Mapping[str, Spent]:
@@ -35,11 +30,9 @@ def spent_by_purpose(learning_db: Path) -> Mapping[str, Spent]:
 
 
 def _of_calls(learning_db: Path) -> Mapping[str, Spent]:
-    nothing = dict.fromkeys([*_OF_CALLS, *_OF_TEACHERS], Spent())
+    purposes = get_args(Purpose)
     if not learning_db.exists():
-        return nothing
+        return dict.fromkeys(purposes, Spent())
     with closing(open_reader(learning_db)) as connection:
-        # The learner brings an older one up to date when it starts.
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        known = (_OF_CALLS if schema >= _SCHEMA else {}) | (_OF_TEACHERS if schema >= teacher_book.SCHEMA else {})
-        return nothing | {purpose: spent(connection, query, ()) for purpose, query in known.items()}
+        query = _OF_CALLS.format(calls_in(connection))
+        return {purpose: spent(connection, query, (purpose,)) for purpose in purposes}

@@ -1,7 +1,7 @@
 """What writing and trying skills cost.
 
 Owns the sums over ``learning.db``, read-only; refuses to know prices. Invariant: what is unknown is counted as unknown
-and is never a part of a sum. What judges take is in ``judge_calls``, and not in it.
+and is never a part of a sum. What judges take is in ``paid_calls``, and not in it.
 """
 
 from __future__ import annotations

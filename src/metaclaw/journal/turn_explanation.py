@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from metaclaw.errors import NotFoundError
-from metaclaw.journal import teacher_book
+from metaclaw.journal import lessons as lesson_table
 from metaclaw.journal.database import open_reader
+from metaclaw.journal.lessons import TaughtIn, lessons_of
 from metaclaw.journal.skill_reader import SkillReader
-from metaclaw.journal.teacher_book import TaughtIn, lessons_of
 from metaclaw.journal.turn_reader import TurnReader
 from metaclaw.journal.turn_records import Feedback, RecordedTurn, Weighed, exchange_key
 
@@ -127,7 +127,7 @@ def _learned(learning_db: Path, turn: RecordedTurn) -> tuple[Verdict | None, dic
         trained = connection.execute("SELECT version FROM manifests WHERE turn = ?", (turn.id,)).fetchone()
         if sample is not None and trained is not None:
             sample["trained_in"] = trained[0]
-        lessons = lessons_of(connection, turn.id) if schema >= teacher_book.SCHEMA else []
+        lessons = lessons_of(connection, turn.id) if schema >= lesson_table.SCHEMA else []
         return _verdict(connection, turn.exchange), sample, lessons
 
 

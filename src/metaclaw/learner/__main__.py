@@ -18,8 +18,8 @@ from pathlib import Path
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import MetaClawError, ProcessError
-from metaclaw.journal.judge_book import JudgeBook
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.paid_calls import CallBook
 from metaclaw.learner.assembly import Shared, jobs_for
 from metaclaw.learner.jobs import run_jobs
 from metaclaw.learner.judges.loading import load_judge, spending_of
@@ -64,7 +64,7 @@ async def _learn(settings: Settings) -> None:
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
         async with new_session() as session, contextlib.AsyncExitStack() as closing:
-            book = JudgeBook.open(settings.learning_db)
+            book = CallBook.open(settings.learning_db)
             closing.callback(book.close)
             spending = spending_of(settings.rl.judge, book, settings.home)
             shared = Shared(

@@ -6,7 +6,6 @@ when the process begins, with the setting that changes it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
@@ -19,10 +18,10 @@ import aiohttp
 
 from metaclaw.config import Settings
 from metaclaw.errors import ConfigError
-from metaclaw.journal.extraction_book import ExtractionBook, ExtractionCall
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.opinions import OpinionBook
+from metaclaw.journal.paid_calls import CallBook
 from metaclaw.journal.policy_holds import PolicyHolds
-from metaclaw.journal.teacher_book import TeacherBook
 from metaclaw.journal.train_steps import TrainSteps
 from metaclaw.learner.deciding import Deciding
 from metaclaw.learner.decisions import PolicyDecisions
@@ -35,7 +34,6 @@ from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.indexing import IndexingMemories
 from metaclaw.learner.jobs import Job
 from metaclaw.learner.judges.judge import Judge
-from metaclaw.learner.judges.spending import Spending
 from metaclaw.learner.judging import Judging
 from metaclaw.learner.late_feedback import LateFeedback
 from metaclaw.learner.outputs import Outputs
@@ -43,6 +41,7 @@ from metaclaw.learner.reading_now import ReadingNow
 from metaclaw.learner.remembering import Remembering
 from metaclaw.learner.rollouts import rollouts_for
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
+from metaclaw.learner.spending import Spending
 from metaclaw.learner.taking_in import NotBefore, TakingIn
 from metaclaw.learner.tracking.assembly import tracking_for
 from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating
@@ -75,7 +74,7 @@ class Shared:
     session: aiohttp.ClientSession
     judge: Judge | None
     closing: contextlib.AsyncExitStack
-    spending: Spending | None = None  # what judging takes, and the book of it
+    spending: Spending | None = None  # what judging takes
 
 
 def jobs_for(shared: Shared) -> list[Job]:
@@ -157,12 +156,14 @@ def _permissions(settings: Settings, windows: Windows | None, taking_in: list[Jo
 
 
 def _late_feedback(shared: Shared, inbox: Inbox) -> LateFeedback | None:
-    if shared.spending is None or "feedback" not in shared.settings.rl.judge.precedence:
+    if "feedback" not in shared.settings.rl.judge.precedence:
         return None
+    book = OpinionBook.open(shared.settings.learning_db)
+    shared.closing.callback(book.close)
     return LateFeedback(
         turns_db=shared.settings.turns_db,
         journal=shared.journal,
-        book=shared.spending.book,
+        book=book,
         inbox=inbox,
         precedence=shared.settings.rl.judge.precedence,
     )
@@ -199,12 +200,14 @@ def _tracking_jobs(shared: Shared) -> list[Job]:
     return [tracking]
 
 
-def _teacher_book(shared: Shared) -> TeacherBook | None:
+def _teacher_book(shared: Shared) -> CallBook | None:
     """What a teacher elsewhere takes is counted in."""
     rl = shared.settings.rl
-    if "opd" not in rl.update.methods or not rl.opd.url:
-        return None
-    book = TeacherBook.open(shared.settings.learning_db)
+    return _calls(shared) if "opd" in rl.update.methods and rl.opd.url else None
+
+
+def _calls(shared: Shared) -> CallBook:
+    book = CallBook.open(shared.settings.learning_db)
     shared.closing.callback(book.close)
     return book
 
@@ -298,22 +301,14 @@ def _extracting_model(shared: Shared) -> ModelExtractor | None:
 
 def _extraction_counter(shared: Shared, upstream: str) -> Callable[[Material, StructuredAnswer], Awaitable[None]]:
     """What writes down what reading for memories takes."""
-    book = ExtractionBook.open(shared.settings.learning_db)
-    shared.closing.callback(book.close)
-    price = load_prices(shared.settings.home).find(upstream, shared.settings.memory.extractor_model)
+    name = shared.settings.memory.extractor_model
+    price = load_prices(shared.settings.home).find(upstream, name)
+    spending = Spending(
+        book=_calls(shared), model=name, price=lambda tokens: None if price is None else price.cost(tokens)
+    )
 
     async def count(material: Material, answer: StructuredAnswer) -> None:
-        usage = answer.usage
-        call = ExtractionCall(agent=material.agent)
-        if usage is not None:
-            cost_usd = None if price is None else price.cost(usage)
-            call = ExtractionCall(
-                agent=material.agent,
-                prompt_tokens=usage.prompt,
-                completion_tokens=usage.completion,
-                cost_usd=cost_usd,
-            )
-        await asyncio.to_thread(book.record, call)
+        await spending.record("remembering", material.agent, answer.usage)
 
     return count
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from metaclaw.journal.learning_records import NewVersion, Sample
-from metaclaw.journal.teacher_book import TaughtTurn
+from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.learner.backends.backend import SavedWeights
 from metaclaw.learner.batches import Batch
 from metaclaw.learner.datums import TrainingTurn

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metaclaw.config import UpdateSettings
-from metaclaw.journal.teacher_book import TaughtTurn
+from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.learner.datums import Datum, DatumGroup, Floats, Span
 from metaclaw.learner.measurements import Doubles, k3, trained
 

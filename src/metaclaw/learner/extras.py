@@ -24,7 +24,7 @@ from metaclaw.learner.gate.examination import Examiner
 if TYPE_CHECKING:
     import aiohttp
 
-    from metaclaw.journal.teacher_book import TeacherBook
+    from metaclaw.journal.paid_calls import CallBook
     from metaclaw.learner.backends.backend import TrainingBackend
     from metaclaw.learner.distillation.teaching import Teaching
     from metaclaw.learner.rollouts import Rollouts
@@ -73,7 +73,7 @@ def load_updater(
 
 
 def load_teaching(
-    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, book: TeacherBook | None
+    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, book: CallBook | None
 ) -> Teaching:
     """What an update is taught beside its rewards; ``session`` and ``book`` must stay open.
 

@@ -11,8 +11,8 @@ import logging
 from dataclasses import dataclass
 
 from metaclaw.errors import JudgeError, MetaClawError
-from metaclaw.journal.judge_book import SourceOpinion
 from metaclaw.journal.learning import LearningJournal
+from metaclaw.journal.opinions import SourceOpinion
 from metaclaw.learner.inbox import DueExchange, Inbox
 from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError
 from metaclaw.learner.late_feedback import LateFeedback

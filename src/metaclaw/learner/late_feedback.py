@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaclaw.journal.judge_book import JudgeBook
-from metaclaw.journal.judge_book import LateFeedback as Late
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Judgement
+from metaclaw.journal.opinions import LateFeedback as Late
+from metaclaw.journal.opinions import OpinionBook
 from metaclaw.journal.turn_records import Feedback
 from metaclaw.journal.turns import TurnReader
 from metaclaw.learner.inbox import DueExchange, Inbox
@@ -35,7 +35,7 @@ class LateFeedback:
         *,
         turns_db: Path,
         journal: LearningJournal,
-        book: JudgeBook,
+        book: OpinionBook,
         inbox: Inbox,
         precedence: Sequence[str],
         clock: Clock = time.time,

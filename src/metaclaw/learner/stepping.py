@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metaclaw.config import UpdateSettings
-from metaclaw.journal.teacher_book import TaughtTurn
+from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
 from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
 from metaclaw.learner.datums import TEMPERATURE, Datum, DatumGroup, Floats, likely_group

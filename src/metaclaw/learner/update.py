@@ -20,8 +20,8 @@ from metaclaw.config import UpdateSettings
 from metaclaw.errors import BackendError, ConflictError, RewardsChangedError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION, Version
+from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.journal.policy_holds import PolicyHolds
-from metaclaw.journal.teacher_book import TaughtTurn
 from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend, TrainingRun
 from metaclaw.learner.batches import Batch
 from metaclaw.learner.candidates import Candidate, Prepared

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sqlite3
+import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import aiohttp
 import numpy as np
 import pytest
 
 from metaclaw.config import OpdSettings, RlSettings, UpdateSettings
-from metaclaw.journal.judge_statistics import read_spent_on_teachers
+from metaclaw.journal.judge_statistics import read_spent
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_costs import spent_by_purpose
 from metaclaw.journal.learning_records import NewVersion
-from metaclaw.journal.teacher_book import TeacherBook
-from metaclaw.learner.datums import TrainingTurn
-from metaclaw.learner.day_cap import DayCap
-from metaclaw.learner.distillation.endpoint import ScoringEndpoint, TeacherError
+from metaclaw.learner.distillation.endpoint import ScoringEndpoint, TeacherError, TeachingBudgetError
 from metaclaw.learner.distillation.opd import OnPolicyDistillation, OtherVocabularyError, Teacher
-from metaclaw.learner.distillation.spending import Spending, TeachingBudgetError
+from metaclaw.learner.spending import DayCap
 from metaclaw.upstreams.http_model import HttpModel
 from tests.fakes.teacher import plainly, teacher, word
-from tests.learner.recording import policy_sample
+from tests.learner.distillation.asking import TURNS, asking, judged, turn
 
 pytestmark = pytest.mark.anyio
-
-
-def turn(name: str, prompt: list[int], tokens: list[int]) -> TrainingTurn:
-    return TrainingTurn(turn=name, sample=policy_sample(prompt, tokens, [-1.0] * len(tokens)), surprise=0.0)
-
-
-# The second turn goes on from the first; the third is of another session.
-TURNS = [turn("a", [1, 2], [3, 4]), turn("b", [1, 2, 3, 4, 5], [6]), turn("c", [9, 9, 9, 9], [8, 7])]
 
 
 @asynccontextmanager
@@ -40,21 +33,13 @@ async def taught_by(
     tmp_path, *, own_names=word, usd_a_token: float | None = 0.5, max_tokens: int = 0, max_usd=0.0, now=time.time, **how
 ):
     """A teacher elsewhere, beside a training server that has the names of the policy's tokens."""
-    book = TeacherBook.open(tmp_path / "learning.db", clock=now)
-    cap = DayCap(doing="teaching", section="rl.opd", max_tokens=max_tokens, max_usd=max_usd)
-    with LearningJournal.open(tmp_path / "learning.db") as journal:
-        async with aiohttp.ClientSession() as session, teacher(**how) as there, teacher(name_of=own_names) as here:
-            one = Teacher(
-                endpoint=ScoringEndpoint(HttpModel(session, there.upstream)),
-                own=ScoringEndpoint(HttpModel(session, here.upstream)),
-                journal=journal,
-                spending=Spending(
-                    book=book, cap=cap, price=lambda took: None if usd_a_token is None else usd_a_token * took.total
-                ),
-            )
-            opd = OnPolicyDistillation(one, OpdSettings(model="big", url=there.url, weight=2, max_gap=3))
+    judged(tmp_path / "learning.db")
+    async with teacher(**how) as there, teacher(name_of=own_names) as here:
+        cap = DayCap(
+            doing="teaching", section="rl.opd", max_tokens=max_tokens, max_usd=max_usd, error=TeachingBudgetError
+        )
+        async with asking(tmp_path, there.url, here.url, usd_a_token=usd_a_token, cap=cap, now=now) as opd:
             yield opd, there
-    book.close()
 
 
 async def test_each_answer_is_scored_once_with_those_before_it_in_its_session(tmp_path):
@@ -87,6 +72,77 @@ async def test_a_teacher_that_goes_away_is_not_asked_again_what_it_has_said(tmp_
         assert (other.taught.keys(), other.numbers["opd/teacher_tokens"]) == ({"d"}, 3)
 
 
+async def test_a_learner_that_starts_anew_pays_for_nothing_that_was_said_to_the_one_before_it(tmp_path):
+    down = [True]
+    fails = {"fails": lambda prompt: 503 if prompt[0] == 9 and down[0] else None}
+    async with taught_by(tmp_path, **fails) as (opd, there):
+        with pytest.raises(TeacherError):
+            await opd.lesson("main", TURNS)
+        down[0] = False
+        async with asking(tmp_path, there.url, there.url) as next_one:
+            lesson = await next_one.lesson("main", TURNS)
+        assert [body["prompt"][0] for body in there.requests].count(1) == 1
+        assert lesson.numbers == {
+            "opd/taught_turns": 3, "opd/untaught_turns": 0, "opd/teacher_tokens": 14, "opd/teacher_usd": 7,
+        }  # fmt: skip
+        async with asking(tmp_path, there.url, "http://127.0.0.1:1/v1") as third:
+            again = await third.lesson("main", TURNS)
+        assert again.numbers == lesson.numbers
+        assert {turn: list(one) for turn, one in again.taught.items()} == {
+            turn: list(one) for turn, one in lesson.taught.items()
+        }
+
+
+async def test_a_learner_killed_while_a_teacher_answers_asks_the_next_time_for_the_missing_answers_alone(tmp_path):
+    judged(tmp_path / "learning.db")
+    asked, held = asyncio.Event(), asyncio.Event()
+
+    async def wait(prompt: list[int]) -> None:
+        if prompt[0] == 9 and not held.is_set():
+            asked.set()
+            await held.wait()
+
+    async with teacher(waits=wait) as there, teacher() as here:
+
+        async def start() -> asyncio.subprocess.Process:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.learner.distillation.asking", tmp_path, there.url, here.url,
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+
+        killed = await start()
+        await asyncio.wait_for(asked.wait(), 60)
+        killed.kill()
+        await killed.wait()
+        held.set()
+        finished = await start()
+        told = json.loads((await finished.communicate())[0])
+        assert [body["prompt"][0] for body in there.requests] == [1, 9, 9]
+    assert told["taught"].keys() == {"a", "b", "c"}
+    assert told["numbers"]["opd/teacher_tokens"] == 14
+    assert told["taught"]["a"] == pytest.approx([plainly(3, 2), plainly(4, 3)])
+    assert read_spent(tmp_path / "learning.db", "teaching", since=0).num_answers == 2
+
+
+async def test_nobody_pays_a_teacher_while_its_tokens_cannot_be_compared(tmp_path):
+    judged(tmp_path / "learning.db")
+    async with teacher() as there, asking(tmp_path, there.url, "http://127.0.0.1:1/v1") as opd:
+        with pytest.raises(TeacherError):
+            await opd.lesson("main", TURNS)
+        assert there.requests == []
+
+
+async def test_what_cannot_be_written_down_is_not_paid_for_again(tmp_path):
+    async with taught_by(tmp_path) as (opd, there):
+        with closing(sqlite3.connect(tmp_path / "learning.db")) as full:
+            full.execute("CREATE TRIGGER full BEFORE INSERT ON paid_calls BEGIN SELECT raise(ABORT, 'disk full'); END")
+            with pytest.raises(sqlite3.IntegrityError, match="disk full"):
+                await opd.lesson("main", TURNS[:2])
+            full.execute("DROP TRIGGER full")
+        lesson = await opd.lesson("main", TURNS[:2])
+        assert (lesson.taught.keys(), len(there.requests)) == ({"a", "b"}, 1)
+
+
 @pytest.mark.parametrize("caps", [{"max_tokens": 7}, {"max_usd": 3.5}])
 async def test_a_teacher_is_not_asked_beyond_the_days_cap_and_the_rest_waits_for_the_next_day(tmp_path, caps):
     days = [1e6]
@@ -101,7 +157,7 @@ async def test_a_teacher_is_not_asked_beyond_the_days_cap_and_the_rest_waits_for
         assert [body["prompt"][0] for body in there.requests] == [1, 9]
         assert lesson.taught.keys() == {"a", "b", "c"}
         assert lesson.numbers["opd/teacher_tokens"] == 14
-    facts = read_spent_on_teachers(tmp_path / "learning.db", since=0)
+    facts = read_spent(tmp_path / "learning.db", "teaching", since=0)
     assert (facts.num_answers, facts.tokens, facts.cost_usd, facts.num_estimates) == (2, 14, 7.0, 0)
     assert spent_by_purpose(tmp_path / "learning.db")["teaching"].prompt_tokens == 12
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaclaw.journal.judge_book import JudgeBook, LateFeedback
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
-from metaclaw.journal.teacher_book import lessons_of
+from metaclaw.journal.lessons import lessons_of
+from metaclaw.journal.opinions import LateFeedback, OpinionBook
 from metaclaw.journal.turns import TurnReader
 from metaclaw.learner.datums import TrainingTurn
 from metaclaw.learner.distillation.endpoint import TeacherError
@@ -169,8 +169,40 @@ async def test_limits_of_a_lesson_hold_for_its_updates_alone(world, limits, why)
     assert isinstance(await updater.attempt("main"), Version), "nothing was taught"
 
 
+@pytest.mark.parametrize("limits", [None, StepLimits(section="rl.self_distillation", max_kl=0.05)])
+async def test_an_update_that_died_while_its_step_was_made_shorter_is_made_anew_as_if_nothing_had_been(
+    tmp_path, limits
+):
+    """How often and how far a step is shortened follows from the update's data alone, so nothing of it is kept."""
+    versions, metrics = list[Version](), list[dict]()
+    for folder in (tmp_path / "undisturbed", tmp_path / "killed"):
+        async with opened(folder) as world:
+            lesson = Taste(likes=5, limits=limits)
+            changes = {"learning_rate": 0.9, "warmup_steps": 0, "max_kl": 9.0 if limits else 0.05}
+            await world.converse(8, rewards=[0.0])
+            if folder.name == "killed":
+                # At the second opening: the step went too far, and is to be taken back.
+                world.trainer.when["optim_step"] = lambda t=world.trainer: t.failures.update(open=SystemExit("killed"))
+                dying = world.updater(teaching=Teaching([lesson]), methods=("opd",), **changes)
+                with pytest.raises(SystemExit):
+                    await dying.attempt("main")
+                world.learning.recover()
+            updater = world.updater(teaching=Teaching([lesson]), methods=("opd",), **changes)
+            version = await updater.attempt("main")
+            assert isinstance(version, Version)
+            versions.append(version)
+            metrics.append(metrics_of(world))
+            weights = world.trainer.saved[version.state_path]
+            assert np.abs(world.trainer.logits(None) - weights).max() <= metrics[-1]["learning_rate"] + 1e-9
+    assert metrics[0]["shortened"] >= 1
+    assert [(one["shortened"], one["learning_rate"], one["kl"]) for one in metrics[1:]] == [
+        (metrics[0]["shortened"], metrics[0]["learning_rate"], metrics[0]["kl"])
+    ]
+    assert [version.version for version in versions] == [1, 1]
+
+
 async def test_what_a_person_says_while_a_teacher_is_asked_counts_and_the_old_reward_is_not_trained_on(world):
-    book = JudgeBook.open(world.folder / "learning.db", clock=lambda: 0.0)
+    book = OpinionBook.open(world.folder / "learning.db", clock=lambda: 0.0)
     late = LateFeedback(feedback=1, exchange="xn0", agent="main", score=-1.0, decides=True)
     taste = Taste(likes=5, meanwhile=lambda: book.revise(late))
     updater = world.updater(teaching=Teaching([taste]), methods=("rewards", "opd"))

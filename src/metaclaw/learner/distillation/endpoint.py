@@ -32,6 +32,15 @@ class TeacherError(BackendError):
     code = "teacher_failed"
 
 
+class TeachingBudgetError(TeacherError):
+    """The day's tokens or money for teachers are used up."""
+
+    code = "teacher_budget"
+
+    def __init__(self, reached: str) -> None:
+        super().__init__(f"{reached}: what is to be taught waits until there is some left")
+
+
 class RefusedTokensError(TeacherError):
     """The teacher does not take these tokens; it may take others. They may be more than it reads, for one."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metaclaw.journal.teacher_book import TaughtTurn
+from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.learner.datums import DatumGroup, Floats
 from metaclaw.learner.distillation.lessons import Lesson
 

@@ -14,15 +14,14 @@ import aiohttp
 
 from metaclaw.config import Settings
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.journal.teacher_book import TeacherBook
+from metaclaw.journal.paid_calls import CallBook
 from metaclaw.learner.datums import TrainingTurn
-from metaclaw.learner.day_cap import DayCap
-from metaclaw.learner.distillation.endpoint import ScoringEndpoint
+from metaclaw.learner.distillation.endpoint import ScoringEndpoint, TeachingBudgetError
 from metaclaw.learner.distillation.hindsight import Rendering
 from metaclaw.learner.distillation.lessons import Lesson, Lessons
 from metaclaw.learner.distillation.opd import OnPolicyDistillation, Teacher
 from metaclaw.learner.distillation.self_distillation import SelfDistillation
-from metaclaw.learner.distillation.spending import Spending
+from metaclaw.learner.spending import DayCap, Spending
 from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
@@ -56,7 +55,7 @@ class Teaching:
 
 
 def teaching_for(
-    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, book: TeacherBook | None = None
+    settings: Settings, journal: LearningJournal, session: aiohttp.ClientSession, book: CallBook | None = None
 ) -> Teaching:
     """What the settings ask for. ``session`` must stay open as long as it is used, and ``book``, which counts what a
     teacher elsewhere takes."""
@@ -86,7 +85,7 @@ def _teacher(
     journal: LearningJournal,
     session: aiohttp.ClientSession,
     own: ScoringEndpoint,
-    book: TeacherBook | None,
+    book: CallBook | None,
 ) -> Teacher:
     opd = settings.rl.opd
     if not opd.url:
@@ -99,22 +98,29 @@ def _teacher(
         timeouts=Timeouts(first_byte_s=opd.timeout_s, gap_s=opd.timeout_s),
     )
     _log.info("answers are scored by %s at %s, which is sent the conversations (rl.opd.url)", opd.model, opd.url)
-    price = load_prices(settings.home).find(_TEACHER, opd.model)
     return Teacher(
         endpoint=ScoringEndpoint(
             HttpModel(session, upstream), ("prompt_logprobs", "echo") if opd.dialect == "auto" else (opd.dialect,)
         ),
         own=own,
         journal=journal,
-        spending=book
-        and Spending(
-            book=book,
-            price=lambda took: None if price is None else price.cost(took),
-            cap=DayCap(
-                doing="teaching",
-                section="rl.opd",
-                max_tokens=opd.max_tokens_per_day,
-                max_usd=opd.max_usd_per_day,
-            ),
-        ),
+        spending=None if book is None else _spending(settings, book),
+    )
+
+
+def _spending(settings: Settings, book: CallBook) -> Spending:
+    opd = settings.rl.opd
+    price = load_prices(settings.home).find(_TEACHER, opd.model)
+    cap = DayCap(
+        doing="teaching",
+        section="rl.opd",
+        max_tokens=opd.max_tokens_per_day,
+        max_usd=opd.max_usd_per_day,
+        error=TeachingBudgetError,
+    )
+    return Spending(
+        book=book,
+        model=opd.model,
+        price=lambda took: None if price is None else price.cost(took),
+        cap=cap,
     )

@@ -19,7 +19,7 @@ from metaclaw.learner.gate.questions import Questions
 from metaclaw.learner.judges.judge import Judge
 from metaclaw.learner.judges.loading import judging_model
 from metaclaw.learner.judges.pairs import LlmPairs, PairJudge, ScoredPairs
-from metaclaw.learner.judges.spending import Spending
+from metaclaw.learner.spending import Spending
 from metaclaw.upstreams.configured import training_server
 from metaclaw.upstreams.http_model import HttpModel
 

@@ -19,6 +19,12 @@ class JudgeUnavailableError(JudgeError):
     code = "judge_unavailable"
 
 
+class JudgeBudgetError(JudgeUnavailableError):
+    """The day's tokens or money for judging are used up."""
+
+    code = "judge_budget"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """A human message and all that the agent made of it.

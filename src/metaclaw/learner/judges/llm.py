@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
-from metaclaw.journal.judge_book import Purpose
+from metaclaw.journal.paid_calls import Purpose
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
 from metaclaw.learner.judges.material import cut, steps_of
 
@@ -104,7 +104,7 @@ class LlmJudge:
 
     async def _vote(self, messages: Sequence[dict[str, Any]], agent: str) -> Vote:
         try:
-            answer = await self._model.complete(messages, purpose="exchange", agent=agent)
+            answer = await self._model.complete(messages, purpose="judging", agent=agent)
         except UpstreamError as error:
             return str(error) if error.status in _REFUSES_THIS_REQUEST else error
         score = read_score(answer, self._scale)

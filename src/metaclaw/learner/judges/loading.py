@@ -14,14 +14,14 @@ import aiohttp
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import ConfigError
-from metaclaw.journal.judge_book import JudgeBook
-from metaclaw.learner.day_cap import DayCap
+from metaclaw.journal.paid_calls import CallBook
 from metaclaw.learner.judges.combined import FEEDBACK, CombinedJudge, FeedbackJudge, Source
 from metaclaw.learner.judges.command import CommandVerifier, programs_of
-from metaclaw.learner.judges.judge import Judge
+from metaclaw.learner.judges.counted import CountedModel
+from metaclaw.learner.judges.judge import Judge, JudgeBudgetError
 from metaclaw.learner.judges.llm import LlmJudge
-from metaclaw.learner.judges.spending import CountedModel, Spending
 from metaclaw.learner.judges.verifier import Verifier, load_verifier
+from metaclaw.learner.spending import DayCap, Spending
 from metaclaw.processes.confinement import SandboxError, choose_confinement
 from metaclaw.processes.sandbox import Limits, Sandbox
 from metaclaw.upstreams.http_model import HttpModel
@@ -100,16 +100,19 @@ def judging_model(settings: JudgeSettings, session: aiohttp.ClientSession, spend
     return CountedModel(HttpModel(session, upstream), settings, spending)
 
 
-def spending_of(settings: JudgeSettings, book: JudgeBook, home: Path) -> Spending:
+def spending_of(settings: JudgeSettings, book: CallBook, home: Path) -> Spending:
     """What counts the judging of ``settings``, with the prices of ``home``."""
     price = load_prices(home).find(UPSTREAM_NAME, settings.model)
+    cap = DayCap(
+        doing="judging",
+        section="rl.judge",
+        max_tokens=settings.max_tokens_per_day,
+        max_usd=settings.max_usd_per_day,
+        error=JudgeBudgetError,
+    )
     return Spending(
         book=book,
+        model=settings.model,
         price=lambda tokens: None if price is None else price.cost(tokens),
-        cap=DayCap(
-            doing="judging",
-            section="rl.judge",
-            max_tokens=settings.max_tokens_per_day,
-            max_usd=settings.max_usd_per_day,
-        ),
+        cap=cap,
     )

@@ -89,7 +89,7 @@ class LlmPairs:
     async def _vote(self, first: Exchange, second: Exchange) -> float:
         try:
             question = comparison_question(first, second, self._new_fence())
-            answer = await self._upstream.complete(question, purpose="pair", agent=first.agent)
+            answer = await self._upstream.complete(question, purpose="comparing", agent=first.agent)
         except UpstreamError as error:
             failure = JudgeError if error.status in _REFUSES_THIS_REQUEST else JudgeUnavailableError
             raise failure(f"{self.name}: {error}") from error

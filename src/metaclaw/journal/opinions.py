@@ -1,8 +1,8 @@
-"""What judges said and took, and what persons said after them.
+"""What judges said, and what persons said after them.
 
-Owns the tables ``opinions``, ``judge_calls`` and ``late_feedback`` of ``learning.db``; refuses to know how anything is
-judged and when it is late. Invariant: late feedback changes the reward of a sample that no update has claimed, and
-never that of one that an update has used; either is written down once, in one transaction.
+Owns the tables ``opinions`` and ``late_feedback`` of ``learning.db``; refuses to know how anything is judged and when
+it is late. Invariant: late feedback changes the reward of a sample that no update has claimed, and never that of one
+that an update has used; either is written down once, in one transaction.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from metaclaw.journal.database import open_writer, transaction
 from metaclaw.journal.learning_records import JsonObject
 
 Clock = Callable[[], float]
-
-Purpose = Literal["exchange", "pair"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +29,6 @@ class SourceOpinion:
     judge: str
     score: float
     detail: JsonObject = field(default_factory=dict[str, object])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeCall:
-    """One answer of a judging model. ``None`` is unknown; ``tokens`` is estimated then."""
-
-    purpose: Purpose
-    agent: str
-    tokens: int
-    is_estimate: bool
-    cost_usd: float | None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +51,7 @@ class Revised:
     num_spent: int
 
 
-class JudgeBook:
+class OpinionBook:
     """A connection of its own, for the learner's process alone. Any thread may use it."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock = time.time) -> None:
@@ -77,33 +61,13 @@ class JudgeBook:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path, clock: Clock = time.time) -> JudgeBook:
+    def open(cls, path: Path, clock: Clock = time.time) -> OpinionBook:
         """Open ``learning.db``; raises ``JournalError``."""
         return cls(open_writer(path, "learning"), clock)
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
-
-    def record_call(self, call: JudgeCall) -> None:
-        """Write down what one answer took."""
-        with self._lock, transaction(self._connection):
-            self._connection.execute(
-                "INSERT INTO judge_calls (purpose, agent, tokens, is_estimate, cost_usd, called_at, prompt_tokens,"
-                " completion_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (call.purpose, call.agent, call.tokens, call.is_estimate, call.cost_usd, self._clock(),
-                 call.prompt_tokens, call.completion_tokens),
-            )  # fmt: skip
-
-    def spent(self, *, last_s: float) -> tuple[int, float]:
-        """Tokens and known US dollars that judging exchanges took in the last ``last_s`` seconds."""
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT coalesce(sum(tokens), 0), coalesce(sum(cost_usd), 0.0) FROM judge_calls"
-                " WHERE purpose = 'exchange' AND called_at > ?",
-                (self._clock() - last_s,),
-            ).fetchone()
-        return row[0], row[1]
 
     def opinions(self, source: str, exchanges: Sequence[str]) -> dict[str, float]:
         """What ``source`` said of those of ``exchanges`` that it said anything of."""
