@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from openai import AsyncOpenAI
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from metaclaw.config import Settings
 from metaclaw.gateway.agent_routers import AgentRouters
@@ -95,7 +95,7 @@ async def running_gateway(
 
 
 @asynccontextmanager
-async def serving(app: Starlette) -> AsyncGenerator[str]:
+async def serving(app: ASGIApp) -> AsyncGenerator[str]:
     """An application on a real socket; its address."""
     server = _Server(
         uvicorn.Config(app, http=LimitedHttpProtocol, log_config=None, lifespan="on", timeout_graceful_shutdown=1)

@@ -145,7 +145,7 @@ def test_a_bug_is_500_without_internals_and_unknown_routes_have_the_dialects_sha
         raise RuntimeError("password=hunter2")
 
     async def echo(request: Request) -> Response:
-        return JSONResponse(parse_json_object(await read_body(request, 100)))
+        return JSONResponse(parse_json_object(await read_body(request.receive, request.headers, 100)))
 
     routes = [Route("/bug", bug), Route("/echo", echo, methods=["POST"])]
     app = Starlette(routes=routes, exception_handlers=exception_handlers("tinker"))

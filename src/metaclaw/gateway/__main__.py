@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from typing import cast
 
 import uvicorn
-from starlette.applications import Starlette
 
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.gateway.app import Deps, known_hosts, make_app, open_deps
+from metaclaw.gateway.front import Front
 from metaclaw.gateway.http_protocol import LimitedHttpProtocol
 from metaclaw.logs import configure_logs
 from metaclaw.upstreams.configured import check_upstreams
@@ -92,7 +92,7 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _server_config(app: Starlette) -> uvicorn.Config:
+def _server_config(app: Front) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -120,7 +120,7 @@ def _lines() -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
-def _obey_parent(server: uvicorn.Server, app: Starlette, lines: Iterator[str]) -> None:
+def _obey_parent(server: uvicorn.Server, app: Front, lines: Iterator[str]) -> None:
     def read() -> None:
         for line in lines:
             _adopt(app, line)
@@ -129,7 +129,7 @@ def _obey_parent(server: uvicorn.Server, app: Starlette, lines: Iterator[str]) -
     threading.Thread(target=read, name="parent-watch", daemon=True).start()
 
 
-def _adopt(app: Starlette, line: str) -> None:
+def _adopt(app: Front, line: str) -> None:
     while (deps := cast("Deps | None", getattr(app.state, "deps", None))) is None:
         time.sleep(_POLL_S)  # a change that comes before everything is open
     try:

@@ -17,12 +17,10 @@ from typing import cast
 from aiohttp import ClientSession
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from metaclaw.chat.dialect import Dialect
 from metaclaw.chat.dialects import ANTHROPIC, DIALECTS
 from metaclaw.config import LimitSettings, Settings, is_loopback
 from metaclaw.errors import NotFoundError
@@ -35,6 +33,7 @@ from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
+from metaclaw.gateway.front import Front, turn_path
 from metaclaw.gateway.memory_desk import MemoryDesk
 from metaclaw.gateway.memory_process import token_of
 from metaclaw.gateway.memory_routes import memory_routes
@@ -55,7 +54,6 @@ from metaclaw.http.body import parse_json_object
 from metaclaw.http.counting import CountRequests
 from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
-from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
 from metaclaw.journal.access_store import Limits
 from metaclaw.journal.drawn_answers import DrawnAnswersReader
 from metaclaw.journal.past_turns import PastTurnReader
@@ -180,9 +178,7 @@ def known_hosts(settings: Settings) -> Collection[str] | None:
     return frozenset(name.lower() for name in proxy.allowed_hosts)
 
 
-def make_app(
-    deps: Callable[[], AbstractAsyncContextManager[Deps]], *, hosts: Collection[str] | None = None
-) -> Starlette:
+def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]], *, hosts: Collection[str] | None = None) -> Front:
     """The application; ``deps`` is opened when it starts and closed when it ends. ``hosts`` as of ``known_hosts``."""
 
     @asynccontextmanager
@@ -191,8 +187,9 @@ def make_app(
             app.state.deps = opened
             yield
 
+    turns = [turn_path(dialect) for dialect in DIALECTS.values()]
     routes = [
-        *(route for dialect in DIALECTS.values() for route in _turn_routes(dialect)),
+        *(Route(f"{prefix}{turn.path}", turn, methods=["POST"]) for turn in turns for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/messages/count_tokens", _token_count, methods=["POST"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/models", _models, methods=["GET"]) for prefix in _PREFIXES),
         *(Route(f"{prefix}/v1/models/{{model:path}}", _models, methods=["GET"]) for prefix in _PREFIXES),
@@ -204,7 +201,7 @@ def make_app(
         Route("/healthz", _healthz, methods=["GET"]),
     ]
     patterns = {route.endpoint: route.path for route in reversed(routes)}
-    return Starlette(
+    others = Starlette(
         routes=routes,
         middleware=[
             Middleware(CountRequests, told=count_request(patterns)),
@@ -213,35 +210,7 @@ def make_app(
         exception_handlers=exception_handlers(error_dialect, hint),
         lifespan=lifespan,
     )
-
-
-def _turn_routes(dialect: Dialect) -> list[Route]:
-    turns = _Turns(dialect)
-    return [Route(f"{prefix}/v1{dialect.path}", turns, methods=["POST"]) for prefix in _PREFIXES]
-
-
-class _Turns:
-    """The turns of one dialect, as an ASGI application: Starlette wraps a function in some layers more."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await _turn(Request(scope, receive, send), self._dialect)
-        await response(scope, receive, send)
-
-
-async def _turn(request: Request, dialect: Dialect) -> Response:
-    deps: Deps = request.app.state.deps
-    try:
-        incoming = await deps.reception.turn(request, dialect, error_dialect(request))
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    try:
-        return await deps.proxy.respond(incoming)
-    except BaseException:
-        deps.reception.turns.end(incoming.turn_id, None)
-        raise
+    return Front(others, turns, hosts=hosts)
 
 
 async def _token_count(request: Request) -> Response:

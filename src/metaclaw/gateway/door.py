@@ -40,7 +40,9 @@ class Door:
 
     async def body(self, request: Request) -> bytes:
         """The body, within the limits of size and time."""
-        return await read_body_within(request, self.max_body_bytes, self.body_timeout_s)
+        return await read_body_within(
+            request.receive, request.headers, max_bytes=self.max_body_bytes, timeout_s=self.body_timeout_s
+        )
 
     async def agent(self, request: Request) -> str:
         """The agent of a request without a body. Raises what a turn raises."""

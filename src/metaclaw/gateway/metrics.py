@@ -7,17 +7,18 @@ never a prompt, a model, an agent or a path that a client wrote; and counting ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from metaclaw.errors import JournalError
 from metaclaw.gateway.recording import ClosedTurn, Recorder
+from metaclaw.gateway.tallies import Tally, Times
 from metaclaw.http.counting import Told
 from metaclaw.journal.learning_costs import spent_by_purpose
 from metaclaw.journal.spooled_turns import TurnSettled
@@ -53,40 +54,25 @@ class GatewayMetrics:
         learning_db: Path | None = None,
     ) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = _Counts(
-            Counter(
-                "metaclaw_gateway_requests", "HTTP requests answered.", ("route", "method", "status"), registry=registry
-            )
+        self.requests = Tally("metaclaw_gateway_requests", "HTTP requests answered.", ("route", "method", "status"))
+        self._turns = Tally("metaclaw_turns", "Turns, by how they ended and who answered.", ("state", "upstream"))
+        self._added_s = Times("metaclaw_added_seconds", "What we do with a request before a model is asked.", _ADDED_S)
+        self._first_byte_s = Times(
+            "metaclaw_first_byte_seconds", "From a request to the first byte of its answer.", _ANSWER_S
         )
-        self._turns = _Counts(
-            Counter(
-                "metaclaw_turns", "Turns, by how they ended and who answered.", ("state", "upstream"), registry=registry
-            )
-        )
-        self._added_s = Histogram(
-            "metaclaw_added_seconds", "What we do with a request before a model is asked.", buckets=_ADDED_S,
-            registry=registry,
-        )  # fmt: skip
-        self._first_byte_s = Histogram(
-            "metaclaw_first_byte_seconds", "From a request to the first byte of its answer.", buckets=_ANSWER_S,
-            registry=registry,
-        )  # fmt: skip
-        self._turn_s = Histogram(
-            "metaclaw_turn_seconds", "From a request to the end of its answer.", buckets=_ANSWER_S, registry=registry
-        )
-        self._tokens = Counter(
+        self._turn_s = Times("metaclaw_turn_seconds", "From a request to the end of its answer.", _ANSWER_S)
+        self._tokens = Tally(
             "metaclaw_tokens",
             "Tokens of recorded turns; cached ones are among the prompt's.",
             ("kind",),
-            registry=registry,
+            known=[("prompt",), ("completion",), ("cached",)],
         )
-        self._usd = Counter("metaclaw_cost_usd", "Cost of recorded turns with a known price.", registry=registry)
-        self._tokens_of_prompt = self._tokens.labels("prompt")
-        self._tokens_of_completion = self._tokens.labels("completion")
-        self._tokens_cached = self._tokens.labels("cached")
-        self._unpriced = Counter(
-            "metaclaw_unpriced_turns", "Recorded turns with a usage and no known price.", registry=registry
-        )
+        self._usd = Tally("metaclaw_cost_usd", "Cost of recorded turns with a known price.", known=[()])
+        self._unpriced = Tally("metaclaw_unpriced_turns", "Recorded turns with a usage and no known price.", known=[()])
+        for counted in (self.requests, self._turns, self._tokens, self._usd, self._unpriced):
+            registry.register(counted)
+        for timed in (self._added_s, self._first_byte_s, self._turn_s):
+            registry.register(timed)
         registry.register(_Recording(recorder))
         registry.register(_Upstreams(upstreams))
         if embedder is not None:
@@ -105,21 +91,22 @@ class GatewayMetrics:
     def _closed(self, turn: ClosedTurn) -> None:
         self._turns.add(turn.state, turn.upstream)
         if turn.added_s is not None:
-            self._added_s.observe(turn.added_s)
+            self._added_s.add(turn.added_s)
         if turn.first_byte_s is not None:
-            self._first_byte_s.observe(turn.first_byte_s)
-        self._turn_s.observe(turn.total_s)
+            self._first_byte_s.add(turn.first_byte_s)
+        self._turn_s.add(turn.total_s)
 
-    def _settled(self, turn: TurnSettled) -> None:
-        if turn.tokens is None:
-            return
-        self._tokens_of_prompt.inc(turn.tokens.prompt)
-        self._tokens_of_completion.inc(turn.tokens.completion)
-        self._tokens_cached.inc(turn.tokens.cached)
-        if turn.cost is None:
-            self._unpriced.inc()
-        else:
-            self._usd.inc(turn.cost.usd)
+    def _settled(self, turns: Sequence[TurnSettled]) -> None:
+        for turn in turns:
+            if (tokens := turn.tokens) is None:
+                continue
+            self._tokens.add("prompt", number=tokens.prompt)
+            self._tokens.add("completion", number=tokens.completion)
+            self._tokens.add("cached", number=tokens.cached)
+            if turn.cost is None:
+                self._unpriced.add()
+            else:
+                self._usd.add(number=turn.cost.usd)
 
 
 def count_request(patterns: Mapping[Any, str]) -> Told:
@@ -130,21 +117,6 @@ def count_request(patterns: Mapping[Any, str]) -> Told:
         metrics.requests.add(patterns.get(scope.get("endpoint"), _UNKNOWN_ROUTE), method, status)
 
     return told
-
-
-class _Counts:
-    """A counter with labels; what the library looks up under a lock for each of them is looked up once."""
-
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._children: dict[tuple[str, ...], Counter] = {}
-
-    def add(self, *labels: str) -> None:
-        """One more."""
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._counter.labels(*labels)
-        child.inc()
 
 
 class _Upstreams(Collector):

@@ -7,7 +7,7 @@ admission is released when its turn ends, however it ends, and charged once, whe
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaclaw.chat.openai_chat import ChatAnswer
@@ -52,12 +52,12 @@ class OpenTurns:
             message = answer.message
             self._conversations.end(turn_id, lambda: message)
 
-    def charge(self, turn: TurnSettled) -> None:
-        """What it used is known."""
-        admission = self._uncharged.pop(turn.id, None)
-        if admission is not None:
-            tokens, cost = turn.charged, turn.charged_cost
-            admission.charge(tokens=tokens.total if tokens else 0, usd=cost.usd if cost else None)
+    def charge(self, turns: Sequence[TurnSettled]) -> None:
+        """What they used is known."""
+        for turn in turns:
+            if (admission := self._uncharged.pop(turn.id, None)) is not None:
+                tokens, cost = turn.charged, turn.charged_cost
+                admission.charge(tokens=tokens.total if tokens else 0, usd=cost.usd if cost else None)
 
 
 def _message(raw: RawAnswer) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ routes do. Invariant: a path alone is looked at, and the one header that tells A
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from starlette.requests import Request
 
@@ -21,8 +22,13 @@ _KNOWN = frozenset(("/models", *(dialect.path for dialect in DIALECTS.values()))
 
 def error_dialect(request: Request) -> Dialect:
     """The shape of errors."""
-    path = _AGENT.sub("", request.scope["path"])
-    is_anthropic = _OF_ANTHROPIC.match(path) or (_OF_BOTH.match(path) and "anthropic-version" in request.headers)
+    return error_dialect_of(request.scope["path"], request.headers)
+
+
+def error_dialect_of(path: str, headers: Container[str] = ()) -> Dialect:
+    """The shape of errors of a request for ``path`` with headers of these names."""
+    path = _AGENT.sub("", path)
+    is_anthropic = _OF_ANTHROPIC.match(path) or (_OF_BOTH.match(path) and "anthropic-version" in headers)
     return "anthropic" if is_anthropic else "openai"
 
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.types import Receive, Scope
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.gateway.access import Access
@@ -24,7 +24,7 @@ from metaclaw.gateway.door import Door
 from metaclaw.gateway.identify import Introduction
 from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.gateway.proxy import Incoming
-from metaclaw.http.body import parse_json_object
+from metaclaw.http.body import parse_json_object, read_body_within
 from metaclaw.http.errors import Dialect as ErrorDialect
 
 _ids = random.Random()  # seeded by the system; an id is no secret, and asking the system for each takes longer
@@ -40,12 +40,18 @@ class Reception(Door):
     budgets: AgentBudgets
     new_turn_id: Callable[[], str] = lambda: f"turn-{_ids.getrandbits(128):032x}"
 
-    async def turn(self, request: Request, dialect: Dialect, errors: ErrorDialect) -> Incoming:
-        """A turn, admitted: whoever gets it must see to it that ``turns.end`` is called."""
-        headers = _headers(request)
+    async def turn(
+        self, scope: Scope, receive: Receive, *, dialect: Dialect, errors: ErrorDialect, path_agent: str | None
+    ) -> Incoming:
+        """A turn, admitted: whoever gets it must see to it that ``turns.end`` is called.
+
+        ``path_agent`` is the agent in the path. Raises ``ClientDisconnect`` when the client leaves before its body is
+        here, and ``MetaClawError`` for what is wrong with it.
+        """
+        headers = _headers(scope)
         principal = await self.access.authenticate(headers)
         received_at = self.clock()
-        raw = await self.body(request)
+        raw = await read_body_within(receive, headers, max_bytes=self.max_body_bytes, timeout_s=self.body_timeout_s)
         sent = parse_json_object(raw)
         controls, body = take_controls(sent)
         if body is not sent:
@@ -53,7 +59,7 @@ class Reception(Door):
         parsed = dialect.parse(body)
         evidence = Evidence(
             headers=headers,
-            path_agent=request.path_params.get("agent"),
+            path_agent=path_agent,
             request=parsed,
             controls=controls,
             bound_agent=principal.agent,
@@ -75,13 +81,13 @@ class Reception(Door):
             sender=sender,
             headers=headers,
             errors=errors,
-            receive=request.receive,
+            receive=receive,
             received_at=received_at,
         )
 
 
-def _headers(request: Request) -> Mapping[str, str]:
+def _headers(scope: Scope) -> Mapping[str, str]:
     """By their names in lower case; the first of a name counts."""
     # Starlette's own mapping goes through all of them at every question, and a turn asks a dozen.
-    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}

@@ -33,7 +33,7 @@ class Recorder:
         self.clock = clock
         self.on_closed: list[Callable[[ClosedTurn], None]] = []  # in the next round of the loop
         self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # then too, with the answer
-        self.on_settled: list[Callable[[TurnSettled], None]] = []  # once it is in the journal
+        self.on_settled: list[Callable[[Sequence[TurnSettled]], None]] = []  # once they are in the journal
         self._open_turns: set[str] = set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -82,9 +82,8 @@ class Recorder:
         }
 
     def _tell(self, turns: Sequence[TurnSettled]) -> None:
-        for turn in turns:
-            for tell in self.on_settled:
-                tell(turn)
+        for tell in self.on_settled:
+            tell(turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

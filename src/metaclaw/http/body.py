@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, NoReturn, cast
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from metaclaw.deadlines import Within
 from metaclaw.errors import BodyTimeoutError, InvalidRequestError, RequestTooLargeError
@@ -18,28 +20,29 @@ from metaclaw.errors import BodyTimeoutError, InvalidRequestError, RequestTooLar
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 
 
-async def read_body_within(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+async def read_body_within(receive: Receive, headers: Mapping[str, str], *, max_bytes: int, timeout_s: float) -> bytes:
     """The whole body. Raises ``BodyTimeoutError`` when it takes longer, and what ``read_body`` raises."""
     try:
         with Within(timeout_s):
-            return await read_body(request, max_bytes)
+            return await read_body(receive, headers, max_bytes)
     except TimeoutError:
         raise BodyTimeoutError(f"the body did not come within {timeout_s:g} seconds") from None
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises ``RequestTooLargeError`` as soon as more than ``max_bytes`` are announced or sent.
+async def read_body(receive: Receive, headers: Mapping[str, str], max_bytes: int) -> bytes:
+    """The whole body; ``headers`` by names in lower case.
 
-    Raises ``ClientDisconnect`` when the client leaves before it is there.
+    Raises ``RequestTooLargeError`` as soon as more than ``max_bytes`` are announced or sent, ``ClientDisconnect`` when
+    the client leaves before it is there.
     """
-    announced = request.headers.get("content-length", "")
+    announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []
     num_bytes = 0
     has_more = True
     while has_more:
-        message = await request.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk = message.get("body", b"")

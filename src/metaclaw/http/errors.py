@@ -69,6 +69,13 @@ def error_answer(error: errors.MetaClawError, dialect: Dialect) -> ErrorAnswer:
     return ErrorAnswer(status=status, body=body, headers=_headers(error, status))
 
 
+def bug_answer(error: Exception, dialect: Dialect, route: str) -> ErrorAnswer:
+    """The answer where ``error`` is nobody's but ours; it is logged with the method and the pattern of the route."""
+    _log.error("unexpected %s in %s", type(error).__name__, route, exc_info=error)
+    message = "an unexpected error happened on this server; its log has the details"
+    return ErrorAnswer(status=500, body=error_body(dialect, status=500, message=message, code="internal_error"))
+
+
 def error_body(
     dialect: Dialect, *, status: int, message: str, code: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
@@ -107,10 +114,7 @@ def exception_handlers(
         # Starlette raises it again once this is sent. The log line here says which route it was; the path itself is the
         # caller's own text.
         route = getattr(request.scope.get("route"), "path", "an unknown route")
-        _log.error("unexpected %s in %s %s", type(error).__name__, request.method, route, exc_info=error)
-        message = "an unexpected error happened on this server; its log has the details"
-        body = error_body(dialect_of(request), status=500, message=message, code="internal_error")
-        return JSONResponse(body, status_code=500)
+        return bug_answer(error, dialect_of(request), f"{request.method} {route}").response()
 
     return {errors.MetaClawError: on_ours, HTTPException: on_http, Exception: on_bug}
 

@@ -63,7 +63,7 @@ def page_of(limit: int, offset: int) -> tuple[int, int]:
 
 async def body_of(request: Request) -> bytes:
     """The whole body, decompressed."""
-    body = await read_body(request, MAX_BODY_BYTES)
+    body = await read_body(request.receive, request.headers, MAX_BODY_BYTES)
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if not encoding:
         return body
