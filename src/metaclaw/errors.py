@@ -124,7 +124,7 @@ class UpstreamError(MetaClawError, ConnectionError):
     Attributes: ``status`` is its HTTP status (``None`` when nothing answered), ``retry_after_s`` its wish to be
     left alone for so long, ``detail`` its own error object as far as it had one in OpenAI's shape (clients act on
     its ``code``, for example ``context_length_exceeded``), ``said`` its own words within the text: they may quote what
-    it was sent, so they are for who asked, and for no log.
+    it was sent, so they are for who asked, and for no log. ``headers`` are those that came with it for the client.
     """
 
     code = "upstream_error"
@@ -138,9 +138,11 @@ class UpstreamError(MetaClawError, ConnectionError):
         retry_after_s: float | None = None,
         detail: Mapping[str, object] | None = None,
         said: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.said = said
+        self.headers = headers or {}
         self.status = status
         self.retry_after_s = retry_after_s
         self.detail = dict(detail or {})

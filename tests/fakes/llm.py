@@ -59,6 +59,7 @@ class FakeLlm:
     is_held: asyncio.Event = field(default_factory=asyncio.Event)
     was_left: asyncio.Event = field(default_factory=asyncio.Event)
     token_counts: list[Json] = field(default_factory=list)  # what was to be counted
+    headers_of_counts: Mapping[str, str] = field(default_factory=dict)
     text_size: Callable[[str], int] | None = None  # of a server that counts the tokens of texts
     num_finished: int = 0
     num_model_lists: int = 0
@@ -92,7 +93,7 @@ class FakeLlm:
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         self.token_counts.append(await request.json())
-        return self._refused(request) or web.json_response({"input_tokens": 321})
+        return self._refused(request) or web.json_response({"input_tokens": 321}, headers=self.headers_of_counts)
 
     async def count_texts(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -132,7 +133,7 @@ class FakeLlm:
             else:
                 if answer.hold_after is not None:
                     await self._hold()
-                response = web.json_response(plain(body, answer))
+                response = web.json_response(plain(body, answer), headers=answer.headers)
         except (asyncio.CancelledError, ConnectionError):
             self.was_left.set()
             raise
@@ -160,7 +161,7 @@ class FakeLlm:
         return result
 
     async def _stream(self, request: web.Request, answer: Answer, events: Sequence[Json | bytes]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": answer.stream_type})
+        response = web.StreamResponse(headers={"Content-Type": answer.stream_type, **answer.headers})
         await response.prepare(request)
         for number, event in enumerate(events):
             if number == answer.hold_after:

@@ -33,6 +33,13 @@ from metaclaw.journal.turns import EndState
 from metaclaw.recall.candidates import About
 from metaclaw.recall.recaller import Recalled, Recaller
 
+# Where the makers' SDKs look for it.
+_REQUEST_ID: Mapping[ErrorDialect, str] = {
+    "openai": "x-request-id",
+    "anthropic": "request-id",
+    "tinker": "x-request-id",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
@@ -67,7 +74,8 @@ class Proxy:
         """Answer one request."""
         record = self._recorder.begin(incoming.turn_id, received_at=incoming.received_at)
         turn = _Turn(incoming, record, self._routers.of(incoming.sender.agent))
-        headers = {"X-MetaClaw-Turn": incoming.turn_id}
+        # A model that has no id for its answer answers under ours: SDKs show one to whoever looks for a turn.
+        headers = {"X-MetaClaw-Turn": incoming.turn_id, _REQUEST_ID[incoming.errors]: incoming.turn_id}
         try:
             return await self._answer(turn, headers)
         except MetaClawError as error:
@@ -75,7 +83,8 @@ class Proxy:
             await turn.close("failed", status=answer.status, error=str(error))
             headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
             response = answer.response()
-            response.headers.update(headers)
+            for name, value in headers.items():
+                response.headers.setdefault(name, value)
             return response
         except ClientLeftError:
             await turn.close("cut", status=CLIENT_CLOSED_REQUEST, error=CUT)
@@ -147,6 +156,7 @@ class Proxy:
         turn.send()
         routed, body = await unless_client_leaves(incoming.receive, self._ask(turn, outgoing))
         headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
+        headers |= _told(routed.reply.headers, incoming.errors)
         headers |= _policy_headers(routed)
         reply, is_own = routed.reply, incoming.request.dialect == routed.dialect.name
         content_type = reply.content_type
@@ -224,6 +234,13 @@ class _Turn:
             weighed=self.recalled.weighed,
             recall_s=self.recall_s,
         )
+
+
+def _told(came: Mapping[str, str], errors: ErrorDialect) -> Mapping[str, str]:
+    """What came with an answer; its id under the name that the client's SDK knows as well."""
+    name = _REQUEST_ID[errors]
+    other = came.get("x-request-id") or came.get("request-id")
+    return came if other is None or name in came else {**came, name: other}
 
 
 def _policy_headers(routed: Routed) -> dict[str, str]:

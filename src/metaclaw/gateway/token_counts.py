@@ -37,4 +37,4 @@ async def _count(router: Router, request: ClientRequest, headers: Mapping[str, s
         body = await reply.read()
     finally:
         reply.close()
-    return Response(body, media_type=reply.content_type)
+    return Response(body, media_type=reply.content_type, headers=reply.headers)

@@ -66,7 +66,8 @@ def error_answer(error: errors.MetaClawError, dialect: Dialect) -> ErrorAnswer:
     body = error_body(dialect, status=status, message=str(error), code=error.code, param=param)
     if dialect == "openai" and isinstance(error, errors.UpstreamError) and error.status == status:
         body["error"].update({key: error.detail[key] for key in ("type", "param", "code") if error.detail.get(key)})
-    return ErrorAnswer(status=status, body=body, headers=_headers(error, status))
+    came = error.headers if isinstance(error, errors.UpstreamError) else {}
+    return ErrorAnswer(status=status, body=body, headers={**came, **_headers(error, status)})
 
 
 def bug_answer(error: Exception, dialect: Dialect, route: str) -> ErrorAnswer:

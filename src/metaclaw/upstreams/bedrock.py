@@ -181,6 +181,10 @@ class BedrockReply:
     def content_type(self) -> str:
         return "text/event-stream" if self._is_stream else "application/json"
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return NO_HEADERS
+
     async def begin(self, model: str, data: bytes) -> None:
         """Ask, and wait for the first event, or for a plain answer as a whole."""
 

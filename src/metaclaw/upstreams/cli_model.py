@@ -179,6 +179,10 @@ class CliReply:
     def content_type(self) -> str:
         return "text/event-stream" if self._prompt.is_stream else "application/json"
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return NO_HEADERS
+
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it comes; asked again, what has not come yet. Raises ``UpstreamError`` when it breaks."""
         return self._chunks

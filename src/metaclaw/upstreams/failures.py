@@ -95,13 +95,16 @@ def final_error(failures: Sequence[UpstreamError], available_in_s: float) -> Ups
     status = {Kind.RATE_LIMIT: 429, Kind.OVERLOADED: 529}.get(kind, 503)
     others = dict.fromkeys(_short(error) for error in failures if error is not telling and str(error) != str(telling))
     also = f"; before that: {', '.join(others)}" if others else ""
+    is_its_own = telling.status == status
     wish_s = max(telling.retry_after_s or 0.0, available_in_s)
     return UpstreamError(
         f"{telling}{also}",
         status=status,
         retry_after_s=wish_s or _RETRY_AFTER_S,
-        detail=telling.detail if telling.status == status else None,
+        detail=telling.detail if is_its_own else None,
         said=telling.said,
+        # Whether to ask it again is no longer what it said of its own refusal: others may answer.
+        headers={name: value for name, value in telling.headers.items() if is_its_own or name != "x-should-retry"},
     )
 
 

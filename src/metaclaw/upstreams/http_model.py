@@ -24,6 +24,7 @@ from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
 from metaclaw.upstreams.refusals import refusal
+from metaclaw.upstreams.told_headers import told_headers
 from metaclaw.upstreams.upstream import Upstream
 
 _CHAT = "openai.chat"
@@ -180,7 +181,10 @@ class HttpModel:
                 break
             body += chunk
         upstream = self.upstream
-        return refusal(upstream.name, upstream.key_setting, upstream.api_key, response.status, response.headers, body)
+        name, setting, key = upstream.name, upstream.key_setting, upstream.api_key
+        error = refusal(name, setting, key, response.status, response.headers, body)
+        error.headers = told_headers(response.raw_headers)
+        return error
 
     def _object(self, body: bytes) -> JsonObject:
         try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import aiohttp
 
 from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
+from metaclaw.upstreams.told_headers import told_headers
 
 _FINISH_S = 0.5
 _JSON, _EVENTS = "application/json", "text/event-stream"
@@ -38,6 +39,11 @@ class HttpReply:
     def content_type(self) -> str:
         """What the body is: what its first bytes say goes before what its header does."""
         return self._content_type
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What came with it for the client, by names in lower case."""
+        return told_headers(self._response.raw_headers)
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it comes; asked again, what has not come yet.

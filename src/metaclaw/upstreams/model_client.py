@@ -23,6 +23,11 @@ class Reply(Protocol):
     @property
     def content_type(self) -> str: ...
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What came with it for the client, by names in lower case: those of ``told_headers``."""
+        ...
+
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it comes; asked again, what has not come yet. Raises ``UpstreamError`` when it breaks."""
         ...
