@@ -64,7 +64,7 @@ def test_why_shows_the_trial_its_turns_and_the_utility(home: Path):
     found = skills(home, "why", "tea")
     assert found["served"] == {"owner": "main", "by": "human", "retired": False}
     assert (found["utility"]["num_recalled"], found["utility"]["mean_with"]) == (1, 0.5)
-    assert "recalled 1 times" in metaclaw(home, "skills", "list", "--agent", "main").stdout
+    assert "recalled 1 time" in metaclaw(home, "skills", "list", "--agent", "main").stdout
     done = metaclaw(home, "skills", "why", "nothing")
     assert done.returncode == 1
     assert "nothing is known" in done.stderr
@@ -75,11 +75,11 @@ def test_what_evolving_and_trials_cost_is_shown_and_unknown_is_not_nothing(home:
     shown = metaclaw(home, "skills", "why", "check-units").stdout
     assert "its trial took 3 replays, 3,000 + 30 tokens, cost unknown (judging not counted)" in shown
     log = metaclaw(home, "skills", "log").stdout
-    assert "big was asked about 1 failures (900 + 100 tokens, 0.5000 USD)\trefused tea: it says what coffee says" in log
-    assert "(0 + 0 tokens and an unknown number of 1 more times, cost unknown)" in log
+    assert "big was asked about 1 failure (900 + 100 tokens, 0.5000 USD)\trefused tea: it says what coffee says" in log
+    assert "(0 + 0 tokens and an unknown number of 1 more time, cost unknown)" in log
     assert [one["cost_usd"] for one in skills(home, "log")] == [0.5, None]
     status = metaclaw(home, "status")
-    assert "0.5000 USD and an unknown cost of 1 more times, tried for 3,000 + 30 tokens" in status.stdout
+    assert "0.5000 USD and an unknown cost of 1 more time, tried for 3,000 + 30 tokens" in status.stdout
     told = json.loads(metaclaw(home, "status", "--json").stdout)["skills"]
     assert told["evolving"] == {
         "num_asked": 2, "prompt_tokens": 900, "completion_tokens": 100, "cost_usd": 0.5, "num_unknown_tokens": 1,

@@ -136,7 +136,7 @@ def test_status_says_what_was_learned(tmp_path: Path):
     done = metaclaw(tmp_path, "status")
     assert done.returncode == 1
     assert done.stdout.splitlines()[1] == (
-        "main: the base model serves; 1 exchanges judged, 1 turns wait; update 7 rejected: KL is over the limit"
+        "main: the base model serves; 1 exchange judged, 1 turn waits; update 7 rejected: KL is over the limit"
     )
     learning = json.loads(metaclaw(tmp_path, "status", "--json").stdout)["learning"]
     assert learning[0]["last_update"]["id"] == 7

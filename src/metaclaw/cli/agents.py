@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.cli.agent_archive import Manifest
     from metaclaw.cli.agent_places import Holdings
@@ -21,6 +23,10 @@ app = typer.Typer(help="Agents: what there is of each, and moving it.", no_args_
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="AGENT", help="Its id, such as research-agent.")]
+_ONE = {
+    "turns": "turn", "memories": "memory", "skills": "skill", "samples": "sample", "versions": "version",
+    "tokens": "token",
+}  # fmt: skip
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -133,8 +139,7 @@ def export(
     if as_json:
         typer.echo(json.dumps(told))
         return
-    num_files = len(manifest.files)
-    typer.echo(f"{found.agent} is in {file}: {num_files} {'file' if num_files == 1 else 'files'}")
+    typer.echo(f"{found.agent} is in {file}: {counted(len(manifest.files), 'file')}")
     for why in manifest.left_out:
         typer.echo(f"left out: {why}", err=True)
 
@@ -159,7 +164,8 @@ def import_(
         if not holdings_of(settings, name).is_empty:
             raise ConflictError(f"there is an agent {name!r} already: give another id with --as")
         told: dict[str, Any] = {"agent": name, "was": manifest.agent, **_imported(settings, name, Path(scratch))}
-    typer.echo(json.dumps(told) if as_json else f"{name} is here: {told['skills']} skills, {told['memories']} memories")
+    what = f"{counted(told['skills'], 'skill')}, {counted(told['memories'], 'memory')}"
+    typer.echo(json.dumps(told) if as_json else f"{name} is here: {what}")
     notes: list[str] = [] if as_json else told["notes"]
     for note in notes:
         typer.echo(note, err=True)
@@ -297,6 +303,6 @@ def _shown(one: Holdings) -> dict[str, Any]:
 
 
 def _counted(one: Holdings) -> str:
-    counts = ", ".join(f"{number} {name}" for name, number in one.counts().items() if number)
+    counts = ", ".join(counted(number, _ONE[name]) for name, number in one.counts().items() if number)
     waiting = ", an adapter that waits for the training server" if one.has_waiting_adapter else ""
     return (counts or "nothing yet") + (", settings of its own" if one.settings else "") + waiting

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaclaw.cli.origins import remedy
+from metaclaw.cli.plurals import counted
 
 if TYPE_CHECKING:
     from metaclaw.memory.audit import Audit
@@ -51,7 +52,7 @@ def audit(
 
 def _problems(found: Audit, files: list[dict[str, Any]]) -> list[str]:
     lines = [f"PROBLEM: {one.number} {one.what}: {one.cure}" for one in found.problems]
-    return lines + [f"PROBLEM: the words are in {one['file']} ({one['number']} times)" for one in files]
+    return lines + [f"PROBLEM: the words are in {one['file']} ({counted(one['number'], 'time')})" for one in files]
 
 
 def _beyond(found: Audit) -> list[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.cli.older_home import MemoryReport, Report
 
@@ -88,5 +90,5 @@ def _of_memories(report: MemoryReport | None) -> list[str]:
     lines += [f"  {number} {kind}" for kind, number in sorted(report.by_kind.items())]
     lines += [f"  {number} of {agent}" for agent, number in sorted(report.by_agent.items())]
     lines += [f"  left out: {number} ({why})" for why, number in sorted(report.left_out.items())]
-    lines += [f"  left out: {number} rows of {table}" for table, number in sorted(report.beside.items())]
+    lines += [f"  left out: {counted(number, 'row')} of {table}" for table, number in sorted(report.beside.items())]
     return lines

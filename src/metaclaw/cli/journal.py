@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 app = typer.Typer(help="The record of all turns (turns.db).", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -70,7 +72,7 @@ def prune(
     if max_age_days is None and max_size_mb is None and retention.is_off:
         raise ConfigError("say what to give up: --max-age-days or --max-size-mb (or the settings journal.max_*)")
     pruned = prune_stopped(settings.turns_db, settings.learning_db, retention)
-    typer.echo(json.dumps({"pruned": pruned}) if as_json else f"{pruned} turns given up")
+    typer.echo(json.dumps({"pruned": pruned}) if as_json else f"{counted(pruned, 'turn')} given up")
 
 
 @app.command("verify")
@@ -86,7 +88,8 @@ def verify(as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"ok": not found.problems, **asdict(found)}))
     else:
         typer.echo(
-            f"{found.num_turns} turns, {found.num_messages} messages, {found.spool_records} records in the spool"
+            f"{counted(found.num_turns, 'turn')}, {counted(found.num_messages, 'message')},"
+            f" {counted(found.spool_records, 'record')} in the spool"
         )
         for problem in found.problems:
             typer.echo(f"PROBLEM: {problem}", err=True)
@@ -106,6 +109,7 @@ def stats(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([asdict(agent) for agent in found]))
         return
     for agent in found:
-        cost = f"{agent.cost_usd:.2f} USD" + (f" and {agent.unpriced} turns of unknown price" if agent.unpriced else "")
-        states = f"{agent.turns} turns ({agent.failed} failed, {agent.cut} cut)"
+        unknown = f" and {counted(agent.unpriced, 'turn')} of unknown price" if agent.unpriced else ""
+        cost = f"{agent.cost_usd:.2f} USD{unknown}"
+        states = f"{counted(agent.turns, 'turn')} ({agent.failed} failed, {agent.cut} cut)"
         typer.echo(f"{agent.agent}: {states}, {agent.prompt_tokens}+{agent.completion_tokens} tokens, {cost}")

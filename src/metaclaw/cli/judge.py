@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.journal.judge_statistics import JudgeFacts
 
@@ -108,8 +110,7 @@ def _agreement_lines(source: str, found: dict[str, Any]) -> list[str]:
 
 
 def _said(values: dict[str, Any]) -> str:
-    estimate = f" ({values['num_estimates']} answers estimated)" if values["num_estimates"] else ""
+    estimate = f" ({counted(values['num_estimates'], 'answer')} estimated)" if values["num_estimates"] else ""
     unknown = f", cost of {values['num_unknown_costs']} unknown" if values["num_unknown_costs"] else ""
-    return (
-        f"{values['num_answers']} answers, {values['tokens']:,} tokens{estimate}, {values['cost_usd']:.4f} USD{unknown}"
-    )
+    took = f"{counted(values['num_answers'], 'answer')}, {counted(values['tokens'], 'token')}{estimate}"
+    return f"{took}, {values['cost_usd']:.4f} USD{unknown}"

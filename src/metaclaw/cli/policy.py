@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.config import Settings
     from metaclaw.journal.policy_reader import PolicyTold, VersionTold
@@ -254,7 +256,7 @@ def _state(one: VersionTold) -> str:
 def _rewards(one: VersionTold) -> str:
     if one.mean_reward is None:
         return "no rewards yet"
-    return f"mean reward {one.mean_reward:+.2f} over {one.num_rewards} exchanges"
+    return f"mean reward {one.mean_reward:+.2f} over {counted(one.num_rewards, 'exchange')}"
 
 
 def _echo_metrics(metrics: dict[str, Any]) -> None:

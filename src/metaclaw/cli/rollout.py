@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,7 +52,8 @@ def rollout(
         typer.echo(json.dumps({"summary": summary, "results": [told(result) for result in results]}))
     else:
         mean = "nothing was judged" if summary["mean_score"] is None else f"mean score {summary['mean_score']:+.2f}"
-        typer.echo(f"{summary['runs']} runs, {summary['judged']} judged, {summary['errors']} broke off; {mean}")
+        runs = counted(summary["runs"], "run")
+        typer.echo(f"{runs}, {summary['judged']} judged, {summary['errors']} broke off; {mean}")
     if summary["errors"]:
         raise typer.Exit(1)
 
@@ -96,6 +99,5 @@ async def _work(
 def _say(result: Result) -> None:
     score = "-" if result.score is None else f"{result.score:+.2f}"
     why = result.error or "; ".join(one.verdict.why for one in result.exchanges if one.verdict and one.verdict.why)
-    typer.echo(
-        f"{result.task}\t{score}\t{result.ending}\t{result.turns} turns\t{result.tool_calls} calls\t{why}".rstrip()
-    )
+    took = f"{counted(result.turns, 'turn')}\t{counted(result.tool_calls, 'call')}"
+    typer.echo(f"{result.task}\t{score}\t{result.ending}\t{took}\t{why}".rstrip())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.config import Settings
     from metaclaw.journal.learning_status import AgentStatus
@@ -142,21 +144,22 @@ def _described(instance: Instance | None, healthy: bool) -> str:
 def _recording_trouble(health: dict[str, Any]) -> str | None:
     """What is wrong with recording; ``None`` when nothing is, or was since the start."""
     failures, lost = health.get("recording_failures", 0), health.get("records_lost", 0)
-    waiting = (
-        f"{health.get('spool_records', 0)} records ({health.get('spool_bytes', 0) / 1e6:.1f} MB) wait in the spool"
-    )
+    records, size_mb = health.get("spool_records", 0), health.get("spool_bytes", 0) / 1e6
+    waiting = f"{counted(records, 'record')} ({size_mb:.1f} MB)"
     if health.get("journal") == "failing":
-        return f"RECORDING: turns.db cannot be written; {waiting} and are written as soon as it can be (see the log)"
+        return f"RECORDING: turns.db cannot be written (see the log); in the spool until it can be: {waiting}"
     if failures or lost:
-        said = f"RECORDING: {failures} failures since the start (see the log), {lost} records lost"
-        return f"{said}; {waiting}" if health.get("spool_records") else said
+        said = f"RECORDING: {counted(failures, 'failure')} since the start (see the log)"
+        said += f", {counted(lost, 'record')} lost"
+        return f"{said}; in the spool: {waiting}" if records else said
     return None
 
 
 def _progress(agent: AgentStatus) -> str:
     serving = f"version {agent.serving}" if agent.serving else "the base model"
     failed = f" ({agent.failed} could not be)" if agent.failed else ""
-    line = f"{agent.agent}: {serving} serves; {agent.judged} exchanges judged{failed}, {agent.pending} turns wait"
+    line = f"{agent.agent}: {serving} serves; {counted(agent.judged, 'exchange')} judged{failed},"
+    line += f" {counted(agent.pending, 'turn')} {'waits' if agent.pending == 1 else 'wait'}"
     last = agent.last_update
     if last is None:
         return line

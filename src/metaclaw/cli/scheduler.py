@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.config import Settings
     from metaclaw.learner.windows.conditions import Verdict
@@ -96,7 +98,9 @@ def train_step(
     elif as_json:
         typer.echo(answer.model_dump_json())
     else:
-        rewards = f" ({answer.samples} samples, mean reward {answer.mean_reward:+.2f})" if answer.status == "ok" else ""
+        rewards = ""
+        if answer.samples is not None:
+            rewards = f" ({counted(answer.samples, 'sample')}, mean reward {answer.mean_reward:+.2f})"
         typer.echo(f"{answer.agent}: {answer.status}: {answer.reason}{rewards}")
 
 

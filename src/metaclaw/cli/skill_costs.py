@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.journal.skill_costs import SkillCosts, Spent
 
@@ -39,7 +41,7 @@ def evolution_line(entry: dict[str, Any]) -> str:
     )
     outcome = entry["error"] or "; ".join(f"refused {reason}" for reason in entry["refused"]) or "nothing refused"
     at = datetime.fromisoformat(entry["at"])
-    asked = f"{entry['author']} was asked about {entry['num_failures']} failures"
+    asked = f"{entry['author']} was asked about {counted(entry['num_failures'], 'failure')}"
     return f"{at:%Y-%m-%d %H:%M:%S}\t{entry['agent']}\tevolve\t{asked} ({_said(spent)})\t{outcome}"
 
 
@@ -54,14 +56,14 @@ def cost_line(costs: SkillCosts) -> str | None:
 
 def trial_cost(spent: Spent) -> str:
     """What one skill's replays took."""
-    return f"{spent.num_asked} replays, {_said(spent)} (judging not counted)"
+    return f"{counted(spent.num_asked, 'replay')}, {_said(spent)} (judging not counted)"
 
 
 def _said(spent: Spent) -> str:
     tokens = f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens"
     if spent.num_unknown_tokens:
-        tokens += f" and an unknown number of {spent.num_unknown_tokens} more times"
+        tokens += f" and an unknown number of {counted(spent.num_unknown_tokens, 'more time')}"
     if spent.num_unknown_costs == spent.num_asked:
         return f"{tokens}, cost unknown"
-    more = f" and an unknown cost of {spent.num_unknown_costs} more times" if spent.num_unknown_costs else ""
+    more = f" and an unknown cost of {counted(spent.num_unknown_costs, 'more time')}" if spent.num_unknown_costs else ""
     return f"{tokens}, {spent.cost_usd:.4f} USD{more}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
 from metaclaw.cli.skills import AsJson, app
 
 if TYPE_CHECKING:
@@ -244,4 +245,5 @@ def utility_line(utility: Utility | None) -> str:
         return "never recalled"
     with_it = "-" if utility.mean_with is None else f"{utility.mean_with:+.2f} ({utility.num_with} judged)"
     without = "-" if utility.mean_without is None else f"{utility.mean_without:+.2f} ({utility.num_without} judged)"
-    return f"recalled {utility.num_recalled} times; mean reward with it {with_it}, of the others since {without}"
+    often = counted(utility.num_recalled, "time")
+    return f"recalled {often}; mean reward with it {with_it}, of the others since {without}"

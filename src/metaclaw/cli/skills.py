@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.journal.skill_records import Utility
     from metaclaw.skills.catalogue import Entry
@@ -51,7 +53,7 @@ def list_skills(
     for entry in entries:
         state = f"BROKEN {entry.error}" if entry.error else entry.description
         retired = f" (retired for {', '.join(entry.retired_for)})" if entry.retired_for else ""
-        used = f"\trecalled {utilities[entry.name].num_recalled} times" if entry.name in utilities else ""
+        used = f"\trecalled {counted(utilities[entry.name].num_recalled, 'time')}" if entry.name in utilities else ""
         typer.echo(f"{entry.owner}\t{entry.name}{retired}\t{state}{used}")
 
 
@@ -218,7 +220,7 @@ def import_(
         return
     for one in imported:
         _warn(one.notes)
-        typer.echo(f"{'imported' if one.changed else 'unchanged'}\t{one.folder} ({one.num_files} files)")
+        typer.echo(f"{'imported' if one.changed else 'unchanged'}\t{one.folder} ({counted(one.num_files, 'file')})")
 
 
 @app.command("log")

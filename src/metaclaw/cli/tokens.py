@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.journal.access_store import AccessStore, AccessToken, Usage
 
@@ -106,6 +108,6 @@ def _used(used: Usage | None) -> str:
     if used is None:
         return "never used"
     return (
-        f"{used.day}: {used.day_requests} requests, {used.day_tokens} tokens; "
-        f"{used.month}: {used.month_tokens} tokens, {used.month_usd:.2f} USD"
+        f"{used.day}: {counted(used.day_requests, 'request')}, {counted(used.day_tokens, 'token')}; "
+        f"{used.month}: {counted(used.month_tokens, 'token')}, {used.month_usd:.2f} USD"
     )

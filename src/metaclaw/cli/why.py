@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metaclaw.cli.plurals import counted
+
 if TYPE_CHECKING:
     from metaclaw.journal.turn_explanation import Explanation
 
@@ -101,7 +103,7 @@ def _judged(found: Explanation) -> str:
     if verdict is None:
         return "not judged"
     if verdict.score is None:
-        return f"judging failed {verdict.attempts} times ({verdict.judge}): {json.dumps(verdict.detail)}"
+        return f"judging failed {counted(verdict.attempts, 'time')} ({verdict.judge}): {json.dumps(verdict.detail)}"
     return f"judged {verdict.score:+.2f} by {verdict.judge}: {json.dumps(verdict.detail)}"
 
 
@@ -114,7 +116,9 @@ def _taught(found: Explanation) -> list[str]:
         else:
             outcome = f"update {one.update_id} was {one.state}, so nothing moved"
         moved = "" if one.change is None else f": there the answer is {_likelier(one.change)}, by all that was learned"
-        lines.append(f"taught by {one.teacher} ({one.method}): {one.num_tokens} tokens{thinks}; {outcome}{moved}")
+        lines.append(
+            f"taught by {one.teacher} ({one.method}): {counted(one.num_tokens, 'token')}{thinks}; {outcome}{moved}"
+        )
     return lines
 
 
