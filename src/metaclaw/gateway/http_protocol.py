@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import TimerHandle
+from itertools import chain
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -66,7 +67,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._stop_timers()
-        num_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        num_bytes = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
         if len(self.headers) > MAX_HEADERS or num_bytes > MAX_HEAD_BYTES:
             self._refuse()
         else:

@@ -68,15 +68,11 @@ class Introduction:
         self._turn_id = turn_id
         self._key = key
         self._conversations = conversations
-        self._agent = claimed_agent(evidence)
+        self.agent = claimed_agent(evidence)
         self._kind: TurnKind | None = stated_kind(headers.get("x-turn-type"), controls.turn_type)
         self._run = claimed_run(evidence)
         self._session = claimed_session(evidence)
         self._is_session_done = _is_session_done(headers, controls.session_done)
-
-    @property
-    def agent(self) -> str:
-        return self._agent
 
     def caller(self) -> Caller | Coroutine[Any, Any, Caller]:
         evidence = self._evidence
@@ -85,7 +81,7 @@ class Introduction:
         if not messages:  # vectors, tokens: whatever the client calls it, there is nothing to learn from
             kind = "side"
         session = self._session or self._conversations.begin(
-            self._turn_id, messages, agent=self._agent, who=self._key, is_side=kind == "side"
+            self._turn_id, messages, agent=self.agent, who=self._key, is_side=kind == "side"
         )
         return self._caller(kind, session) if isinstance(session, str) else self._caller_of(kind, session)
 
@@ -95,7 +91,7 @@ class Introduction:
     def _caller(self, kind: TurnKind, session: str) -> Caller:
         headers, controls = self._evidence.headers, self._evidence.controls
         return Caller(
-            agent=self._agent,
+            agent=self.agent,
             session=session,
             kind=kind,
             run=self._run,

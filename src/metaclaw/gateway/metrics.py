@@ -97,16 +97,13 @@ class GatewayMetrics:
         self._turn_s.add(turn.total_s)
 
     def _settled(self, turns: Sequence[TurnSettled]) -> None:
-        for turn in turns:
-            if (tokens := turn.tokens) is None:
-                continue
-            self._tokens.add("prompt", number=tokens.prompt)
-            self._tokens.add("completion", number=tokens.completion)
-            self._tokens.add("cached", number=tokens.cached)
-            if turn.cost is None:
-                self._unpriced.add()
-            else:
-                self._usd.add(number=turn.cost.usd)
+        used = [turn.tokens for turn in turns if turn.tokens is not None]
+        self._tokens.add("prompt", number=sum(tokens.prompt for tokens in used))
+        self._tokens.add("completion", number=sum(tokens.completion for tokens in used))
+        self._tokens.add("cached", number=sum(tokens.cached for tokens in used))
+        costs = [turn.cost.usd for turn in turns if turn.cost is not None]
+        self._usd.add(number=sum(costs))
+        self._unpriced.add(number=len(used) - len(costs))
 
 
 def count_request(patterns: Mapping[Any, str]) -> Told:

@@ -39,7 +39,7 @@ class Opening:
 
     async def done(self) -> Caller:
         """Do what is not done yet."""
-        caller = await self.identify()
+        caller = self.caller or await self.identify()
         self._write(caller)
         return caller
 

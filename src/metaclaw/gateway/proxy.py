@@ -155,7 +155,7 @@ class Proxy:
         outgoing = self._outgoing(turn, headers)
         turn.send()
         routed, body = await unless_client_leaves(incoming.receive, self._ask(turn, outgoing))
-        headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
+        headers["X-MetaClaw-Session"] = (await turn.opening.done()).session
         headers |= _told(routed.reply.headers, incoming.errors)
         headers |= _policy_headers(routed)
         reply, is_own = routed.reply, incoming.request.dialect == routed.dialect.name

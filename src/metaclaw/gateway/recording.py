@@ -35,27 +35,27 @@ class Recorder:
         self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # then too, with the answer
         self.on_settled: list[Callable[[Sequence[TurnSettled]], None]] = []  # once they are in the journal
         self._open_turns: set[str] = set()
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
+        self._when_idle: asyncio.Event | None = None  # somebody waits for it
         self.loop = loop = asyncio.get_running_loop()
         journal.on_settled(lambda turns: _call_soon(loop, self._tell, turns))
 
     def begin(self, turn_id: str, *, received_at: float | None = None) -> TurnRecord:
         """The record of a turn; whoever has it must close it, whatever becomes of ``open``."""
         self._open_turns.add(turn_id)
-        self._is_idle.clear()
         return TurnRecord(self, turn_id, received_at)
 
     def forget(self, turn_id: str) -> None:
         """Note that a turn is closed."""
         self._open_turns.discard(turn_id)
-        if not self._open_turns:
-            self._is_idle.set()
+        if self._when_idle is not None and not self._open_turns:
+            self._when_idle.set()
 
     async def drain(self, limit_s: float) -> None:
         """Wait until every turn is closed, but not for ever."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_idle.wait(), limit_s)
+        if self._open_turns:
+            self._when_idle = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._when_idle.wait(), limit_s)
 
     async def flush(self) -> None:
         """Wait until what was recorded can be read. Raises ``JournalError`` when the journal is behind for long."""

@@ -7,7 +7,7 @@ turn for a mark of a known program's bookkeeping only; a plain chat client witho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaclaw.chat.messages import JsonObject, text_of, text_parts
@@ -67,23 +67,19 @@ def guessed_kind(body: JsonObject, messages: Sequence[Mapping[str, Any]], sessio
     """What a request looks like."""
     if session_key and _SIDE_SESSION.search(session_key):
         return "side"
-    systems = list(_system_texts(messages))
     last = _last_of_user(messages)
-    if last.startswith(_SIDE_USER) or any(text.startswith(_SIDE_SYSTEM) for text in systems):
+    if last.startswith(_SIDE_USER):
         return "side"
     if last == "quota" and _output_limit(body) == 1:  # Claude Code asks whether it may ask
         return "side"
     has_tools = bool(body.get("tools") or body.get("functions"))
-    if not has_tools and any(_TITLE_OR_SUMMARY.match(text) for text in systems):
-        return "side"
-    return "main"
-
-
-def _system_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for message in messages:
         if message["role"] in ("system", "developer"):
             for text in text_parts(message.get("content")):
-                yield text.lstrip()
+                begun = text.lstrip()
+                if begun.startswith(_SIDE_SYSTEM) or (not has_tools and _TITLE_OR_SUMMARY.match(begun)):
+                    return "side"
+    return "main"
 
 
 def _last_of_user(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -49,4 +49,4 @@ class PatientTransport(JoinedHeads):
         super().close()
 
     def is_closing(self) -> bool:
-        return self._is_closing or super().is_closing()
+        return self._is_closing or self.transport.is_closing()

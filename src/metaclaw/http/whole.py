@@ -22,7 +22,7 @@ class WholeResponse(Response):
         self.raw_headers = [
             (b"content-length", b"%d" % len(body)),
             (b"content-type", content_type.encode("latin-1")),
-            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+            *[(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

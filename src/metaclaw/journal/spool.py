@@ -74,14 +74,12 @@ class Spool:
 
     def append(self, record: SpoolRecord) -> Place:
         """Write ``record``. Raises ``OSError``, and then nothing of it will be read back."""
-        header = record.header
-        if record.parts:
-            header = {**header, _LENGTHS: [len(part) for part in record.parts]}
-        encoded = _encoded(header)
+        header, lengths = record.header, list(map(len, record.parts))
+        encoded = _encoded({**header, _LENGTHS: lengths} if lengths else header)
         crc = zlib.crc32(encoded)
         for part in record.parts:
             crc = zlib.crc32(part, crc)
-        num_bytes = sum(map(len, record.parts))
+        num_bytes = sum(lengths)
         frame = (_FRAME.pack(len(encoded), num_bytes, crc), encoded, *record.parts)
         return self._write(frame, _FRAME.size + len(encoded) + num_bytes)
 

@@ -105,13 +105,16 @@ class Credential:
         """Why it is not ready."""
         return self._standing(model).error
 
-    def begin(self, model: str) -> Callable[[], None]:
-        """Count an attempt; call what is returned when it is over, however it ended."""
+    def begin(self, model: str) -> bool:
+        """Count an attempt; whether it is a probe, of which the end is told, however it ended."""
         self._num_requests += 1
-        if self.is_well or self._standing(model).last is None:
-            return lambda: None
-        self._num_probes += 1
-        return self._end_probe
+        is_probe = not self.is_well and self._standing(model).last is not None
+        self._num_probes += is_probe
+        return is_probe
+
+    def end_probe(self) -> None:
+        """A probe is over."""
+        self._num_probes -= 1
 
     def succeed(self, model: str) -> None:
         if not self.is_well:
@@ -156,6 +159,3 @@ class Credential:
         if len(self._models) >= _MAX_MODELS and model not in self._models:
             del self._models[min(self._models, key=lambda name: self._models[name].cooling_until)]
         return self._models.setdefault(model, Standing())
-
-    def _end_probe(self) -> None:
-        self._num_probes -= 1

@@ -8,11 +8,10 @@ are in an error.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import aiohttp
@@ -40,22 +39,10 @@ class HttpModel:
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=upstream.timeouts.connect_s)
         self.upstream = upstream
-
-    @property
-    def name(self) -> str:
-        return self.upstream.name
-
-    @property
-    def dialects(self) -> tuple[str, ...]:
-        return self.upstream.dialects
-
-    @property
-    def is_strict(self) -> bool:
-        return self.upstream.is_strict
-
-    @property
-    def model_id(self) -> str:
-        return self.upstream.model_id
+        self.name = upstream.name
+        self.dialects = upstream.dialects
+        self.is_strict = upstream.is_strict
+        self.model_id = upstream.model_id
 
     async def send(
         self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS, is_stream: bool = True
@@ -121,7 +108,7 @@ class HttpModel:
         limit_s = timeouts.begins_s(is_stream=is_stream)
         try:
             with Within(limit_s):
-                response = await self._with_one_retry(lambda: self._request(method, url, headers, data))
+                response = await self._asked(method, url, headers, data)
                 first = await self._first_chunk(response) if response.status == 200 else b""
         except TimeoutError as error:
             raise UpstreamError(f"{self.name} sent nothing for {limit_s:g} s", status=504) from error
@@ -163,13 +150,16 @@ class HttpModel:
                 f"{self.name} cannot be asked ({type(error).__name__}); check its URL and {self.upstream.key_setting}"
             ) from error
 
-    async def _with_one_retry(self, attempt: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
-        with contextlib.suppress(aiohttp.ClientConnectionError):
-            return await attempt()
-        # Often only a kept-alive connection that the other side had closed meanwhile.
-        await asyncio.sleep(random.uniform(0, _MAX_JITTER_S))
+    async def _asked(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None
+    ) -> aiohttp.ClientResponse:
         try:
-            return await attempt()
+            return await self._request(method, url, headers, data)
+        except aiohttp.ClientConnectionError:
+            # Often only a kept-alive connection that the other side had closed meanwhile.
+            await asyncio.sleep(random.uniform(0, _MAX_JITTER_S))
+        try:
+            return await self._request(method, url, headers, data)
         except aiohttp.ClientConnectionError as error:
             raise UpstreamError(f"{self.name} cannot be reached: {error or type(error).__name__}") from error
 

@@ -150,8 +150,7 @@ class UpstreamPool:
             pause_s = turn.pause_s(credential)
             if pause_s is None:
                 break
-            is_late = self._waiting.now() + pause_s > began + self._limits.max_retry_s
-            if turn.num_attempts and is_late:
+            if turn.num_attempts and self._waiting.now() + pause_s > began + self._limits.max_retry_s:
                 break
             if pause_s:
                 await self._waiting.sleep(pause_s)
@@ -180,12 +179,9 @@ class _Turn:
         self._prepare = prepare
         self._waiting = waiting
         self._tries: dict[Credential, int] = defaultdict(int)
+        self.num_attempts = 0
         self._failures: list[UpstreamError] = []
         self._refused: InvalidRequestError | None = None
-
-    @property
-    def num_attempts(self) -> int:
-        return sum(self._tries.values())
 
     def next_credential(self) -> Credential | None:
         """The best one; of those that are as good, one that was tried less, then the first."""
@@ -200,6 +196,8 @@ class _Turn:
 
     def pause_s(self, credential: Credential) -> float | None:
         """How long to wait before asking; nothing when it may be asked; ``None`` when the client is to wait."""
+        if credential.is_well and not self.num_attempts:
+            return 0.0
         model = self._model_of(credential.client)
         tries, error = self._tries[credential], credential.last_error(model)
         backoff_s = self._waiting.jitter(min(_BACKOFF_S * 2 ** (tries - 1), _MAX_BACKOFF_S)) if tries else 0.0
@@ -219,8 +217,9 @@ class _Turn:
             self._credentials.remove(credential)
             return None
         self._tries[credential] += 1
+        self.num_attempts += 1
         model = self._model_of(client)
-        end = credential.begin(model)
+        is_probe = credential.begin(model)
         began_at = self._waiting.now()
         try:
             reply = await client.send(
@@ -236,7 +235,8 @@ class _Turn:
             self._credentials.remove(credential)
             return None
         finally:
-            end()
+            if is_probe:
+                credential.end_probe()
         credential.succeed(model)
         self._say(credential, began_at, reply.status)
         return Sent(reply=reply, client=client, dialect=outbound.dialect, attempts=self.num_attempts)
