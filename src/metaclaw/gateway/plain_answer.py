@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic_core import from_json
@@ -22,15 +23,21 @@ from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
 from metaclaw.chat.reading import objects_in, without
-from metaclaw.chat.sse import SseParser
+from metaclaw.chat.sse import SseEvent, SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.think_filter import without_think_block
+from metaclaw.chat.whole import answer_of, stream_of
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.turns import RawAnswer
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _OPENS_THINKING = b"<think>"
+# By the names that Anthropic and OpenAI give to errors, where no code says it.
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400, "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429,
+    "timeout_error": 504, "overloaded_error": 529,
+}  # fmt: skip
 _SAYS_SOMETHING = frozenset(("choices", "content", "output", "data"))  # one of these is in every answer
 
 
@@ -48,16 +55,25 @@ def plain_answer(
     body: bytes, content_type: str, *, request: ClientRequest, client: Dialect, upstream: Dialect, name: str
 ) -> PlainAnswer:
     """The model's whole answer for the client. Raises ``UpstreamError`` when it is no answer at all."""
-    is_events = content_type.startswith("text/event-stream")
-    parsed = _folded(body, upstream, name) if is_events else _object(body)
+    raw = RawAnswer(dialect=upstream.name, content_type=content_type, body=body)
+    is_events, is_own = content_type.startswith("text/event-stream"), client.name == upstream.name
+    if is_events:
+        events = _events(body)
+        parsed = _folded(events, upstream, name)
+        if parsed is not None and is_own and (own := answer_of(upstream.name, events)) is not None:
+            return PlainAnswer(body=_encoded(own), content_type=JSON, raw=raw)
+        is_own = False
+    else:
+        parsed = _object(body)
     if parsed is None:
         raise UpstreamError(f"{name} answered with something that is not a JSON object", status=502)
-    is_own = client.name == upstream.name and not is_events
     if parsed.get("error") and _SAYS_SOMETHING.isdisjoint(parsed):
         raise _failure(name, parsed["error"])
     must_be_read = "policy_record" in parsed or (upstream is CHAT and (request.is_stream or _OPENS_THINKING in body))
     if is_own and not must_be_read:
-        raw = RawAnswer(dialect=upstream.name, content_type=content_type, body=body)
+        own = _own_stream(parsed, upstream, name) if request.is_stream else None
+        if own is not None:
+            return PlainAnswer(body=own, content_type=EVENTS, raw=raw)
         return PlainAnswer(body=body, content_type=content_type, raw=raw)
     if not is_own and (error := object_or_none(parsed.get("error"))) is not None:
         raise _failure(name, error)
@@ -67,16 +83,24 @@ def plain_answer(
     if request.is_stream:
         return PlainAnswer(body=_streamed(shown, client, request.body), content_type=EVENTS, answer=answer)
     plain = client.answer_from_chat(shown, request.body)
-    return PlainAnswer(body=json.dumps(plain, separators=(",", ":")).encode(), content_type=JSON, answer=answer)
+    return PlainAnswer(body=_encoded(plain), content_type=JSON, answer=answer)
 
 
 def _failure(name: str, error: object) -> UpstreamError:
     said = object_or_none(error) or {"message": str(error)}
     code: object = said.get("code")
-    status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    by_type = _STATUS_OF_TYPE.get(str(said.get("type")), 502)
+    status = code if isinstance(code, int) and 400 <= code < 600 else by_type
     detail = {key: value for key, value in said.items() if isinstance(value, str)}
     words = str(said.get("message") or said)
     return UpstreamError(f"{name} failed: {words}", status=status, detail=detail, said=words)
+
+
+def _own_stream(parsed: JsonObject, dialect: Dialect, name: str) -> bytes | None:
+    """The stream of a whole answer for a client that asked for one; ``None`` when it is no answer that is known."""
+    if error := object_or_none(parsed.get("error")):
+        raise _failure(name, error)
+    return stream_of(dialect.name, parsed)
 
 
 def _streamed(answer: JsonObject, client: Dialect, request: JsonObject) -> bytes:
@@ -99,11 +123,16 @@ def _streamed(answer: JsonObject, client: Dialect, request: JsonObject) -> bytes
     return out + sink.finish()
 
 
-def _folded(body: bytes, upstream: Dialect, name: str) -> JsonObject | None:
-    """A stream that nobody asked for, as the answer that it makes."""
-    source, parser, assembler = upstream.source(), SseParser(), StreamAssembler()
+def _events(body: bytes) -> list[SseEvent]:
+    parser = SseParser()
+    return [*parser.feed(body), *parser.finish()]
+
+
+def _folded(events: Sequence[SseEvent], upstream: Dialect, name: str) -> JsonObject | None:
+    """A stream that nobody asked for, as the chat answer that it makes; ``None`` when it has no end."""
+    source, assembler = upstream.source(), StreamAssembler()
     frame: JsonObject = {}
-    for event in [*parser.feed(body), *parser.finish()]:
+    for event in events:
         for chunk in source.add_event(event):
             frame = frame or {key: chunk.get(key) for key in ("id", "created", "model")}
             assembler.add(chunk)
@@ -115,6 +144,10 @@ def _folded(body: bytes, upstream: Dialect, name: str) -> JsonObject | None:
     first = {"message": answer.message or {}, "finish_reason": answer.finish_reason or "stop"}
     choices = [{"index": index, **choice} for index, choice in enumerate((first, *answer.others))]
     return {**frame, "object": "chat.completion", "choices": choices, "usage": answer.usage}
+
+
+def _encoded(body: JsonObject) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _object(body: bytes) -> JsonObject | None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import CHAT, DIALECTS
+from metaclaw.chat.dialects import DIALECTS
 from metaclaw.errors import MetaClawError
 from metaclaw.gateway.agent_routers import RouterOf
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
@@ -189,12 +189,10 @@ class Proxy:
         routed = await turn.router.send(outgoing)
         turn.record.begin_answer(routed.upstream, routed.policy)
         request, reply = turn.incoming.request, routed.reply
-        is_own = request.dialect == routed.dialect.name
         is_streamed = False
         try:
             await turn.opening.done()
-            is_wanted = request.is_stream or (is_own and routed.dialect is not CHAT)
-            is_streamed = reply.content_type.startswith("text/event-stream") and is_wanted
+            is_streamed = request.is_stream and reply.content_type.startswith("text/event-stream")
             return routed, None if is_streamed else await reply.read()
         finally:
             if not is_streamed:
