@@ -88,6 +88,26 @@ async def test_a_refused_request_has_them_too(tmp_path: Path) -> None:
     assert_nothing_else_came(caught.value.response.headers)
 
 
+async def test_an_id_is_shown_under_the_name_that_the_clients_sdk_knows(tmp_path: Path) -> None:
+    async with fake_llm(sends(OF_ANTHROPIC)) as llm:
+        settings = make_settings(tmp_path, llm={"api_base": llm.url, "dialects": ["anthropic.messages"]})
+        async with running_gateway(settings) as gateway:
+            good = await gateway.client.chat.completions.create(model="any", messages=HELLO)
+            llm.script = sends(OF_ANTHROPIC, status=400)
+            with pytest.raises(openai.BadRequestError) as caught:
+                await gateway.client.chat.completions.create(model="any", messages=HELLO)
+    assert (good._request_id, caught.value.request_id) == ("req_2", "req_2")
+
+
+async def test_an_error_that_calls_itself_an_answer_has_them_too(tmp_path: Path) -> None:
+    says = sends(OF_OPENAI, body=b'{"error": {"message": "provider failed", "code": 429}}')
+    async with fake_llm(says) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        with pytest.raises(openai.RateLimitError) as caught:
+            await gateway.client.chat.completions.create(model="any", messages=HELLO)
+    assert caught.value.request_id == "req_1"
+    assert caught.value.response.headers["retry-after"] == "5"
+
+
 async def test_a_limit_says_how_long_by_our_own_count(tmp_path: Path) -> None:
     """The pool knows more keys than the provider, and a client that came after half a second would be refused again."""
     told = {**OF_ANTHROPIC, "retry-after-ms": "500", "x-should-retry": "false"}

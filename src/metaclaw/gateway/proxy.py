@@ -15,7 +15,7 @@ from starlette.types import Receive
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import DIALECTS
-from metaclaw.errors import MetaClawError
+from metaclaw.errors import MetaClawError, UpstreamError
 from metaclaw.gateway.agent_routers import RouterOf
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
 from metaclaw.gateway.context_limit import dropped_messages
@@ -79,6 +79,8 @@ class Proxy:
         try:
             return await self._answer(turn, headers)
         except MetaClawError as error:
+            if isinstance(error, UpstreamError):
+                headers |= _told(error.headers, incoming.errors)
             answer = error_answer(error, incoming.errors)
             await turn.close("failed", status=answer.status, error=str(error))
             headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session

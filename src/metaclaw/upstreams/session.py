@@ -27,8 +27,11 @@ def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSe
     """
     proxies = Proxies.of(environment)
     if proxies is not None:
-        named = dict.fromkeys(str(proxy) for proxy in proxies.by_scheme.values())
-        _log.info("what is not on this machine is asked through %s", " and ".join(named))
+        for proxy in dict.fromkeys(proxies.by_scheme.values()):
+            if proxy.trouble:
+                _log.warning("%s %s: what is not on this machine cannot be asked", proxy, proxy.trouble)
+            else:
+                _log.info("what is not on this machine is asked through %s", proxy)
     return aiohttp.ClientSession(
         # No limit: the number of turns in flight is bounded by those who ask, and a hidden queue here would look
         # like a slow upstream.
