@@ -31,11 +31,18 @@ class ForwardProxy:
     port: int = 0
     lines: list[str] = field(default_factory=list)
     headers: list[bytes] = field(default_factory=list)
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await self._serve(reader, writer)
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+        finally:
+            writer.close()
+            self.serving.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -85,7 +92,12 @@ async def forward_proxy(
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         proxy.port = server.sockets[0].getsockname()[1]
-        yield proxy
+        try:
+            yield proxy
+        finally:
+            for task in proxy.serving:
+                task.cancel()
+            await asyncio.gather(*proxy.serving)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

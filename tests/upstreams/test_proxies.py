@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from yarl import URL
 
+import metaclaw
 from metaclaw.errors import UpstreamError
 from metaclaw.proxy_variables import exempt_this_machine
 from metaclaw.upstreams.http_model import HttpModel
@@ -232,6 +234,32 @@ async def test_tls_goes_through_a_tunnel_that_the_proxy_cannot_read(
     assert set(proxy.lines) == {"CONNECT model.test:443"}
     assert not [head for head in proxy.headers if KEY.encode() in head]
     assert len(llm.requests) == 1
+
+
+async def test_an_answer_streams_through_a_proxy_and_ends_when_it_is_left() -> None:
+    async with (
+        fake_llm(lambda _: Answer(hold_after=2)) as llm,
+        forward_proxy({"model.test": port_of(llm)}) as proxy,
+        new_session({"HTTP_PROXY": at(proxy)}) as session,
+    ):
+        reply = await HttpModel(session, upstream("http://model.test/v1")).chat(BODY)
+        come = b""
+        async with contextlib.aclosing(reply.chunks()) as chunks:
+            while b"Hello" not in come:
+                come += await anext(chunks)
+        assert llm.num_finished == 0
+        reply.close()
+        await asyncio.wait_for(llm.was_left.wait(), 5)
+
+
+def test_every_client_of_ours_knows_the_proxies() -> None:
+    """vLLM alone is asked by a client of its own: it is a child on this machine."""
+    source = Path(metaclaw.__file__).parent
+    made = [path for path in source.rglob("*.py") if "ClientSession(" in path.read_text()]
+    assert {str(path.relative_to(source)) for path in made} == {
+        "upstreams/session.py",
+        "training/samplers/vllm/process.py",
+    }
 
 
 async def test_an_sdk_asks_this_machine_directly_once_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
