@@ -23,7 +23,7 @@ from metaclaw.upstreams.proxies import Proxies
 from metaclaw.upstreams.session import new_session
 from tests.fakes.forward_proxy import Certificate, ForwardProxy, forward_proxy
 from tests.fakes.llm import Answer, FakeLlm, fake_llm
-from tests.upstreams.test_http_model import BODY, KEY, upstream
+from tests.upstreams.test_http_model import BODY, KEY, raw_server, upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -169,6 +169,19 @@ async def test_a_proxy_that_refuses_is_named_and_not_the_key(caplog: pytest.LogC
         assert "of HTTP" in str(error)
         assert "answered 403 Refused" in str(error)
         assert "llm.api_key" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(b"SSH-2.0-OpenSSH\r\n", "no HTTP that can be read came through"), (b"", "the connection through")],
+)
+@pytest.mark.parametrize("url", ["http://model.test/v1", "https://model.test/v1"])
+async def test_what_is_no_proxy_is_named_too(url: str, said: bytes, told: str) -> None:
+    async with raw_server(said) as (there, _):
+        port = URL(there).port
+        error = await refused({"ALL_PROXY": f"http://annie:hush@127.0.0.1:{port}"}, url)
+    assert f"fake cannot be reached: {told} the proxy http://127.0.0.1:{port} of ALL_PROXY" in str(error)
+    assert "hush" not in f"{error} {error.__cause__!r}"
 
 
 async def test_what_a_model_says_through_a_proxy_is_the_models() -> None:

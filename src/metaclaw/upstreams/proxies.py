@@ -112,18 +112,10 @@ def through(proxies: Proxies) -> aiohttp.ClientMiddlewareType:
         _send_through(proxy, request)
         try:
             response = await handler(request)
-        # Without what raised them: aiohttp keeps the headers of the request in there.
-        except aiohttp.ClientHttpProxyError as error:
-            raise ProxyFailedError(_refused(proxy, error.status, error.message)) from None
-        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError) as error:
-            raise ProxyFailedError(f"{proxy} cannot be reached: {error.strerror or error.os_error}") from None
-        except aiohttp.ConnectionTimeoutError:
-            raise ProxyFailedError(f"{proxy} let nothing through in time") from None
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise ProxyFailedError(
-                f"a certificate that came through {proxy} is not trusted ({error.certificate_error}); "
-                "a proxy that opens TLS signs by itself: name the file of its certificate in SSL_CERT_FILE"
-            ) from None
+        except aiohttp.ClientError as error:
+            if (said := _what_failed(proxy, error)) is None:
+                raise
+            raise ProxyFailedError(said) from None  # aiohttp keeps the headers of the request in there
         if request.url.scheme == "http" and _is_the_proxys_own(response):
             response.close()
             raise ProxyFailedError(_refused(proxy, response.status, response.reason or ""))
@@ -163,6 +155,29 @@ def _send_through(proxy: Proxy, request: aiohttp.ClientRequest) -> None:
     else:
         request.update_proxy(proxy.url, None, None)
         request.headers.update(login)
+
+
+def _what_failed(proxy: Proxy, error: aiohttp.ClientError) -> str | None:
+    """What to say of a request that came to nothing; ``None`` where it is the model's own doing."""
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return _refused(proxy, error.status, error.message)
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientConnectorDNSError():
+            return f"{proxy} cannot be reached: {error.strerror or error.os_error}"
+        case aiohttp.ConnectionTimeoutError():
+            return f"{proxy} let nothing through in time"
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                f"a certificate that came through {proxy} is not trusted ({error.certificate_error}); "
+                "a proxy that opens TLS signs by itself: name the file of its certificate in SSL_CERT_FILE"
+            )
+        case aiohttp.ClientResponseError():  # of the model's, where it came through a tunnel
+            is_tunnel = error.request_info.url.scheme == "https" and error.request_info.method != "CONNECT"
+            return None if is_tunnel else f"no HTTP that can be read came through {proxy}"
+        case aiohttp.ClientConnectionError():
+            return f"the connection through {proxy} failed ({error or type(error).__name__})"
+        case _:
+            return None
 
 
 def _refused(proxy: Proxy, status: int, reason: str) -> str:
