@@ -28,14 +28,14 @@ TUNING = tuple(name for rate in RATES for name in (f"{REFERENCE}/{rate:g}", f"em
 FRESH = tuple(f"{advantage}/ppo/{OUR_RATE:g}" for advantage in ("leave_one_out", "batch_zscore"))
 STALE = tuple(f"ema_baseline/{loss}/{OUR_RATE:g}/stale" for loss in ("importance_sampling", "ppo", "cispo"))
 GROUPS = (f"group/ppo/{OUR_RATE:g}",)  # four answers to each question, so a quarter of the questions
-TEACHER = (f"ema_baseline/importance_sampling/{OUR_RATE:g}/opd",)
+TEACHERS = (f"ema_baseline/importance_sampling/{OUR_RATE:g}/opd", f"{OURS}/self", f"{OURS}/self/rewards")
 TUNING_SEED = 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=SMOLLM2)
-    parser.add_argument("--rows", nargs="*", default=[OURS, *TUNING, *FRESH, *STALE, *GROUPS, *TEACHER])
+    parser.add_argument("--rows", nargs="*", default=[OURS, *TUNING, *FRESH, *STALE, *GROUPS, *TEACHERS])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--samples", type=int, default=192)
     parser.add_argument("--every", type=int, default=64, help="samples between two measurements")

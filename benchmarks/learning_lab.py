@@ -18,7 +18,8 @@ import torch
 from transformers import AutoTokenizer
 
 from metaclaw.learner.backends.backend import Pass, SavedWeights
-from metaclaw.learner.datums import DatumGroup, Floats
+from metaclaw.learner.datums import AnyGroup, Datum, Floats, LikelyDatum
+from metaclaw.learner.distillation.lessons import Likeliest
 from metaclaw.training import commands
 from metaclaw.training.base_model import load_base
 from metaclaw.training.engine import Engine, EngineOptions
@@ -84,20 +85,13 @@ class Lab:
         self._created.discard(name)
         self._engine.execute(commands.UnloadModel(model_id=name))
 
-    def forward_backward(self, name: str, groups: Sequence[DatumGroup], *, learns: bool = True) -> list[Floats]:
+    def forward_backward(self, name: str, groups: Sequence[AnyGroup], *, learns: bool = True) -> list[Floats]:
         """Log-probabilities of every target; with ``learns`` the gradients add up."""
         logprobs = list[Floats]()
         for group in groups:
             data = tuple(
-                commands.Datum(
-                    tokens=datum.tokens_T.astype(np.int32),
-                    inputs={
-                        "target_tokens": datum.targets_T, "logprobs": datum.logprobs_T,
-                        "advantages": datum.advantages_T,
-                    },
-                )
-                for datum in group.data
-            )  # fmt: skip
+                commands.Datum(tokens=datum.tokens_T.astype(np.int32), inputs=_inputs(datum)) for datum in group.data
+            )
             command = commands.ForwardBackward(
                 model_id=name, data=data, loss=group.loss, config=dict(group.config), forward_only=not learns
             )
@@ -150,6 +144,34 @@ class Lab:
         shutil.rmtree(directory)
         return adapter
 
+    def likeliest(
+        self, adapter: str | None, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, top: int
+    ) -> list[tuple[Floats, Likeliest]]:
+        """Of each (prompt, answer) how likely the answer's tokens are, and the ``top`` likeliest beside them."""
+        frames = [
+            self._sampler.post(
+                commands.Generate(
+                    adapter_id=adapter, prompt=np.asarray([*prompt, *answer], np.int32), max_tokens=0,
+                    prompt_logprobs=True, topk_prompt_logprobs=top,
+                )
+            )
+            for prompt, answer in pairs
+        ]  # fmt: skip
+        found = list[tuple[Floats, Likeliest]]()
+        for (prompt, answer), told in zip(pairs, self._sampler.run(*frames), strict=True):
+            logprobs_N, tokens_NK, logprobs_NK = (
+                told.prompt[key][len(prompt) :] for key in ("logprobs", "topk_tokens", "topk_logprobs")
+            )
+            drawn_N1 = np.asarray(answer, np.int64)[:, None]
+            drawn_logprobs_N = np.where((tokens_NK == drawn_N1).any(axis=1), -np.inf, logprobs_N)
+            likeliest = Likeliest(
+                tokens_NK=np.hstack([tokens_NK, drawn_N1]).astype(np.int64),
+                logprobs_NK=np.hstack([logprobs_NK, drawn_logprobs_N[:, None]]).astype(np.float32),
+            )
+            found.append((logprobs_N, likeliest))
+        self._sampler.answers.by_id.clear()
+        return found
+
     def withdraw(self, adapter: str) -> None:
         self._sampler.ask(commands.UnloadAdapter(adapter_id=adapter))
         self._sampler.answers.by_id.clear()
@@ -180,6 +202,12 @@ class Lab:
         return drawn
 
 
+def _inputs(datum: Datum | LikelyDatum) -> dict[str, np.ndarray]:
+    if isinstance(datum, LikelyDatum):
+        return {"target_tokens": datum.likely.targets_TK, "weights": datum.likely.weights_TK}
+    return {"target_tokens": datum.targets_T, "logprobs": datum.logprobs_T, "advantages": datum.advantages_T}
+
+
 def _read(prompt: Sequence[int], answer: Sequence[int], weight: float = 1.0) -> commands.Datum:
     tokens = np.asarray([*prompt, *answer])
     weights = np.zeros(tokens.size - 1, np.float32)
@@ -198,10 +226,10 @@ class LabRun:
     def base_model(self) -> str:
         return BASE
 
-    async def forward_backward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         return Pass(logprobs=tuple(self._lab.forward_backward(self._name, groups)), metrics={})
 
-    async def forward(self, groups: Sequence[DatumGroup]) -> Pass:
+    async def forward(self, groups: Sequence[AnyGroup]) -> Pass:
         return Pass(logprobs=tuple(self._lab.forward_backward(self._name, groups, learns=False)), metrics={})
 
     async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:

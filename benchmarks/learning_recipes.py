@@ -5,14 +5,17 @@ Owns the recipes and their names; refuses to know models. Invariant: a recipe's 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from metaclaw.config import UpdateSettings
+from metaclaw.config import MethodName, UpdateSettings
 
 REFERENCE = "reference"
 RATES = (1e-4, 3e-4, 6e-4, 1e-3)  # the grid, the same for ours and for the reference's
 OUR_RATE = 6e-4  # what the documentation says for a model of this size
 OURS = f"ema_baseline/ppo/{OUR_RATE:g}"
+_METHODS: dict[str, MethodName] = {"rewards": "rewards", "opd": "opd", "self": "self_distillation"}
+_CHANGES = {*_METHODS, "stale", "batch", "warmup", "steps", "kl", "pull"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +35,8 @@ class Recipe:
 
 def recipe(name: str) -> Recipe:
     """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/opd`` (a teacher in
-    place of the rewards), ``/batch=N``, ``/warmup=N``, ``/steps=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base
-    model).
+    place of the rewards), ``/self`` (what the user says next in their place; ``/self/rewards``: beside them),
+    ``/batch=N``, ``/warmup=N``, ``/steps=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -45,17 +48,17 @@ def recipe(name: str) -> Recipe:
         )
         return Recipe(name=name, update=update, batch=4, is_reference=True)
     changes = dict(part.partition("=")[::2] for part in others[2:])
-    if len(others) < 2 or changes.keys() - {"stale", "opd", "batch", "warmup", "steps", "kl", "pull"}:
+    if len(others) < 2 or changes.keys() - _CHANGES:
         raise ValueError(
-            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /opd, /batch=N, /warmup=N,"
-            " /steps=N, /kl=NATS, /pull=WEIGHT"
+            f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /opd, /self, /rewards, /batch=N,"
+            " /warmup=N, /steps=N, /kl=NATS, /pull=WEIGHT"
         )
     batch = int(changes.get("batch", UpdateSettings().min_exchanges))
     update = UpdateSettings.model_validate(
         {
             "advantage": first, "loss": others[0], "learning_rate": float(others[1]), "min_exchanges": batch,
             "min_informative": batch // 2,
-            "methods": ("opd",) if "opd" in changes else ("rewards",),
+            "methods": _methods(changes),
             "max_kl": float(changes.get("kl", UpdateSettings().max_kl)),
             "reference_kl": float(changes.get("pull", 0.0)),
             "steps": int(changes.get("steps", UpdateSettings().steps)),
@@ -65,3 +68,7 @@ def recipe(name: str) -> Recipe:
     return Recipe(
         name=name, update=update, batch=batch, staleness=int("stale" in changes), answers=4 if first == "group" else 1,
     )  # fmt: skip
+
+
+def _methods(changes: Collection[str]) -> tuple[MethodName, ...]:
+    return tuple(method for name, method in _METHODS.items() if name in changes) or ("rewards",)

@@ -27,6 +27,7 @@ class Measurement:
     seed: int
     samples: int
     held_out: float
+    earned: float  # by all samples so far, on the average
     kl: float
     surprise: float
     general_nll: float
@@ -103,9 +104,9 @@ def _runs(found: Sequence[Measurement], samples: int) -> Runs:
 def _table(title: str, runs: Runs, *, ours: str, target: float) -> str:
     lines = [
         f"{title}; base model {mean_of([curve[0].held_out for curve in runs.values()]).value:.3f}",
-        f"| row | seeds | held-out reward over samples | mean of the curve | samples to {target:g} | KL | surprise | "
-        "forgotten | less ours: curve, forgotten | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| row | seeds | held-out reward over samples | mean of the curve | earned while learning | "
+        f"samples to {target:g} | KL | surprise | forgotten | less ours: curve, earned, forgotten | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in dict.fromkeys(row for row, _ in runs):
         lines.append(_line(row, runs, ours=ours, target=target))
@@ -126,10 +127,12 @@ def _line(row: str, runs: Runs, *, ours: str, target: float) -> str:
     against = "-"
     if both:
         gains = [_area(curves[seed]) - _area(runs[ours, seed]) for seed in both]
+        earnings = [curves[seed][-1].earned - runs[ours, seed][-1].earned for seed in both]
         losses = [_forgotten(curves[seed]) - _forgotten(runs[ours, seed]) for seed in both]
-        against = f"{mean_of(gains)}, {mean_of(losses)}"
+        against = f"{mean_of(gains)}, {mean_of(earnings)}, {mean_of(losses)}"
     cells = [
         row, len(curves), over, mean_of([_area(curve) for curve in curves.values()]),
+        mean_of([end.earned for end in ends]),
         f"{sum(map(math.isfinite, reached))} of {len(reached)}, median {middle:.0f}",
         mean_of([end.kl for end in ends]),
         mean_of([curve[-1].surprise - curve[0].surprise for curve in curves.values()]),

@@ -22,23 +22,23 @@ import numpy as np
 from benchmarks.learning_general import GENERAL
 from benchmarks.learning_lab import BASE, Answer, Ask, Lab, LabBackend, LabRun
 from benchmarks.learning_recipes import Recipe
-from benchmarks.learning_teacher import TEACHER, taught
+from benchmarks.learning_teacher import SYSTEM, TEACHER, hinted, taught
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 from demo.verifier import reward
-from metaclaw.config import OpdSettings
+from metaclaw.config import OpdSettings, SelfDistillationSettings
 from metaclaw.journal.learning_records import BASE_VERSION, Baseline, Sample
 from metaclaw.journal.turn_records import PolicySample
 from metaclaw.learner.advantages.choice import STRATEGIES
 from metaclaw.learner.advantages.group import within_group
 from metaclaw.learner.batches import select
 from metaclaw.learner.datums import Datum, DatumGroup, Span, TrainingTurn, build_groups
-from metaclaw.learner.distillation.lessons import NO_LESSONS, Lesson, Lessons
+from metaclaw.learner.distillation.lessons import Lesson, Lessons
+from metaclaw.learner.gate.steps import StepLimits
 from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.lineage import Lineage
 from metaclaw.learner.stepping import Stepper
 from metaclaw.learner.update import MAX_SHORTENED
 
-SYSTEM = "You are a helpful assistant."
 TEMPERATURE = 0.7
 MAX_TOKENS = 24
 HELD_OUT_ANSWERS = 2
@@ -150,18 +150,36 @@ class Run:
         self._pending = [one for one in self._pending if one.name not in taken | gone]
         self._baseline = batch.baseline_after
         self.updates += 1
-        lessons = self._lessons(judged) if "opd" in settings.methods else NO_LESSONS
+        lessons = self._lessons(judged)
         is_new = self._step(build_groups(turns, settings), lessons)
         self.refused += not is_new
         return is_new
 
     def _lessons(self, judged: Sequence[Judged]) -> Lessons:
-        """What the teacher says of these answers, as ``learner/distillation/opd.py`` gets it from an endpoint."""
+        """What teachers say of these answers, as the learner gets it from endpoints."""
+        tell = {"opd": self._teachers_word, "self_distillation": self._own_word}
+        return Lessons(each=tuple(tell[method](judged) for method in self.recipe.update.methods if method in tell))
+
+    def _teachers_word(self, judged: Sequence[Judged]) -> Lesson:
         said = self.lab.score(taught(self.lab), [(one.answer.prompt, one.answer.tokens) for one in judged])
         by_name = {one.name: logprobs for one, logprobs in zip(judged, said, strict=True)}
         opd = OpdSettings()
-        lesson = Lesson(method="opd", teacher=TEACHER, weight=opd.weight, max_gap=opd.max_gap, taught=by_name)
-        return Lessons(each=(lesson,))
+        return Lesson(method="opd", teacher=TEACHER, weight=opd.weight, max_gap=opd.max_gap, taught=by_name)
+
+    def _own_word(self, judged: Sequence[Judged]) -> Lesson:
+        settings = SelfDistillationSettings()
+        told = [(one, words) for one in judged if (words := hinted(one.question, one.reward)) is not None]
+        pairs = [(self.lab.prompt(words), one.answer.tokens) for one, words in told]
+        said = self.lab.likeliest(self._adapter, pairs, top=settings.top_k)
+        limits = StepLimits(
+            section="self_distillation", max_kl=settings.max_kl, max_entropy_change=settings.max_entropy_change
+        )
+        return Lesson(
+            method="self_distillation", teacher=_POLICY, weight=settings.weight, max_gap=settings.max_gap,
+            taught={one.name: logprobs for (one, _), (logprobs, _) in zip(told, said, strict=True)},
+            likeliest={one.name: likeliest for (one, _), (_, likeliest) in zip(told, said, strict=True)},
+            limits=limits,
+        )  # fmt: skip
 
     def _step(self, groups: Sequence[DatumGroup], lessons: Lessons) -> bool:
         """The learner's own steps; what went too far is taken back and shortened, as ``learner/update.py`` does it."""
@@ -177,7 +195,9 @@ class Run:
         try:
             rates = warming(settings, settings.learning_rate, updates=self.version)
             for _ in range(MAX_SHORTENED + 1):
-                made = await stepper.step(run, weighed.groups, parent=self.version, rates=rates, seconds=seconds)
+                made = await stepper.step(
+                    run, weighed.groups, parent=self.version, rates=rates, seconds=seconds, limits=lessons.limits
+                )
                 if made.refused is None:
                     self.kept.append({**weighed.numbers, **made.numbers})
                     return True
@@ -306,11 +326,11 @@ def _seed(seed: int, what: str, number: int) -> int:
 
 def line_of(run: Run, numbers: Mapping[str, object], began: tuple[float, float]) -> dict[str, object]:
     """What is written of one measurement. ``began``: processor and wall seconds at the start of the run."""
-    recent = run.rewards[-64:]
+    earned = run.rewards[: run.used]
     return {
         "row": run.recipe.name, "seed": run.seed, "samples": run.used, "updates": run.updates,
         "versions": run.version, "refused": run.refused, "shortened": run.shortened,
-        "recent_reward": sum(recent) / len(recent), **numbers,
+        "earned": sum(earned) / len(earned), "rewards": [round(one, 3) for one in earned], **numbers,
         **{f"step_{key}": [round(one[key], 5) for one in run.kept] for key in ("kl", "clipped_share", "learning_rate")},
         "cpu_s": round(time.process_time() - began[0], 1), "wall_s": round(time.monotonic() - began[1], 1),
     }  # fmt: skip
