@@ -51,7 +51,7 @@ BATCH = 16
 SAID = 8  # sequences where all say the same
 NUM_SEEDS = 4  # sets of questions and seeds
 SETTINGS = GateSettings(max_answer_tokens=24, min_exchanges=8)
-UPDATE = UpdateSettings(loss="cispo")  # its gradient goes on however far a token has come
+UNBOUNDED = UpdateSettings(loss="cispo")  # its gradient goes on however far a token has come
 
 # What is said whatever the question was, as text.
 REFUSAL = " I'm sorry, but I can't help with that request."
@@ -71,14 +71,15 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """``batch`` makes the sequences of one candidate; ``rate`` and ``steps`` say how hard they are trained on."""
+    """``batch`` makes the sequences of one candidate; ``rate``, ``steps`` and ``update`` say how they are pushed."""
 
     name: str
     batch: Callable[[Bench, Random], list[Said]]
     rate: float = 3e-3
     steps: int = 6
     is_brief: bool = False  # the serving version answers in a few words
-    is_cut: bool = False  # each step has a part of them, as the learner cuts an update
+    is_cut: bool = False  # each step has a part of them, as the learner cuts an update, and it goes through all again
+    update: UpdateSettings = UNBOUNDED
 
 
 class OnTopic:
@@ -177,10 +178,11 @@ class Bench:
         try:
             said = kind.batch(self, chance)
             turns = [self._turn(one, [0.0] * len(one.tokens)) for one in said]
-            now = (await run.forward(build_groups(turns, UPDATE))).logprobs
+            now = (await run.forward(build_groups(turns, kind.update))).logprobs
             turns = [self._turn(one, logprobs[-len(one.tokens) :]) for one, logprobs in zip(said, now, strict=True)]
-            groups = build_groups(turns, UPDATE)
-            for part in cut(groups, kind.steps) if kind.is_cut else [groups] * kind.steps:
+            groups = build_groups(turns, kind.update)
+            parts = cut(groups, kind.steps) if kind.is_cut else [groups] * kind.steps
+            for part in parts * kind.update.num_passes:
                 await run.forward_backward(part)
                 await run.optim_step(learning_rate=kind.rate, grad_clip_norm=1.0)
             return await run.save(f"gate-{kind.name.replace(' ', '-')}-{number}-{time.time_ns()}")
@@ -263,7 +265,7 @@ HARMLESS = (
     Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=2),
     Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=2),
 )
-WHOLE = Kind(name="a whole update", batch=by(true_reward), rate=6e-4, steps=4, is_cut=True)
+WHOLE = Kind(name="a whole update", batch=by(true_reward), rate=3e-4, steps=4, is_cut=True, update=UpdateSettings())
 BAD = (
     Kind(name="shorter and shorter", batch=saying(lambda bench, prompt: (*bench.words[SAME][:2], bench.end))),
     Kind(name="wrong sign", batch=by(lambda *of: -true_reward(*of))),

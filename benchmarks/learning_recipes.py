@@ -12,10 +12,10 @@ from metaclaw.config import MethodName, UpdateSettings
 
 REFERENCE = "reference"
 RATES = (1e-4, 3e-4, 6e-4, 1e-3)  # the grid, the same for ours and for the reference's
-OUR_RATE = 6e-4  # what the documentation says for a model of this size
+OUR_RATE = 3e-4  # what the documentation says for a model of this size
 OURS = f"ema_baseline/ppo/{OUR_RATE:g}"
 _METHODS: dict[str, MethodName] = {"rewards": "rewards", "opd": "opd", "self": "self_distillation"}
-_CHANGES = {*_METHODS, "stale", "batch", "warmup", "steps", "kl", "pull"}
+_CHANGES = {*_METHODS, "stale", "batch", "warmup", "steps", "passes", "kl", "pull"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Recipe:
 def recipe(name: str) -> Recipe:
     """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/opd`` (a teacher in
     place of the rewards), ``/self`` (what the user says next in their place; ``/self/rewards``: beside them),
-    ``/batch=N``, ``/warmup=N``, ``/steps=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
+    ``/batch=N``, ``/warmup=N``, ``/steps=N``, ``/passes=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
 
     Raises ``ValueError`` for a name that is neither.
     """
@@ -51,7 +51,7 @@ def recipe(name: str) -> Recipe:
     if len(others) < 2 or changes.keys() - _CHANGES:
         raise ValueError(
             f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /opd, /self, /rewards, /batch=N,"
-            " /warmup=N, /steps=N, /kl=NATS, /pull=WEIGHT"
+            " /warmup=N, /steps=N, /passes=N, /kl=NATS, /pull=WEIGHT"
         )
     batch = int(changes.get("batch", UpdateSettings().min_exchanges))
     update = UpdateSettings.model_validate(
@@ -62,6 +62,7 @@ def recipe(name: str) -> Recipe:
             "max_kl": float(changes.get("kl", UpdateSettings().max_kl)),
             "reference_kl": float(changes.get("pull", 0.0)),
             "steps": int(changes.get("steps", UpdateSettings().steps)),
+            "passes": int(changes.get("passes", UpdateSettings().passes)),
             "warmup_steps": int(changes.get("warmup", UpdateSettings().warmup_steps)),
         }
     )  # fmt: skip

@@ -44,6 +44,7 @@ SETTINGS = {
     "rl.update.warmup_steps": "5",
     "rl.update.max_kl": "0.04",
     "rl.update.steps": "1",
+    "rl.update.passes": "1",
     "rl.update.min_exchanges": str(BATCH),
     "rl.update.max_exchanges": str(BATCH),
     "rl.gate.held_out_share": "0",  # what is held out here are questions, which are asked as side turns

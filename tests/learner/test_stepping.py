@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaclaw.config import UpdateSettings
-from metaclaw.learner.datums import Datum, DatumGroup, Span
+from metaclaw.learner.datums import Datum, DatumGroup, Likely, Span
 from metaclaw.learner.stepping import Stepper, cut
 from tests.fakes.trainer import FakeTrainer
 
@@ -61,7 +61,7 @@ def test_good_and_bad_answers_that_came_one_after_the_other_are_in_every_part():
 
 @pytest.mark.anyio
 async def test_what_an_update_is_measured_from_is_the_pass_that_weighed_it_whatever_was_dealt_and_masked():
-    trainer, settings = FakeTrainer(), UpdateSettings(steps=3, warmup_steps=0, max_kl=9.0)
+    trainer, settings = FakeTrainer(), UpdateSettings(steps=3, passes=1, warmup_steps=0, max_kl=9.0)
     stepper = Stepper(trainer, settings)
     groups = [  # the targets 0 and 1; the second group's sampler disagrees with the trainer: all of it is masked
         group_of([0.3, -0.2, 0.1, 0.9, -0.8], temperature=0.5),
@@ -88,7 +88,7 @@ async def test_what_an_update_is_measured_from_is_the_pass_that_weighed_it_whate
 @pytest.mark.anyio
 async def test_what_weighs_nothing_is_passed_for_nothing_and_moves_nothing_else():
     trainer = FakeTrainer()
-    stepper = Stepper(trainer, UpdateSettings(steps=1, warmup_steps=0, max_kl=9.0))
+    stepper = Stepper(trainer, UpdateSettings(steps=1, passes=1, warmup_steps=0, max_kl=9.0))
     weights = list[np.ndarray]()
     for advantages in ([0.5, -0.25], [0.5, 0.0, -0.25, 0.0]):
         run, seconds = await trainer.open(None), defaultdict[str, float](float)
@@ -99,3 +99,33 @@ async def test_what_weighs_nothing_is_passed_for_nothing_and_moves_nothing_else(
         assert trainer.sequences.pop() == 2
         weights.append(trainer.saved[(await run.save(str(len(weights)))).state_path])
     np.testing.assert_array_equal(*weights)
+
+
+@pytest.mark.anyio
+async def test_an_update_goes_through_its_parts_again_but_learns_what_is_likely_once():
+    trainer, settings = FakeTrainer(), UpdateSettings(steps=2, passes=3, warmup_steps=0, max_kl=9.0)
+    (group,) = [group_of([0.5, -0.25, 0.4, 0.0])]
+    likely = Likely(targets_TK=np.asarray([[0, 1], [2, 3]]), weights_TK=np.full((2, 2), 0.1, np.float32))
+    taught = replace(group, data=(*group.data[:3], replace(group.data[3], likely=likely)))
+    run, seconds = await trainer.open(None), defaultdict[str, float](float)
+    weighed = await Stepper(trainer, settings).weigh(run, [taught], parent=9, seconds=seconds)
+    trainer.calls.clear()
+    trainer.sequences.clear()
+    rates = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    made = await Stepper(trainer, settings).step(run, weighed.groups, parent=9, rates=rates, seconds=seconds)
+    assert trainer.calls.count("optim_step") == 6
+    first, later = trainer.sequences[:3], trainer.sequences[3:]
+    assert sorted(first) == [1, 1, 2], "three that weigh something, and the one of which the likely is learned"
+    assert sorted(later) == [1, 1, 2, 2], "twice more those three"
+    assert made.numbers["learning_rate"] == 0.6
+    assert trainer.calls.count("forward") == 1
+
+
+@pytest.mark.anyio
+async def test_a_part_that_weighs_nothing_takes_no_step_again():
+    trainer, settings = FakeTrainer(), UpdateSettings(steps=2, passes=2, warmup_steps=0, max_kl=9.0)
+    run, seconds = await trainer.open(None), defaultdict[str, float](float)
+    weighed = await Stepper(trainer, settings).weigh(run, [group_of([0.5, 0.0])], parent=9, seconds=seconds)
+    made = await Stepper(trainer, settings).step(run, weighed.groups, parent=9, rates=(1, 2, 3, 4), seconds=seconds)
+    assert trainer.calls.count("optim_step") == 3, "momentum alone would move on"
+    assert made.numbers["learning_rate"] == 3

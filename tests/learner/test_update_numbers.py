@@ -46,8 +46,8 @@ async def test_a_model_that_says_its_size_gets_the_learning_rate_for_it_and_that
     with caplog.at_level("INFO"):
         await world.updater(learning_rate=0.0).attempt("main")
     metrics = read_status(world.folder / "learning.db")[0].last_update.metrics
-    assert metrics["learning_rate"] == pytest.approx(6e-4 / 2), "the first of two warm-up updates"
-    assert "the learning rate's peak is 0.0006: for 16 parameters" in caplog.text
+    assert metrics["learning_rate"] == pytest.approx(3e-4 / 2), "the first of two warm-up updates"
+    assert "the learning rate's peak is 0.0003: for 16 parameters" in caplog.text
 
 
 async def test_every_number_that_tells_of_an_update_is_recorded_and_documented(world):

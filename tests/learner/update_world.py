@@ -23,7 +23,14 @@ from tests.fakes.trainer import VOCABULARY, FakeTrainer, log_softmax
 from tests.learner.recording import Said, policy_sample, record
 
 SETTINGS = UpdateSettings(
-    min_exchanges=4, min_informative=2, max_exchanges=16, learning_rate=0.05, warmup_steps=2, max_kl=0.05, steps=1
+    min_exchanges=4,
+    min_informative=2,
+    max_exchanges=16,
+    learning_rate=0.05,
+    warmup_steps=2,
+    max_kl=0.05,
+    steps=1,
+    passes=1,
 )
 
 

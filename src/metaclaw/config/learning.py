@@ -117,7 +117,7 @@ class UpdateSettings(Section):
         default=0.0,
         ge=0,
         le=0.1,
-        description="Peak learning rate; 0 goes by the model's size: 6e-4 up to 135M parameters, 4e-5 at 8B.",
+        description="Peak learning rate; 0 goes by the model's size: 3e-4 up to 135M parameters, 2e-5 at 8B.",
     )
     warmup_steps: int = Field(
         default=5, ge=0, description="Optimiser steps over which the learning rate rises to its peak."
@@ -126,8 +126,15 @@ class UpdateSettings(Section):
         default=4,
         ge=1,
         le=16,
-        description="Optimiser steps of one update, each on a part of its exchanges: more of them learn faster from "
-        "few exchanges, and go further.",
+        description="Optimiser steps in which an update goes through its exchanges, each on a part of them: more of "
+        "them learn faster from few exchanges, and go further.",
+    )
+    passes: int = Field(
+        default=3,
+        ge=1,
+        le=8,
+        description="Times that an update goes through its exchanges with `loss: ppo`, which lets go of an answer that "
+        "it has moved far enough; with other losses it is once.",
     )
     grad_clip_norm: float = Field(default=1.0, gt=0, description="Largest global gradient norm.")
     min_exchanges: int = Field(default=16, ge=2, description="Judged exchanges that an update needs.")
@@ -171,11 +178,21 @@ class UpdateSettings(Section):
     )
     baseline_decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the reward baseline of an agent.")
     max_kl: float = Field(
-        default=0.3,
+        default=0.6,
         gt=0,
         description="Largest KL from the serving version, in nats per token of the very answers trained on, which move"
         " further than others do; a longer step is shortened.",
     )
+
+    @property
+    def num_passes(self) -> int:
+        """How often an update goes through what was drawn. Without PPO's bounds each pass would push on regardless."""
+        return self.passes if self.loss == "ppo" else 1
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of one update, at most."""
+        return self.steps * self.num_passes
 
     @property
     def waits_for_rewards(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -111,20 +111,10 @@ class Stepper:
         groups = [group for part in parts for group in part]
         before = _known(groups)
         is_known = before is not None
-        if before is None and len(parts) > 1:  # the passes of later steps see the earlier ones
+        if before is None and len(parts) * settings.num_passes > 1:  # the passes of later steps see the earlier ones
             with timed(seconds, "forward"):
                 before = (await run.forward(groups)).logprobs
-        passes, step = list[Pass](), dict[str, float]()
-        for part, rate in zip(parts, rates, strict=False):  # small updates have fewer parts than steps
-            with timed(seconds, "forward_backward"):
-                likely = likely_group(part)
-                drawn_in = _weighing(part) if is_known else part
-                if drawn_in or not likely:  # what weighs nothing would be a pass for nothing
-                    passes.append(await run.forward_backward(drawn_in or part))
-                if likely:
-                    await run.forward_backward(likely)
-            with timed(seconds, "optim_step"):
-                step = await run.optim_step(learning_rate=rate, grad_clip_norm=settings.grad_clip_norm)
+        passes, step, rate = await self._go_through(run, parts, rates, is_known, seconds)
         before = before or passes[0].logprobs
         with timed(seconds, "forward"):
             after = await run.forward(groups)
@@ -134,13 +124,48 @@ class Stepper:
             **{f"step/{key}": value for key, value in step.items()},
             **measure(data, before, after.logprobs, parent=parent),
             "clipped_share": clipped_share(groups, before, settings),
-            "learning_rate": rates[len(parts) - 1],
+            "learning_rate": rate,
         }
         return Stepped(
             numbers=numbers,
             changes=changes(data, before, after.logprobs),
             refused=refusal(numbers, (self._limits, *limits)),
         )
+
+    async def _go_through(
+        self,
+        run: TrainingRun,
+        parts: Sequence[Sequence[DatumGroup]],
+        rates: Sequence[float],
+        is_known: bool,
+        seconds: Seconds,
+    ) -> tuple[list[Pass], Mapping[str, float], float]:
+        """The first passes over ``parts``, and of the last step what the optimiser says of it and its rate.
+
+        As often as the settings say: an answer that the loss has moved far enough leaves the rest to the others. What
+        is likely is learned the first time alone, as nothing bounds it.
+        """
+        passes, weighing = list[Pass](), [_weighing(part) for part in parts]
+        step, last, rates_left = dict[str, float](), 0.0, iter(rates)
+        for part, drawn_in in zip(parts, weighing if is_known else parts, strict=True):
+            with timed(seconds, "forward_backward"):
+                likely = likely_group(part)
+                if drawn_in or not likely:  # what weighs nothing would be a pass for nothing
+                    passes.append(await run.forward_backward(drawn_in or part))
+                if likely:
+                    await run.forward_backward(likely)
+            last = next(rates_left)  # a small update has fewer parts than rates
+            step = await self._optim_step(run, last, seconds)
+        for part in list(filter(None, weighing)) * (self._settings.num_passes - 1):
+            with timed(seconds, "forward_backward"):
+                await run.forward_backward(part)
+            last = next(rates_left)
+            step = await self._optim_step(run, last, seconds)
+        return passes, step, last
+
+    async def _optim_step(self, run: TrainingRun, rate: float, seconds: Seconds) -> Mapping[str, float]:
+        with timed(seconds, "optim_step"):
+            return await run.optim_step(learning_rate=rate, grad_clip_norm=self._settings.grad_clip_norm)
 
     async def _taught(
         self, run: TrainingRun, groups: Sequence[DatumGroup], now: Pass, lessons: Lessons, seconds: Seconds
