@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class Words(Protocol):
     connection: sqlite3.Connection
 
     def num_units(self, agent: str) -> int: ...
-    def num_having(self, agent: str, word: str) -> int: ...
+    def nums_having(self, agent: str, words: Iterable[str]) -> Mapping[str, int]: ...
     def rows_having(self, agent: str, word: str) -> list[int]: ...
     def words_of(self, agent: str, rows: Sequence[int]) -> dict[int, list[str]]: ...
 
@@ -89,9 +89,12 @@ def freshness_of(unit: MemoryUnit, num_uses: int, last_used_at: float | None, no
 def _asked(index: Words, query: MemoryQuery) -> list[_Word]:
     """What the question has, words first, the rarest first."""
     num_units = index.num_units(query.agent)
+    words = list(dict.fromkeys(words_of(query.text)))
+    weaker = list(dict.fromkeys(_weaker(query.text))) if len(words) <= _FEW_WORDS else []
+    having = index.nums_having(query.agent, [*words, *(text for text, _, _ in weaker)])
 
     def counted(text: str, weight: float = 1.0, whole: str = "", *, is_weaker: bool = False) -> _Word:
-        number = index.num_having(query.agent, text)
+        number = having[text]
         total = num_units if is_weaker and not whole else max(num_units, _MIN_UNITS)
         rarity = math.log(1 + max(0, total - number + 0.5) / (number + 0.5))
         is_needed = not is_weaker and text not in of_time
@@ -101,9 +104,7 @@ def _asked(index: Words, query: MemoryQuery) -> list[_Word]:
         )  # fmt: skip
 
     of_time = set(words_of(query.time_words))
-    asked = [counted(word) for word in dict.fromkeys(words_of(query.text))]
-    if len(asked) <= _FEW_WORDS:
-        asked += [counted(*weaker, is_weaker=True) for weaker in dict.fromkeys(_weaker(query.text))]
+    asked = [*map(counted, words), *(counted(*one, is_weaker=True) for one in weaker)]
     return sorted(asked, key=lambda word: (word.is_weaker, word.num_units))
 
 
@@ -128,20 +129,18 @@ def _looked_for(asked: Sequence[_Word], max_matches: int) -> list[_Word]:
     return chosen
 
 
-def _best_rows(index: Words, agent: str, words: Sequence[_Word]) -> list[int]:
+def _best_rows(index: Words, agent: str, words: Sequence[_Word]) -> Iterator[int]:
     """The rows that have one of ``words``, those with the rarest first, of equal ones the newest."""
     worth: dict[int, float] = defaultdict(float)
     for word in words:
         for row in index.rows_having(agent, word.text):
             worth[row] += word.weight * word.rarity
-    # Thousands of rows are worth one of some dozens of sums, so it is those that are sorted.
+    # Thousands of rows are worth one of some dozens of sums, so it is those that are sorted, and of the rows the first.
     by_worth: dict[float, list[int]] = defaultdict(list)
     for row, sum_of_weights in worth.items():
         by_worth[sum_of_weights].append(row)
-    best: list[int] = []
     for sum_of_weights in sorted(by_worth, reverse=True):
-        best += sorted(by_worth[sum_of_weights], reverse=True)
-    return best
+        yield from sorted(by_worth[sum_of_weights], reverse=True)
 
 
 def _scored(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of
@@ -28,14 +29,14 @@ class Candidate:
 
 
 def candidates(
-    connection: sqlite3.Connection, query: MemoryQuery, rows: Sequence[int], *, limit: int
+    connection: sqlite3.Connection, query: MemoryQuery, rows: Iterable[int], *, limit: int
 ) -> list[Candidate]:
     """At most ``limit`` of the units in ``rows``, in that order."""
     found: list[Candidate] = []
-    first, page = 0, limit + limit // 2
-    while first < len(rows) and len(found) < limit:
-        found += _read(connection, query, _OF_ROWS, [rows[first : first + page]], limit - len(found))
-        first, page = first + page, page * 8
+    coming, length = iter(rows), limit + limit // 2
+    while len(found) < limit and (page := list(islice(coming, length))):
+        found += _read(connection, query, _OF_ROWS, [page], limit - len(found))
+        length *= 8
     return found
 
 

@@ -12,7 +12,7 @@ import json
 import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from metaclaw.memory.word_index import WordIndex, index_words, made_down_to
@@ -37,9 +37,11 @@ class UnindexedWords:
         """How many units ``agent`` has, within a few per cent."""
         return self._index.num_units(agent)
 
-    def num_having(self, agent: str, word: str) -> int:
-        """About how many of ``agent``'s units have ``word``."""
-        return max(self._index.num_having(agent, word), len(self._read(agent).get(word, ())))
+    def nums_having(self, agent: str, words: Iterable[str]) -> dict[str, int]:
+        """About how many of ``agent``'s units have each of ``words``."""
+        read = self._read(agent)
+        indexed = self._index.nums_having(agent, words)
+        return {word: max(number, len(read.get(word, ()))) for word, number in indexed.items()}
 
     def rows_having(self, agent: str, word: str) -> list[int]:
         """The rows of units that have ``word``, and of some that have one that begins like it."""

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from metaclaw.memory.negations import num_negations
@@ -29,6 +29,10 @@ _PART = 5  # letters: what is left of a word in most European languages when end
 _FREQUENT = 100  # units that have a word: it is not counted again soon
 _GROWTH = 1.05  # of an agent's units, until frequent words are counted again
 _NUM_KEPT = 20_000
+_NUMBERS = (
+    "SELECT vocabulary.term, vocabulary.doc FROM json_each(?) AS wanted"
+    " CROSS JOIN vocabulary ON vocabulary.term = wanted.value"
+)
 
 
 @lru_cache(maxsize=4096)
@@ -109,26 +113,34 @@ class WordIndex:
             self._numbers.clear()
         return number
 
-    def num_having(self, agent: str, word: str) -> int:
-        """How many of ``agent``'s units have ``word``; of a frequent one within a few per cent."""
-        term = _owner(agent) + word
-        known = self._numbers.get(term)
-        if known is not None:
-            self._numbers.move_to_end(term)
-            return known
-        row = self.connection.execute("SELECT doc FROM vocabulary WHERE term = ?", (term,)).fetchone()
-        number = int(row[0]) if row else 0
-        if number >= _FREQUENT:
-            self._numbers[term] = number
-            if len(self._numbers) > _NUM_KEPT:
-                self._numbers.popitem(last=False)
-        return number
+    def nums_having(self, agent: str, words: Iterable[str]) -> dict[str, int]:
+        """How many of ``agent``'s units have each of ``words``; of a frequent one within a few per cent."""
+        owner = _owner(agent)
+        terms = {word: owner + word for word in words}
+        unknown = [term for term in terms.values() if term not in self._numbers]
+        counted: dict[str, int] = {}
+        if unknown:
+            counted = dict(self.connection.execute(_NUMBERS, (json.dumps(unknown),)).fetchall())
+        numbers: dict[str, int] = {}
+        for word, term in terms.items():
+            if (number := self._numbers.get(term)) is None:
+                number = counted.get(term, 0)
+            if number >= _FREQUENT:
+                self._numbers[term] = number
+                self._numbers.move_to_end(term)
+            numbers[word] = number
+        while len(self._numbers) > _NUM_KEPT:
+            self._numbers.popitem(last=False)
+        return numbers
 
     def rows_having(self, agent: str, word: str) -> list[int]:
         """The rows of ``agent``'s units that have ``word``."""
         term = (_owner(agent) + word).replace('"', '""')
-        rows = self.connection.execute("SELECT rowid FROM words WHERE words MATCH ?", (f'"{term}"',)).fetchall()
-        return [row for (row,) in rows]
+        # All in one: with each row of an answer the interpreter changes hands, and there may be thousands.
+        ((rows,),) = self.connection.execute(
+            "SELECT json_group_array(rowid) FROM words WHERE words MATCH ?", (f'"{term}"',)
+        ).fetchall()
+        return json.loads(rows)
 
     def words_of(self, agent: str, rows: Sequence[int]) -> dict[int, list[str]]:
         """What each of ``agent``'s units in ``rows`` is indexed by, as of ``index_words``."""

@@ -109,9 +109,7 @@ def _block(chosen: Sequence[Candidate]) -> RecallBlock:
     return RecallBlock(text=text, items=tuple(one.name for one in chosen), spans=tuple(spans))
 
 
-def _weighed(candidates: Iterable[Candidate], verdicts: dict[str, Outcome]) -> list[Weighed]:
-    all_of_them = [
-        Weighed(kind=one.kind, item=one.item, score=one.score, outcome=verdicts[one.name]) for one in candidates
-    ]
-    recalled = [one for one in all_of_them if one.outcome == "recalled"]
-    return recalled + [one for one in all_of_them if one.outcome != "recalled"][:_MAX_TOLD]
+def _weighed(candidates: Sequence[Candidate], verdicts: dict[str, Outcome]) -> list[Weighed]:
+    recalled = [one for one in candidates if verdicts[one.name] == "recalled"]
+    told = recalled + [one for one in candidates if verdicts[one.name] != "recalled"][:_MAX_TOLD]
+    return [Weighed(kind=one.kind, item=one.item, score=one.score, outcome=verdicts[one.name]) for one in told]

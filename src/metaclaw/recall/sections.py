@@ -14,6 +14,7 @@ from functools import lru_cache
 
 _TAG = re.compile(r"<(?=\s*/?\s*metaclaw-recall)", re.IGNORECASE)
 _NO_TAG = "\u2039"
+_DAY_S = 86_400.0
 _MIN_TRUST = 0.5  # below it not even the user's own word is taken for that
 
 # Of the user's own words, how they came to us; all others are data.
@@ -38,7 +39,12 @@ def memory_section(text: str, *, source: str, said_at: float, trust: float, held
 
 
 def _day(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).date().isoformat()
+    return _date(int(moment // _DAY_S))
+
+
+@lru_cache(maxsize=1024)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * _DAY_S, UTC).date().isoformat()
 
 
 def _quoted(line: str) -> str:
