@@ -52,16 +52,16 @@ class HttpReply:
         """
         chunk, self._first = self._first, None
         if chunk is None:
-            chunk = await self._next()
+            chunk = await next_chunk(self._name, self._response, self._silence)
         while chunk:
             yield chunk
-            chunk = await self._next()
+            chunk = await next_chunk(self._name, self._response, self._silence)
 
     async def read(self) -> bytes:
         """The whole body."""
         chunk, self._first = self._first, None
         whole = [] if chunk is None else [chunk]
-        while chunk := await self._next():
+        while chunk := await next_chunk(self._name, self._response, self._silence):
             whole.append(chunk)
         return whole[0] if len(whole) == 1 else b"".join(whole)
 
@@ -75,9 +75,6 @@ class HttpReply:
     def close(self) -> None:
         """Give the connection back, or cut it when the answer is not complete: that cancels it at the upstream."""
         self._response.close()
-
-    async def _next(self) -> bytes:
-        return await next_chunk(self._name, self._response, self._silence)
 
 
 def _content_type(said: str, first: bytes) -> str:
