@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metaclaw.errors import BackendError
+from metaclaw.errors import BackendError, JournalError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Sample
 from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
@@ -136,3 +136,33 @@ async def test_each_agent_is_trained_when_its_own_mode_says(world: World):
     await world.answer(EVERY_AGENT)
     assert ("bob", True) in world.windows.ran
     assert {agent for agent, _ in [*free.ran, *world.windows.ran]} == {"ann", "bob"}
+
+
+async def test_a_fault_that_nobody_foresaw_with_one_agent_leaves_the_others_their_turn(world):
+    world.windows.is_open = Free.is_open.__get__(world.windows)
+    world.training.outcomes = {"ann": ZeroDivisionError("a defect"), "bob": Waiting(reason="more")}
+    with pytest.raises(ZeroDivisionError):
+        await world.updating.step()
+    await world.updating.step()
+    assert [agent for agent, _ in world.windows.ran] == ["ann", "bob"]
+    world.time[0] += 1_000
+    with pytest.raises(ZeroDivisionError):
+        await world.updating.step()
+
+
+@pytest.mark.parametrize("error", [BackendError("away"), JournalError("the disk is full")])
+async def test_a_clock_that_is_set_back_does_not_make_a_pause_longer(world, error: Exception):
+    world.windows.is_open = Free.is_open.__get__(world.windows)
+    world.training.outcomes = {"ann": error, "bob": Waiting(reason="more")}
+    await world.updating.step()
+    await world.updating.step()
+    assert [agent for agent, _ in world.windows.ran].count("ann") == 1
+    world.time[0] -= 86_400
+    await world.updating.step()
+    assert [agent for agent, _ in world.windows.ran].count("ann") == 2
+
+
+async def test_who_asks_is_answered_when_the_journal_cannot_be_written(world):
+    world.training.outcomes = {"ann": JournalError("the disk is full")}
+    answer = await world.answer("ann")
+    assert (answer.status, answer.reason) == ("error", "the disk is full")

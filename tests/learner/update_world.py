@@ -18,6 +18,7 @@ from metaclaw.learner.distillation.teaching import Teaching
 from metaclaw.learner.inbox import Inbox
 from metaclaw.learner.rollouts import RolledAnswer, RolledOut
 from metaclaw.learner.update import Updater
+from metaclaw.learner.update_parts import UpdateParts, UpdateRules
 from tests.fakes.gate import FakeGate
 from tests.fakes.trainer import VOCABULARY, FakeTrainer, log_softmax
 from tests.learner.recording import Said, policy_sample, record
@@ -75,21 +76,22 @@ class World:
         teacher: tuple[str, int] | None = None,
         **changes,
     ) -> Updater:
-        return Updater(
+        parts = UpdateParts(
             journal=self.learning,
             turns_db=self.folder / "turns.db",
+            holds=self.holds,
             backend=self.trainer,
             gate=self.gate,
-            holds=self.holds,
             rollouts=rollouts,
-            teaching=teaching,
+            teaching=teaching or Teaching(()),
+        )
+        rules = UpdateRules(
+            update=SETTINGS.model_copy(update=changes),
             resume_from=resume_from,
             canary_share=canary_share,
             teacher=teacher,
-            settings=SETTINGS.model_copy(update=changes),
-            new_suffix=lambda: f"r{next(self.numbers)}",
-            clock=lambda: 0.0,
         )
+        return Updater(parts, rules, new_suffix=lambda: f"r{next(self.numbers)}", clock=lambda: 0.0)
 
     async def converse(
         self,

@@ -55,21 +55,18 @@ def load_updater(
     teaching: Teaching | None = None,
 ) -> Updater:
     """What makes updates with the configured backend. Raises as ``load_backend`` does."""
-    return _module("metaclaw.learner.update").Updater(
+    made_of = _module("metaclaw.learner.update_parts")
+    parts = made_of.UpdateParts(
         journal=journal,
         turns_db=settings.turns_db,
+        holds=holds,
         backend=load_backend(settings.rl),
         gate=gate,
-        holds=holds,
         rollouts=rollouts,
-        teaching=teaching,
-        settings=settings.rl.update,
-        new_suffix=lambda: secrets.token_hex(4),
-        ranks={agent: own.lora.rank for agent, own in settings.agents.named.items() if own.lora.rank is not None},
-        resume_from=settings.rl.resume_from,
-        canary_share=settings.rl.gate.canary_share,
-        teacher=settings.rl.own_teacher,
+        **({} if teaching is None else {"teaching": teaching}),
     )
+    rules = made_of.UpdateRules.of(settings)
+    return _module("metaclaw.learner.update").Updater(parts, rules, new_suffix=lambda: secrets.token_hex(4))
 
 
 def load_teaching(

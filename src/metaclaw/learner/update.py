@@ -13,23 +13,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
-from metaclaw.config import UpdateSettings
-from metaclaw.errors import BackendError, ConflictError, RewardsChangedError
-from metaclaw.journal.learning import Clock, LearningJournal
+from metaclaw.errors import JournalError, RewardsChangedError
+from metaclaw.journal.learning import Clock
 from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.lessons import TaughtTurn
-from metaclaw.journal.policy_holds import PolicyHolds
-from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend, TrainingRun
+from metaclaw.learner.backends.backend import RefusedDataError, TrainingRun
 from metaclaw.learner.batches import Batch
 from metaclaw.learner.candidates import Candidate, Prepared
+from metaclaw.learner.claims import Claims
 from metaclaw.learner.corrections import Corrected
 from metaclaw.learner.datums import build_groups, rolled_out
 from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
-from metaclaw.learner.distillation.teaching import Teaching
-from metaclaw.learner.gate.examination import Examiner, JudgeAwayError, NewWeights
+from metaclaw.learner.gate.examination import JudgeAwayError, NewWeights
 from metaclaw.learner.learning_rate import warming
 from metaclaw.learner.live_runs import LiveRuns
 from metaclaw.learner.measurements import json_safe
@@ -37,15 +33,15 @@ from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 from metaclaw.learner.preparing import Preparing
 from metaclaw.learner.resuming import Resuming
 from metaclaw.learner.retention import Retention
-from metaclaw.learner.rollouts import RolledOut, Rollouts
+from metaclaw.learner.rollouts import RolledOut
 from metaclaw.learner.stepping import Seconds, Stepped, Stepper, timed
+from metaclaw.learner.update_parts import UpdateParts, UpdateRules
 
 _log = logging.getLogger(__name__)
 
 # A step over rl.update.max_kl is taken back and tried again, shorter. Two tries bring one of a hundred times the limit
 # under it; one further off has another cause.
 MAX_SHORTENED = 2
-_NO_RANKS: Mapping[str, int] = {}
 
 _ALL_MASKED = (
     "sampler and trainer disagree about every answer of the version that serves (rl.update.max_mismatch): nothing is "
@@ -56,55 +52,34 @@ _ALL_MASKED = (
 class Updater:
     """Makes updates, and keeps the weights of the last version of each agent live at the trainer in between.
 
-    ``ranks`` are those of agents whose adapter has another rank than the rest; ``resume_from`` is a saved state that
-    agents without a version begin with; ``canary_share`` the share of sessions that a version answers first;
-    ``teacher`` a version of an agent whose weights stay, because it teaches."""
+    ``new_suffix`` makes names that were never used; ``clock`` is in Unix seconds."""
 
     def __init__(
-        self,
-        *,
-        journal: LearningJournal,
-        turns_db: Path,
-        backend: TrainingBackend,
-        gate: Examiner,
-        holds: PolicyHolds,
-        settings: UpdateSettings,
-        rollouts: Rollouts | None = None,
-        teaching: Teaching | None = None,
-        new_suffix: Callable[[], str],
-        ranks: Mapping[str, int] = _NO_RANKS,
-        resume_from: str = "",
-        canary_share: float = 0.0,
-        teacher: tuple[str, int] | None = None,
-        clock: Clock = time.time,
+        self, parts: UpdateParts, rules: UpdateRules, *, new_suffix: Callable[[], str], clock: Clock = time.time
     ) -> None:
-        self._journal = journal
-        self._backend = backend
-        self._gate = gate
-        self._holds = holds
-        self._settings = settings
+        self._parts = parts
+        self._rules = rules
         self._new_suffix = new_suffix
-        self._resume_from = resume_from
-        self._canary_share = canary_share
-        self._preparing = Preparing(journal, turns_db, settings, clock)
-        self._live = LiveRuns(journal, backend, ranks)
+        self._journal = parts.journal
+        self._claims = Claims(parts.journal)
+        self._preparing = Preparing(parts.journal, parts.turns_db, rules.update, clock)
+        self._live = LiveRuns(parts.journal, parts.backend, rules.ranks)
+        self._stepper = Stepper(parts.backend, rules.update)
+        self._retention = Retention(parts.journal, parts.backend, rules.teacher)
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
-        self._rollouts = rollouts
-        self._teaching = teaching or Teaching(())
-        self._stepper = Stepper(backend, settings)
-        self._retention = Retention(journal, backend, teacher)
 
     async def attempt(self, agent: str) -> Outcome:
         """Make one update of ``agent`` if it is due. One that was interrupted after its step, or whose judge was away,
         goes on from there.
 
-        Raises ``BackendError`` when the trainer fails, and ``ConflictError`` when the agent was rolled back meanwhile;
-        in both cases the samples are pending again.
+        Raises ``BackendError`` when the trainer fails, ``ConflictError`` when the agent was rolled back meanwhile, and
+        ``JournalError`` when the journal cannot be written. Whatever it raises, the samples are pending again.
         """
-        held = await asyncio.to_thread(self._holds.holds, agent)
+        await self._claims.settle(agent)
+        held = await asyncio.to_thread(self._parts.holds.holds, agent)
         if held:
             return Waiting(reason=f"{held[0].kind}: {held[0].reason}")
-        if self._resume_from and (first := await self._resuming(self._resume_from).first_version(agent)):
+        if self._rules.resume_from and (first := await self._resuming().first_version(agent)):
             return first
         if canary := await asyncio.to_thread(self._journal.canary, agent):
             return Waiting(reason=f"version {canary.version} is tried on {canary.share:.0%} of new sessions first")
@@ -119,18 +94,15 @@ class Updater:
         if not candidate and not lessons.num_taught and not self._preparing.rewards_teach(prepared):
             return await asyncio.to_thread(self._preparing.leave_untaught, agent, prepared)
         try:
-            update_id = await self._claim(agent, parent, prepared)
-        except RewardsChangedError as error:
+            update_id = await self._claims.claim(agent, parent, prepared.turns, rewards=prepared.rewards)
+        except RewardsChangedError as error:  # a person said something of an answer while teachers were asked
             return Waiting(reason=f"{error}: they are chosen anew")
         try:
             made = candidate or await self._train(agent, parent, update_id, prepared, run, lessons)
             outcome = made if isinstance(made, Rejected) else await self._examine(agent, update_id, made)
-        except RefusedDataError as error:
-            await self._live.drop(agent)
-            return await self._reject(update_id, prepared, str(error), {})
-        except (BackendError, ConflictError, asyncio.CancelledError) as error:
-            self._abort(agent, update_id, error)
-            await self._live.drop(agent)
+        except BaseException as error:
+            self._give_up(agent, update_id, error)
+            await self._live.drop(agent)  # nobody knows what its weights have become
             raise
         await self._retention.sweep(agent)
         return outcome
@@ -141,10 +113,10 @@ class Updater:
         for agent in list(self._candidates):
             self._retention.discard(self._candidates.pop(agent).saved)
             await self._retention.sweep(agent)
-        await self._backend.close()
+        await self._parts.backend.close()
 
-    def _resuming(self, path: str) -> Resuming:
-        return Resuming(path, journal=self._journal, backend=self._backend, new_suffix=self._new_suffix)
+    def _resuming(self) -> Resuming:
+        return Resuming(self._rules.resume_from, claims=self._claims, parts=self._parts, new_suffix=self._new_suffix)
 
     def _interrupted(self, agent: str, parent: int) -> Candidate | None:
         candidate = self._candidates.get(agent)
@@ -155,12 +127,8 @@ class Updater:
         return None
 
     async def _lessons(self, agent: str, parent: int, prepared: Prepared) -> Lessons:
-        return await self._teaching.lessons(agent, prepared.recorded, weights=await self._sampler_path(agent, parent))
-
-    async def _claim(self, agent: str, parent: int, prepared: Prepared) -> int:
-        """Between choosing and this, teachers were asked: a person may have said something of an answer meanwhile."""
-        claim = partial(self._journal.claim, agent, parent, prepared.turns, rewards=prepared.rewards)
-        return await asyncio.to_thread(claim)
+        weights = await self._sampler_path(agent, parent)
+        return await self._parts.teaching.lessons(agent, prepared.recorded, weights=weights)
 
     async def _reopened(self, agent: str, candidate: Candidate) -> TrainingRun:
         return await self._live.opened(agent, candidate.prepared.number, candidate.saved.state_path)
@@ -168,10 +136,19 @@ class Updater:
     async def _train(
         self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons
     ) -> Candidate | Rejected:
+        try:
+            return await self._trained(agent, parent, update_id, prepared, run, lessons)
+        except RefusedDataError as error:
+            await self._live.drop(agent)
+            return await self._reject(update_id, prepared, str(error), {})
+
+    async def _trained(
+        self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons
+    ) -> Candidate | Rejected:
         seconds = defaultdict[str, float](float)
         rolled = await self._rolled_out(agent, parent, prepared, seconds)
         drawn = [rolled_out(a.prompt, a.tokens, a.temperature, a.advantage, version=parent) for a in rolled.answers]
-        groups = build_groups([*prepared.recorded, *drawn], self._settings)
+        groups = build_groups([*prepared.recorded, *drawn], self._rules.update)
         weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds, lessons=lessons)
         if weighed.is_empty:
             return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
@@ -206,7 +183,7 @@ class Updater:
         """The steps, taken back and made shorter while they go too far; how often they were."""
         run, shortened = self._live[agent], 0
         peak = await self._stepper.peak_rate(run.base_model)
-        rates = warming(self._settings, peak, updates=prepared.updates)
+        rates = warming(self._rules.update, peak, updates=prepared.updates)
         while True:
             made = await self._stepper.step(
                 run, weighed.groups, parent=parent, rates=rates, seconds=seconds, limits=lessons.limits
@@ -224,7 +201,7 @@ class Updater:
         with timed(candidate.seconds, "warm"):
             await self._live[agent].warm(candidate.saved.sampler_path)
         with timed(candidate.seconds, "gate"):
-            examined = await self._gate.examine(await self._new_weights(agent, update_id, candidate))
+            examined = await self._parts.gate.examine(await self._new_weights(agent, update_id, candidate))
         metrics.update(examined.numbers)
         if examined.refused is not None:
             self._retention.discard(self._candidates.pop(agent).saved)
@@ -236,10 +213,10 @@ class Updater:
         return version
 
     async def _rolled_out(self, agent: str, parent: int, prepared: Prepared, seconds: Seconds) -> RolledOut:
-        if self._rollouts is None:
+        if self._parts.rollouts is None:
             return RolledOut()
         with timed(seconds, "rollouts"):
-            return await self._rollouts.draw(await self._sampler_path(agent, parent), prepared.turns)
+            return await self._parts.rollouts.draw(await self._sampler_path(agent, parent), prepared.turns)
 
     async def _sampler_path(self, agent: str, version: int) -> str | None:
         if version == BASE_VERSION:
@@ -266,12 +243,12 @@ class Updater:
                 metrics=json_safe(metrics),
                 masked=candidate.masked,
                 lessons=candidate.lessons,
-                canary_share=self._canary_share,
+                canary_share=self._rules.canary_share,
             )
 
         version = await asyncio.to_thread(commit)
         del self._candidates[version.agent]
-        how = f"is tried on {self._canary_share:.0%} of new sessions" if self._canary_share else "serves"
+        how = f"is tried on {self._rules.canary_share:.0%} of new sessions" if self._rules.canary_share else "serves"
         _log.info("%s@%d %s: update %d %s", version.agent, version.version, how, update_id, json_safe(metrics))
         return version
 
@@ -298,18 +275,12 @@ class Updater:
         _log.warning("update %d is rejected: %s", update_id, reason)
         return Rejected(update_id=update_id, reason=reason)
 
-    def _abort(self, agent: str, update_id: int, error: BaseException) -> None:
-        reason = str(error) or "the learner was stopped"
-        try:
-            self._journal.abort(update_id, reason)
-        except ConflictError:
-            # Cancelled while the commit was on its way: it is done, and the journal is right.
-            _log.info("update %d was finished before it could be aborted", update_id)
-            self._candidates.pop(agent, None)
+    def _give_up(self, agent: str, update_id: int, error: BaseException) -> None:
+        """Give the samples back; keep the candidate where only the time for it, its judge or the journal was away."""
+        is_open = self._claims.give_back(agent, update_id, error)
+        if is_open and isinstance(error, asyncio.CancelledError | JudgeAwayError | JournalError):
             return
-        # The user is back, or the judge is not: what is done so far is kept, and is not trained again.
-        is_interrupted = isinstance(error, asyncio.CancelledError | JudgeAwayError)
-        if not is_interrupted and (candidate := self._candidates.pop(agent, None)):
+        if (candidate := self._candidates.pop(agent, None)) and is_open:
             self._retention.discard(candidate.saved)
 
 

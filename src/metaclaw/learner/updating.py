@@ -11,11 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from metaclaw.errors import BackendError, ConflictError
+from metaclaw.errors import MetaClawError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
@@ -104,7 +104,7 @@ class Updating:
         """Attempt an update of each agent; return whether one was made."""
         worked = await self._do_asked()
         for agent in await asyncio.to_thread(self._journal.agents_with_pending):
-            if self._clock() < self._pauses.get(agent, _NO_PAUSE).until:
+            if self._pauses.get(agent, _NO_PAUSE).is_on(self._clock()):
                 continue
             permission = self._permission_of(agent)
             if permission is None or not await permission.is_open():
@@ -114,12 +114,14 @@ class Updating:
         return worked
 
     async def _train_one(self, agent: str, permission: Permission) -> bool:
+        length_s = self._pace.patience.longer(self._pauses.get(agent, _NO_PAUSE).length_s)
+        # Also where it ends in a way that nobody foresaw, which ends this step: others have their turn first.
+        self._pauses[agent] = _Pause(since=self._clock(), length_s=length_s)
         try:
             outcome = await permission.run(agent, self._training.attempt(agent))
-        except (BackendError, ConflictError) as error:
-            pause = self._pauses.get(agent, _NO_PAUSE).longer(self._clock(), self._pace.patience)
-            self._pauses[agent] = pause
-            _log.warning("%s: no update, next attempt in %g s: %s", agent, pause.length_s, error)
+        except MetaClawError as error:
+            self._pauses[agent] = _Pause(since=self._clock(), length_s=length_s)
+            _log.warning("%s: no update, next attempt in %g s: %s", agent, length_s, error)
             return False
         self._pauses.pop(agent, None)
         if isinstance(outcome, Waiting) and self._said.get(agent) != outcome.reason:
@@ -157,7 +159,7 @@ class Updating:
             return TrainAnswer(status="skipped", agent=agent, reason="its mode is skills_only, so it is not trained")
         try:
             outcome = await permission.run(agent, self._training.attempt(agent), is_asked=True)
-        except (BackendError, ConflictError) as error:
+        except MetaClawError as error:
             return TrainAnswer(status="error", agent=agent, reason=str(error))
         self._pauses.pop(agent, None)
         if isinstance(outcome, Version):
@@ -188,12 +190,12 @@ def _for_all(permission: Permission, agent: str) -> Permission:
 class _Pause:
     """How long an agent's training rests after failures in a row."""
 
-    until: float = 0.0
+    since: float = 0.0
     length_s: float = 0.0
 
-    def longer(self, now: float, patience: Patience) -> _Pause:
-        length_s = patience.longer(self.length_s)
-        return replace(self, until=now + length_s, length_s=length_s)
+    def is_on(self, now: float) -> bool:
+        """Whether it goes on; a clock that was set back does not make it longer."""
+        return self.since <= now < self.since + self.length_s
 
 
 _NO_PAUSE = _Pause()

@@ -24,6 +24,7 @@ from metaclaw.learner.judges.judge import Exchange, Verdict
 from metaclaw.learner.judges.pairs import ScoredPairs
 from metaclaw.learner.outcomes import Outcome, Rejected
 from metaclaw.learner.update import Updater
+from metaclaw.learner.update_parts import UpdateParts, UpdateRules
 from tests.fakes.trainer import VOCABULARY, FakeTrainer, log_softmax
 from tests.learner.recording import Said, policy_sample, record
 
@@ -94,10 +95,13 @@ class World:
             drawer=table, judge=ScoredPairs(LikesOdd(), Random(2)), settings=gate,
         )  # fmt: skip
         updater = Updater(
-            journal=self.learning, turns_db=turns_db, backend=self.trainer, gate=examiner, holds=self.holds,
-            settings=UPDATE.model_copy(update={"learning_rate": learning_rate}),
-            new_suffix=lambda: f"r{next(self.numbers)}", clock=lambda: 0.0,
-        )  # fmt: skip
+            UpdateParts(
+                journal=self.learning, turns_db=turns_db, holds=self.holds, backend=self.trainer, gate=examiner
+            ),
+            UpdateRules(update=UPDATE.model_copy(update={"learning_rate": learning_rate})),
+            new_suffix=lambda: f"r{next(self.numbers)}",
+            clock=lambda: 0.0,
+        )
         outcome = await updater.attempt("main")
         await updater.close()
         return outcome
