@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from metaclaw.config import GateSettings
-from metaclaw.errors import ConflictError
+from metaclaw.errors import ConflictError, JournalError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import NewVersion, Sample
 from metaclaw.journal.policy_holds import PolicyHolds
@@ -143,7 +143,7 @@ def test_agents_have_canaries_of_their_own_and_a_failed_commit_leaves_none(world
     world.learning.end_canary(world.learning.canary("main"), "done", serves=False)
     with closing(sqlite3.connect(world.path)) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON serving_history BEGIN SELECT raise(ABORT, 'disk'); END")
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(JournalError):
         world.update(2)
     assert world.learning.canary("main") is None
     assert world.learning.next_version("main") == 2

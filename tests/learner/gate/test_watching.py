@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from metaclaw.config import GateSettings
+from metaclaw.errors import JournalError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Baseline, NewVersion, Sample
 from metaclaw.journal.policy_holds import PolicyHolds
@@ -100,7 +101,7 @@ async def test_a_rollback_that_was_broken_off_leaves_the_agent_at_rest_and_is_ma
     world.says(1, *[-1.0] * 12)
     with closing(sqlite3.connect(world.path)) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON serving_history BEGIN SELECT raise(ABORT, 'disk'); END")
-        with pytest.raises(sqlite3.IntegrityError, match="disk"):
+        with pytest.raises(JournalError, match="disk"):
             await world.watching.step()
         assert world.learning.serving("main") == 1
         assert [held.kind for held in world.holds.holds("main")] == ["cooldown"], "no update goes between the two"
