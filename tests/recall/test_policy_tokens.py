@@ -13,8 +13,8 @@ from metaclaw.recall import policy_tokens
 from metaclaw.recall.policy_tokens import PolicyTokens
 from metaclaw.recall.sizes import ESTIMATED
 from tests.fakes.llm import fake_llm
+from tests.gateway.policies import rl_settings
 from tests.gateway.running import running_gateway
-from tests.gateway.test_policy_turns import rl_settings
 from tests.gateway.test_recall_and_identity import write_skill
 
 pytestmark = pytest.mark.anyio
