@@ -60,7 +60,7 @@ class LearnerProcess:
 
 async def test_no_turn_is_trained_twice_and_none_is_lost_whenever_the_learner_is_killed(tmp_path, trainer):
     """PITFALLS R2, R8 and the faults below B8: samples lost, steps counted twice, weights ahead of the record."""
-    settings = settings_for(tmp_path, trainer, max_exchanges=16, learning_rate=0.005)
+    settings = settings_for(tmp_path, trainer, max_exchanges=16, learning_rate=0.005, passes=1)
     learner = LearnerProcess(dump_settings(settings), tmp_path / "learner.log")
     chance = random.Random(7)
     async with TurnJournal(settings.turns_db) as turns:
