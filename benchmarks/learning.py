@@ -19,16 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.learning_lab import BASE, Lab
-from benchmarks.learning_recipes import OUR_RATE, OURS, RATES, REFERENCE, recipe
+from benchmarks.learning_recipes import ONCE_RATE, OUR_RATE, OURS, RATES, REFERENCE, recipe
 from benchmarks.learning_report import Measurement, measurements, report
 from benchmarks.learning_run import Run, divergence, general, held_out, line_of
 
 SMOLLM2 = Path("~/.cache/metaclaw/models/SmolLM2-135M-Instruct").expanduser()
 TUNING = tuple(name for rate in RATES for name in (f"{REFERENCE}/{rate:g}", f"ema_baseline/ppo/{rate:g}"))
 FRESH = tuple(f"{advantage}/ppo/{OUR_RATE:g}" for advantage in ("leave_one_out", "batch_zscore"))
-STALE = tuple(f"ema_baseline/{loss}/{OUR_RATE:g}/stale" for loss in ("importance_sampling", "ppo", "cispo"))
+STALE = (f"{OURS}/stale", *(f"ema_baseline/{loss}/{ONCE_RATE:g}/stale" for loss in ("importance_sampling", "cispo")))
 GROUPS = (f"group/ppo/{OUR_RATE:g}",)  # four answers to each question, so a quarter of the questions
-TEACHERS = (f"ema_baseline/importance_sampling/{OUR_RATE:g}/opd", f"{OURS}/self", f"{OURS}/self/rewards")
+TEACHERS = (f"ema_baseline/importance_sampling/{ONCE_RATE:g}/opd", f"{OURS}/self", f"{OURS}/self/rewards")
 TUNING_SEED = 0
 
 

@@ -13,6 +13,7 @@ from metaclaw.config import MethodName, UpdateSettings
 REFERENCE = "reference"
 RATES = (1e-4, 3e-4, 6e-4, 1e-3)  # the grid, the same for ours and for the reference's
 OUR_RATE = 3e-4  # what the documentation says for a model of this size
+ONCE_RATE = 6e-4  # where a loss lets an update go through its answers but once
 OURS = f"ema_baseline/ppo/{OUR_RATE:g}"
 _METHODS: dict[str, MethodName] = {"rewards": "rewards", "opd": "opd", "self": "self_distillation"}
 _CHANGES = {*_METHODS, "stale", "batch", "warmup", "steps", "passes", "kl", "pull"}
@@ -34,21 +35,24 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """``reference/RATE``, or ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/opd`` (a teacher in
-    place of the rewards), ``/self`` (what the user says next in their place; ``/self/rewards``: beside them),
-    ``/batch=N``, ``/warmup=N``, ``/steps=N``, ``/passes=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
+    """``reference/RATE``, also with ``/passes=N`` (so many steps on the same answers, which it does not do), or
+    ``ADVANTAGE/LOSS/RATE`` with our defaults but for ``/stale``, ``/opd`` (a teacher in place of the rewards),
+    ``/self`` (what the user says next in their place; ``/self/rewards``: beside them), ``/batch=N``, ``/warmup=N``,
+    ``/steps=N``, ``/passes=N``, ``/kl=NATS`` and ``/pull=WEIGHT`` (of the base model).
 
     Raises ``ValueError`` for a name that is neither.
     """
     first, *others = name.split("/")
-    if first == REFERENCE and len(others) == 1:
+    num_fixed = 1 if first == REFERENCE else 2
+    changes = dict(part.partition("=")[::2] for part in others[num_fixed:])
+    if first == REFERENCE and others and not changes.keys() - {"passes"}:
         # What it does: a step for each four answers, at one rate from the start, and nothing that limits it.
         update = UpdateSettings(
-            advantage="batch_zscore", loss="importance_sampling", learning_rate=float(others[0]), warmup_steps=0
-        )
+            advantage="batch_zscore", loss="importance_sampling", learning_rate=float(others[0]), warmup_steps=0,
+            passes=int(changes.get("passes", 1)),
+        )  # fmt: skip
         return Recipe(name=name, update=update, batch=4, is_reference=True)
-    changes = dict(part.partition("=")[::2] for part in others[2:])
-    if len(others) < 2 or changes.keys() - _CHANGES:
+    if first == REFERENCE or len(others) < num_fixed or changes.keys() - _CHANGES:
         raise ValueError(
             f"{name!r} is neither reference/RATE nor ADVANTAGE/LOSS/RATE, with /stale, /opd, /self, /rewards, /batch=N,"
             " /warmup=N, /steps=N, /passes=N, /kl=NATS, /pull=WEIGHT"

@@ -215,8 +215,9 @@ class Run:
         rewards = [one.reward for one in batch]
         advantages, self._baseline = STRATEGIES["batch_zscore"](rewards, self._baseline, 0.9)
         data = tuple(retokenised(self.lab, one, advantage) for one, advantage in zip(batch, advantages, strict=True))
-        self.lab.forward_backward(_POLICY, [DatumGroup(loss=self.recipe.update.loss, config={}, data=data)])
-        self.lab.optim_step(_POLICY, learning_rate=self.recipe.update.learning_rate, grad_clip_norm=0.0)
+        for _ in range(self.recipe.update.passes):
+            self.lab.forward_backward(_POLICY, [DatumGroup(loss=self.recipe.update.loss, config={}, data=data)])
+            self.lab.optim_step(_POLICY, learning_rate=self.recipe.update.learning_rate, grad_clip_norm=0.0)
         self.updates += 1
         return True
 
