@@ -19,6 +19,7 @@ import json
 import tempfile
 import time
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +31,8 @@ from pydantic import SecretStr
 from demo.prompts import HELD_OUT, LEARNING, Prompt
 from metaclaw.config import GateSettings, RlSettings, UpdateSettings
 from metaclaw.journal.turn_records import PolicySample
-from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend
-from metaclaw.learner.datums import TrainingTurn, build_groups
+from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend, TrainingRun
+from metaclaw.learner.datums import DatumGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
 from metaclaw.learner.gate.answers import Drawn, EndpointDrawer, Tokens
 from metaclaw.learner.gate.examination import NewWeights
@@ -39,7 +40,7 @@ from metaclaw.learner.gate.gate import Gate
 from metaclaw.learner.gate.questions import Question
 from metaclaw.learner.judges.judge import Exchange, Verdict
 from metaclaw.learner.judges.pairs import ScoredPairs
-from metaclaw.learner.stepping import cut
+from metaclaw.learner.stepping import Stepper
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.upstream import Timeouts, Upstream
 from tests.fakes.training_server import API_KEY, TrainingServer, training_server
@@ -71,15 +72,14 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """``batch`` makes the sequences of one candidate; ``rate``, ``steps`` and ``update`` say how they are pushed."""
+    """``batch`` makes the sequences of one candidate; ``rate`` and ``steps`` say how hard they are trained on."""
 
     name: str
     batch: Callable[[Bench, Random], list[Said]]
     rate: float = 3e-3
     steps: int = 6
     is_brief: bool = False  # the serving version answers in a few words
-    is_cut: bool = False  # each step has a part of them, as the learner cuts an update, and it goes through all again
-    update: UpdateSettings = UNBOUNDED
+    is_whole: bool = False  # an update of the defaults
 
 
 class OnTopic:
@@ -174,20 +174,47 @@ class Bench:
 
     async def candidate(self, kind: Kind, number: int, state_path: str | None) -> SavedWeights:
         chance = Random(f"{kind.name} {number}")
+        said = kind.batch(self, chance)
+        if kind.is_whole:
+            return await self._whole(kind, number, said, state_path)
         run = await self.backend.open(state_path)
         try:
-            said = kind.batch(self, chance)
-            turns = [self._turn(one, [0.0] * len(one.tokens)) for one in said]
-            now = (await run.forward(build_groups(turns, kind.update))).logprobs
-            turns = [self._turn(one, logprobs[-len(one.tokens) :]) for one, logprobs in zip(said, now, strict=True)]
-            groups = build_groups(turns, kind.update)
-            parts = cut(groups, kind.steps) if kind.is_cut else [groups] * kind.steps
-            for part in parts * kind.update.num_passes:
-                await run.forward_backward(part)
+            groups = await self._drawn(run, said, UNBOUNDED)
+            for _ in range(kind.steps):
+                await run.forward_backward(groups)
                 await run.optim_step(learning_rate=kind.rate, grad_clip_norm=1.0)
-            return await run.save(f"gate-{kind.name.replace(' ', '-')}-{number}-{time.time_ns()}")
+            return await run.save(_name(kind, number))
         finally:
             await run.close()
+
+    async def _whole(self, kind: Kind, number: int, said: Sequence[Said], state_path: str | None) -> SavedWeights:
+        """By the learner's own steps, at the peak of the rate; what goes too far is made shorter as there."""
+        settings, seconds = UpdateSettings(), defaultdict[str, float](float)
+        stepper, shorter = Stepper(self.backend, settings), 1.0
+        while True:
+            run = await self.backend.open(state_path)
+            try:
+                weighed = await stepper.weigh(run, await self._drawn(run, said, settings), parent=0, seconds=seconds)
+                rates = [shorter * kind.rate] * settings.num_steps
+                made = await stepper.step(run, weighed.groups, parent=0, rates=rates, seconds=seconds)
+                if made.refused is None:
+                    return await run.save(_name(kind, number))
+                assert made.refused.shorter is not None, made.refused
+                shorter *= made.refused.shorter
+            finally:
+                await run.close()
+
+    async def _drawn(self, run: TrainingRun, said: Sequence[Said], settings: UpdateSettings) -> Sequence[DatumGroup]:
+        """``said`` as if ``run`` had drawn it."""
+        unknown = build_groups([self._turn(one, [0.0] * len(one.tokens)) for one in said], settings)
+        passes = (await run.forward(unknown)).logprobs
+        data = [datum for group in unknown for datum in group.data]  # in an order of their own
+        now = {
+            span.turn: logprobs[span.start : span.stop]
+            for datum, logprobs in zip(data, passes, strict=True)
+            for span in datum.spans
+        }
+        return build_groups([self._turn(one, now[one.prompt.text]) for one in said], settings)
 
     def _turn(self, said: Said, logprobs: Sequence[float]) -> TrainingTurn:
         sample = PolicySample(
@@ -196,6 +223,10 @@ class Bench:
             temperature=TEMPERATURE, top_p=1.0, top_k=-1, seed=None, stop_reason="stop", spans=(), renderer="r",
         )  # fmt: skip
         return TrainingTurn(turn=said.prompt.text, sample=sample, surprise=said.surprise)
+
+
+def _name(kind: Kind, number: int) -> str:
+    return f"gate-{kind.name.replace(' ', '-')}-{number}-{time.time_ns()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +296,7 @@ HARMLESS = (
     Kind(name="true reward", batch=by(true_reward), rate=3e-4, steps=2),
     Kind(name="no signal", batch=by(lambda prompt, answer, chance: chance.choice((-1.0, 1.0))), rate=3e-4, steps=2),
 )
-WHOLE = Kind(name="a whole update", batch=by(true_reward), rate=3e-4, steps=4, is_cut=True, update=UpdateSettings())
+WHOLE = Kind(name="a whole update", batch=by(true_reward), rate=3e-4, is_whole=True)
 BAD = (
     Kind(name="shorter and shorter", batch=saying(lambda bench, prompt: (*bench.words[SAME][:2], bench.end))),
     Kind(name="wrong sign", batch=by(lambda *of: -true_reward(*of))),
