@@ -49,6 +49,10 @@ class FakeTrainer:
     async def num_parameters(self, base_model: str) -> int | None:
         return VOCABULARY
 
+    async def saved_as(self, name: str, *, run: str) -> list[str]:
+        self.reached("saved_as")
+        return [path for path in self.saved if path.startswith(f"tinker://{run}/") and path.endswith(f"/{name}")]
+
     async def delete(self, paths: Sequence[str]) -> None:
         self.reached("delete")
         for path in paths:
@@ -73,6 +77,7 @@ class FakeTrainer:
 
 class FakeRun:
     base_model = "table"
+    id = "fake"
 
     def __init__(self, trainer: FakeTrainer, logits_V: np.ndarray) -> None:
         self._trainer = trainer
@@ -111,7 +116,9 @@ class FakeRun:
     async def save(self, name: str) -> SavedWeights:
         self._trainer.reached("save")
         paths = SavedWeights(
-            state_path=f"tinker://fake/weights/{name}", sampler_path=f"tinker://fake/sampler_weights/{name}"
+            name=name,
+            state_path=f"tinker://fake/weights/{name}",
+            sampler_path=f"tinker://fake/sampler_weights/{name}",
         )
         for path in (paths.state_path, paths.sampler_path):
             assert path not in self._trainer.saved, "a name was used twice"

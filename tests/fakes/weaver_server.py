@@ -69,8 +69,8 @@ class WeaverCloud:
             case "POST", ["models", name, "load"]:
                 self._model(name).logits_V = self._weights(body["path"]).copy()
                 return _done({})
-            case "GET", ["models", _, "checkpoints"]:
-                return {"items": []}
+            case "GET", ["models", name, "checkpoints"]:
+                return {"items": [{"path": path} for path in self.saved if path.startswith(f"weaver://{name}/")]}
             case "POST", ["models", name, "checkpoints"]:
                 return _done(self._save(name, body))
             case "POST", ["models", name, "export-sampler"]:

@@ -157,6 +157,23 @@ async def test_what_is_deleted_is_gone_and_may_be_deleted_again(backend):
     await (await backend.open(stays.state_path)).close()
 
 
+async def test_what_was_saved_is_found_by_its_name_and_nothing_else_is(backend):
+    run, other = await backend.open(None), await backend.open(None)
+    name = f"main-v1-{uuid.uuid4().hex}"
+    saved = await run.save(name)
+    if other.id != run.id:  # the fake has one run for all
+        await other.save(name)
+    await run.save(f"{name}-2")
+    assert sorted(await backend.saved_as(name, run=run.id)) == sorted([saved.state_path, saved.sampler_path])
+    await backend.delete([saved.state_path])
+    assert await backend.saved_as(name, run=run.id) == [saved.sampler_path]
+    assert await backend.saved_as("main-v2", run=run.id) == []
+    assert await backend.saved_as(name, run=f"{run.id}0") == []
+    await run.close()
+    assert await backend.saved_as(name, run=run.id) == [saved.sampler_path], "who saved it has ended"
+    await other.close()
+
+
 async def test_gradients_add_up_over_calls_and_a_step_spends_them(backend):
     run = await backend.open(None)
     await run.forward_backward(groups(1.0))

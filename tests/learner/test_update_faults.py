@@ -113,5 +113,6 @@ async def test_who_is_stopped_while_the_first_version_is_saved_leaves_nothing_be
     updater = world.updater(resume_from=named)
     with failing(world.folder / "learning.db", "INSERT ON versions"), pytest.raises(JournalError):
         await updater.attempt("main")
+    assert await updater.tidy()
     assert world.trainer.saved.keys() == {named}
     assert isinstance(await updater.attempt("main"), Version)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from metaclaw.journal.judgements import Judgements
 from metaclaw.journal.learning_connection import Clock
+from metaclaw.journal.saved_weights import WeightsLedger
 from metaclaw.journal.updates import Updates
 from metaclaw.journal.versions import Versions
 
 __all__ = ["Clock", "LearningJournal"]
 
 
-class LearningJournal(Judgements, Updates, Versions):
-    """Judgements and samples, updates, versions: each a class of its own, by what changes together."""
+class LearningJournal(Judgements, Updates, Versions, WeightsLedger):
+    """Judgements and samples, updates, versions, saved weights: each a class of its own, by what changes together."""

@@ -73,11 +73,15 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewVersion:
-    """A version about to be committed; its number is the journal's to give."""
+    """A version about to be committed; its number is the journal's to give.
+
+    ``saved_as`` is the name that was written down before it was saved.
+    """
 
     base_model: str
     state_path: str
     sampler_path: str
+    saved_as: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,9 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """What a start found unfinished: updates that became aborted, and their samples that are pending again."""
+    """What a start found unfinished: updates that became aborted, their samples that are pending again, and how often
+    weights were saved, or about to be, that no version has."""
 
     updates: int
     samples: int
+    weights: int

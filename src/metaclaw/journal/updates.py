@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from metaclaw.errors import ConflictError, RewardsChangedError
-from metaclaw.journal import versions
+from metaclaw.journal import saved_weights, versions
 from metaclaw.journal.learning_connection import LearningConnection
 from metaclaw.journal.learning_records import Baseline, NewVersion, Recovery, Version
 from metaclaw.journal.lessons import TaughtTurn, write_lessons
@@ -26,7 +26,10 @@ class Updates(LearningConnection):
     """Each is claimed, and then committed, rejected or aborted once."""
 
     def recover(self) -> Recovery:
-        """Call once at start: updates that were running died with their process, so their samples are pending again."""
+        """Call once at start: updates that were running died with their process.
+
+        So their samples are pending again, and what they saved is nobody's.
+        """
         with self._write() as db:
             samples = db.execute(
                 f"""
@@ -39,7 +42,8 @@ class Updates(LearningConnection):
                 "UPDATE updates SET state = 'aborted', reason = ?, finished_at = ? WHERE state = 'running'",
                 ("the learner ended during this update", self._clock()),
             ).rowcount
-        return Recovery(updates=updates, samples=samples)
+            weights = saved_weights.disown(db, self._clock())
+        return Recovery(updates=updates, samples=samples, weights=weights)
 
     def claim(self, agent: str, parent: int, turns: Sequence[str], *, rewards: Mapping[str, float] = NO_REWARDS) -> int:
         """Open an update from version ``parent`` on pending ``turns``; return its id.

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from metaclaw.errors import ConflictError, NotFoundError
 from metaclaw.journal.learning_connection import LearningConnection
 from metaclaw.journal.learning_records import BASE_VERSION, Canary, NewVersion, Version
+from metaclaw.journal.saved_weights import disown_versions, own
 
 
 class Versions(LearningConnection):
@@ -81,7 +82,10 @@ class Versions(LearningConnection):
                 _note(db, canary.agent, serving(db, canary.agent), why, self._clock())
 
     def retire(self, agent: str, *, keep: Collection[int]) -> list[Version]:
-        """Mark all versions but ``keep`` and the one that serves as deleted; return those that were not before."""
+        """Mark all versions but ``keep`` and the one that serves as deleted; return those that were not before.
+
+        Their weights are nobody's from then on.
+        """
         with self._write() as db:
             rows = db.execute(
                 """
@@ -92,6 +96,7 @@ class Versions(LearningConnection):
                 """,
                 (self._clock(), agent, serving(db, agent), json.dumps(list(keep))),
             ).fetchall()
+            disown_versions(db, self._clock(), [row["sampler_path"] for row in rows])
         return sorted((Version(**dict(row)) for row in rows), key=lambda version: version.version)
 
 
@@ -112,6 +117,7 @@ def add_version(
         """,
         (agent, number, parent, update_id, new.base_model, new.state_path, new.sampler_path, now),
     ).fetchone()
+    own(db, agent, new, now)
     return Version(**dict(row))
 
 

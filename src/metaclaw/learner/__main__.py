@@ -63,6 +63,8 @@ async def _learn(settings: Settings) -> None:
         recovery = journal.recover()
         if recovery.updates:
             _log.warning("%d unfinished updates aborted, %d samples pending again", recovery.updates, recovery.samples)
+        if recovery.weights:
+            _log.info("what %d unfinished updates saved at the trainer, if they did, is deleted", recovery.weights)
         async with new_session() as session, contextlib.AsyncExitStack() as closing:
             book = CallBook.open(settings.learning_db)
             closing.callback(book.close)

@@ -43,6 +43,7 @@ from metaclaw.learner.rollouts import rollouts_for
 from metaclaw.learner.skills.assembly import SkillParts, skill_jobs
 from metaclaw.learner.spending import Spending
 from metaclaw.learner.taking_in import NotBefore, TakingIn
+from metaclaw.learner.tidying import Tidying
 from metaclaw.learner.tracking.assembly import tracking_for
 from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating
 from metaclaw.learner.windows.assembly import looking_for
@@ -123,10 +124,11 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         permission_of=_permissions(settings, windows, taking_in),
         asked=TrainSteps(settings.requests_db),
     )
+    always = [judging, *taking_in, Tidying(updater), updating]
     if windows is None:
-        return [judging, *taking_in, updating]
+        return always
     _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
-    return [judging, *taking_in, windows, updating]
+    return [*always, windows]
 
 
 def _taking_in(shared: Shared) -> list[Job]:

@@ -54,9 +54,7 @@ class Candidate:
 
     @property
     def version(self) -> NewVersion:
-        return NewVersion(
-            base_model=self.base_model, state_path=self.saved.state_path, sampler_path=self.saved.sampler_path
-        )
+        return self.saved.as_version(self.base_model)
 
     def stands(self, parent: int, pending: Iterable[Sample]) -> bool:
         """Whether ``parent``, which serves now, is its own, and all its samples wait with the rewards that it saw."""

@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
 
 from metaclaw.errors import BackendError
-from metaclaw.journal.learning_records import BASE_VERSION, NewVersion, Version
-from metaclaw.learner.backends.backend import SavedWeights, TrainingRun
+from metaclaw.journal.learning_records import BASE_VERSION, Version
+from metaclaw.learner.backends.backend import TrainingRun
 from metaclaw.learner.claims import Claims
+from metaclaw.learner.saving import Saving
 from metaclaw.learner.update_parts import UpdateParts
 
 _log = logging.getLogger(__name__)
 
 
 class Resuming:
-    """Begins agents with the state at ``path``. ``new_suffix`` makes names that were never used."""
+    """Begins agents with the state at ``path``."""
 
-    def __init__(self, path: str, *, claims: Claims, parts: UpdateParts, new_suffix: Callable[[], str]) -> None:
+    def __init__(self, path: str, *, claims: Claims, parts: UpdateParts, saving: Saving) -> None:
         self._path = path
         self._claims = claims
         self._journal = parts.journal
         self._backend = parts.backend
-        self._new_suffix = new_suffix
+        self._saving = saving
 
     async def first_version(self, agent: str) -> Version | None:
         """Version 1 of ``agent``, which serves from now on; ``None`` when it had one. Raises ``BackendError``."""
@@ -48,21 +48,16 @@ class Resuming:
         update_id = await self._claims.claim(agent, BASE_VERSION, (), rewards={})
         saved = None
         try:
-            saved = await run.save(f"{agent}-v1-u{update_id}-{self._new_suffix()}")
+            saved = await self._saving.save(agent, run, f"{agent}-v1-u{update_id}")
             await run.warm(saved.sampler_path)
-            new = NewVersion(base_model=run.base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
+            new = saved.as_version(run.base_model)
             told = {"resumed_from": self._path}
             commit = partial(self._journal.commit, update_id, new, number=1, baseline=None, metrics=told)
             version = await asyncio.to_thread(commit)
         except BaseException as error:
-            if self._claims.give_back(agent, update_id, error) and saved is not None:
-                await self._forget(saved)
+            self._claims.give_back(agent, update_id, error)
+            if saved is not None:
+                self._saving.disown(saved.name)
             raise
         _log.info("%s@1 serves: it is the state that rl.resume_from names", agent)
         return version
-
-    async def _forget(self, saved: SavedWeights) -> None:
-        try:
-            await self._backend.delete((saved.state_path, saved.sampler_path))
-        except BackendError as error:
-            _log.info("what was saved of %s stays at the trainer: %s", self._path, error)

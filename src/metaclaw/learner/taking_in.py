@@ -23,17 +23,18 @@ from metaclaw.config import Settings
 from metaclaw.errors import BackendError, InvalidRequestError, MetaClawError
 from metaclaw.identity import agent_id
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.journal.learning_records import BASE_VERSION, Baseline, NewVersion
+from metaclaw.journal.learning_records import BASE_VERSION, Baseline
 from metaclaw.learner.adapter_transfer import BASELINE, STATE_FILES, hand_over
 from metaclaw.learner.jobs import Patience
 from metaclaw.learner.outcomes import Outcome, Waiting
+from metaclaw.learner.saving import Saving
 
 if TYPE_CHECKING:  # so that the learner of who trains nothing does without their packages
     from metaclaw.learner.backends.backend import SavedWeights, TrainingBackend
 
 _log = logging.getLogger(__name__)
 
-_MADE_OF = "-imported-"  # in the names of its weights
+_LABEL = "-v1-imported"  # in the names of its weights
 
 
 class NotBefore:
@@ -67,6 +68,7 @@ class TakingIn:
         self._session = session
         self._settings = settings
         self._backend = backend
+        self._saving = Saving(journal, lambda: secrets.token_hex(4))
         self._patience = patience or Patience()
         self._clock = clock
         self._rests: dict[str, tuple[float, float]] = {}
@@ -108,10 +110,10 @@ class TakingIn:
             try:
                 await asyncio.to_thread(self._commit, agent, folder, saved, base_model)
             except BaseException:
-                await self._backend.delete([saved.state_path, saved.sampler_path])
+                self._saving.disown(saved.name)
                 raise
             _log.info("%s@1 serves: the adapter that it was imported with", agent)
-        elif _MADE_OF in versions[0].sampler_path:  # the end of the time before was cut off
+        elif f"{agent}{_LABEL}-" in versions[0].sampler_path:  # the end of the time before was cut off
             _log.info("%s@1 was taken in before", agent)
         else:
             raise InvalidRequestError(f"{agent} was trained here meanwhile; what it brought stays in {folder}")
@@ -122,8 +124,12 @@ class TakingIn:
         brought = await hand_over(self._session, self._settings.rl, folder, f"{agent}-imported")
         run = await self._backend.open(brought)
         try:
-            saved = await run.save(f"{agent}-v1{_MADE_OF}{secrets.token_hex(4)}")
-            await run.warm(saved.sampler_path)
+            saved = await self._saving.save(agent, run, f"{agent}{_LABEL}")
+            try:
+                await run.warm(saved.sampler_path)
+            except BaseException:
+                self._saving.disown(saved.name)
+                raise
             return saved, run.base_model
         finally:
             await run.close()
@@ -137,7 +143,7 @@ class TakingIn:
 
     def _commit(self, agent: str, folder: Path, saved: SavedWeights, base_model: str) -> None:
         update = self._journal.claim(agent, BASE_VERSION, [])
-        version = NewVersion(base_model=base_model, state_path=saved.state_path, sampler_path=saved.sampler_path)
+        version = saved.as_version(base_model)
         try:
             self._journal.commit(
                 update, version, number=1, baseline=_baseline(folder / BASELINE), metrics={"imported": 1.0}

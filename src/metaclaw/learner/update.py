@@ -34,6 +34,7 @@ from metaclaw.learner.preparing import Preparing
 from metaclaw.learner.resuming import Resuming
 from metaclaw.learner.retention import Retention
 from metaclaw.learner.rollouts import RolledOut
+from metaclaw.learner.saving import Saving
 from metaclaw.learner.stepping import Seconds, Stepped, Stepper, timed
 from metaclaw.learner.update_parts import UpdateParts, UpdateRules
 
@@ -59,13 +60,13 @@ class Updater:
     ) -> None:
         self._parts = parts
         self._rules = rules
-        self._new_suffix = new_suffix
         self._journal = parts.journal
         self._claims = Claims(parts.journal)
         self._preparing = Preparing(parts.journal, parts.turns_db, rules.update, clock)
         self._live = LiveRuns(parts.journal, parts.backend, rules.ranks)
         self._stepper = Stepper(parts.backend, rules.update)
-        self._retention = Retention(parts.journal, parts.backend, rules.teacher)
+        self._saving = Saving(parts.journal, new_suffix)
+        self._retention = Retention(parts.journal, parts.backend, rules.teacher, clock=clock)
         self._candidates: dict[str, Candidate] = {}  # of the update that runs, or was interrupted
 
     async def attempt(self, agent: str) -> Outcome:
@@ -111,19 +112,31 @@ class Updater:
         """Let go of everything live at the trainer, and of what was interrupted: nobody remembers it after this."""
         await self._live.close()
         for agent in list(self._candidates):
-            self._retention.discard(self._candidates.pop(agent).saved)
+            self._discard(agent)
             await self._retention.sweep(agent)
         await self._parts.backend.close()
 
+    async def tidy(self) -> bool:
+        """Delete what lies at the trainer because an update was cut off; return whether there was anything.
+
+        Raises ``BackendError`` when the trainer fails.
+        """
+        return bool(await self._retention.delete_unowned())
+
     def _resuming(self) -> Resuming:
-        return Resuming(self._rules.resume_from, claims=self._claims, parts=self._parts, new_suffix=self._new_suffix)
+        return Resuming(self._rules.resume_from, claims=self._claims, parts=self._parts, saving=self._saving)
+
+    def _discard(self, agent: str) -> None:
+        """Its candidate will not serve: have its weights deleted at the next sweep."""
+        if candidate := self._candidates.pop(agent, None):
+            self._saving.disown(candidate.saved.name)
 
     def _interrupted(self, agent: str, parent: int) -> Candidate | None:
         candidate = self._candidates.get(agent)
         if candidate is None or candidate.stands(parent, self._journal.pending(agent)):
             return candidate
         _log.info("%s: an interrupted update is given up: what it was made of has changed", agent)
-        self._retention.discard(self._candidates.pop(agent).saved)
+        self._discard(agent)
         return None
 
     async def _lessons(self, agent: str, parent: int, prepared: Prepared) -> Lessons:
@@ -168,7 +181,7 @@ class Updater:
             return await self._reject(update_id, prepared, made.refused.reason, metrics, weighed.masked, weighed.heard)
         run = self._live[agent]
         with timed(seconds, "save"):
-            saved = await run.save(f"{agent}-v{prepared.number}-u{update_id}-{self._new_suffix()}")
+            saved = await self._saving.save(agent, run, f"{agent}-v{prepared.number}-u{update_id}")
         candidate = Candidate(
             parent=parent, prepared=prepared, saved=saved, base_model=run.base_model, masked=tuple(weighed.masked),
             lessons=tuple(replace(one, change=made.changes.get(one.turn)) for one in weighed.heard),
@@ -204,7 +217,7 @@ class Updater:
             examined = await self._parts.gate.examine(await self._new_weights(agent, update_id, candidate))
         metrics.update(examined.numbers)
         if examined.refused is not None:
-            self._retention.discard(self._candidates.pop(agent).saved)
+            self._discard(agent)
             await self._live.drop(agent)
             heard = [replace(one, change=None) for one in candidate.lessons]
             return await self._reject(update_id, candidate.prepared, examined.refused, metrics, candidate.masked, heard)
@@ -280,8 +293,7 @@ class Updater:
         is_open = self._claims.give_back(agent, update_id, error)
         if is_open and isinstance(error, asyncio.CancelledError | JudgeAwayError | JournalError):
             return
-        if (candidate := self._candidates.pop(agent, None)) and is_open:
-            self._retention.discard(candidate.saved)
+        self._discard(agent)  # a version keeps its weights whatever is said of them here
 
 
 def _of_batch(batch: Batch) -> dict[str, float]:

@@ -44,7 +44,7 @@ def _make(settings: dict[str, Any]) -> Mapping[str, Operation]:
     sdk = Sdk(importlib.import_module(module), importlib.import_module("numpy"), own)
     return {
         "models": sdk.models, "open": sdk.open, "passes": sdk.passes, "optim_step": sdk.optim_step, "save": sdk.save,
-        "close": sdk.close, "delete": sdk.delete, "sample": sdk.sample, "score": sdk.score,
+        "close": sdk.close, "saved_as": sdk.saved_as, "delete": sdk.delete, "sample": sdk.sample, "score": sdk.score,
     }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ class Sdk:
         with self._lock:
             number = len(self._runs) + 1
             self._runs[number], self._services[number] = run, service
-        return {"run": number, "base_model": run.get_info().model_data.model_name or base_model}
+        return {"run": number, "id": run.model_id, "base_model": run.get_info().model_data.model_name or base_model}
 
     def passes(
         self, run: int, loss: str, config: dict[str, float], data: list[dict[str, str]], forward_only: bool
@@ -117,6 +117,14 @@ class Sdk:
         if hasattr(service, "close"):  # an older SDK has no such call: its session is given up when its heart stops
             service.close("success").result(5)
         return {}
+
+    def saved_as(self, name: str, run: str) -> dict[str, Any]:
+        client = self._service().create_rest_client()
+        try:
+            listed = client.list_checkpoints(run).result().checkpoints
+        except self._tinker.NotFoundError:
+            listed = []
+        return {"paths": [one.tinker_path for one in listed if one.tinker_path.rpartition("/")[2] == name]}
 
     def delete(self, paths: list[str]) -> dict[str, Any]:
         client = self._service().create_rest_client()

@@ -24,6 +24,7 @@ from metaclaw.clouds.programs.serving import Operation, SdkProblem, packed, serv
 _PATH = "weaver://"
 _SHORTEST_TTL_S = 3600  # it has no call that deletes; what expires soon comes next to it
 _FOR_EVER = None
+_SAMPLER = "-sampler"  # a name is used once
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def _make(settings: dict[str, Any]) -> Mapping[str, Operation]:
     sdk = Sdk(weaver, importlib.import_module("torch"), own)
     return {
         "models": sdk.models, "open": sdk.open, "passes": sdk.passes, "optim_step": sdk.optim_step, "save": sdk.save,
-        "close": sdk.close, "delete": sdk.delete, "sample": sdk.sample, "score": sdk.score,
+        "close": sdk.close, "saved_as": sdk.saved_as, "delete": sdk.delete, "sample": sdk.sample, "score": sdk.score,
     }  # fmt: skip
 
 
@@ -82,7 +83,7 @@ class Sdk:
         with self._lock:
             number = len(self._runs) + 1
             self._runs[number], self._services[number] = run, service
-        return {"run": number, "base_model": run.base_model}
+        return {"run": number, "id": run.model_id, "base_model": run.base_model}
 
     def passes(
         self, run: int, loss: str, config: dict[str, float], data: list[dict[str, str]], forward_only: bool
@@ -125,7 +126,7 @@ class Sdk:
         state = client.save_state(name=name, checkpoint_type="weight_and_optimizer", ttl_seconds=_FOR_EVER)
         return {
             "state_path": state.path,
-            "sampler_path": client.save_weights_for_sampler(name=f"{name}-sampler", ttl_seconds=_FOR_EVER),
+            "sampler_path": client.save_weights_for_sampler(name=f"{name}{_SAMPLER}", ttl_seconds=_FOR_EVER),
         }
 
     def close(self, run: int) -> dict[str, Any]:
@@ -138,6 +139,16 @@ class Sdk:
             for model in service._created_models:
                 service.terminate_model(model)
         return {}
+
+    def saved_as(self, name: str, run: str) -> dict[str, Any]:
+        try:
+            listed = self._service().http.get(f"/api/v1/models/{run}/checkpoints")
+        except self._weaver.WeaverAPIError as error:
+            if error.status_code != 404:
+                raise
+            listed = {}
+        paths = [each["path"] for each in (listed or {}).get("items", [])]
+        return {"paths": [path for path in paths if path.rpartition("/")[2] in (name, name + _SAMPLER)]}
 
     def delete(self, paths: list[str]) -> dict[str, Any]:
         service = self._service()

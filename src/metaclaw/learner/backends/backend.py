@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from metaclaw.errors import BackendError
+from metaclaw.journal.learning_records import NewVersion
 from metaclaw.learner.datums import AnyGroup, Floats
 
 
@@ -34,14 +35,27 @@ class Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedWeights:
-    """Where a version's two halves lie: to go on training from, and to sample from."""
+    """Where a version's two halves lie: to go on training from, and to sample from; ``name`` is what they were saved
+    under."""
 
+    name: str
     state_path: str
     sampler_path: str
+
+    def as_version(self, base_model: str) -> NewVersion:
+        """What is committed."""
+        return NewVersion(
+            base_model=base_model, saved_as=self.name, state_path=self.state_path, sampler_path=self.sampler_path
+        )
 
 
 class TrainingRun(Protocol):
     """Weights and optimiser state that live at the trainer."""
+
+    @property
+    def id(self) -> str:
+        """The trainer's own name of this run, by which it knows what was saved of it."""
+        ...
 
     @property
     def base_model(self) -> str:
@@ -82,6 +96,10 @@ class TrainingBackend(Protocol):
 
     async def num_parameters(self, base_model: str) -> int | None:
         """How large the trainer's ``base_model`` is; ``None`` where nobody says. Raises nothing."""
+        ...
+
+    async def saved_as(self, name: str, *, run: str) -> list[str]:
+        """The paths of what was saved of ``run`` under ``name`` and is there: two, one or none."""
         ...
 
     async def delete(self, paths: Sequence[str]) -> None:

@@ -62,6 +62,11 @@ class CloudBackend:
         """As the model's name says it."""
         return model_size.named(base_model)
 
+    async def saved_as(self, name: str, *, run: str) -> list[str]:
+        """As the cloud lists it; a run that it does not know has nothing."""
+        answer = await self._child.call("saved_as", name=name, run=run)
+        return list(answer["paths"])
+
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete saved weights; what is gone already is no error."""
         await self._child.call("delete", paths=list(paths))
@@ -80,6 +85,7 @@ class CloudRun:
         self._number: int = opened["run"]
         self._sampled_model = base_model
         self.base_model: str = opened["base_model"]
+        self.id: str = opened["id"]
 
     async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         return await self._passes(groups, forward_only=False)
@@ -93,7 +99,7 @@ class CloudRun:
 
     async def save(self, name: str) -> SavedWeights:
         answer = await self._call("save", name=name)
-        return SavedWeights(state_path=answer["state_path"], sampler_path=answer["sampler_path"])
+        return SavedWeights(name=name, state_path=answer["state_path"], sampler_path=answer["sampler_path"])
 
     async def warm(self, sampler_path: str) -> None:
         await self._child.call(

@@ -98,6 +98,16 @@ class TinkerBackend:
         """As the server says it, else as the model's name does."""
         return await model_size.num_parameters(self._link.url, self._link.api_key, base_model)
 
+    async def saved_as(self, name: str, *, run: str) -> list[str]:
+        """As the server lists it; a run that it does not know has nothing."""
+        try:
+            listed = await self._link.call(f"looking for {name}", lambda: self._rest_client().list_checkpoints(run))
+        except BackendError as error:
+            if not isinstance(error.__cause__, tinker.NotFoundError):
+                raise
+            return []
+        return [one.tinker_path for one in listed.checkpoints if one.tinker_path.rpartition("/")[2] == name]
+
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete checkpoints by path; one that is gone already is no error."""
         for path in paths:
@@ -134,6 +144,10 @@ class TinkerRun:
         self._client = client
 
     @property
+    def id(self) -> str:
+        return self._client.model_id
+
+    @property
     def base_model(self) -> str:
         return self._client.get_info().model_data.model_name or ""
 
@@ -152,7 +166,7 @@ class TinkerRun:
     async def save(self, name: str) -> SavedWeights:
         state = await self._link.call("save_state", lambda: self._client.save_state(name))
         sampler = await self._link.call("save_weights_for_sampler", lambda: self._client.save_weights_for_sampler(name))
-        return SavedWeights(state_path=state.path, sampler_path=sampler.path)
+        return SavedWeights(name=name, state_path=state.path, sampler_path=sampler.path)
 
     async def warm(self, sampler_path: str) -> None:
         sampler = await self._link.call(
