@@ -223,6 +223,10 @@ class LabRun:
         self._name = name
 
     @property
+    def id(self) -> str:
+        return self._name
+
+    @property
     def base_model(self) -> str:
         return BASE
 
@@ -259,6 +263,9 @@ class LabBackend:
 
     async def num_parameters(self, base_model: str) -> int | None:
         return None
+
+    async def saved_as(self, name: str, *, run: str) -> list[str]:
+        raise NotImplementedError("a benchmark saves nothing under a name")
 
     async def delete(self, paths: Sequence[str]) -> None:
         raise NotImplementedError("a benchmark saves nothing under a path")

@@ -26,7 +26,7 @@ def coached(
         passed.result()
     state, sampler = client.save_state(name).result(), client.save_weights_for_sampler(name).result()
     service.close("success").result()
-    return SavedWeights(state_path=state.path, sampler_path=sampler.path)
+    return SavedWeights(name=name, state_path=state.path, sampler_path=sampler.path)
 
 
 def _datum(prompt: Sequence[int], answer: Sequence[int]) -> tinker.Datum:
