@@ -82,7 +82,9 @@ async def _ranks(made: Conversation, embedder: Breaker | None, asking: Asking | 
             found["lexical"] = _keys(store, query, None)
             if asking is not None and (meaning := await asking.meaning(question.text)):
                 near = meaning.near(store.connection, query, limit=DEPTH)
-                found["vector"] = [turn for one in near for unit in store.get([one.unit.id]) for turn in unit.turns]
+                found["vector"] = [
+                    turn for one in near for unit in store.get([one.candidate.id]) for turn in unit.turns
+                ]
                 found["fused"] = _keys(store, query, meaning)
             ranks.append({system: _rank(keys, question.evidence) for system, keys in found.items()})
     return ranks

@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, meant: tuple[Vectors, Vector
 
 
 def near(store: MemoryStore, meanings: Meanings, query: MemoryQuery, vector: Vectors, limit: int) -> list[str]:
-    return [one.unit.id for one in meanings.asked(vector).near(store.connection, query, limit=limit)]
+    return [one.candidate.id for one in meanings.asked(vector).near(store.connection, query, limit=limit)]
 
 
 def exact(meant: tuple[Vectors, Vectors]) -> list[str]:

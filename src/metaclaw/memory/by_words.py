@@ -14,12 +14,10 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from metaclaw.memory.candidates import Candidate, candidates
-from metaclaw.memory.query import Found, MemoryQuery
-from metaclaw.memory.units import MemoryUnit
+from metaclaw.memory.candidates import candidates
+from metaclaw.memory.query import Candidate, Fitting, MemoryQuery
 from metaclaw.memory.word_index import binding_words, marks_of, parts_of
 from metaclaw.retrieval.words import spaced_words_of, words_of
 
@@ -45,8 +43,7 @@ class Words(Protocol):
     def words_of(self, agent: str, rows: Sequence[int]) -> dict[int, list[str]]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Word:
+class _Word(NamedTuple):
     """``weight`` is what it counts in the order. ``whole`` is the word that it is a part of."""
 
     text: str
@@ -63,7 +60,7 @@ def asks_for_words(query: MemoryQuery) -> bool:
     return bool(set(words_of(query.text)) - set(words_of(query.time_words)))
 
 
-def found_by_words(index: Words, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Found]:
+def found_by_words(index: Words, query: MemoryQuery, *, pool: int, max_matches: int) -> list[Fitting]:
     """At most ``pool`` units, in no order.
 
     About ``max_matches`` of them are looked at: those with the rarest of the question's words.
@@ -80,10 +77,10 @@ def found_by_words(index: Words, query: MemoryQuery, *, pool: int, max_matches: 
     return _scored(found, have, asked, enough, query.now)
 
 
-def freshness_of(unit: MemoryUnit, num_uses: int, last_used_at: float | None, now: float) -> float:
+def freshness_of(one: Candidate, now: float) -> float:
     """What is left of a unit's worth, the longer nobody needed it."""
-    unused_s = max(0.0, now - max(last_used_at or 0.0, unit.said_at))
-    return _FADED + (1 - _FADED) * math.exp2(-unused_s / (_HALF_LIFE_S * (1 + num_uses)))
+    unused_s = max(0.0, now - max(one.last_used_at or 0.0, one.said_at))
+    return _FADED + (1 - _FADED) * math.exp2(-unused_s / (_HALF_LIFE_S * (1 + one.num_uses)))
 
 
 def _asked(index: Words, query: MemoryQuery) -> list[_Word]:
@@ -111,8 +108,9 @@ def _asked(index: Words, query: MemoryQuery) -> list[_Word]:
 def _weaker(text: str) -> Iterator[tuple[str, float, str]]:
     """What is weaker than a word, with its weight and the word that it is a part of."""
     for word in spaced_words_of(text):
-        whole = "".join(words_of(word))
-        yield from ((part, _OF_A_PART, whole) for part in parts_of(word))
+        if parts := parts_of(word):
+            whole = "".join(words_of(word))
+            yield from ((part, _OF_A_PART, whole) for part in parts)
     yield from ((word, _OF_A_BINDING_WORD, "") for word in binding_words(text))
     yield from ((mark, _OF_A_MARK, "") for mark in marks_of(text))
 
@@ -131,41 +129,46 @@ def _looked_for(asked: Sequence[_Word], max_matches: int) -> list[_Word]:
 
 def _best_rows(index: Words, agent: str, words: Sequence[_Word]) -> Iterator[int]:
     """The rows that have one of ``words``, those with the rarest first, of equal ones the newest."""
-    worth: dict[int, float] = defaultdict(float)
+    # Thousands of rows are worth one of some dozens of sums: the rows of each are a set, and of those only the first
+    # that are wanted are sorted.
+    by_worth: dict[float, set[int]] = {}
     for word in words:
-        for row in index.rows_having(agent, word.text):
-            worth[row] += word.weight * word.rarity
-    # Thousands of rows are worth one of some dozens of sums, so it is those that are sorted, and of the rows the first.
-    by_worth: dict[float, list[int]] = defaultdict(list)
-    for row, sum_of_weights in worth.items():
-        by_worth[sum_of_weights].append(row)
-    for sum_of_weights in sorted(by_worth, reverse=True):
-        yield from sorted(by_worth[sum_of_weights], reverse=True)
+        new, gain = set(index.rows_having(agent, word.text)), word.weight * word.rarity
+        grown: dict[float, set[int]] = defaultdict(set)
+        for worth, rows in by_worth.items():
+            if both := rows & new:
+                grown[worth + gain] |= both
+                rows -= both
+                new -= both
+        grown[gain] |= new
+        for worth, rows in grown.items():
+            by_worth[worth] = by_worth.get(worth, set()) | rows
+    for worth in sorted(by_worth, reverse=True):
+        yield from sorted(by_worth[worth], reverse=True)
 
 
 def _scored(
     found: Sequence[Candidate], have: Mapping[int, Sequence[str]], asked: Sequence[_Word], enough: float, now: float
-) -> list[Found]:
+) -> list[Fitting]:
     known = [word for word in asked if word.num_units]
-    wanted = {word.text for word in known} | {word.whole for word in known}
+    places = {word.text: place for place, word in enumerate(known)}
+    wanted = places.keys() | {word.whole for word in known}
     mean = sum(map(len, have.values())) / max(1, len(have))
-    scored: list[Found] = []
+    scored: list[Fitting] = []
     for one in found:
         words = have[one.row]
-        counts = {text: words.count(text) for text in wanted.intersection(words)}
-        shared = [word for word in known if word.text in counts]
-        share = sum(word.rarity for word in shared if not word.is_weaker)
-        share = min(1.0, share / enough) if enough else 0.0
+        had = wanted.intersection(words)
         norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * len(words) / mean)
-        rank = sum(_gain(word, counts, norm) for word in shared)
-        freshness = freshness_of(one.unit, one.num_uses, one.last_used_at, now)
-        parts = {"words": share, "bm25": rank, "freshness": freshness, "confidence": one.unit.confidence}
-        scored.append(Found(unit=one.unit, score=share * freshness * one.unit.confidence, parts=parts))
+        rarities = rank = 0.0
+        for place in sorted([places[text] for text in had if text in places]):
+            word = known[place]
+            if not word.is_weaker:
+                rarities += word.rarity
+            if word.whole not in had:  # a part says nothing more where the whole word is
+                number = words.count(word.text)
+                rank += word.weight * word.rarity * number * (_SATURATION + 1) / (number + norm)
+        share = min(1.0, rarities / enough) if enough else 0.0
+        freshness = freshness_of(one, now)
+        parts = {"words": share, "bm25": rank, "freshness": freshness, "confidence": one.confidence}
+        scored.append(Fitting(candidate=one, score=share * freshness * one.confidence, parts=parts))
     return scored
-
-
-def _gain(word: _Word, counts: Mapping[str, int], norm: float) -> float:
-    number = counts[word.text]
-    if word.whole in counts:  # a part says nothing more where the whole word is
-        return 0.0
-    return word.weight * word.rarity * number * (_SATURATION + 1) / (number + norm)

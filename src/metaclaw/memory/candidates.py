@@ -1,7 +1,8 @@
 """Units by their rows, as far as they may be found.
 
-Owns reading them in the order that is wanted; refuses to know why. Invariant: the condition of ``visibility`` is in the
-query that makes a unit of a row, so what may not be found is never a candidate; and rows are read until enough may be.
+Owns reading what is weighed of them, in the order that is wanted; refuses to know why. Invariant: the condition of
+``visibility`` is in the query that makes a candidate of a row, so what may not be found is never one; and rows are read
+until enough may be.
 """
 
 from __future__ import annotations
@@ -9,23 +10,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
-from metaclaw.memory.query import MemoryQuery
-from metaclaw.memory.rows import COLUMNS, unit_of
-from metaclaw.memory.units import MemoryUnit
+from metaclaw.memory.query import Candidate, MemoryQuery
 from metaclaw.memory.visibility import visible
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A unit that may be found, its row, and how it was used."""
-
-    unit: MemoryUnit
-    row: int
-    num_uses: int
-    last_used_at: float | None
+_COLUMNS = (
+    "units.id, units.said_at, units.confidence, units.superseded_by, units.true_until,"
+    " coalesce(uses.number, 0), uses.last_at"
+)
+_USES = "LEFT JOIN uses ON uses.unit = units.id"
 
 
 def candidates(
@@ -47,6 +41,17 @@ def candidates_of_file(
     return _read(connection, query, _OF_A_FILE, [rows, file], limit)
 
 
+def newest_candidates(connection: sqlite3.Connection, query: MemoryQuery, *, limit: int) -> list[Candidate]:
+    """The newest of the units that may be found, at most ``limit``, newest first."""
+    condition, values = visible(query)
+    rows = connection.execute(
+        f"SELECT units.seq, {_COLUMNS} FROM units {_USES} WHERE {condition}"
+        " ORDER BY units.said_at DESC, units.seq DESC LIMIT ?",
+        (*values, limit),
+    ).fetchall()
+    return [Candidate._make(row) for row in rows]
+
+
 _OF_ROWS = "json_each(?) AS wanted CROSS JOIN units ON units.seq = wanted.value"
 _OF_A_FILE = (
     "json_each(?) AS wanted CROSS JOIN vectors ON vectors.file = ? AND vectors.row = wanted.value"
@@ -60,11 +65,7 @@ def _read(
     condition, values = visible(query)
     # A cross join is made in the order in which it is written, so the first that may be found are read and no others.
     read = connection.execute(
-        f"SELECT {COLUMNS}, coalesce(uses.number, 0), uses.last_at, wanted.key, wanted.value FROM {units}"
-        f" LEFT JOIN uses ON uses.unit = units.id WHERE {condition} LIMIT ?",
+        f"SELECT wanted.key, wanted.value, {_COLUMNS} FROM {units} {_USES} WHERE {condition} LIMIT ?",
         (json.dumps(wanted[0]), *wanted[1:], *values, limit),
     ).fetchall()
-    return [
-        Candidate(unit=unit_of(row[:-4]), row=row[-1], num_uses=row[-4], last_used_at=row[-3])
-        for row in sorted(read, key=lambda row: row[-2])
-    ]
+    return [Candidate._make(row[1:]) for row in sorted(read)]

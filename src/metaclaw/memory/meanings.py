@@ -106,7 +106,7 @@ def _found(
         places = best if rows is None else rows[best]
         near = dict(zip(places.tolist(), likeness[best].tolist(), strict=True))
         found += [
-            Near(unit=one.unit, likeness=near[one.row], num_uses=one.num_uses, last_used_at=one.last_used_at)
+            Near(one, near[one.row])
             for one in candidates_of_file(connection, query, file.id, list(near), limit=limit - len(found))
         ]
         first, page = last, page * 8

@@ -1,6 +1,6 @@
 """What is asked of the memory, and what is found.
 
-Owns the two records; refuses to know how anything is found. Invariant: a query says who asks, so that no search is ever
+Owns the records; refuses to know how anything is found. Invariant: a query says who asks, so that no search is ever
 without an owner.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from metaclaw.memory.units import Kind, MemoryUnit
 
@@ -55,14 +55,36 @@ class Found:
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Near:
-    """A unit that is near to a question in meaning; ``num_uses`` and ``last_used_at`` say how it was used."""
+class Candidate(NamedTuple):
+    """What is weighed of a unit that may be found, and how it was used. ``row`` is that by which it was asked for.
 
-    unit: MemoryUnit
-    likeness: float
+    Four times as many are weighed as are told, so a unit is read in full when it is told.
+    """
+
+    row: int
+    id: str
+    said_at: float
+    confidence: float
+    superseded_by: str | None
+    true_until: float | None
     num_uses: int
     last_used_at: float | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Fitting:
+    """A candidate and how well it fits, as ``Found`` says it."""
+
+    candidate: Candidate
+    score: float
+    parts: Mapping[str, float]
+
+
+class Near(NamedTuple):
+    """A candidate that is near to a question in meaning."""
+
+    candidate: Candidate
+    likeness: float
 
 
 class ByMeaning(Protocol):

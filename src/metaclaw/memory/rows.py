@@ -26,6 +26,19 @@ def unit_of(row: Sequence[object]) -> MemoryUnit:
     return MemoryUnit(**dict(zip(_NAMES, row, strict=True)))  # pyright: ignore[reportArgumentType]
 
 
+def read_units(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, MemoryUnit]:
+    """Those of ``ids`` that there are, each with the turns that it was learned from."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS}, (SELECT json_group_array(turn) FROM (SELECT turn FROM unit_turns"
+        " WHERE unit = units.id ORDER BY turn))"
+        " FROM json_each(?) AS wanted CROSS JOIN units ON units.id = wanted.value",
+        (json.dumps(list(ids)),),
+    ).fetchall()
+    return {
+        row[0]: MemoryUnit(**dict(zip(_NAMES, row, strict=False)), turns=tuple(json.loads(row[-1]))) for row in rows
+    }
+
+
 def with_turns(connection: sqlite3.Connection, units: Iterable[MemoryUnit]) -> list[MemoryUnit]:
     """``units`` with the turns that each was learned from."""
     read = list(units)

@@ -23,10 +23,11 @@ from metaclaw.journal.database import open_reader, open_writer, transaction
 from metaclaw.memory.consolidation import settle
 from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
-from metaclaw.memory.search import search, visible
+from metaclaw.memory.search import search
 from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.unindexed_words import UnindexedWords
 from metaclaw.memory.units import MemoryUnit
+from metaclaw.memory.visibility import visible
 from metaclaw.memory.word_index import WordIndex, is_index_whole, note_index_of_nothing
 
 SCHEMA = "memory"

@@ -6,7 +6,7 @@ asks with this condition in the query itself, so that what may not be found is n
 
 from __future__ import annotations
 
-from metaclaw.memory.query import MemoryQuery
+from metaclaw.memory.query import Candidate, MemoryQuery
 from metaclaw.memory.units import MemoryUnit
 
 _HOLDS = "(units.superseded_by IS NULL AND (units.true_until IS NULL OR units.true_until > ?))"
@@ -41,7 +41,7 @@ def visible(query: MemoryQuery) -> tuple[str, list[object]]:
     return " AND ".join(conditions), values
 
 
-def holds(unit: MemoryUnit, now: float) -> bool:
+def holds(unit: MemoryUnit | Candidate, now: float) -> bool:
     """Whether ``unit`` is true now, as far as is known."""
     return unit.superseded_by is None and (unit.true_until is None or unit.true_until > now)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metaclaw.memory.times.asked import asked_time
 from metaclaw.memory.times.phrases import PHRASES
@@ -170,3 +172,10 @@ def test_the_words_that_asked_for_a_time_are_told_of() -> None:
 def test_phrases_are_in_small_letters_as_the_first_look_for_any_of_them_takes_a_text() -> None:
     patterns = [phrase.pattern.pattern.replace("(?P<", "(?<") for phrase in PHRASES]  # a group's name is no phrase
     assert [pattern for pattern in patterns if pattern != pattern.lower()] == []
+
+
+@given(st.data())
+def test_a_phrase_without_blanks_is_never_of_ascii_alone(data: st.DataObject) -> None:
+    """A text of ASCII is not searched for any of them."""
+    phrase = data.draw(st.sampled_from([phrase for phrase in PHRASES if not phrase.is_spaced]))
+    assert not data.draw(st.from_regex(phrase.pattern, fullmatch=True)).isascii()

@@ -192,12 +192,14 @@ PHRASES: tuple[Phrase, ...] = (
 _SPACED = [one.pattern.pattern.removeprefix(_BEFORE).removesuffix(_BEHIND) for one in PHRASES if one.is_spaced]
 _UNSPACED = [one.pattern.pattern for one in PHRASES if not one.is_spaced]
 # A message nearly always names no time, and one pass over it says so; without regard to case it would take longer.
-_ANY = re.compile("|".join([f"{_BEFORE}(?:{'|'.join(_SPACED)}){_BEHIND}", *_UNSPACED]).replace("(?P<n>", "(?:"))
+_ANY_SPACED = re.compile(f"{_BEFORE}(?:{'|'.join(_SPACED)}){_BEHIND}".replace("(?P<n>", "(?:"))
+_ANY = re.compile("|".join([_ANY_SPACED.pattern, *_UNSPACED]).replace("(?P<n>", "(?:"))
 
 
 def may_name_a_time(text: str) -> bool:
     """Whether one of the phrases is in ``text``."""
-    return _ANY.search(text.lower()) is not None
+    any_phrase = _ANY_SPACED if text.isascii() else _ANY
+    return any_phrase.search(text.lower()) is not None
 
 
 # That a question is about what was before, whenever that was.
