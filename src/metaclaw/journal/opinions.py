@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.learning_connection import LearningConnection
 from metaclaw.journal.learning_records import JsonObject
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,28 +46,13 @@ class Revised:
     num_spent: int
 
 
-class OpinionBook:
-    """A connection of its own, for the learner's process alone. Any thread may use it."""
-
-    def __init__(self, connection: sqlite3.Connection, clock: Clock = time.time) -> None:
-        self._connection = connection
-        self._connection.row_factory = sqlite3.Row
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path, clock: Clock = time.time) -> OpinionBook:
-        """Open ``learning.db``; raises ``JournalError``."""
-        return cls(open_writer(path, "learning"), clock)
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+class OpinionBook(LearningConnection):
+    """A connection of its own, for the learner's process alone."""
 
     def opinions(self, source: str, exchanges: Sequence[str]) -> dict[str, float]:
         """What ``source`` said of those of ``exchanges`` that it said anything of."""
-        with self._lock:
-            rows = self._connection.execute(
+        with self._read() as db:
+            rows = db.execute(
                 "SELECT exchange, score FROM opinions"
                 " WHERE source = ? AND exchange IN (SELECT value FROM json_each(?))",
                 (source, json.dumps(list(exchanges))),
@@ -84,8 +64,8 @@ class OpinionBook:
 
         ``None`` where it does not, and when this very feedback was written down before.
         """
-        with self._lock, transaction(self._connection):
-            return _revise(self._connection, late, self._clock())
+        with self._write() as db:
+            return _revise(db, late, self._clock())
 
 
 def write_opinions(

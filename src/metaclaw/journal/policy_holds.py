@@ -8,17 +8,11 @@ gave every answer of its exchange.
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-import time
-from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from metaclaw.journal.database import open_writer, transaction
-from metaclaw.journal.learning import Clock
+from metaclaw.journal.learning_connection import LearningConnection
 
 HoldKind = Literal["pin", "cooldown"]
 
@@ -43,39 +37,22 @@ class ServingSince:
     since: float
 
 
-class PolicyHolds:
-    """A connection of its own, for the learner's process alone. Any thread may use it."""
-
-    def __init__(self, connection: sqlite3.Connection, clock: Clock = time.time) -> None:
-        self._connection = connection
-        self._connection.row_factory = sqlite3.Row
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path, clock: Clock = time.time) -> PolicyHolds:
-        """Open ``learning.db``; raises ``JournalError``."""
-        return cls(open_writer(path, "learning"), clock)
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+class PolicyHolds(LearningConnection):
+    """A connection of its own, for the learner's process alone."""
 
     def hold(self, agent: str, kind: HoldKind, reason: str, *, for_s: float | None = None) -> None:
         """Have ``agent`` not updated, for ever or for a time. A hold of the same kind is replaced."""
         now = self._clock()
-        with self._lock, transaction(self._connection):
-            self._connection.execute(
+        with self._write() as db:
+            db.execute(
                 "INSERT OR REPLACE INTO holds (agent, kind, reason, since, until) VALUES (?, ?, ?, ?, ?)",
                 (agent, kind, reason, now, None if for_s is None else now + for_s),
             )
 
     def release(self, agent: str, kind: HoldKind) -> bool:
         """Take a hold away; return whether there was one."""
-        with self._lock, transaction(self._connection):
-            return bool(
-                self._connection.execute("DELETE FROM holds WHERE agent = ? AND kind = ?", (agent, kind)).rowcount
-            )
+        with self._write() as db:
+            return bool(db.execute("DELETE FROM holds WHERE agent = ? AND kind = ?", (agent, kind)).rowcount)
 
     def holds(self, agent: str) -> list[Hold]:
         """What keeps ``agent`` from being updated now."""
@@ -106,8 +83,3 @@ class PolicyHolds:
                 (agent, since, json.dumps(list(versions)), limit),
             ).fetchall()
         return [row["reward"] for row in rows]
-
-    @contextmanager
-    def _read(self) -> Generator[sqlite3.Connection]:
-        with self._lock:
-            yield self._connection

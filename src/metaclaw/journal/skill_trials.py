@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from metaclaw.errors import ConflictError
-from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.learning_connection import Clock, LearningConnection
 from metaclaw.journal.skill_reader import SkillReader
 from metaclaw.journal.skill_records import Comparison, Evolution, NewCandidate
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,36 +35,17 @@ class Recall:
     recalled_at: float
 
 
-class SkillTrials:
-    """Every public method is one transaction; any thread may call it."""
+class SkillTrials(LearningConnection):
+    """A connection of its own, for the learner's process alone."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock = time.time) -> None:
-        self._connection = connection
+        super().__init__(connection, clock)
         self._reader = SkillReader(connection)
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path, clock: Clock = time.time) -> SkillTrials:
-        """Open ``learning.db``, creating and migrating it as needed; raises ``JournalError``."""
-        return cls(open_writer(path, "learning"), clock)
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    def __enter__(self) -> SkillTrials:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     @contextmanager
     def reading(self) -> Generator[SkillReader]:
         """What is recorded; not for long."""
-        with self._lock:
+        with self._read():
             yield self._reader
 
     def record_evolution(
@@ -195,8 +171,3 @@ class SkillTrials:
         if row is None:
             raise ConflictError(f"candidate {candidate_id!r} cannot become {state}: it is not {was}")
         return row["agent"]
-
-    @contextmanager
-    def _write(self) -> Generator[sqlite3.Connection]:
-        with self._lock, transaction(self._connection):
-            yield self._connection
