@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_writer
 from metaclaw.journal.judge_statistics import CallsSpent, read_facts, read_spent
 from metaclaw.journal.learning import LearningJournal
@@ -18,6 +21,7 @@ from metaclaw.journal.learning_records import Baseline, NewVersion, Sample
 from metaclaw.journal.paid_calls import CallBook, PaidCall
 from metaclaw.journal.skill_costs import Spent
 from metaclaw.journal.teacher_words import Heard, Kept
+from tests.fakes.full_disk import LONG, Disk
 
 _ROWS = {
     7: """
@@ -167,3 +171,78 @@ def test_what_is_kept_has_a_limit_and_the_newest_stays(path: Path):
         for turn in "abc":
             hear(book, turn)
     assert kept(path) == {"b", "c"}
+
+
+@pytest.fixture
+def book_on_disk(path: Path) -> Iterator[tuple[CallBook, Disk]]:
+    connection = open_writer(path, "learning")
+    times = itertools.count(100)
+    with CallBook(connection, clock=lambda: float(next(times))) as book:
+        yield book, Disk(connection)
+
+
+def calls_in_file(path: Path) -> list[tuple]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT agent, tokens, called_at FROM paid_calls ORDER BY id").fetchall()
+
+
+def pay(book: CallBook, agent: str, tokens: int = 10) -> None:
+    """What does not fit into the rest of a page."""
+    call = PaidCall(purpose="teaching", agent=agent, model=LONG, tokens=tokens, cost_usd=0.25)
+    book.record(call, Heard(teacher=agent, words={"a": TWO}))
+
+
+def test_what_a_full_disk_does_not_take_counts_and_is_written_in_its_order_when_there_is_room(
+    path: Path, book_on_disk, caplog: pytest.LogCaptureFixture
+):
+    book, disk = book_on_disk
+    pay(book, "before")
+    disk.fill()
+    for agent in ("first", "second"):
+        pay(book, agent)
+    assert [agent for agent, *_ in calls_in_file(path)] == ["before"]
+    assert "full" in (book.trouble or "")
+    assert book.spent("teaching", last_s=1e6) == (30, 0.75)
+    assert book.spent("judging", last_s=1e6) == (0, 0.0)
+    assert caplog.text.count("counted in memory") == 1
+    disk.free()
+    pay(book, "after")
+    assert book.trouble is None
+    names, _, times = zip(*calls_in_file(path), strict=True)
+    assert names == ("before", "first", "second", "after")
+    assert list(times) == sorted(set(times)), "each with the time when it came"
+    assert book.spent("teaching", last_s=1e6) == (40, 1.0), "nothing counts twice"
+    assert book.kept("second", ["a"]) == Kept(words={"a": TWO}, tokens=10, cost_usd=0.25), "and with what was said"
+
+
+def test_what_waits_longer_than_the_cap_looks_back_does_not_count_any_more(path: Path):
+    now = [0.0]
+    with closing(open_writer(path, "learning")) as connection:
+        book, disk = CallBook(connection, clock=lambda: now[0]), Disk(connection)
+        disk.fill()
+        pay(book, "first")
+        now[0] = 50.0
+        pay(book, "second")
+        assert book.spent("teaching", last_s=40) == (10, 0.25)
+
+
+def test_what_is_lost_at_the_end_is_said_and_what_fits_by_then_is_written(path: Path, caplog: pytest.LogCaptureFixture):
+    for is_freed in (False, True):
+        connection = open_writer(path, "learning")
+        book, disk = CallBook(connection), Disk(connection)
+        disk.fill()
+        pay(book, "last")
+        if is_freed:
+            disk.free()
+        book.close()
+    assert caplog.text.count("1 paid answers (10 tokens, 0.25 USD) are lost") == 1
+    assert len(calls_in_file(path)) == 1
+
+
+def test_an_answer_that_can_never_be_written_is_refused_and_in_nobodys_way(path: Path):
+    with CallBook.open(path) as book:
+        with pytest.raises(JournalError, match="CHECK constraint"):
+            book.record(PaidCall(purpose="guessing", agent="main"))  # type: ignore[arg-type]
+        pay(book, "main")
+        assert book.trouble is None
+    assert [agent for agent, *_ in calls_in_file(path)] == ["main"]

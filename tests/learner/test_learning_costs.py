@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from metaclaw.config import JudgeSettings, MemorySettings, RlSettings, Settings
+from metaclaw.journal.database import open_writer
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_costs import spent_by_purpose
 from metaclaw.journal.paid_calls import CallBook
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.assembly import Shared, jobs_for
+from metaclaw.learner.judges.judge import Exchange, JudgeBudgetError
 from metaclaw.learner.judges.loading import load_judge, spending_of
 from metaclaw.upstreams.session import new_session
+from tests.fakes.full_disk import LONG, Disk
 from tests.fakes.judge_llm import judge_model
 from tests.learner.recording import Said, record
 
@@ -64,3 +67,32 @@ async def test_what_judging_and_remembering_take_is_written_down(tmp_path: Path,
     if usage:
         assert judging.cost_usd == pytest.approx(costs[0])
     assert spent["comparing"].num_asked == 0
+
+
+async def test_while_what_votes_take_cannot_be_written_down_they_count_and_no_more_are_paid_for(tmp_path: Path):
+    """A full disk must not buy the same votes again and again, of which neither price nor score is kept."""
+    connection = open_writer(tmp_path / "learning.db", "learning")
+    disk = Disk(connection)
+    async with judge_model(lambda body: "Score: 1", usage=(900, 100)) as model, new_session() as session:
+        with CallBook(connection) as book:
+            settings = JudgeSettings(url=model.url, model=LONG, votes=3, max_tokens_per_day=5000)
+            judge = load_judge(settings, session, spending=spending_of(settings, book, tmp_path))
+            assert judge is not None
+            disk.fill()
+            assert (await judge.judge(exchange())).score == 1.0, "what was paid for is used"
+            assert book.spent("judging", last_s=60) == (3000, 0.0)
+            for _ in range(3):
+                with pytest.raises(JudgeBudgetError, match=r"cannot be written down \(database or disk is full\)"):
+                    await judge.judge(exchange())
+            assert len(model.requests) == 3
+            disk.free()
+            assert (await judge.judge(exchange())).score == 1.0
+            with pytest.raises(JudgeBudgetError, match="took 6,000 tokens"):
+                await judge.judge(exchange())
+    assert spent_by_purpose(tmp_path / "learning.db")["judging"].num_asked == 6
+
+
+def exchange() -> Exchange:
+    return Exchange(
+        id="x", agent="main", session="s", turn_ids=("t",), prompt="ask", answer="hi", messages=(), finish_reason="stop"
+    )

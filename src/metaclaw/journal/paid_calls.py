@@ -1,23 +1,26 @@
 """What models that are asked so that something is learned took.
 
 Owns the table ``paid_calls`` of ``learning.db``, and what it was in older files; refuses to know prices, and how
-anybody is asked. Invariant: an answer is written down once, when it came, whatever becomes of what it was for.
+anybody is asked. Invariant: an answer is counted once, when it came, whatever becomes of what it was for and of the
+disk.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from metaclaw.journal.database import open_writer, transaction
+from metaclaw.errors import JournalError
+from metaclaw.journal.database import is_of_the_record, transaction
+from metaclaw.journal.learning_connection import Clock, LearningConnection
 from metaclaw.journal.teacher_words import MAX_BYTES, Heard, Kept, read_words, write_words
 
-Clock = Callable[[], float]
+_log = logging.getLogger(__name__)
 
 # ``judging`` scores exchanges and replays, ``comparing`` answers for the gate; ``remembering`` is reading exchanges for
 # memories, ``teaching`` asking a teacher elsewhere.
@@ -50,56 +53,110 @@ class PaidCall:
     cost_usd: float | None = None
 
 
-class CallBook:
-    """A connection of its own, for the learner's process alone. Any thread may use it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An answer, when it came, in Unix seconds, and what a teacher said in it."""
 
-    Of what teachers said, ``max_words_bytes`` are kept at most, the newest.
+    call: PaidCall
+    heard: Heard | None
+    called_at: float
+
+
+class CallBook(LearningConnection):
+    """A connection of its own, for the learner's process alone.
+
+    What the disk does not take waits in memory, counted as if it were written; each later call tries it again, in the
+    order in which it came. It is lost only with the process. Of what teachers said, ``max_words_bytes`` are kept at
+    most, the newest.
     """
 
     def __init__(
         self, connection: sqlite3.Connection, clock: Clock = time.time, *, max_words_bytes: int = MAX_BYTES
     ) -> None:
-        self._connection = connection
-        self._clock = clock
+        super().__init__(connection, clock)
         self._max_words_bytes = max_words_bytes
-        self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, path: Path, clock: Clock = time.time) -> CallBook:
-        """Open ``learning.db``; raises ``JournalError``."""
-        return cls(open_writer(path, "learning"), clock)
+        self._waiting: deque[_Entry] = deque()
+        self._trouble: str | None = None
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        """Write what waits, or say what is lost."""
+        try:
+            if self.trouble is not None:
+                tokens, usd = _total([entry.call for entry in self._waiting])
+                _log.error("%d paid answers (%d tokens, %.2f USD) are lost", len(self._waiting), tokens, usd)
+        finally:
+            super().close()
 
     def record(self, call: PaidCall, heard: Heard | None = None) -> None:
-        """Write down what one answer took and, in the same transaction, what a teacher said in it."""
-        with self._lock, transaction(self._connection):
-            call_id = self._connection.execute(
-                "INSERT INTO paid_calls (purpose, agent, model, tokens, is_estimate, prompt_tokens, completion_tokens,"
-                " cost_usd, called_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (call.purpose, call.agent, call.model, call.tokens, call.is_estimate, call.prompt_tokens,
-                 call.completion_tokens, call.cost_usd, self._clock()),
-            ).lastrowid  # fmt: skip
-            assert call_id is not None
-            if heard is not None:
-                write_words(self._connection, call_id, heard, self._max_words_bytes)
+        """Write down what one answer took and, in the same transaction, what a teacher said in it.
+
+        What cannot be written now is kept; ``JournalError`` says that this very answer never can be.
+        """
+        entry = _Entry(call=call, heard=heard, called_at=self._clock())
+        with self._lock:
+            self._waiting.append(entry)
+            self._write_waiting()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why what was paid cannot be written down at this moment, having tried; ``None`` when all of it is."""
+        with self._lock:
+            self._write_waiting()
+            return self._trouble
 
     def kept(self, teacher: str, turns: Collection[str]) -> Kept:
         """What is kept of what ``teacher`` said of ``turns``."""
-        with self._lock:
-            return read_words(self._connection, teacher, turns)
+        with self._read() as db:
+            return read_words(db, teacher, turns)
 
     def spent(self, purpose: Purpose, *, last_s: float) -> tuple[int, float]:
         """Tokens and known US dollars that ``purpose`` took in the last ``last_s`` seconds."""
-        with self._lock:
-            row = self._connection.execute(
+        since = self._clock() - last_s
+        with self._read() as db:
+            row = db.execute(
                 "SELECT coalesce(sum(tokens), 0), coalesce(sum(cost_usd), 0.0) FROM paid_calls"
                 " WHERE purpose = ? AND called_at > ?",
-                (purpose, self._clock() - last_s),
+                (purpose, since),
             ).fetchone()
-        return row[0], row[1]
+            waiting = [one.call for one in self._waiting if one.call.purpose == purpose and one.called_at > since]
+        tokens, usd = _total(waiting)
+        return row[0] + tokens, row[1] + usd
+
+    def _write_waiting(self) -> None:
+        """Under the lock: write what waits, as far as it goes."""
+        while self._waiting:
+            entry = self._waiting[0]
+            try:
+                with transaction(self._connection):
+                    self._write_one(entry)
+            except sqlite3.Error as error:
+                if is_of_the_record(error):  # else it would be in the way of all others for ever
+                    self._waiting.popleft()
+                    raise JournalError(f"what an answer took cannot be written down: {error}") from error
+                if self._trouble is None:
+                    _log.warning("what answers take is counted in memory until it can be written down: %s", error)
+                self._trouble = str(error)
+                return
+            self._waiting.popleft()
+        if self._trouble is not None:
+            _log.warning("what answers took is written down again")
+        self._trouble = None
+
+    def _write_one(self, entry: _Entry) -> None:
+        call = entry.call
+        call_id = self._connection.execute(
+            "INSERT INTO paid_calls (purpose, agent, model, tokens, is_estimate, prompt_tokens, completion_tokens,"
+            " cost_usd, called_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (call.purpose, call.agent, call.model, call.tokens, call.is_estimate, call.prompt_tokens,
+             call.completion_tokens, call.cost_usd, entry.called_at),
+        ).lastrowid  # fmt: skip
+        assert call_id is not None
+        if entry.heard is not None:
+            write_words(self._connection, call_id, entry.heard, self._max_words_bytes)
+
+
+def _total(calls: Collection[PaidCall]) -> tuple[int, float]:
+    return sum(call.tokens or 0 for call in calls), sum(call.cost_usd or 0.0 for call in calls)
 
 
 def calls_in(db: sqlite3.Connection) -> str:

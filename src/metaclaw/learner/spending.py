@@ -1,8 +1,9 @@
 """What asking models takes, counted and held to what a day may take.
 
 Owns the counting of each answer and the caps of 24 hours; refuses to know what is asked, and what is done when a cap is
-reached. Invariant: nothing that has a cap is asked while the last 24 hours have reached it, restarts included; and what
-is unknown is never counted as nothing.
+reached. Invariant: nothing that has a cap is asked while the last 24 hours have reached it, restarts included, nor
+while what was asked before cannot be written down, as a restart would forget it; and what is unknown is never counted
+as nothing.
 """
 
 from __future__ import annotations
@@ -56,13 +57,19 @@ class Spending:
     cap: DayCap | None = None
 
     async def require_left(self) -> None:
-        """Raises the error of the cap where that is reached."""
+        """Raises the error of the cap where that is reached, or cannot be known to hold."""
         cap = self.cap
         if cap is None or not cap.is_set:
             return
-        reached = cap.reached(*await asyncio.to_thread(self.book.spent, cap.doing, last_s=DAY_S))
+        trouble, (tokens, usd) = await asyncio.to_thread(self._so_far, cap.doing)
+        if trouble is not None:
+            raise cap.error(f"what {cap.doing} took cannot be written down ({trouble})")
+        reached = cap.reached(tokens, usd)
         if reached is not None:
             raise cap.error(reached)
+
+    def _so_far(self, doing: Purpose) -> tuple[str | None, tuple[int, float]]:
+        return self.book.trouble, self.book.spent(doing, last_s=DAY_S)
 
     async def record(
         self,

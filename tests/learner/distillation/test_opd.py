@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from metaclaw.config import OpdSettings, RlSettings, UpdateSettings
+from metaclaw.errors import JournalError
 from metaclaw.journal.judge_statistics import read_spent
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_costs import spent_by_purpose
@@ -135,10 +136,10 @@ async def test_nobody_pays_a_teacher_while_its_tokens_cannot_be_compared(tmp_pat
 async def test_what_cannot_be_written_down_is_not_paid_for_again(tmp_path):
     async with taught_by(tmp_path) as (opd, there):
         with closing(sqlite3.connect(tmp_path / "learning.db")) as full:
-            full.execute("CREATE TRIGGER full BEFORE INSERT ON paid_calls BEGIN SELECT raise(ABORT, 'disk full'); END")
-            with pytest.raises(sqlite3.IntegrityError, match="disk full"):
+            full.execute("CREATE TRIGGER odd BEFORE INSERT ON paid_calls BEGIN SELECT raise(ABORT, 'odd'); END")
+            with pytest.raises(JournalError, match="cannot be written down: odd"):
                 await opd.lesson("main", TURNS[:2])
-            full.execute("DROP TRIGGER full")
+            full.execute("DROP TRIGGER odd")
         lesson = await opd.lesson("main", TURNS[:2])
         assert (lesson.taught.keys(), len(there.requests)) == ({"a", "b"}, 1)
 
