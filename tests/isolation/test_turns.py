@@ -19,7 +19,7 @@ import pytest
 from metaclaw.chat.exchanges import claim_exchange
 from metaclaw.chat.messages import answer_identity, freeze
 from metaclaw.chat.openai_chat import ChatAnswer
-from metaclaw.config.learning import GateSettings
+from metaclaw.config import GateSettings
 from metaclaw.errors import InvalidRequestError, NotFoundError
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.feedback import FeedbackRequest

@@ -7,16 +7,10 @@ combination that cannot work is refused when the settings are built, not when th
 
 from metaclaw.config.agents import AgentSettings, AgentsSettings, Mode
 from metaclaw.config.clouds import CLOUDS, CloudName, bridge_key, with_cloud
-from metaclaw.config.learning import (
-    AdvantageName,
-    GateSettings,
-    JudgeSettings,
-    MethodName,
-    OpdSettings,
-    RlSettings,
-    SelfDistillationSettings,
-    UpdateSettings,
-)
+from metaclaw.config.distilling import OpdSettings, SelfDistillationSettings
+from metaclaw.config.gating import GateSettings
+from metaclaw.config.judging import JudgeSettings
+from metaclaw.config.learning import RlSettings
 from metaclaw.config.recalling import (
     EmbeddingSettings,
     EvolverSettings,
@@ -29,6 +23,7 @@ from metaclaw.config.scheduling import CalendarSettings, SchedulerSettings
 from metaclaw.config.serving import JournalSettings, LimitSettings, ProxySettings
 from metaclaw.config.settings import Settings
 from metaclaw.config.training import TrainServerSettings
+from metaclaw.config.updating import AdvantageName, MethodName, UpdateSettings
 from metaclaw.config.upstreams import DialectName, LlmSettings, OpenRouterSettings, UpstreamSettings
 from metaclaw.config_types import is_loopback
 
