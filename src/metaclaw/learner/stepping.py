@@ -20,7 +20,7 @@ from metaclaw.config import UpdateSettings
 from metaclaw.journal.lessons import TaughtTurn
 from metaclaw.learner.backends.backend import Pass, TrainingBackend, TrainingRun
 from metaclaw.learner.corrections import Corrected, as_drawn_now, clipped_share, corrected, pulled
-from metaclaw.learner.datums import TEMPERATURE, Datum, DatumGroup, Floats, likely_group
+from metaclaw.learner.datums import TEMPERATURE, AnyGroup, Datum, DatumGroup, Floats, likely_group
 from metaclaw.learner.distillation.hearing import heard
 from metaclaw.learner.distillation.leaning import leaned
 from metaclaw.learner.distillation.lessons import NO_LESSONS, Lessons
@@ -140,28 +140,18 @@ class Stepper:
         is_known: bool,
         seconds: Seconds,
     ) -> tuple[list[Pass], Mapping[str, float], float]:
-        """The first passes over ``parts``, and of the last step what the optimiser says of it and its rate.
-
-        As often as the settings say: an answer that the loss has moved far enough leaves the rest to the others. What
-        is likely is learned the first time alone, as nothing bounds it.
-        """
-        passes, weighing = list[Pass](), [_weighing(part) for part in parts]
-        step, last, rates_left = dict[str, float](), 0.0, iter(rates)
-        for part, drawn_in in zip(parts, weighing if is_known else parts, strict=True):
+        """The first passes over what was drawn, and of the last step what the optimiser says of it and its rate."""
+        passes, step, rate = list[Pass](), dict[str, float](), 0.0
+        lots = _lots(parts, self._settings.num_passes, is_known=is_known)
+        for lot, rate in zip(lots, rates, strict=False):  # a small update has fewer lots than rates
             with timed(seconds, "forward_backward"):
-                likely = likely_group(part)
-                if drawn_in or not likely:  # what weighs nothing would be a pass for nothing
-                    passes.append(await run.forward_backward(drawn_in or part))
-                if likely:
-                    await run.forward_backward(likely)
-            last = next(rates_left)  # a small update has fewer parts than rates
-            step = await self._optim_step(run, last, seconds)
-        for part in list(filter(None, weighing)) * (self._settings.num_passes - 1):
-            with timed(seconds, "forward_backward"):
-                await run.forward_backward(part)
-            last = next(rates_left)
-            step = await self._optim_step(run, last, seconds)
-        return passes, step, last
+                if lot.drawn:
+                    made = await run.forward_backward(lot.drawn)
+                    passes += [made] if lot.is_first else []
+                if lot.likely:
+                    await run.forward_backward(lot.likely)
+            step = await self._optim_step(run, rate, seconds)
+        return passes, step, rate
 
     async def _optim_step(self, run: TrainingRun, rate: float, seconds: Seconds) -> Mapping[str, float]:
         with timed(seconds, "optim_step"):
@@ -218,6 +208,31 @@ def _known(groups: Sequence[DatumGroup]) -> tuple[Floats, ...] | None:
     found = [datum.now_T for group in groups for datum in group.data]
     known = tuple(one for one in found if one is not None)
     return known if len(known) == len(found) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lot:
+    """What one step learns from: what was drawn, and what is likely to a teacher. ``is_first``: nothing of it was
+    learned before."""
+
+    drawn: Sequence[DatumGroup]
+    likely: Sequence[AnyGroup] = ()
+    is_first: bool = False
+
+
+def _lots(parts: Sequence[Sequence[DatumGroup]], num_passes: int, *, is_known: bool) -> list[_Lot]:
+    """What the steps learn from, in order: the parts, as often as the settings say.
+
+    An answer that the loss has moved far enough leaves the rest to the others. What is likely is learned the first time
+    alone, as nothing bounds it. ``is_known``: what weighs nothing would be a pass for nothing.
+    """
+    first, again = list[_Lot](), list[_Lot]()
+    for part in parts:
+        weighing, likely = _weighing(part), likely_group(part)
+        drawn = weighing if is_known else part
+        first.append(_Lot(drawn=drawn if drawn or likely else part, likely=likely, is_first=True))
+        again += [_Lot(drawn=weighing)] if weighing else []
+    return first + again * (num_passes - 1)
 
 
 def _weighing(groups: Sequence[DatumGroup]) -> list[DatumGroup]:
