@@ -29,7 +29,7 @@ def test_a_loop_has_the_key_of_its_beginning_and_goes_on_from_an_answer() -> Non
     assert begins.key == goes_on.key
     assert begins.continues is None
     assert goes_on.continues is not None
-    assert begins.first_id("turn-0123456789abcdef") == f"{begins.key}0123456789ab"
+    assert begins.first_id("turn-0123456789abcdef") == f"{begins.key}456789abcdef"
 
 
 def test_what_came_before_tells_equal_words_apart_as_do_agents_and_sessions() -> None:

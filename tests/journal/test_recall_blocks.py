@@ -12,6 +12,7 @@ import pytest
 
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.descent import RECALLED, turns_that_held
 from metaclaw.journal.erasing import empty_log, erase_memories, is_erasure_due, rewrite_blocks
 from metaclaw.journal.recall_blocks import insert_blocks, memories_in_blocks
 from metaclaw.journal.retention import Retention, erase_stopped
@@ -160,3 +161,19 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all, but long enough to be looked at as one" * 20)
     with pytest.raises(JournalError, match="cannot open the journal"):
         erase_stopped(path, ["m1"])
+
+
+async def test_the_turns_of_a_memory_are_found_by_an_index_that_holds_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "turns.db"
+    weighed = (
+        Weighed(kind="memory", item="m1", score=1.0, outcome="recalled"),
+        Weighed(kind="memory", item="m2", score=0.1, outcome="threshold"),
+        Weighed(kind="skill", item="s", score=1.0, outcome="recalled"),
+    )
+    async with TurnJournal(path) as journal:
+        await journal.open_turn(new_turn("t1", user("x"), weighed=weighed))
+    assert turns_that_held(path, ["m1"]) == {"t1"}
+    assert turns_that_held(path, ["m2", "s"]) == frozenset()
+    with closing(sqlite3.connect(path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {RECALLED}", ('["m1"]',)).fetchall()
+    assert any("USING INDEX recalled_memories" in step for *_, step in plan)

@@ -37,7 +37,8 @@ class ExchangeClaim:
 
     def first_id(self, turn_id: str) -> str:
         """The id of the exchange that this turn is in, unless it continues another."""
-        return self.key + (_SHARED if self.is_shared else turn_id.removeprefix("turn-")[:12])
+        # Of the id's end: it begins with the time, which turns at one moment share.
+        return self.key + (_SHARED if self.is_shared else turn_id.removeprefix("turn-")[-12:])
 
 
 def claim_exchange(

@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of spooled records; what is beyond is read from the spool again
 MAX_HELD_BYTES = 64 * 1024 * 1024  # of records that the spool could not take
 _MAX_RECORDS = 512  # in one transaction
-_MIN_RECORDS = 16  # even while somebody waits: about a millisecond, and a transaction costs as much as some of them
 _STEP_S = 0.02  # longest work on records while nobody waits
+_URGENT_STEP_S = 0.001  # while somebody does: a transaction costs as much as some records
 
 Write = Callable[[sqlite3.Connection, SpoolRecord], Any]
 OnWritten = Callable[[Sequence[Any]], None]
@@ -146,14 +146,14 @@ class Backlog:
 
     def write(self, connection: sqlite3.Connection, is_urgent: Callable[[], bool]) -> None:
         """Write some records, within a transaction. Raises ``sqlite3.Error`` when it is not the record's fault."""
-        stop_at = time.monotonic() + _STEP_S
+        began_at = time.monotonic()
         place: Place | None = None
         while self._entries and len(self._batch) < _MAX_RECORDS:
             entry = self._entries.popleft()
             self._batch.append(entry)
             self._attempt(connection, entry)
             place = entry.place or place
-            if time.monotonic() > stop_at or (len(self._batch) >= _MIN_RECORDS and is_urgent()):
+            if time.monotonic() - began_at > (_URGENT_STEP_S if is_urgent() else _STEP_S):
                 break
         if self._has_stale_rows:
             connection.execute("DELETE FROM spool WHERE segment < ?", (self._discarded_before,))

@@ -19,7 +19,7 @@ from metaclaw.journal.database import open_reader
 from metaclaw.journal.holding import turns_that_held as held_since
 
 _SCHEMA = 3  # of learning.db: the first with skills
-_RECALLED = """
+RECALLED = """
     SELECT DISTINCT turn FROM recalls
     WHERE kind = 'memory' AND outcome = 'recalled' AND item IN (SELECT value FROM json_each(?))
 """
@@ -61,7 +61,7 @@ def turns_that_held(turns_db: Path, memories: Collection[str]) -> frozenset[str]
     if not memories or not turns_db.exists():
         return frozenset()
     with closing(open_reader(turns_db)) as connection:
-        first = [turn for (turn,) in connection.execute(_RECALLED, (_json(memories),)).fetchall()]
+        first = [turn for (turn,) in connection.execute(RECALLED, (_json(memories),)).fetchall()]
         return frozenset(turn for one in first for turn in held_since(connection, one))
 
 
