@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import threading
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,10 +55,37 @@ async def test_nonsense_of_a_verifier_is_an_error_never_a_zero(prompt):
         await verdict("answers_what_the_prompt_says", prompt)
 
 
+@pytest.mark.parametrize("score", [10**400, -(10**5000), float("inf")], ids=["large", "untold", "infinite"])
+async def test_a_score_that_is_too_large_to_be_told_is_an_error_too(score: float):
+    with pytest.raises(JudgeError, match="not in"):
+        await Verifier(lambda judged: score, name="counts", timeout_s=5).judge(exchange())
+
+
 @pytest.mark.parametrize("function", ["raises", "stops_iterating"])
 async def test_an_exception_of_a_verifier_is_a_judge_error(function):
     with pytest.raises(JudgeError):
         await verdict(function)
+
+
+@pytest.mark.parametrize(
+    "ending", [SystemExit("usage: check FILE"), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+)
+async def test_a_verifier_that_means_to_end_its_process_ends_nothing_but_its_own_word(ending: BaseException):
+    """`sys.exit` of a script that was made a verifier ended the learner, at each of its starts."""
+
+    def ends(judged: Exchange) -> float:
+        raise ending
+
+    with pytest.raises(JudgeError, match=f"ends raised {type(ending).__name__}"):
+        await Verifier(ends, name="ends", timeout_s=5).judge(exchange())
+
+
+async def test_a_verifier_may_answer_with_a_number_of_another_package():
+    def answers(judged: Exchange) -> float:
+        return np.float32(0.5)  # type: ignore[return-value]
+
+    score = (await Verifier(answers, name="numpy", timeout_s=5).judge(exchange())).score
+    assert (score, type(score)) == (0.5, float)
 
 
 async def test_a_verifier_that_hangs_is_given_up():
@@ -103,6 +132,14 @@ async def test_a_verifier_that_cannot_reach_what_it_asks_is_away_not_wrong():
 async def test_a_verifier_that_cannot_be_loaded_names_the_setting(entry_point):
     with pytest.raises(ConfigError, match=r"rl\.judge\.verifier"):
         load_verifier(entry_point)
+
+
+@pytest.mark.parametrize("content", ["import sys; sys.exit(3)", "1 / 0", "def broken(:"])
+async def test_a_verifier_whose_module_fails_while_it_is_loaded_names_the_setting(content, tmp_path, monkeypatch):
+    (tmp_path / "failing_verifier.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"rl\.judge\.verifier .* cannot be loaded"):
+        load_verifier("failing_verifier:score")
 
 
 async def test_without_a_judge_there_is_none_and_without_a_model_it_is_refused():

@@ -6,9 +6,9 @@ number in [-1, 1]; a judge that cannot tell raises ``JudgeError`` or says that i
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from numbers import Real
+from typing import Any, Protocol, cast
 
 from metaclaw.errors import JudgeError
 
@@ -85,8 +85,16 @@ class Judge(Protocol):
 
 def checked_score(judge: str, value: object) -> float:
     """``value`` as a score; raises ``JudgeError`` when it is not a number in [-1, 1]."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):  # numpy's are too
         raise JudgeError(f"{judge} returned {value!r:.80}, not a number in [-1, 1]")
-    if not math.isfinite(value) or not -1 <= value <= 1:
-        raise JudgeError(f"{judge} returned {value!r:.80}, which is not in [-1, 1]")
-    return float(value)
+    number = cast("float", value)
+    if not -1 <= number <= 1:  # nor is what is not a number; an integer may be too large for a float
+        raise JudgeError(f"{judge} returned {_shown(number)}, which is not in [-1, 1]")
+    return float(number)
+
+
+def _shown(number: float) -> str:
+    try:
+        return f"{number!r:.80}"
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"

@@ -6,6 +6,7 @@ nonsense) becomes a ``JudgeError``, never a score.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import threading
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from metaclaw.learner.threads import call_in_thread
 # Each holds a thread for ever. More than an exchange has attempts, so that one alone cannot hold up all others.
 MAX_HUNG = 8
 
+# What a script's `sys.exit` and an event loop of the function's own raise means its end, never that of the learner.
+_ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+
 VerifierFunction = Callable[[Exchange], float | None]
 
 
@@ -28,8 +32,9 @@ def load_verifier(entry_point: str) -> VerifierFunction:
         raise ConfigError(f"rl.judge.verifier {entry_point!r} is not 'package.module:function'")
     try:
         function: Any = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"rl.judge.verifier {entry_point!r} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:  # a module of the user's, which is run to be loaded
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"rl.judge.verifier {entry_point!r} cannot be loaded: {said}") from error
     if not callable(function):
         raise ConfigError(f"rl.judge.verifier {entry_point!r} is not a function")
     return cast("VerifierFunction", function)
@@ -67,5 +72,7 @@ class Verifier:
     def _call(self, exchange: Exchange, returned: threading.Event) -> float | None:
         try:
             return self._function(exchange)
+        except _ENDINGS as error:
+            raise JudgeError(f"{self.name} raised {type(error).__name__}: it may not end who calls it") from error
         finally:
             returned.set()
