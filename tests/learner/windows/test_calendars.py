@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -88,6 +89,34 @@ def test_what_is_no_calendar_is_refused_and_an_event_that_makes_no_sense_left_ou
         event(":never"), sound, "BEGIN:VEVENT\r\nUID:n\r\nEND:VEVENT\r\n", since="2026-05-04", until="2026-05-05"
     )
     assert found == [span("2026-05-04 10:00", "2026-05-04 11:00")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        event(":20260504T070000Z", ":99991231T235959Z", uid="b"),
+        event(":00010101T000000", ":20270101T000000", uid="b"),
+        event(":20260504T070000Z", "", "DURATION:P99999999999D", uid="b"),
+        event(":20260504T070000Z", "", "DURATION:PT1M", "RRULE:FREQ=DAILY;INTERVAL=0", uid="b"),
+        event(":19700101T000000Z", "", "DURATION:PT1S", "RRULE:FREQ=SECONDLY", uid="b"),
+        event(":20260101T000000Z", "", "DURATION:PT1S", "RRULE:FREQ=MINUTELY", uid="b"),
+        event(":19700101T000000Z", "", "DURATION:PT1S", "RRULE:FREQ=HOURLY;BYSECOND=1,2,3,4", uid="b"),
+        event(":20260504T070000Z", "", "DURATION:PT1S", "RRULE:FREQ=SOMETIMES", uid="b"),
+    ],
+    ids=["year 9999", "year 1", "endless", "never on", "each second", "each minute", "each second of an hour", "odd"],
+)
+def test_an_invitation_that_never_ends_hides_no_other_event_and_holds_nobody_up(bad: str):
+    """Anybody may send one. A rule that never gets on kept a processor busy for ever."""
+    sound = event(":20260504T080000Z", ":20260504T090000Z", uid="s")
+    began = time.monotonic()
+    found = busy(bad, sound, since="2026-05-04", until="2026-05-05")
+    assert span("2026-05-04 10:00", "2026-05-04 11:00") in found
+    assert time.monotonic() - began < 5
+
+
+def test_what_recurs_often_for_some_years_is_followed():
+    hourly = event(":20230101T000000Z", "", "DURATION:PT10M", "RRULE:FREQ=HOURLY")
+    assert len(busy(hourly, since="2026-05-04", until="2026-05-05")) == 24
 
 
 @asynccontextmanager
@@ -214,6 +243,25 @@ async def test_a_calendar_that_fails_is_unknown_said_once_and_asked_again(caplog
     assert known[60] == []
     assert caplog.text.count("the calendar is unknown") == 1
     assert caplog.text.count("can be read again") == 1
+    await one.close()
+
+
+async def test_a_calendar_that_fails_as_nobody_foresaw_is_said_asked_again_and_ends_quietly(caplog):
+    now, answers = [0.0], list[object]([RuntimeError("a defect"), [], RuntimeError("another")])
+
+    async def read(since: float, until: float):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    one = WatchedCalendar(read, source="x", clock=lambda: now[0])
+    for expected in (None, [], []):
+        one.busy(now[0])
+        await asyncio.sleep(0.01)
+        assert one.busy(now[0]) == expected
+        now[0] += 700
+    assert "a defect" in caplog.text
     await one.close()
 
 

@@ -7,7 +7,6 @@ for it; one that cannot be read is unknown after ``_KEPT_S``, which is said once
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,6 +41,7 @@ class WatchedCalendar:
         if not 0 <= now - self._tried_at < _EVERY_S and (self._reading is None or self._reading.done()):
             self._tried_at = now
             self._reading = asyncio.create_task(self.refresh())
+            self._reading.add_done_callback(_say_fault)
         return self._known if 0 <= now - self._known_at < _KEPT_S else None
 
     async def refresh(self) -> None:
@@ -63,5 +63,10 @@ class WatchedCalendar:
         """Stop reading."""
         if self._reading is not None:
             self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
+            await asyncio.wait({self._reading})
+
+
+def _say_fault(reading: asyncio.Task[None]) -> None:
+    """Of a reading that ended as nobody foresaw."""
+    if not reading.cancelled() and (fault := reading.exception()) is not None:
+        _log.warning("the calendar is unknown and opens no window", exc_info=fault)
