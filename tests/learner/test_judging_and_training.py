@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import pytest
 
-from metaclaw.errors import BackendError, JudgeError
+from metaclaw.errors import BackendError, JournalError, JudgeError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
@@ -111,6 +113,22 @@ async def test_a_judge_that_never_works_is_given_up_after_its_attempts(world):
         await world.judging.step()
     assert len(world.judge.seen) == 3
     assert world.journal.pending("main") == []
+
+
+async def test_while_the_disk_is_full_each_exchange_is_judged_once_and_recorded_when_there_is_room(world, tmp_path):
+    """A verdict may have been paid for: one that cannot be written ends no other, and is not asked for again."""
+    with closing(sqlite3.connect(tmp_path / "learning.db", isolation_level=None)) as disk:
+        disk.execute("CREATE TRIGGER full BEFORE INSERT ON judgements BEGIN SELECT raise(ABORT, 'disk is full'); END")
+        for number in range(3):
+            await record(world.turns, Said(turn=f"t{number}", exchange=f"x{number}"))
+        for _ in range(2):
+            with pytest.raises(JournalError, match="disk is full"):
+                await world.judging.step()
+        disk.execute("DROP TRIGGER full")
+    assert await world.judging.step()
+    assert sorted(world.judge.seen) == ["x0", "x1", "x2"]
+    assert world.journal.judgements(["x0", "x1", "x2"]).keys() == {"x0", "x1", "x2"}
+    assert not await world.judging.step()
 
 
 async def test_a_judge_that_was_away_for_a_day_judges_what_was_said_meanwhile(world):

@@ -1,7 +1,8 @@
 """The job that judges what was said.
 
 Owns the asking and the recording of verdicts; refuses to know how a judge comes to one. Invariant: a judge that fails
-leaves an exchange unjudged, which is recorded, and is never a reward of zero.
+leaves an exchange unjudged, which is recorded, and is never a reward of zero; a verdict that cannot be recorded yet is
+kept, since it may have been paid for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from metaclaw.errors import JudgeError, MetaClawError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.opinions import SourceOpinion
 from metaclaw.learner.inbox import DueExchange, Inbox
-from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError
+from metaclaw.learner.judges.judge import Judge, JudgeUnavailableError, Verdict
 from metaclaw.learner.late_feedback import LateFeedback
 
 _log = logging.getLogger(__name__)
@@ -48,18 +49,23 @@ class Judging:
         self._judge = judge
         self._late = late
         self._pace = pace or JudgingPace()
+        self._unrecorded: dict[str, Verdict] = {}  # by exchange, which stays due until then
 
     @property
     def poll_s(self) -> float:
         return self._pace.poll_s
 
     async def step(self) -> bool:
-        """Judge what is due; return whether there was anything."""
+        """Judge what is due; return whether there was anything.
+
+        Raises ``JournalError`` when something of it could not be recorded; the others are judged all the same.
+        """
         due = await asyncio.to_thread(self._due)
         at_once = asyncio.Semaphore(self._pace.at_once)
-        async with asyncio.TaskGroup() as tasks:
-            for exchange in due:
-                tasks.create_task(self._judge_one(exchange, at_once))
+        ends = await asyncio.gather(*(self._judge_one(one, at_once) for one in due), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
         return bool(due)
 
     def _due(self) -> list[DueExchange]:
@@ -71,7 +77,7 @@ class Judging:
         exchange = due.exchange
         async with at_once:
             try:
-                verdict = await self._judge.judge(exchange)
+                verdict = self._unrecorded.get(exchange.id) or await self._judge.judge(exchange)
             except JudgeError as error:
                 is_outage = isinstance(error, JudgeUnavailableError)
                 await self._record_failure(
@@ -99,7 +105,9 @@ class Judging:
                 ],
             )
 
+        self._unrecorded[exchange.id] = verdict
         await asyncio.to_thread(record)
+        del self._unrecorded[exchange.id]
 
     async def _record_failure(
         self, due: DueExchange, detail: dict[str, object], *, is_outage: bool, error: MetaClawError | None = None
