@@ -247,6 +247,17 @@ async def test_an_answer_ends_at_its_limit() -> None:
             await model.answer(BODY["messages"], model="judge", timeout_s=0.2)
 
 
+async def test_a_judge_that_never_stops_talking_is_no_outage_and_takes_no_more_than_it_may() -> None:
+    whole = b'{"choices": [{"message": {"role": "assistant", "content": "' + b"x" * (10 << 20) + b'"}}]}'
+    async with fake_llm(lambda _: Answer(body=whole)) as llm, client(llm.url) as model:
+        answer = await model.answer(BODY["messages"], model="judge")
+        assert len((answer.message or {})["content"]) == 10 << 20
+    async with fake_llm(lambda _: Answer(body=b"x" * (17 << 20))) as llm, client(llm.url) as model:
+        with pytest.raises(UpstreamError, match="more than 16 MB") as refused:
+            await model.answer(BODY["messages"], model="judge")
+        assert refused.value.status == 422, "it counts as an attempt"
+
+
 async def test_a_redirect_is_not_followed() -> None:
     moved = b"HTTP/1.1 307 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n"
     async with raw_server(moved) as (url, _), client(url) as model:

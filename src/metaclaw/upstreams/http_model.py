@@ -29,6 +29,7 @@ from metaclaw.upstreams.upstream import Upstream
 _CHAT = "openai.chat"
 _MAX_ERROR_BYTES = 64 * 1024
 _LARGE_BYTES = 256 * 1024
+_MAX_ANSWER_BYTES = 16 << 20  # of an answer that is read as a whole, here and by nobody else
 _MAX_JITTER_S = 0.25
 
 
@@ -204,6 +205,6 @@ def _payload(data: bytes | None) -> aiohttp.BytesPayload | io.BytesIO | None:
 
 async def _read_and_close(reply: HttpReply) -> bytes:
     try:
-        return await reply.read()
+        return await reply.read(max_bytes=_MAX_ANSWER_BYTES)
     finally:
         reply.close()

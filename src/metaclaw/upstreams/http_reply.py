@@ -57,12 +57,17 @@ class HttpReply:
             yield chunk
             chunk = await next_chunk(self._name, self._response, self._silence)
 
-    async def read(self) -> bytes:
-        """The whole body."""
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
+        """The whole body. Raises ``UpstreamError`` as ``chunks`` does, and when it is longer than ``max_bytes``."""
         chunk, self._first = self._first, None
         whole = [] if chunk is None else [chunk]
+        size = len(chunk or b"")
         while chunk := await next_chunk(self._name, self._response, self._silence):
             whole.append(chunk)
+            size += len(chunk)
+            if max_bytes is not None and size > max_bytes:
+                # About what was asked, not an outage: it would be as long the next time.
+                raise UpstreamError(f"{self._name} answered with more than {max_bytes >> 20} MB", status=422)
         return whole[0] if len(whole) == 1 else b"".join(whole)
 
     async def finish(self) -> None:
