@@ -67,15 +67,24 @@ class GroupCommitter:
     """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one, and nothing else:
     records come between, many at a time, so that whoever waits seldom waits for them, and not long.
 
-    ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken.
+    ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken;
+    ``on_commit`` after each commit, when those who waited for it have been told.
     """
 
-    def __init__(self, connect: Connect, *, name: str, records: RecordStream | None = None) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        name: str,
+        records: RecordStream | None = None,
+        on_commit: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> None:
         self.num_failures = 0  # transactions that came to nothing
         self.trouble: str | None = None  # why the database cannot be written now
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
         self._records: RecordStream = records or _NoRecords()
+        self._on_commit = on_commit
         self._jobs: deque[_Job[Any]] = deque()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._wake = threading.Event()  # there is something to do
@@ -193,6 +202,7 @@ class GroupCommitter:
             self._records_due_at = 0.0 if self._records.has_more else time.monotonic() + _LINGER_S
         for job, (result, error) in zip(jobs, outcomes, strict=True):
             job.future.set_exception(error) if error is not None else job.future.set_result(result)
+        self._on_commit(self._connection)
 
     def _failed(self, error: sqlite3.Error | JournalError) -> None:
         self.num_failures += 1

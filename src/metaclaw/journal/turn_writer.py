@@ -25,6 +25,7 @@ from metaclaw.journal.database import may_pass, open_writer
 from metaclaw.journal.erasing import empty_log, erase_memories
 from metaclaw.journal.feedback import NewFeedback, insert_feedback
 from metaclaw.journal.group_commit import GroupCommitter
+from metaclaw.journal.log_keeper import LogKeeper
 from metaclaw.journal.recall_blocks import insert_blocks, memories_in_blocks, select_blocks
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
@@ -48,7 +49,10 @@ class TurnJournal:
         self._path = path
         self._scribe = TurnScribe(pricer or _no_price)
         self._backlog = Backlog(Spool(path.with_name("spool")), self._scribe.write)
-        self._committer = GroupCommitter(self._reconnect, name="turn-journal", records=self._backlog)
+        self._log_keeper = LogKeeper(path)
+        self._committer = GroupCommitter(
+            self._reconnect, name="turn-journal", records=self._backlog, on_commit=self._log_keeper.committed
+        )
         self._last_segment = 0
         self._is_recovered = False
         # We are the only writer and blocks change by our own hand alone, so what was read or written once stays true.
@@ -81,6 +85,7 @@ class TurnJournal:
         self._last_segment = self._backlog.spool.segment
         if connection is not None:
             self._recover(connection)
+        self._log_keeper.start()
         self._committer.start(connection)
         if connection is not None:
             self._wait_for_what_was_left()
@@ -88,6 +93,7 @@ class TurnJournal:
     def close(self) -> None:
         """Write what was handed in, as far as that is possible now, then close the file."""
         connection = self._committer.stop()
+        self._log_keeper.stop()
         self._backlog.close(connection)
         if connection is not None:
             connection.close()
@@ -212,7 +218,9 @@ class TurnJournal:
             return None
 
     def _connect(self) -> sqlite3.Connection:
-        return open_writer(self._path, "turns", busy_timeout_ms=_BUSY_TIMEOUT_MS)
+        connection = open_writer(self._path, "turns", busy_timeout_ms=_BUSY_TIMEOUT_MS)
+        self._log_keeper.relieve(connection)
+        return connection
 
     def _reconnect(self) -> sqlite3.Connection:
         connection = self._connect()
