@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metaclaw.errors import BackendError
-from metaclaw.learner.backends.backend import Pass, SavedWeights
+from metaclaw.learner.backends.backend import LostStateError, Pass, SavedWeights
 from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, LikelyDatum
 
 VOCABULARY = 16
@@ -71,7 +70,7 @@ class FakeTrainer:
         if path is None:
             return np.random.default_rng(self.seed).normal(size=VOCABULARY)
         if path not in self.saved:
-            raise BackendError(f"{path} does not exist")
+            raise LostStateError(f"{path} does not exist")
         return self.saved[path]
 
 

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from metaclaw.cli.policy_answers import download_adapter
 from metaclaw.config import RlSettings, Settings, UpdateSettings
 from metaclaw.errors import BackendError, ConflictError
-from metaclaw.learner.backends.backend import RefusedDataError, TrainingBackend
+from metaclaw.learner.backends.backend import LostStateError, RefusedDataError, TrainingBackend
 from metaclaw.learner.backends.sdk_child import CloudBackend
 from metaclaw.learner.datums import DatumGroup, Likely, LikelyDatum, LikelyGroup, TrainingTurn, build_groups
 from metaclaw.learner.extras import load_backend
@@ -152,7 +152,7 @@ async def test_what_is_deleted_is_gone_and_may_be_deleted_again(backend):
     with pytest.raises(BackendError):
         await run.warm(gone.sampler_path)
     await run.close()
-    with pytest.raises(BackendError, match=gone.state_path):
+    with pytest.raises(LostStateError, match=gone.state_path):
         await backend.open(gone.state_path)
     await (await backend.open(stays.state_path)).close()
 

@@ -132,6 +132,32 @@ async def test_what_was_interrupted_is_given_up_when_what_it_was_made_of_has_cha
     assert set(world.trainer.saved) == kept | {version.state_path, version.sampler_path}
 
 
+async def test_an_interrupted_update_whose_weights_are_gone_begins_anew(world):
+    """Somebody deleted them, or the server has another base model now: no update of the agent was made any more."""
+    await world.converse(8)
+    updater = world.updater()
+    await _interrupted(world, updater)
+    world.trainer.saved.clear()
+    waiting = await updater.attempt("main")
+    assert isinstance(waiting, Waiting)
+    assert "begins anew" in waiting.reason
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
+
+
+async def test_a_serving_version_whose_weights_are_gone_is_said_and_nothing_is_lost(world):
+    await world.converse(8)
+    updater = world.updater()
+    await updater.attempt("main")
+    await updater.close()
+    await world.converse(8)
+    world.trainer.saved = {path: logits for path, logits in world.trainer.saved.items() if "/weights/" not in path}
+    with pytest.raises(BackendError, match="metaclaw policy rollback"):
+        await world.updater().attempt("main")
+    assert world.states() == {"consumed": 8, "pending": 8}
+
+
 async def _interrupted(world, updater) -> None:
     world.gate.is_slow = True
     world.gate.began.clear()

@@ -66,6 +66,8 @@ class Completions:
             finally:
                 reply.close()
         except UpstreamError as error:
+            if model is None:  # by this name it may be no more: the endpoint may have been started with another one
+                self._base_name = None
             raise self._failures.of(error) from error
         try:
             answer = object_or_none(json.loads(raw))
@@ -78,7 +80,7 @@ class Completions:
         return Completion(choice=choice, answer=answer)
 
     async def base_name(self) -> str:
-        """The first model that it lists; asked for once. Raises as its ``Failures`` say."""
+        """The first model that it lists; asked for once, as long as it is there. Raises as its ``Failures`` say."""
         if self._base_name is None:
             try:
                 names = [model.get("id") for model in await self._upstream.models()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from metaclaw.config import UpdateSettings
 from metaclaw.journal.learning import Clock, LearningJournal
@@ -70,6 +70,25 @@ class Preparing:
         differences = list(prepared.batch.surprise.values())
         return "rewards" in self._settings.methods and num_informative(differences) > 0
 
+    def leave_foreign(self, agent: str, prepared: Prepared, base_model: str) -> Waiting | None:
+        """Give up what versions of another base model drew, if anything is: to this one its tokens mean nothing.
+
+        What its own base model drew needs no such rule, as sampler and trainer are compared there.
+        """
+        made_of = {one.version: one.base_model for one in self._journal.versions(agent)}
+        foreign = [
+            sample.turn
+            for sample in prepared.batch.samples
+            if _bare(made_of.get(sample.version, base_model)) != _bare(base_model)
+        ]
+        if not foreign:
+            return None
+        number = self._journal.expire(foreign, "other_base_model")
+        _log.warning(
+            "%s: %d samples expired: they were drawn from another base model than %s", agent, number, base_model
+        )
+        return Waiting(reason="turns that another base model answered were left out")
+
     def leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
         """Give up what nothing can be learned from."""
         number = self._journal.expire(prepared.turns, "untaught")
@@ -81,6 +100,11 @@ class Preparing:
     def _expire(self, agent: str, selection: Selection) -> None:
         for rule, turns in selection.expired.items():
             _log.info("%s: %d samples expired: %s", agent, self._journal.expire(turns, rule), rule)
+
+
+def _bare(base_model: str) -> str:
+    # A training server names a folder to clients on its machine, and what is last of it to others.
+    return PurePath(base_model).name
 
 
 def _recorded(batch: Batch, reader: TurnReader) -> tuple[list[TrainingTurn], Sequence[str]]:

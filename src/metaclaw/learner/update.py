@@ -18,7 +18,7 @@ from metaclaw.errors import JournalError, RewardsChangedError
 from metaclaw.journal.learning import Clock
 from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.lessons import TaughtTurn
-from metaclaw.learner.backends.backend import RefusedDataError, TrainingRun
+from metaclaw.learner.backends.backend import LostStateError, RefusedDataError, TrainingRun
 from metaclaw.learner.batches import Batch
 from metaclaw.learner.candidates import Candidate, Prepared
 from metaclaw.learner.claims import Claims
@@ -90,10 +90,12 @@ class Updater:
         if isinstance(prepared, Waiting):
             return prepared
         # Nothing is claimed before trainer and teachers are there: while one is down, no update is aborted, all wait.
-        run = await (self._reopened(agent, candidate) if candidate else self._live.resumed(agent, parent))
-        lessons = NO_LESSONS if candidate else await self._lessons(agent, parent, prepared)
-        if not candidate and not lessons.num_taught and not self._preparing.rewards_teach(prepared):
-            return await asyncio.to_thread(self._preparing.leave_untaught, agent, prepared)
+        run = await self._run(agent, parent, candidate)
+        if isinstance(run, Waiting):
+            return run
+        lessons = NO_LESSONS if candidate else await self._taught(agent, parent, prepared, run)
+        if isinstance(lessons, Waiting):
+            return lessons
         try:
             update_id = await self._claims.claim(agent, parent, prepared.turns, rewards=prepared.rewards)
         except RewardsChangedError as error:  # a person said something of an answer while teachers were asked
@@ -139,12 +141,27 @@ class Updater:
         self._discard(agent)
         return None
 
-    async def _lessons(self, agent: str, parent: int, prepared: Prepared) -> Lessons:
-        weights = await self._sampler_path(agent, parent)
-        return await self._parts.teaching.lessons(agent, prepared.recorded, weights=weights)
+    async def _run(self, agent: str, parent: int, candidate: Candidate | None) -> TrainingRun | Waiting:
+        try:
+            if candidate is None:
+                return await self._live.resumed(agent, parent)
+            return await self._live.opened(agent, candidate.prepared.number, candidate.saved.state_path)
+        except LostStateError as error:
+            if candidate is None:
+                raise LostStateError(f"{error}; `metaclaw policy rollback` goes back to another version") from error
+            self._discard(agent)
+            return Waiting(reason=f"what an interrupted update saved is gone, it begins anew: {error}")
 
-    async def _reopened(self, agent: str, candidate: Candidate) -> TrainingRun:
-        return await self._live.opened(agent, candidate.prepared.number, candidate.saved.state_path)
+    async def _taught(self, agent: str, parent: int, prepared: Prepared, run: TrainingRun) -> Lessons | Waiting:
+        """What teachers say of what was prepared; or why it cannot be learned from."""
+        foreign = await asyncio.to_thread(self._preparing.leave_foreign, agent, prepared, run.base_model)
+        if foreign is not None:
+            return foreign
+        weights = await self._sampler_path(agent, parent)
+        lessons = await self._parts.teaching.lessons(agent, prepared.recorded, weights=weights)
+        if lessons.num_taught or self._preparing.rewards_teach(prepared):
+            return lessons
+        return await asyncio.to_thread(self._preparing.leave_untaught, agent, prepared)
 
     async def _train(
         self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons

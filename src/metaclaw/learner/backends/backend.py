@@ -25,6 +25,13 @@ class RefusedDataError(BackendError):
     retryable: ClassVar[bool] = False
 
 
+class LostStateError(BackendError):
+    """The trainer answers, and does not have a saved state, or will not take it: asking again cannot help."""
+
+    code = "training_state_lost"
+    retryable: ClassVar[bool] = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
     """A pass over the data: log-probabilities of each datum's targets, in their shape and order, over all groups."""
@@ -91,7 +98,10 @@ class TrainingBackend(Protocol):
     """A trainer."""
 
     async def open(self, state_path: str | None, *, rank: int | None = None) -> TrainingRun:
-        """Resume from a saved state with its optimiser, or begin a new adapter, by default of rank ``rl.lora_rank``."""
+        """Resume from a saved state with its optimiser, or begin a new adapter, by default of rank ``rl.lora_rank``.
+
+        Raises ``LostStateError`` for a state that is gone, or of another base model.
+        """
         ...
 
     async def num_parameters(self, base_model: str) -> int | None:

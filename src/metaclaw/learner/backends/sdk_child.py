@@ -19,7 +19,7 @@ from metaclaw.clouds.cloud import cloud_of
 from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
 from metaclaw.learner.backends import model_size
-from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
+from metaclaw.learner.backends.backend import LostStateError, Pass, RefusedDataError, SavedWeights
 from metaclaw.learner.backends.patience import patience
 from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, Floats
 
@@ -55,7 +55,7 @@ class CloudBackend:
             if state_path is None or error.kind not in ("absent", "data"):
                 raise
             hint = "if another rl.backend made it, `metaclaw policy rollback --to 0` begins anew here"
-            raise BackendError(f"{error} ({state_path}; {hint})") from error
+            raise LostStateError(f"{error} ({state_path}; {hint})") from error
         return CloudRun(self._child, answer, base_model=self._base_model)
 
     async def num_parameters(self, base_model: str) -> int | None:

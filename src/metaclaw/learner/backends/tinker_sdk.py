@@ -25,7 +25,7 @@ import tinker
 from metaclaw.config import RlSettings
 from metaclaw.errors import BackendError, ConfigError
 from metaclaw.learner.backends import model_size
-from metaclaw.learner.backends.backend import Pass, RefusedDataError, SavedWeights
+from metaclaw.learner.backends.backend import LostStateError, Pass, RefusedDataError, SavedWeights
 from metaclaw.learner.backends.patience import TOKENS_AT_ONCE, patience
 from metaclaw.learner.datums import AnyGroup, Datum, Floats, Ints, LikelyDatum
 from metaclaw.learner.threads import call_in_thread
@@ -89,8 +89,11 @@ class TinkerBackend:
                     f"resuming {state_path}",
                     lambda: service.create_training_client_from_state_with_optimizer(state_path),
                 )
-        except (BackendError, asyncio.CancelledError):
+        except (BackendError, asyncio.CancelledError) as error:
             await link.close(service)
+            cause = error.__cause__
+            if state_path is not None and (isinstance(cause, tinker.NotFoundError) or _is_callers_fault(cause)):
+                raise LostStateError(str(error)) from cause
             raise
         return TinkerRun(link, service, client)
 
