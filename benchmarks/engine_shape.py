@@ -16,27 +16,15 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config
 
-from metaclaw.training.base_model import LoadedBase
-from metaclaw.training.commands import CreateModel, Datum, ForwardBackward, OptimStep, SaveSampler, WorkerReady
+from benchmarks.random_models import SHAPES, device_name, random_base
+from metaclaw.training.commands import CreateModel, Datum, ForwardBackward, OptimStep, SaveSampler
 from metaclaw.training.engine import Engine, EngineOptions
 
 _NUM_SEQUENCES = 4
-SHAPES = {
-    "qwen3-8b": Qwen3Config(
-        vocab_size=151936, hidden_size=4096, intermediate_size=12288, num_hidden_layers=36, num_attention_heads=32,
-        num_key_value_heads=8, head_dim=128, max_position_embeddings=40960, tie_word_embeddings=False,
-    ),
-    "tiny": Qwen3Config(
-        vocab_size=1024, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=32, max_position_embeddings=40960, tie_word_embeddings=True,
-    ),
-}  # fmt: skip
 
 
 def main() -> None:
@@ -51,11 +39,11 @@ def main() -> None:
     )
     parser.add_argument("--gradient-checkpointing", choices=["auto", "on", "off"], default="auto")
     arguments = parser.parse_args()
-    base = _random_base(SHAPES[arguments.shape], torch.device(arguments.device), getattr(torch, arguments.dtype))
+    base = random_base(arguments.shape, torch.device(arguments.device), getattr(torch, arguments.dtype))
     always = {"auto": None, "on": True, "off": False}[arguments.gradient_checkpointing]
     engine = Engine(base, EngineOptions(gradient_checkpointing=always, max_lora_rank=max(64, arguments.rank)))
     engine.execute(CreateModel(model_id="m", rank=arguments.rank))
-    print(f"{arguments.shape}, {_device_name(base.device)}, {arguments.dtype}, rank {arguments.rank}")
+    print(f"{arguments.shape}, {device_name(base.device)}, {arguments.dtype}, rank {arguments.rank}")
     for length in map(int, arguments.lengths.split(",")):
         _measure(engine, length, arguments.peak_tflops)
 
@@ -109,29 +97,12 @@ def _data(vocab_size: int, length: int) -> tuple[Datum, ...]:
     )
 
 
-def _random_base(config: Qwen3Config, device: torch.device, dtype: torch.dtype) -> LoadedBase:
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    ready = WorkerReady(
-        vocab_size=config.vocab_size, max_context=config.max_position_embeddings, end_tokens=(0,),
-        architecture=type(model).__name__, base_digest="random", tied_embeddings=config.tie_word_embeddings,
-        device=str(device), dtype=str(dtype).removeprefix("torch."),
-    )  # fmt: skip
-    return LoadedBase(
-        model=model.eval().requires_grad_(False), path=Path("random"), ready=ready, config_sha256="", revision=""
-    )
-
-
 def _timed(engine: Engine, command: ForwardBackward | OptimStep | SaveSampler, device: torch.device) -> float:
     started = time.perf_counter()
     engine.execute(command)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

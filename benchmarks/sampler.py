@@ -15,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from tests.fakes.tiny_model import make_tiny_model
 CONCURRENCY = (1, 8, 24)
 ADAPTERS = (0, 1, 8)
 RANK = 16
+CHUNKS = ChunkLimits(least=8, most=256, idle=512)
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
         base = load_base(
             options.model or make_tiny_model(Path(scratch)), device=options.device, threads=options.threads
         )
-        prompts = _prompts(base, max(options.concurrent), options.prompt)
+        prompts = random_prompts(base, max(options.concurrent), options.prompt)
         where = f"{base.ready.device} {base.ready.dtype}, {torch.get_num_threads()} threads"
         print(f"{options.model or 'tiny Qwen3'}, {where}")
         print(
@@ -58,14 +60,16 @@ def main() -> None:
         lora = LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
         adapted = get_peft_model(adapted.model, lora).eval()
         slots = LoraSlots(base.model, base.device)
-        numbers = [slots.add(_random_adapter(base.model, seed)) for seed in range(max(options.adapters))]
+        numbers = [slots.add(random_adapter(base.model, seed)) for seed in range(max(options.adapters))]
         for concurrent in options.concurrent:
             for adapters in options.adapters:
                 chosen = numbers[:adapters] or [BASE_SLOT]
                 # Each time: the machine is shared.
                 alone = _generate_rate(bare.model, prompts[:2], options.tokens)
                 reference = _generate_rate(adapted, prompts[:2], options.tokens) if adapters else alone
-                rate, steps = _sampler_rate(base, slots, prompts[:concurrent], chosen, options.tokens)
+                rate, steps = sampler_rate(
+                    base, slots, prompts[:concurrent], chosen, options.tokens, chunks=CHUNKS, clock=time.process_time
+                )
                 print(
                     f"{concurrent:10} {adapters:9} {reference:11.1f} {rate:7.1f} {rate / reference:5.1f}x "
                     f"{rate / alone:13.1f}x "
@@ -87,7 +91,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _prompts(base: LoadedBase, count: int, length: int) -> list[np.ndarray]:
+def random_prompts(base: LoadedBase, count: int, length: int) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     return [random.integers(0, base.ready.vocab_size, length, dtype=np.int32) for _ in range(count)]
 
@@ -106,30 +110,30 @@ def _generate_rate(model: Any, prompts: list[np.ndarray], num_tokens: int) -> fl
     return len(prompts) * num_tokens / (time.process_time() - began)
 
 
-def _sampler_rate(
-    base: LoadedBase, slots: LoraSlots, prompts: list[np.ndarray], chosen: list[int], num_tokens: int
-) -> tuple[float, list[float]]:
-    """Tokens per processor second, first prefill to last token, and the seconds of each step with all rows running."""
+def sampler_rate(
+    base: LoadedBase, slots: LoraSlots, prompts: list[np.ndarray], chosen: list[int], num_tokens: int, *,
+    chunks: ChunkLimits, clock: Callable[[], float],
+) -> tuple[float, list[float]]:  # fmt: skip
+    """Tokens per second of ``clock``, first prefill to last token, and the seconds of each step that gave some."""
     limits = Limits(vocab_size=base.ready.vocab_size, max_context=base.ready.max_context, end_tokens=())
     reader = RequestReader(limits, decode=str, entropy=lambda: 0)
     rows = RowLimits(max_rows=len(prompts), max_places=10**9, kept_places=0, max_context=base.ready.max_context)
-    chunks = ChunkLimits(least=8, most=256, idle=512)
     decoder = Decoder(ForwardPass(base.model, slots, base.device), rows, chunks, on_end=lambda _: None)
     for number, prompt in enumerate(prompts):
         command = Generate(adapter_id=None, prompt=prompt, max_tokens=num_tokens, stop_tokens=(), seed=number)
         decoder.add(reader.read(number, command, chosen[number % len(chosen)]))
     steps: list[float] = []
-    began = time.process_time()
+    began = clock()
     while decoder.is_busy:
-        before = time.process_time()
+        before = clock()
         decoder.step()
         num_tokens_sent = sum(frame.get("event") == "tokens" for frame in decoder.collect())
         if num_tokens_sent:
-            steps.append(time.process_time() - before)
-    return len(prompts) * num_tokens / (time.process_time() - began), steps
+            steps.append(clock() - before)
+    return len(prompts) * num_tokens / (clock() - began), steps
 
 
-def _random_adapter(model: nn.Module, seed: int) -> dict[str, LoraPair]:
+def random_adapter(model: nn.Module, seed: int) -> dict[str, LoraPair]:
     generator = torch.Generator().manual_seed(seed)
 
     def pair(layer: nn.Linear) -> LoraPair:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.training.device import DEVICE
+
 API_KEY = "a-test-key"
 _START_S = 90.0
 _MAIN = """
@@ -102,7 +104,10 @@ def training_server(
 ) -> Iterator[TrainingServer]:
     """Start a server, wait until it is ready, and stop it with its children at the end."""
     port = port or free_port()
-    own = {"base_model": str(model), "port": port, "api_key": API_KEY, "data_dir": str(data_dir), "engine_threads": 1}
+    own = {
+        "base_model": str(model), "port": port, "api_key": API_KEY, "data_dir": str(data_dir), "engine_threads": 1,
+        "dtype": "float32", "training_devices": DEVICE, "inference_devices": DEVICE,
+    }  # fmt: skip
     line = json.dumps({"train_server": {**own, "sampler_threads": 1, **settings}}) + "\n"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", _MAIN], stdin=subprocess.PIPE, env=environment)

@@ -15,6 +15,7 @@ from metaclaw.training.api.background import background
 from metaclaw.training.api.records import Checkpoint, LoraShape, parse_path
 from metaclaw.training.api.workers import Worker, WorkerSpec
 from metaclaw.training.commands import Command, LoadAdapter, UnloadAdapter
+from tests.training.device import DEVICE
 from tests.training.samplers.adapters import publish, write_adapter
 from tests.training.samplers.loops import generate
 
@@ -42,7 +43,8 @@ class ListeningWorker(Worker):
 @contextlib.asynccontextmanager
 async def adapters_of(base: Path, *, max_loaded: int):
     spec = WorkerSpec(
-        name="sampler", start={"base_model": str(base), "device": "cpu", "threads": 1, "max_lora_rank": 16},
+        name="sampler",
+        start={"base_model": str(base), "device": DEVICE, "dtype": "float32", "threads": 1, "max_lora_rank": 16},
         environment={"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     async with background() as tasks:

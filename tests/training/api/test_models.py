@@ -23,6 +23,7 @@ from metaclaw.training.api.tenants import ADMIN
 from metaclaw.training.api.wire import Nothing
 from metaclaw.training.api.workers import Worker, WorkerSpec
 from metaclaw.training.commands import CreateModel, ForwardBackward, OptimStep
+from tests.training.device import DEVICE
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,7 @@ class Bench:
 
 
 def real_engine(base):
-    start = {"base_model": str(base), "device": "cpu", "threads": 1}
+    start = {"base_model": str(base), "device": DEVICE, "dtype": "float32", "threads": 1}
     return Worker(WorkerSpec(name="engine", start=start, environment={"OMP_NUM_THREADS": "1"}))
 
 

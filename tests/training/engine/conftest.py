@@ -11,6 +11,7 @@ import torch
 from metaclaw.training.base_model import load_base
 from metaclaw.training.engine import Engine, EngineOptions
 from tests.fakes.tiny_model import make_tiny_model, make_untied_model
+from tests.training.device import DEVICE
 
 MakeEngine = Callable[..., Engine]
 
@@ -35,7 +36,9 @@ def make_engine(tied_folder: Path) -> MakeEngine:
     """An engine of its own over a freshly loaded base."""
 
     def make(folder: Path = tied_folder, *, max_context: int = 0, **options: object) -> Engine:
-        return Engine(load_base(folder, device="cpu", max_context=max_context), EngineOptions(**options))
+        return Engine(
+            load_base(folder, device=DEVICE, dtype="float32", max_context=max_context), EngineOptions(**options)
+        )
 
     return make
 

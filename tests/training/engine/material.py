@@ -75,11 +75,13 @@ def forward_backward(
 def gradients(engine: Engine, model_id: str = "m") -> dict[str, np.ndarray]:
     """The accumulated gradients by parameter name; only those that exist."""
     parameters = engine.model(model_id).adapter.parameters
-    return {key: value.grad.numpy().copy() for key, value in parameters.items() if value.grad is not None}
+    return {key: value.grad.cpu().numpy().copy() for key, value in parameters.items() if value.grad is not None}
 
 
 def weights(engine: Engine, model_id: str = "m") -> dict[str, np.ndarray]:
-    return {key: value.detach().numpy().copy() for key, value in engine.model(model_id).adapter.parameters.items()}
+    return {
+        key: value.detach().cpu().numpy().copy() for key, value in engine.model(model_id).adapter.parameters.items()
+    }
 
 
 def norm(arrays: dict[str, np.ndarray]) -> float:

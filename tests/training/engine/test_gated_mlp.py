@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from metaclaw.training.adapters import Adapters, AdapterSpec
 from metaclaw.training.base_model import load_base
 from metaclaw.training.gated_mlp import thin_blocks
+from tests.training.device import DEVICE
 from tests.training.engine.material import VOCABULARY
 
 SPECS = {
@@ -20,7 +21,7 @@ SPECS = {
 
 
 def run(model: torch.nn.Module) -> torch.Tensor:
-    tokens = torch.arange(24).reshape(2, 12) * 7 % VOCABULARY
+    tokens = torch.arange(24, device=DEVICE).reshape(2, 12) * 7 % VOCABULARY
     logits = model(input_ids=tokens, use_cache=False).logits
     logits.float().log_softmax(-1)[..., 0].square().sum().backward()
     return logits.detach()
@@ -37,7 +38,7 @@ def test_a_thin_block_computes_and_learns_what_transformers_own_does(
 ) -> None:
     results = []
     for thin in (False, True):
-        base = load_base(untied_folder, device="cpu", dtype=dtype)
+        base = load_base(untied_folder, device=DEVICE, dtype=dtype)
         adapters = Adapters(base, max_rank=64)
         if thin:
             assert thin_blocks(base.model) == 2
@@ -60,13 +61,13 @@ def test_a_thin_block_computes_and_learns_what_transformers_own_does(
 def run_without(adapters: Adapters, model: torch.nn.Module) -> torch.Tensor:
     adapters.activate(None)
     with torch.no_grad():
-        return model(input_ids=torch.arange(12)[None], use_cache=False).logits
+        return model(input_ids=torch.arange(12, device=DEVICE)[None], use_cache=False).logits
 
 
 def test_a_thin_block_keeps_two_wide_tensors_of_four(untied_folder: Path) -> None:
     kept: dict[bool, set[int]] = {False: set(), True: set()}
     for thin, seen in kept.items():
-        base = load_base(untied_folder, device="cpu")
+        base = load_base(untied_folder, device=DEVICE, dtype="float32")
         adapters = Adapters(base, max_rank=64)
         if thin:
             thin_blocks(base.model)
@@ -79,7 +80,7 @@ def test_a_thin_block_keeps_two_wide_tensors_of_four(untied_folder: Path) -> Non
                 seen.add(tensor.data_ptr())
             return tensor
 
-        inputs = torch.randn(2, 50, base.model.config.hidden_size, requires_grad=True)
+        inputs = torch.randn(2, 50, base.model.config.hidden_size, requires_grad=True, device=DEVICE)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             outputs = base.model.base_model.layers[0].mlp(inputs)
         outputs.sum().backward()

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from metaclaw.training.adapters import CONFIG_FILE, Adapters, AdapterSpec, adapter_files
 from metaclaw.training.base_model import load_base
+from tests.training.device import DEVICE
 from tests.training.engine.material import VOCABULARY
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own
@@ -32,10 +33,10 @@ def _peft(folder: Path, adapter: Path, dtype: torch.dtype) -> PeftModel:
 
 
 def _run(model: torch.nn.Module, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    logits = model(input_ids=tokens, use_cache=False).logits
+    logits = model(input_ids=tokens.to(model.device), use_cache=False).logits
     assert logits.dtype == dtype
     logits.float().log_softmax(-1)[..., 0].square().sum().backward()
-    return logits.detach()
+    return logits.detach().cpu()
 
 
 def _assert_near(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> None:
@@ -48,7 +49,7 @@ def test_mixed_adapters_compute_and_learn_what_pefts_do(
     untied_folder: Path, tmp_path: Path, dtype: str, tolerance: float
 ) -> None:
     """Four adapters in turn over one base, against PEFT over a fresh base each. bfloat16 rounds each layer's output."""
-    base = load_base(untied_folder, device="cpu", dtype=dtype)
+    base = load_base(untied_folder, device=DEVICE, dtype=dtype)
     ours = Adapters(base, max_rank=64)
     tokens = torch.arange(24).reshape(2, 12) * 7 % VOCABULARY
     made = {name: ours.create(spec, seed=1) for name, spec in SPECS.items()}
@@ -72,12 +73,12 @@ def test_mixed_adapters_compute_and_learn_what_pefts_do(
         for key, parameter in adapter.parameters.items():
             assert parameter.grad is not None, key
             assert parameter.grad.dtype == torch.float32
-            _assert_near(parameter.grad, theirs[key], tolerance)
+            _assert_near(parameter.grad.cpu(), theirs[key], tolerance)
 
 
 def test_the_layers_of_no_adapter_are_the_base(untied_folder: Path) -> None:
-    base = load_base(untied_folder, device="cpu")
-    tokens = torch.arange(12)[None]
+    base = load_base(untied_folder, device=DEVICE, dtype="float32")
+    tokens = torch.arange(12, device=DEVICE)[None]
     with torch.no_grad():
         before = base.model(tokens).logits
         ours = Adapters(base, max_rank=64)
@@ -92,7 +93,7 @@ def test_the_layers_of_no_adapter_are_the_base(untied_folder: Path) -> None:
 
 def test_an_adapter_begins_as_pefts_do(tied_folder: Path) -> None:
     """B is zero; A is uniform within 1/sqrt(inputs), as PEFT's is (with other bits for the same seed)."""
-    base = load_base(tied_folder, device="cpu")
+    base = load_base(tied_folder, device=DEVICE, dtype="float32")
     config = LoraConfig(r=64, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -112,7 +113,7 @@ def test_an_adapter_begins_as_pefts_do(tied_folder: Path) -> None:
 
 
 def test_the_file_has_what_servers_read(tied_folder: Path) -> None:
-    adapters = Adapters(load_base(tied_folder, device="cpu"), max_rank=64)
+    adapters = Adapters(load_base(tied_folder, device=DEVICE, dtype="float32"), max_rank=64)
     adapter = adapters.create(SPECS["mlp"], seed=1)
     files = adapter_files(adapter, base_name="acme/base")
     config = json.loads(files[CONFIG_FILE])

@@ -28,6 +28,7 @@ from metaclaw.training.commands import (
 )
 from metaclaw.training.engine import Engine
 from metaclaw.training.engine_loop import EngineLoop
+from tests.training.device import DEVICE
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import create, forward_backward, gradients, policy, supervised, train, weights
 from tests.training.engine.workers import worker
@@ -69,7 +70,7 @@ class Desk:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.pipe = Pipe()
-        base = load_base(folder, device="cpu")
+        base = load_base(folder, device=DEVICE, dtype="float32")
         self.loop = EngineLoop(base, {"max_batch_tokens": 16, **options}, self.pipe)  # pyright: ignore[reportArgumentType]
         self._last_id = 0
 

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 
 from metaclaw.training.commands import CreateModel, ForwardBackward, OptimStep, UnloadModel, WorkerReady
+from tests.training.device import DEVICE
 from tests.training.engine.material import supervised
 from tests.training.engine.workers import worker
 
@@ -46,7 +47,7 @@ def test_the_protocol_from_start_to_the_end_of_input(tied_folder: Path) -> None:
     with worker(tied_folder, max_lora_rank=8, max_concurrent=4) as child:
         ready = WorkerReady(**child.ready["ok"])
         assert (ready.vocab_size, ready.max_context, ready.tied_embeddings) == (263, 2048, True)
-        assert (ready.device, ready.dtype, list(ready.end_tokens)) == ("cpu", "float32", [256])
+        assert (ready.device, ready.dtype, list(ready.end_tokens)) == (DEVICE, "float32", [256])
         assert psutil.Process(child.process.pid).nice() == min(19, os.nice(0) + 15)  # decoding goes first
 
         assert child.call(CreateModel(model_id="m", rank=4))["ok"]["num_trainable"] > 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metaclaw.training.commands import Command, command_frame, decode_frame, encode_frame
+from tests.training.device import DEVICE
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
@@ -26,7 +27,10 @@ class WorkerProcess:
             env=os.environ | _ENVIRONMENT,
         )  # fmt: skip
         self._last_id = 0
-        self.send({"id": 0, "op": "start", "base_model": str(folder), "device": "cpu", "threads": 1} | options)
+        self.send(
+            {"id": 0, "op": "start", "base_model": str(folder), "device": DEVICE, "dtype": "float32", "threads": 1}
+            | options
+        )
         self.ready = self.receive()
 
     def send(self, frame: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import torch
 from metaclaw.training.base_model import load_base
 from metaclaw.training.commands import Command, Generate, LoadAdapter, command_frame, decode_frame, encode_frame
 from metaclaw.training.samplers.process import SamplerLoop
+from tests.training.device import DEVICE
 from tests.training.samplers.adapters import publish
 
 Frame = dict[str, Any]
@@ -75,7 +76,7 @@ class LocalLoop:
         self.order: list[int] = []  # ids of the frames as they were sent
         self._inbox: deque[bytes] = deque()
         self._ids = count(1)
-        self.base = load_base(base, device="cpu", dtype="float32")
+        self.base = load_base(base, device=DEVICE, dtype="float32")
         self.loop = SamplerLoop(self.base, config, self)
 
     def receive(self, timeout_s: float | None = None) -> Frame | None:

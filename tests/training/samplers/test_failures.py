@@ -15,10 +15,11 @@ from metaclaw.training.samplers.pace import ChunkLimits
 from metaclaw.training.samplers.requests import Limits, Request, RequestReader
 from metaclaw.training.samplers.rows import RowLimits
 from metaclaw.training.samplers.slots import LoraSlots
+from tests.training.device import DEVICE
 from tests.training.samplers.conftest import Family
 from tests.training.samplers.loops import Answers, generate
 
-CPU = torch.device("cpu")
+HERE = torch.device(DEVICE)
 POISON = 255
 
 
@@ -32,9 +33,11 @@ class FailingForward(ForwardPass):
         if any(POISON in segment.tokens for segment in segments if len(segment.tokens) > 1):
             raise RuntimeError("poisoned")
         if self.first_layer_bytes and any(not segment.row.keys for segment in segments):
-            torch.empty(self.first_layer_bytes, dtype=torch.uint8)
+            torch.empty(self.first_layer_bytes, dtype=torch.uint8, device=self.device)
         if max(segment.row.length for segment in segments) > self.longest:
-            torch.empty(2**46, dtype=torch.uint8)  # more than the address space of a process: torch's own failure
+            torch.empty(
+                2**46, dtype=torch.uint8, device=self.device
+            )  # more than the address space of a process: torch's own failure
         return super().run(segments, keep)
 
 
@@ -42,9 +45,9 @@ class Driver:
     """A decoder over the failing pass."""
 
     def __init__(self, family: Family) -> None:
-        base = load_base(family.base, device="cpu")
-        slots = LoraSlots(base.model, CPU)
-        self.forward = FailingForward(base.model, slots, CPU)
+        base = load_base(family.base, device=DEVICE, dtype="float32")
+        slots = LoraSlots(base.model, HERE)
+        self.forward = FailingForward(base.model, slots, HERE)
         self.ended: list[int] = []
         limits = RowLimits(max_rows=4, max_places=2200, kept_places=1000, max_context=2048)
         chunks = ChunkLimits(least=8, most=64, idle=256)

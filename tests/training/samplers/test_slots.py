@@ -17,10 +17,11 @@ from metaclaw.training.samplers.attention import Segment
 from metaclaw.training.samplers.forward import ForwardPass
 from metaclaw.training.samplers.kv_rows import KvRow
 from metaclaw.training.samplers.slots import LoraSlots
+from tests.training.device import DEVICE
 from tests.training.samplers.adapters import files_of, peft_model, plain_model, write_adapter
 from tests.training.samplers.conftest import Family
 
-CPU = torch.device("cpu")
+HERE = torch.device(DEVICE)
 
 
 def oracle(family: Family, name: str | None, tokens: torch.Tensor) -> torch.Tensor:
@@ -33,14 +34,14 @@ def test_each_row_of_a_mixed_batch_is_what_peft_computes_for_it_alone(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     family: Family = request.getfixturevalue(which)
-    model = plain_model(family.base)
-    slots = LoraSlots(model, CPU)
+    model = plain_model(family.base).to(HERE)
+    slots = LoraSlots(model, HERE)
     numbers = {
         name: slots.add(read_adapter(files_of(directory), origin="damaged"))
         for name, directory in family.adapters.items()
     }
     names = list(family.adapters)
-    forward = ForwardPass(model, slots, CPU)
+    forward = ForwardPass(model, slots, HERE)
     tokens = torch.randint(0, 256, (2 * len(names) + 1, 9), generator=torch.Generator().manual_seed(3))
     rows = [None, *names, *reversed(names)]
     for chosen in (rows, [names[0]] * len(rows), [None] * len(rows), [None, names[-1]] + [None] * (len(rows) - 2)):
@@ -49,8 +50,8 @@ def test_each_row_of_a_mixed_batch_is_what_peft_computes_for_it_alone(
             for line, name in zip(tokens, chosen, strict=True)
         ]
         with torch.inference_mode():
-            logits = forward.run(segments, range(tokens.numel())).unflatten(0, tokens.shape)
-            last = forward.run([replace(one, row=KvRow(9)) for one in segments], range(8, tokens.numel(), 9))
+            logits = forward.run(segments, range(tokens.numel())).cpu().unflatten(0, tokens.shape)
+            last = forward.run([replace(one, row=KvRow(9)) for one in segments], range(8, tokens.numel(), 9)).cpu()
         torch.testing.assert_close(last, logits[:, -1], atol=1e-5, rtol=1e-5)
         for row, name in enumerate(chosen):
             expected = oracle(family, name, tokens[row : row + 1])[0]
@@ -65,8 +66,8 @@ def test_adapters_differ_enough_for_the_comparison_to_mean_something(tied: Famil
 
 
 def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:
-    model = plain_model(tied.base)
-    slots = LoraSlots(model, CPU)
+    model = plain_model(tied.base).to(HERE)
+    slots = LoraSlots(model, HERE)
     first = slots.add(read_adapter(files_of(tied.adapters["a"]), origin="damaged"))
     slots.remove(first)
     second = slots.add(read_adapter(files_of(tied.adapters["b"]), origin="damaged"))
@@ -74,13 +75,13 @@ def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:
     tokens = torch.arange(8)[None]
     with torch.inference_mode():
         slots.selection.choose([second] * 8)
-        torch.testing.assert_close(model(tokens).logits, oracle(tied, "b", tokens), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model(tokens.to(HERE)).logits.cpu(), oracle(tied, "b", tokens), atol=1e-5, rtol=1e-5)
 
 
 def test_what_was_laid_out_when_it_came_is_not_laid_out_again_in_a_pass(tied: Family) -> None:
     """The first pass of a new adapter is one that others wait for: their copies are made before it."""
-    model = plain_model(tied.base)
-    slots = LoraSlots(model, CPU)
+    model = plain_model(tied.base).to(HERE)
+    slots = LoraSlots(model, HERE)
     weights = {name: read_adapter(files_of(tied.adapters[name]), origin="damaged") for name in ("a", "b")}
     first = slots.add(weights["a"])
     slots.selection.choose([first] * 8)
@@ -91,17 +92,17 @@ def test_what_was_laid_out_when_it_came_is_not_laid_out_again_in_a_pass(tied: Fa
     tokens = torch.arange(8)[None]
     with torch.inference_mode():
         slots.selection.choose([first] * 4 + [second] * 4)
-        mixed = model(tokens).logits
+        mixed = model(tokens.to(HERE)).logits.cpu()
         slots.selection.choose([second] * 8)
-        alone = model(tokens).logits
+        alone = model(tokens.to(HERE)).logits.cpu()
     torch.testing.assert_close(alone, oracle(tied, None, tokens), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(mixed[:, :4], oracle(tied, "a", tokens)[:, :4], atol=1e-5, rtol=1e-5)
     assert (mixed[:, 4:] - alone[:, 4:]).abs().max() > 0.1
 
 
 def test_an_adapter_of_another_model_is_refused_and_changes_nothing(tied: Family, untied: Family) -> None:
-    model = plain_model(tied.base)
-    slots = LoraSlots(model, CPU)
+    model = plain_model(tied.base).to(HERE)
+    slots = LoraSlots(model, HERE)
     with pytest.raises(CheckpointError, match="layer"):
         slots.add(read_adapter(files_of(untied.adapters["head"]), origin="damaged"))
     assert not any(type(module).__name__ == "SlottedLinear" for module in model.modules())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metaclaw.training.commands import Command, LoadAdapter, command_frame, decode_frame, encode_frame
+from tests.training.device import DEVICE
 from tests.training.samplers.adapters import publish
 from tests.training.samplers.loops import Answer, Answers
 
@@ -33,7 +34,7 @@ class SamplerProcess:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._write({"id": 0, "op": "start", "base_model": str(base), "device": "cpu", **config})
+        self._write({"id": 0, "op": "start", "base_model": str(base), "device": DEVICE, "dtype": "float32", **config})
         self.ready = self.wait(0).end["ok"]
 
     def post(self, command: Command) -> int:
