@@ -244,11 +244,11 @@ def test_a_command_of_the_sampler_is_refused(engine: Engine) -> None:
         engine.execute(UnloadAdapter(adapter_id="a"))
 
 
-def test_on_a_cpu_only_what_is_too_long_to_keep_is_computed_again(
+def test_only_what_is_too_long_to_keep_is_computed_again(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the layers of a micro-batch twice as long as what is kept, none of a short one."""
-    monkeypatch.setattr("metaclaw.training.recomputation._KEPT_ROWS", {"cpu": 16})
+    monkeypatch.setattr("metaclaw.training.recomputation._KEPT_ROWS", {"cpu": 16, "cuda": 16})
     engine, keeping = make_engine(), make_engine(gradient_checkpointing=False)
     for each in (engine, keeping):
         create(each)

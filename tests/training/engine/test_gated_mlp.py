@@ -45,7 +45,7 @@ def test_a_thin_block_computes_and_learns_what_transformers_own_does(
         adapter = adapters.create(SPECS[which], seed=1)
         noise = torch.Generator().manual_seed(2)
         for layer in adapter.layers.values():
-            layer.up.data.normal_(0, 0.05, generator=noise)
+            layer.up.data.copy_(torch.empty(layer.up.shape).normal_(0, 0.05, generator=noise))
         plain = run_without(adapters, base.model)
         adapters.activate(adapter)
         logits = run(base.model)

@@ -56,7 +56,7 @@ def test_mixed_adapters_compute_and_learn_what_pefts_do(
     for number, (name, adapter) in enumerate(made.items()):
         noise = torch.Generator().manual_seed(number)
         for layer in adapter.layers.values():
-            layer.up.data.normal_(0, 0.05, generator=noise)
+            layer.up.data.copy_(torch.empty(layer.up.shape).normal_(0, 0.05, generator=noise))
         (tmp_path / name).mkdir()
         for file, body in adapter_files(adapter, base_name="base").items():
             (tmp_path / name / file).write_bytes(body)

@@ -15,6 +15,7 @@ from metaclaw.errors import EngineError
 from metaclaw.training.commands import CreateModel, OptimStep, SaveState, UnloadModel
 from metaclaw.training.engine import Engine
 from metaclaw.training.residence import Budgets, Residence
+from tests.training.device import CRAMPED, ON_GPU
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import create, forward_backward, gradients, supervised, train, weights
 from tests.training.engine.workers import worker
@@ -136,7 +137,7 @@ def test_memory_that_is_short_for_a_return_is_taken_from_the_others(tmp_path: Pa
 @pytest.fixture
 def small(make_engine: MakeEngine, tmp_path: Path) -> Engine:
     """An engine in whose memory one trained model of the tiny base fits (0.2 to 0.4 MB each)."""
-    return make_engine(adapter_host_memory_mb=1, spill_dir=str(tmp_path / "idle"))
+    return make_engine(**CRAMPED, spill_dir=str(tmp_path / "idle"))
 
 
 def test_weights_moments_steps_and_waiting_gradients_survive_the_disk(
@@ -155,7 +156,7 @@ def test_weights_moments_steps_and_waiting_gradients_survive_the_disk(
                 if turn == 1:
                     engine.execute(OptimStep(model_id=name, learning_rate=1e-2))
     places = [small.residence.place_of(name) for name in names]
-    assert places.count("disk") >= 5
+    assert places.count("disk") >= 5 or (ON_GPU and {*places} == {"device", "host", "disk"})
     for name in names:
         for look in (gradients, weights):
             ours, theirs = look(small, name), look(alone[name], name)
@@ -180,10 +181,10 @@ def test_unloading_a_model_deletes_its_file(small: Engine, tmp_path: Path) -> No
 
 
 def test_a_worker_takes_its_budgets_from_its_start_frame(tied_folder: Path, tmp_path: Path) -> None:
-    with worker(tied_folder, adapter_host_memory_mb=1, spill_dir=str(tmp_path / "idle")) as child:
+    with worker(tied_folder, **CRAMPED, spill_dir=str(tmp_path / "idle")) as child:
         for number in range(30):
             assert "ok" in child.call(CreateModel(model_id=str(number), rank=16))
         files = list((tmp_path / "idle").iterdir())
-        assert len(files) > 10
+        assert len(files) > (5 if ON_GPU else 10)
         for number in (0, 29, 1):
             assert "ok" in child.call(SaveState(model_id=str(number), directory=str(tmp_path / f"s{number}")))

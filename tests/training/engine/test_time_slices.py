@@ -28,7 +28,7 @@ from metaclaw.training.commands import (
 )
 from metaclaw.training.engine import Engine
 from metaclaw.training.engine_loop import EngineLoop
-from tests.training.device import DEVICE
+from tests.training.device import AWAY, CRAMPED, DEVICE
 from tests.training.engine.conftest import MakeEngine
 from tests.training.engine.material import create, forward_backward, gradients, policy, supervised, train, weights
 from tests.training.engine.workers import worker
@@ -71,7 +71,7 @@ class Desk:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.pipe = Pipe()
         base = load_base(folder, device=DEVICE, dtype="float32")
-        self.loop = EngineLoop(base, {"max_batch_tokens": 16, **options}, self.pipe)  # pyright: ignore[reportArgumentType]
+        self.loop = EngineLoop(base, {"max_batch_tokens": 16, "gradient_checkpointing": False, **options}, self.pipe)  # pyright: ignore[reportArgumentType]
         self._last_id = 0
 
     @property
@@ -135,7 +135,7 @@ def test_interleaving_changes_nothing_when_memory_holds_one_model(
     desk: Desk, tied_folder: Path, tmp_path: Path
 ) -> None:
     """A pass's own and earlier gradients go to disk and back between its micro-batches."""
-    cramped = Desk(tied_folder, adapter_host_memory_mb=1, spill_dir=str(tmp_path / "idle"))
+    cramped = Desk(tied_folder, **CRAMPED, spill_dir=str(tmp_path / "idle"))
     spacious = Desk(tied_folder)
     seen: set[str] = set()
     for one in (cramped, spacious):
@@ -147,7 +147,7 @@ def test_interleaving_changes_nothing_when_memory_holds_one_model(
         while not all(frame_id in one.pipe.answers for frame_id in ids):
             one.advance()
             seen |= {one.engine.residence.place_of(name) for name in "ab"}
-    assert seen == {"device", "disk"}
+    assert seen == {"device", AWAY}
     for name in "ab":
         ours, theirs = gradients(cramped.engine, name), gradients(spacious.engine, name)
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)

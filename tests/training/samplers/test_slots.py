@@ -12,16 +12,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from metaclaw.errors import CheckpointError
-from metaclaw.training.samplers.adapter_files import read_adapter
+from metaclaw.training.samplers.adapter_files import AdapterWeights, LoraPair, read_adapter
 from metaclaw.training.samplers.attention import Segment
 from metaclaw.training.samplers.forward import ForwardPass
 from metaclaw.training.samplers.kv_rows import KvRow
 from metaclaw.training.samplers.slots import LoraSlots
-from tests.training.device import DEVICE
+from tests.training.device import DEVICE, TOLERANCE
 from tests.training.samplers.adapters import files_of, peft_model, plain_model, write_adapter
 from tests.training.samplers.conftest import Family
 
 HERE = torch.device(DEVICE)
+
+
+def on_device(weights: AdapterWeights) -> AdapterWeights:
+    """The same weights, which a slot on this device then holds without a copy."""
+    return {name: LoraPair(down=pair.down.to(HERE), up=pair.up.to(HERE)) for name, pair in weights.items()}
 
 
 def oracle(family: Family, name: str | None, tokens: torch.Tensor) -> torch.Tensor:
@@ -52,10 +57,10 @@ def test_each_row_of_a_mixed_batch_is_what_peft_computes_for_it_alone(
         with torch.inference_mode():
             logits = forward.run(segments, range(tokens.numel())).cpu().unflatten(0, tokens.shape)
             last = forward.run([replace(one, row=KvRow(9)) for one in segments], range(8, tokens.numel(), 9)).cpu()
-        torch.testing.assert_close(last, logits[:, -1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(last, logits[:, -1], atol=TOLERANCE, rtol=TOLERANCE)
         for row, name in enumerate(chosen):
             expected = oracle(family, name, tokens[row : row + 1])[0]
-            torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(logits[row], expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_adapters_differ_enough_for_the_comparison_to_mean_something(tied: Family) -> None:
@@ -75,14 +80,16 @@ def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:
     tokens = torch.arange(8)[None]
     with torch.inference_mode():
         slots.selection.choose([second] * 8)
-        torch.testing.assert_close(model(tokens.to(HERE)).logits.cpu(), oracle(tied, "b", tokens), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model(tokens.to(HERE)).logits.cpu(), oracle(tied, "b", tokens), atol=TOLERANCE, rtol=TOLERANCE
+        )
 
 
 def test_what_was_laid_out_when_it_came_is_not_laid_out_again_in_a_pass(tied: Family) -> None:
     """The first pass of a new adapter is one that others wait for: their copies are made before it."""
     model = plain_model(tied.base).to(HERE)
     slots = LoraSlots(model, HERE)
-    weights = {name: read_adapter(files_of(tied.adapters[name]), origin="damaged") for name in ("a", "b")}
+    weights = {name: on_device(read_adapter(files_of(tied.adapters[name]), origin="damaged")) for name in ("a", "b")}
     first = slots.add(weights["a"])
     slots.selection.choose([first] * 8)
     second = slots.add(weights["b"])
@@ -95,8 +102,8 @@ def test_what_was_laid_out_when_it_came_is_not_laid_out_again_in_a_pass(tied: Fa
         mixed = model(tokens.to(HERE)).logits.cpu()
         slots.selection.choose([second] * 8)
         alone = model(tokens.to(HERE)).logits.cpu()
-    torch.testing.assert_close(alone, oracle(tied, None, tokens), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(mixed[:, :4], oracle(tied, "a", tokens)[:, :4], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alone, oracle(tied, None, tokens), atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(mixed[:, :4], oracle(tied, "a", tokens)[:, :4], atol=TOLERANCE, rtol=TOLERANCE)
     assert (mixed[:, 4:] - alone[:, 4:]).abs().max() > 0.1
 
 
