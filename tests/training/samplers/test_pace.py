@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.training.samplers.pace import ChunkLimits, Pace, Running
 
 LIMITS = ChunkLimits(least=8, most=256, idle=512)
+GPU_LIMITS = ChunkLimits(least=64, most=2048, idle=4096)
 FOUR = Running(num_rows=4, num_places=400)
 
 
-def settled(pace: Pace, plain_s: float, token_s: float, steps: int = 60) -> list[float]:
+def settled(pace: Pace, plain_s: float, token_s: float, steps: int = 60, *, fixed_s: float = 0.0) -> list[float]:
     """What the steps took on a machine with these costs, all of them wishing to read."""
     taken = []
     for _ in range(steps):
         chunk = pace.chunk(FOUR)
-        taken.append(plain_s + chunk * token_s)
+        taken.append(plain_s + chunk * token_s + (fixed_s if chunk else 0.0))
         pace.note(taken[-1], FOUR, chunk)
     return taken
 
@@ -25,6 +28,22 @@ def settled(pace: Pace, plain_s: float, token_s: float, steps: int = 60) -> list
 def test_a_step_that_reads_takes_at_most_two_thirds_longer_or_reads_the_least(plain_s: float, token_s: float) -> None:
     taken = settled(Pace(LIMITS), plain_s, token_s)
     assert max(taken) <= max(1.67 * plain_s, plain_s + LIMITS.least * token_s)
+
+
+@given(st.floats(0.005, 0.1), st.floats(0.4, 4.0), st.integers(0, 2**32 - 1))
+def test_where_tokens_cost_little_beside_reading_at_all_much_is_read(plain_s: float, share: float, seed: int) -> None:
+    """A GPU: launching what a mixed pass needs takes its time, whatever the number of tokens, and times vary."""
+    noise = random.Random(seed)
+    pace, fixed_s, token_s = Pace(GPU_LIMITS), share * plain_s, 25e-6
+    read = 0
+    for _ in range(120):
+        chunk = pace.chunk(FOUR)
+        usual_s = plain_s + chunk * token_s + (fixed_s if chunk else 0.0)
+        pace.note(usual_s * noise.uniform(0.97, 1.03), FOUR, chunk)
+        read += chunk
+        assert usual_s <= max(1.67 * plain_s, plain_s + 2.6 * fixed_s)
+    worth_s = max(0.6 * plain_s - fixed_s, fixed_s)  # what may be spent on tokens in a step
+    assert read >= 60 * min(2048, max(64, 0.6 * worth_s / token_s))
 
 
 def test_prompts_are_never_starved_and_the_usual_step_is_measured_again() -> None:
