@@ -15,7 +15,8 @@ query heads per key/value head, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -27,6 +28,7 @@ from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from metaclaw.errors import ModelSourceError
+from metaclaw.training.samplers.fixed_attention import FixedRows
 from metaclaw.training.samplers.kv_rows import KvRow
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -52,9 +54,24 @@ class RowAttention(Cache):
         self._segments: tuple[Segment, ...] = ()
         self._sizes: list[int] = []
         self._masks: dict[tuple[int, int, int], Tensor] = {}
+        self._fixed: FixedRows | None = None
         name = f"metaclaw_rows_{next(_numbers)}"
         AttentionInterface.register(name, self._attend)
         model.set_attn_implementation(name)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether some layer sees no more than the last tokens."""
+        return bool(self._windows)
+
+    @contextmanager
+    def fixed_on(self, rows: FixedRows) -> Iterator[None]:
+        """Passes within are of one new token for each of ``rows``, and commit nothing."""
+        self._fixed = rows
+        try:
+            yield
+        finally:
+            self._fixed = None
 
     def begin(self, segments: Sequence[Segment]) -> None:
         """The next pass runs over the tokens of ``segments``, in that order."""
@@ -73,6 +90,9 @@ class RowAttention(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Called by each attention layer with what it computed: (1, K, T, D)."""
         keys_TKD, values_TKD = key_states[0].transpose(0, 1), value_states[0].transpose(0, 1)
+        if self._fixed is not None:
+            self._fixed.write(layer_idx, keys_TKD, values_TKD)
+            return key_states, value_states
         for segment, keys, values in zip(
             self._segments, keys_TKD.split(self._sizes), values_TKD.split(self._sizes), strict=True
         ):
@@ -92,6 +112,9 @@ class RowAttention(Cache):
             if options.get(name) is not None:
                 raise ModelSourceError(f"this model's attention uses {name}, which this sampler does not serve")
         layer: int = module.layer_idx  # pyright: ignore[reportAssignmentType]
+        if self._fixed is not None:
+            queries_TKGD = query[0].transpose(0, 1).unflatten(1, (key.shape[1], -1))
+            return self._fixed.attend(layer, queries_TKGD, scaling).flatten(1, 2)[None], None
         window = self._windows.get(layer, 0) or sliding_window or 0
         outputs = []
         for index, (segment, queries) in enumerate(

@@ -206,6 +206,8 @@ class Decoder:
             return
         if running:
             self._next_tokens(running, logits[: len(running)])
+        else:
+            self._forward.wait()
         self._pace.note(self._clock() - began, counted, line - len(running))
         for (reading, count), part in zip(chunks, logits[len(running) :].split(kept), strict=True):
             self._has_read(reading, count, part)

@@ -1,0 +1,213 @@
+"""Recorded steps against those that are not: the same logits, whatever rows come, grow and go.
+
+On a CPU the recorder is one that only runs the pass again at each replay: all but the GPU's own recording is as it is
+there (``make test-gpu`` runs these tests with that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from metaclaw.training.samplers.adapter_files import read_adapter
+from metaclaw.training.samplers.attention import Segment
+from metaclaw.training.samplers.fixed_attention import attend_pieces
+from metaclaw.training.samplers.forward import ForwardPass
+from metaclaw.training.samplers.kv_rows import STRIDE, KvRow
+from metaclaw.training.samplers.recorded_steps import RecordedSteps, cuda_graphs
+from metaclaw.training.samplers.slots import LoraSlots
+from tests.training.device import DEVICE, TOLERANCE
+from tests.training.samplers.adapters import files_of, plain_model
+from tests.training.samplers.conftest import Family
+
+HERE = torch.device(DEVICE)
+ASKS_OR_BRINGS = {"_local_scalar_dense", "nonzero", "is_nonzero", "_unique2", "lift_fresh", "masked_select"}
+
+
+class NothingFromOutside(TorchDispatchMode):
+    """Refuses what a GPU cannot record: asking the device for a value, and bringing it one."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket._qualified_op_name.removeprefix("aten::") in ASKS_OR_BRINGS:
+            raise RuntimeError(f"{func} cannot be recorded")
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass
+class Again:
+    """The recorder of tests; counts. What the first pass gave lies where later ones put theirs."""
+
+    made: int = 0
+    fails: bool = False
+    replays: list[int] = field(default_factory=list)
+
+    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.made += 1
+        number = self.made
+        real = cuda_graphs(HERE)
+        if real is not None:
+            result, graph = real(step)
+        else:
+            with NothingFromOutside():
+                result = step()
+            graph = None
+
+        def replay() -> None:
+            self.replays.append(number)
+            if graph is None:
+                with NothingFromOutside():
+                    result.copy_(step())
+            else:
+                graph()
+
+        return result, replay
+
+
+class Side:
+    """One way to run steps, over rows of its own."""
+
+    def __init__(self, family: Family, record: Again | None) -> None:
+        model = plain_model(family.base).to(HERE)
+        self.slots = LoraSlots(model, HERE)
+        self.numbers = {None: 0}
+        self.forward = ForwardPass(model, self.slots, HERE)
+        self.forward._recorded = RecordedSteps(model, self.slots.selection, self.forward._attention, record)
+        self._family = family
+        self.rows: dict[str, KvRow] = {}
+
+    def add(self, name: str) -> None:
+        self.numbers[name] = self.slots.add(read_adapter(files_of(self._family.adapters[name]), origin="damaged"))
+
+    def drop(self, name: str) -> None:
+        self.slots.remove(self.numbers.pop(name))
+
+    def read(self, row: str, length: int, adapter: str | None, capacity: int = 4 * STRIDE) -> None:
+        self.rows[row] = KvRow(capacity)
+        tokens = [(7 * place + len(row)) % 256 for place in range(length)]
+        self.forward.run([Segment(row=self.rows[row], tokens=tokens, slot=self.numbers[adapter])], [length - 1])
+        for tensor in (*self.rows[row].keys, *self.rows[row].values):
+            tensor[length:] = 0.0  # as a row begins on a GPU
+
+    def step(self, rows: dict[str, str | None], token: int) -> Tensor:
+        segments = [
+            Segment(row=self.rows[row], tokens=(token + index,), slot=self.numbers[adapter])
+            for index, (row, adapter) in enumerate(rows.items())
+        ]
+        return self.forward.run(segments, range(len(segments))).cpu()
+
+
+class Both:
+    """The same done to both sides; every step is compared."""
+
+    def __init__(self, family: Family) -> None:
+        self.recorder = Again()
+        self.sides = [Side(family, None), Side(family, self.recorder)]
+
+    def __getattr__(self, name: str):
+        def call(*args, **options) -> None:
+            for side in self.sides:
+                getattr(side, name)(*args, **options)
+
+        return call
+
+    @torch.inference_mode()
+    def steps(self, rows: dict[str, str | None], count: int) -> None:
+        for number in range(count):
+            plain, recorded = (side.step(rows, 11 * number) for side in self.sides)
+            torch.testing.assert_close(recorded, plain, atol=10 * TOLERANCE, rtol=10 * TOLERANCE)
+        for row in rows:
+            assert len({tuple(side.rows[row].tokens) for side in self.sides}) == 1
+
+
+@pytest.fixture
+def both(tied: Family) -> Both:
+    return Both(tied)
+
+
+def test_steps_are_recorded_at_the_second_of_a_kind_and_replayed_until_something_changes(both: Both) -> None:
+    both.read("one", 5, None)
+    both.steps({"one": None}, 6)
+    assert (both.recorder.made, both.recorder.replays) == (1, [1] * 5)
+    both.read("two", 9, None)
+    both.steps({"one": None, "two": None}, 4)
+    assert (both.recorder.made, both.recorder.replays[5:]) == (2, [2] * 3)
+    both.steps({"one": None}, 3)  # and back: the first is still there
+    assert (both.recorder.made, both.recorder.replays[8:]) == (2, [1] * 2)
+
+
+def test_a_row_that_grows_over_a_piece_is_recorded_anew_and_sees_all_of_them(both: Both) -> None:
+    both.read("long", 2 * STRIDE - 4, None)
+    both.read("short", STRIDE - 2, None)
+    both.steps({"long": None, "short": None}, 12)
+    assert both.recorder.made == 3
+
+
+@pytest.mark.parametrize("which", ["tied", "untied"])
+def test_adapters_alone_and_mixed_are_those_of_steps_that_are_not_recorded(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    family: Family = request.getfixturevalue(which)
+    both = Both(family)
+    first, second, *_ = family.adapters
+    both.add(first)
+    for row, adapter in (("x", first), ("y", first), ("z", None)):
+        both.read(row, 20, adapter)
+    both.steps({"x": first, "y": first}, 4)
+    both.steps({"x": first, "z": None}, 4)
+    both.add(second)  # as a new version comes: everything may lie elsewhere now
+    both.read("new", 7, second)
+    both.steps({"x": first, "z": None}, 4)
+    both.steps({"x": first, "new": second, "z": None}, 4)
+    both.drop(first)
+    both.steps({"new": second, "z": None}, 4)
+    assert both.recorder.made == 5
+
+
+def test_what_lies_beyond_a_row_never_reaches_a_result(both: Both) -> None:
+    both.read("row", 10, None)
+    for side in both.sides:
+        for tensor in (*side.rows["row"].keys, *side.rows["row"].values):
+            tensor[11:] = 1000.0
+    both.steps({"row": None}, 5)
+    assert both.recorder.replays
+
+
+def test_a_row_that_was_cut_back_goes_on_from_there(both: Both) -> None:
+    both.read("row", 30, None)
+    both.steps({"row": None}, 4)
+    for side in both.sides:
+        side.rows["row"].truncate(12)
+    both.steps({"row": None}, 4)
+    assert both.recorder.made == 1
+
+
+def test_where_nothing_can_be_recorded_steps_run_as_before_and_it_is_said_once(
+    both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    both.recorder.fails = True
+    both.read("row", 10, None)
+    both.steps({"row": None}, 5)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "while" not in caplog.text
+    assert "not recorded" in caplog.text
+
+
+def test_pieces_of_a_row_come_with_their_normalisers() -> None:
+    """Against plain attention over everything; on a GPU this is a kernel of its own."""
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (
+        torch.randn(shape, generator=generator).to(HERE) for shape in ((3, 2, 4, 16), (3, 2, 64, 16), (3, 2, 64, 16))
+    )
+    mask = torch.zeros(3, 1, 1, 64, device=HERE)
+    mask[2, ..., 20:] = float("-inf")
+    outputs, normalisers = attend_pieces(queries, keys, values, mask, 0.25)
+    scores = (queries.double() @ keys.double().mT) * 0.25 + mask.double()
+    torch.testing.assert_close(outputs.double(), scores.softmax(-1) @ values.double(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normalisers.double(), scores.logsumexp(-1), atol=1e-5, rtol=1e-5)
