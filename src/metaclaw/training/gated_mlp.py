@@ -22,6 +22,7 @@ from torch.nn.functional import linear, silu
 from transformers.activations import SiLUActivation
 
 from metaclaw.training.lora_layers import LoraLinear
+from metaclaw.training.lora_products import added, narrowed, weight_gradient
 
 _PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
@@ -62,11 +63,8 @@ class _GatedDown(torch.autograd.Function):
         result_NO = linear(product_NF, weight, bias)
         narrow_NR = None
         if lora_down is not None and lora_up is not None:
-            narrow_NR = linear(product_NF.to(lora_down.dtype), lora_down).mul_(scale)
-            if result_NO.dtype == lora_up.dtype:
-                result_NO.addmm_(narrow_NR, lora_up.t())
-            else:
-                result_NO = (linear(narrow_NR, lora_up) + result_NO).to(result_NO.dtype)
+            narrow_NR = narrowed(product_NF, lora_down).mul_(scale)
+            result_NO = added(result_NO, narrow_NR, lora_up.t(), in_place=True)
         ctx.save_for_backward(gate, up, weight, lora_down, lora_up, narrow_NR)
         ctx.scale = scale
         return result_NO.view(*gate.shape[:-1], -1)
@@ -80,23 +78,16 @@ class _GatedDown(torch.autograd.Function):
         act = silu(gate)
         grad_down = grad_lora_up = None
         if narrow_NR is not None:
-            wide_NO = grad_NO.to(lora_up.dtype)
-            grad_narrow_NR = (wide_NO @ lora_up).mul_(ctx.scale)
+            grad_narrow_NR = narrowed(grad_NO, lora_up.t()).mul_(ctx.scale)
             if wants_lora_up:
-                grad_lora_up = wide_NO.t() @ narrow_NR
+                grad_lora_up = weight_gradient(narrow_NR, grad_NO).t()
             if wants_down:
-                grad_down = grad_narrow_NR.t() @ (act * up).flatten(0, -2).to(lora_down.dtype)
-            grad_product_NF = _add_product(grad_product_NF, grad_narrow_NR, lora_down)
+                grad_down = weight_gradient(grad_narrow_NR, (act * up).flatten(0, -2))
+            grad_product_NF = added(grad_product_NF, grad_narrow_NR, lora_down, in_place=True)
         grad_product = grad_product_NF.view(gate.shape)
         grad_gate = torch.ops.aten.silu_backward(grad_product * up, gate) if wants_gate else None
         grad_up = grad_product.mul_(act) if wants_up else None
         return grad_gate, grad_up, None, None, grad_down, grad_lora_up, None
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    if total.dtype == left.dtype:
-        return total.addmm_(left, right)
-    return total.add_((left @ right).to(total.dtype))
 
 
 def _is_known(module: nn.Module) -> bool:

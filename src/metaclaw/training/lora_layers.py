@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+
+from metaclaw.training.lora_products import added, narrowed, weight_gradient, widened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,26 +92,21 @@ class _AddLora(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, result: Tensor, inputs: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
         inputs_NI = inputs.reshape(-1, inputs.shape[-1])
-        narrow_NR = linear(inputs_NI.to(down.dtype), down).mul_(scale)
+        narrow_NR = narrowed(inputs_NI, down).mul_(scale)
         ctx.save_for_backward(inputs_NI, narrow_NR, down, up)
         ctx.scale = scale
-        result_NO = result.reshape(-1, result.shape[-1])
-        if result.dtype == up.dtype:
-            total_NO = torch.addmm(result_NO, narrow_NR, up.t())
-        else:
-            total_NO = (linear(narrow_NR, up) + result_NO).to(result.dtype)
-        return total_NO.view(result.shape)
+        return added(result.reshape(-1, result.shape[-1]), narrow_NR, up.t()).view(result.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         inputs_NI, narrow_NR, down, up = ctx.saved_tensors
         _, for_inputs, for_down, for_up, _ = ctx.needs_input_grad
-        grad_NO = grad.reshape(-1, grad.shape[-1]).to(up.dtype)
-        grad_up = grad_NO.t() @ narrow_NR if for_up else None
-        grad_narrow_NR = (grad_NO @ up).mul_(ctx.scale)
-        grad_down = grad_narrow_NR.t() @ inputs_NI.to(down.dtype) if for_down else None
+        grad_NO = grad.reshape(-1, grad.shape[-1])
+        grad_up = weight_gradient(narrow_NR, grad_NO).t() if for_up else None
+        grad_narrow_NR = narrowed(grad_NO, up.t()).mul_(ctx.scale)
+        grad_down = weight_gradient(grad_narrow_NR, inputs_NI) if for_down else None
         grad_inputs = None
         if for_inputs:
             shape = (*grad.shape[:-1], inputs_NI.shape[-1])
-            grad_inputs = (grad_narrow_NR @ down).to(inputs_NI.dtype).view(shape)
+            grad_inputs = widened(grad_narrow_NR, down, inputs_NI.dtype).view(shape)
         return grad, grad_inputs, grad_down, grad_up, None
