@@ -58,6 +58,7 @@ class RecordedSteps:
         self._record = None if attention.has_windows else record
         self._recordings: OrderedDict[Key, _Recording] = OrderedDict()
         self._last: Key | None = None
+        self._ran: set[bool] = set()  # with rows of many pieces, and without: their kernels are loaded
 
     def run(self, segments: Sequence[Segment]) -> Tensor | None:
         """The float32 logits (B, V) of a step of one token each, whose tokens are then in their rows.
@@ -107,6 +108,9 @@ class RecordedSteps:
         while len(self._recordings) >= _MOST:
             self._recordings.popitem(last=False)
         try:
+            if (has_pieces := any(num_pieces(one.row) > 1 for one in segments)) not in self._ran:
+                step()  # a kernel's first launch loads it, which cannot be recorded
+                self._ran.add(has_pieces)
             logits_BV, replay = self._record(step)
         except (RuntimeError, MemoryError) as error:
             _log.warning("steps of %s are not recorded, and take longer: %s", config.model_type, error)
