@@ -39,7 +39,7 @@ def widened(narrow_NR: Tensor, weight_RW: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def added(total_NW: Tensor, narrow_NR: Tensor, weight_RW: Tensor, *, in_place: bool = False) -> Tensor:
-    """``total + narrow @ weight`` in the dtype of ``total``, rounded once; ``in_place`` where it is the caller's own."""
+    """``total + narrow @ weight`` in the dtype of ``total``, rounded once; ``in_place`` where that is the caller's."""
     if total_NW.dtype != weight_RW.dtype and not splits(total_NW):
         return (narrow_NR @ weight_RW + total_NW).to(total_NW.dtype)
     factors = (narrow_NR, weight_RW)
