@@ -13,4 +13,3 @@ TOLERANCE = 1e-4 if ON_GPU else 1e-5  # against the CPU's numbers: a GPU sums in
 
 # An engine's memory for one or two trained models of the tiny base; what idles longer is away.
 CRAMPED = {"adapter_host_memory_mb": 1} | ({"adapter_memory_mb": 1} if ON_GPU else {})
-AWAY = "host" if ON_GPU else "disk"  # the first place that a model goes to

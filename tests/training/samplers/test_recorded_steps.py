@@ -6,8 +6,10 @@ there (``make test-gpu`` runs these tests with that).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +17,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaclaw.training.samplers.adapter_files import read_adapter
-from metaclaw.training.samplers.attention import Segment
+from metaclaw.training.samplers.attention import RowAttention, Segment
 from metaclaw.training.samplers.fixed_attention import attend_pieces
 from metaclaw.training.samplers.forward import ForwardPass
 from metaclaw.training.samplers.kv_rows import STRIDE, KvRow
-from metaclaw.training.samplers.recorded_steps import RecordedSteps, cuda_graphs
+from metaclaw.training.samplers.recorded_steps import Record, RecordedSteps, cuda_graphs
 from metaclaw.training.samplers.slots import LoraSlots
 from tests.training.device import DEVICE, TOLERANCE
 from tests.training.samplers.adapters import files_of, plain_model
 from tests.training.samplers.conftest import Family
+from tests.training.samplers.test_attention import sliding_model
 
 HERE = torch.device(DEVICE)
 ASKS_OR_BRINGS = {"_local_scalar_dense", "nonzero", "is_nonzero", "_unique2", "lift_fresh", "masked_select"}
@@ -43,12 +46,12 @@ class Again:
     """The recorder of tests; counts. What the first pass gave lies where later ones put theirs."""
 
     made: int = 0
-    fails: bool = False
+    error: Exception | None = None
     replays: list[int] = field(default_factory=list)
 
     def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        if self.fails:
-            raise RuntimeError("operation not permitted when stream is capturing")
+        if self.error is not None:
+            raise self.error
         self.made += 1
         number = self.made
         real = cuda_graphs(HERE)
@@ -73,12 +76,14 @@ class Again:
 class Side:
     """One way to run steps, over rows of its own."""
 
-    def __init__(self, family: Family, record: Again | None) -> None:
+    def __init__(self, family: Family, record: Record | None, clock: Callable[[], float] = lambda: 0.0) -> None:
         model = plain_model(family.base).to(HERE)
         self.slots = LoraSlots(model, HERE)
         self.numbers = {None: 0}
         self.forward = ForwardPass(model, self.slots, HERE)
-        self.forward._recorded = RecordedSteps(model, self.slots.selection, self.forward._attention, record)
+        self.forward._recorded = RecordedSteps(
+            model, self.slots.selection, self.forward._attention, record, clock=clock
+        )
         self._family = family
         self.rows: dict[str, KvRow] = {}
 
@@ -95,6 +100,16 @@ class Side:
         for tensor in (*self.rows[row].keys, *self.rows[row].values):
             tensor[length:] = 0.0  # as a row begins on a GPU
 
+    def begin(self, row: str, length: int, adapter: str | None) -> None:
+        self.rows[row] = KvRow(4 * STRIDE)
+
+    def step_beside(self, running: str, reading: str, length: int) -> Tensor:
+        segments = [
+            Segment(row=self.rows[running], tokens=(5,), slot=0),
+            Segment(row=self.rows[reading], tokens=tuple(range(length)), slot=0),
+        ]
+        return self.forward.run(segments, [0, length]).cpu()
+
     def step(self, rows: dict[str, str | None], token: int) -> Tensor:
         segments = [
             Segment(row=self.rows[row], tokens=(token + index,), slot=self.numbers[adapter])
@@ -108,7 +123,8 @@ class Both:
 
     def __init__(self, family: Family) -> None:
         self.recorder = Again()
-        self.sides = [Side(family, None), Side(family, self.recorder)]
+        self.now = 0.0
+        self.sides = [Side(family, None), Side(family, self.recorder, lambda: self.now)]
 
     def __getattr__(self, name: str):
         def call(*args, **options) -> None:
@@ -124,6 +140,12 @@ class Both:
             torch.testing.assert_close(recorded, plain, atol=10 * TOLERANCE, rtol=10 * TOLERANCE)
         for row in rows:
             assert len({tuple(side.rows[row].tokens) for side in self.sides}) == 1
+
+    @torch.inference_mode()
+    def steps_beside(self, running: str, reading: str, length: int) -> None:
+        plain, recorded = (side.step_beside(running, reading, length) for side in self.sides)
+        assert plain.shape == (2, 263)
+        torch.testing.assert_close(recorded, plain, atol=10 * TOLERANCE, rtol=10 * TOLERANCE)
 
 
 @pytest.fixture
@@ -170,6 +192,32 @@ def test_adapters_alone_and_mixed_are_those_of_steps_that_are_not_recorded(
     assert both.recorder.made == 5
 
 
+def test_prompts_are_read_beside_a_recorded_step(both: Both) -> None:
+    """Also one that fails: the answers that run have then not gone on."""
+    both.read("runs", 10, None)
+    both.steps({"runs": None}, 3)
+    for length in (40, 7):
+        both.begin("new", 0, None)
+        both.steps_beside("runs", "new", length)
+    assert both.recorder.made == 1
+    assert len(both.recorder.replays) == 4
+    recorded = both.sides[1]
+    before = list(recorded.rows["runs"].tokens)
+    with torch.inference_mode(), pytest.raises(IndexError):
+        recorded.forward.run(
+            [Segment(row=recorded.rows["runs"], tokens=(1,), slot=0), Segment(row=KvRow(8), tokens=(1, 10**6), slot=0)],
+            [0, 2],
+        )
+    assert list(recorded.rows["runs"].tokens) == before
+
+
+@pytest.mark.parametrize("kind", ["every layer", "one layer"])
+def test_models_with_sliding_windows_are_not_recorded(kind: str, tmp_path: Path) -> None:
+    model = plain_model(sliding_model(kind, tmp_path))
+    attention = RowAttention(model)
+    assert attention.has_windows
+
+
 def test_what_lies_beyond_a_row_never_reaches_a_result(both: Both) -> None:
     both.read("row", 10, None)
     for side in both.sides:
@@ -191,12 +239,36 @@ def test_a_row_that_was_cut_back_goes_on_from_there(both: Both) -> None:
 def test_where_nothing_can_be_recorded_steps_run_as_before_and_it_is_said_once(
     both: Both, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both.recorder.fails = True
+    both.recorder.error = RuntimeError("operation not permitted when stream is capturing")
     both.read("row", 10, None)
     both.steps({"row": None}, 5)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "while" not in caplog.text
-    assert "not recorded" in caplog.text
+    assert "cannot be recorded" in caplog.text
+
+
+def test_without_memory_nothing_is_recorded_for_a_minute(both: Both, caplog: pytest.LogCaptureFixture) -> None:
+    """Training takes it for a pass, and gives it back."""
+    both.recorder.error = torch.OutOfMemoryError("CUDA out of memory")
+    both.read("row", 10, None)
+    both.steps({"row": None}, 3)
+    both.recorder.error = None
+    both.steps({"row": None}, 5)
+    assert (both.recorder.made, len(caplog.records)) == (0, 1)
+    both.now += 61
+    both.steps({"row": None}, 5)
+    assert both.recorder.made == 1
+
+
+@torch.inference_mode()
+def test_a_recording_holds_no_memory_of_rows(tied: Family) -> None:
+    side = Side(tied, lambda step: (step(), lambda: None))
+    side.read("row", 10, None)
+    for token in range(4):
+        side.step({"row": None}, token)
+    assert side.forward._recorded._recordings
+    keys = weakref.ref(side.rows["row"].keys[0])
+    del side.rows["row"]
+    assert keys() is None
 
 
 def test_pieces_of_a_row_come_with_their_normalisers() -> None:

@@ -50,7 +50,12 @@ class RowAttention(Cache):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(layers=[])
-        self._windows = sliding_windows(model.config.get_text_config())
+        config = model.config.get_text_config()
+        self._windows = sliding_windows(config)
+        # Where no layer says of what kind it is, the window comes with each call.
+        self.has_windows = bool(self._windows) or (
+            not getattr(config, "layer_types", None) and getattr(config, "sliding_window", None) is not None
+        )
         self._segments: tuple[Segment, ...] = ()
         self._sizes: list[int] = []
         self._masks: dict[tuple[int, int, int], Tensor] = {}
@@ -58,11 +63,6 @@ class RowAttention(Cache):
         name = f"metaclaw_rows_{next(_numbers)}"
         AttentionInterface.register(name, self._attend)
         model.set_attn_implementation(name)
-
-    @property
-    def has_windows(self) -> bool:
-        """Whether some layer sees no more than the last tokens."""
-        return bool(self._windows)
 
     @contextmanager
     def fixed_on(self, rows: FixedRows) -> Iterator[None]:

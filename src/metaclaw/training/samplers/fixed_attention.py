@@ -36,12 +36,12 @@ class FixedRows:
         self._places_B = places_B
         self._dtype = dtype
         self._pieces = [num_pieces(row) for row in rows]
-        self._range = torch.arange(max(self._pieces) * STRIDE, device=places_B.device)
+        self.line = torch.arange(max(self._pieces) * STRIDE, device=places_B.device)
         self._masks: list[Tensor] = []
 
     def begin(self) -> None:
         """Once a pass, before the layers."""
-        hidden = self._range > self._places_B[:, None]
+        hidden = self.line > self._places_B[:, None]
         added = torch.zeros(hidden.shape, dtype=self._dtype, device=hidden.device)
         added.masked_fill_(hidden, float("-inf"))
         self._masks = [
