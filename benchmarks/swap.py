@@ -1,6 +1,6 @@
 """Gaps between tokens of running answers: alone, beside long prompts, training, swaps, and all of them.
 
-    python -m benchmarks.swap [--model FOLDER] [--streams 3] [--threads 1] [--quick]
+    python -m benchmarks.swap [--model FOLDER | --shape qwen3-1.7b] [--streams 3] [--threads 1] [--quick]
 
 A real training server (API, engine, sampler) on one machine. Streams ask the OpenAI endpoint, one answer after the
 other, each with a prompt of its own; a gap is the time between two tokens of one answer as a client sees them. The
@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import random
 import subprocess
@@ -25,8 +26,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import torch
 from openai import AsyncOpenAI
 
+from benchmarks.random_models import SHAPES, write_model
 from tests.fakes.training_server import API_KEY, TrainingServer, training_server
 
 SMOLLM2 = Path("~/.cache/metaclaw/models/SmolLM2-135M-Instruct").expanduser()
@@ -40,6 +43,7 @@ QUESTIONS = ("Why is the sky blue?", "How is bread made?", "What is a river delt
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=SMOLLM2)
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape, for a GPU, in place of --model")
     parser.add_argument("--streams", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="of the engine and of the sampler, each")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
@@ -48,16 +52,18 @@ def main() -> None:
     parser.add_argument("--trainer", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trainer:
-        _train(options.trainer, options.model.name)
+        _train(options.trainer, options.model)
         return
     seconds = 20.0 if options.quick else options.seconds
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        training_server(
-            options.model, Path(folder), engine_threads=options.threads, sampler_threads=options.threads
-        ) as server,
-    ):
-        asyncio.run(_measure(server, options, seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        if options.shape:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            options.model = write_model(options.shape, Path(folder) / options.shape, device)
+        with training_server(
+            options.model, Path(folder) / "data", engine_threads=options.threads, sampler_threads=options.threads,
+            training_devices="auto", inference_devices="auto", dtype="auto",
+        ) as server:  # fmt: skip
+            asyncio.run(_measure(server, options, seconds))
 
 
 async def _measure(server: TrainingServer, options: argparse.Namespace, seconds: float) -> None:
@@ -174,12 +180,12 @@ async def _repeatedly(action: Callable[[], Awaitable[None]]) -> AsyncIterator[No
             raise end
 
 
-def _train(url: str, base: str) -> None:
+def _train(url: str, base: Path) -> None:
     import numpy as np  # noqa: PLC0415 - the measuring process does without
     import tinker  # noqa: PLC0415
 
     def datum(length: int) -> tinker.Datum:
-        tokens = rng.integers(0, 40_000, length + 1)
+        tokens = rng.integers(0, vocab_size, length + 1)
         return tinker.Datum(
             model_input=tinker.ModelInput.from_ints(tokens[:-1].tolist()),
             loss_fn_inputs={
@@ -189,8 +195,9 @@ def _train(url: str, base: str) -> None:
         )
 
     rng = np.random.default_rng(0)
+    vocab_size = json.loads((base / "config.json").read_text())["vocab_size"]
     service = tinker.ServiceClient(base_url=url, api_key=f"tml-{API_KEY}")
-    training = service.create_lora_training_client(base_model=base, rank=16)
+    training = service.create_lora_training_client(base_model=base.name, rank=16)
     training = getattr(training, "result", lambda: training)()
     for number in range(NUM_PREPARED):
         print(training.save_weights_for_sampler(f"prepared-{number}").result().path, flush=True)
