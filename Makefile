@@ -19,11 +19,12 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-vllm test-agents agents-pypi clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
+.PHONY: help install demo test test-gpu test-vllm test-agents agents-pypi clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
 	@echo "make test          the tests   (make clients: other people's clients, which it needs)"
+	@echo "make test-gpu      the engine's, the sampler's and the training server's on the first GPU"
 	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
 	@echo "make test-agents   sessions of OpenClaw, Claude Code, opencode and Codex, which it installs first (Node and npm)"
 	@echo "make agents-pypi   installs hermes-agent, nanobot and aider for it, too"
@@ -80,6 +81,10 @@ $(WEAVER): tests/clients/weaver.txt $(STAMP)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(.venv-weaver/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	@touch $(WEAVER)
+
+test-gpu: $(STAMP)
+	METACLAW_TEST_DEVICE=cuda:0 $(BIN)/python -m pytest -n 4 --dist loadfile $(PYTEST_FLAGS) \
+	  tests/training/engine tests/training/samplers tests/training/api tests/training/sampler_contract
 
 test-vllm: $(STAMP)
 	$(BIN)/python -m metaclaw.cli.main vllm prepare

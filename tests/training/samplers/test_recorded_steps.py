@@ -203,11 +203,9 @@ def test_prompts_are_read_beside_a_recorded_step(both: Both) -> None:
     assert len(both.recorder.replays) == 4
     recorded = both.sides[1]
     before = list(recorded.rows["runs"].tokens)
-    with torch.inference_mode(), pytest.raises(IndexError):
-        recorded.forward.run(
-            [Segment(row=recorded.rows["runs"], tokens=(1,), slot=0), Segment(row=KvRow(8), tokens=(1, 10**6), slot=0)],
-            [0, 2],
-        )
+    too_small = Segment(row=KvRow(1), tokens=(1, 2), slot=0)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="exceeds"):
+        recorded.forward.run([Segment(row=recorded.rows["runs"], tokens=(1,), slot=0), too_small], [0, 2])
     assert list(recorded.rows["runs"].tokens) == before
 
 
