@@ -111,14 +111,18 @@ class CallBook(LearningConnection):
 
     def spent(self, purpose: Purpose, *, last_s: float) -> tuple[int, float]:
         """Tokens and known US dollars that ``purpose`` took in the last ``last_s`` seconds."""
-        since = self._clock() - last_s
+        # What comes later was written down before the clock was set back. Somewhat later counts, as it may be of the
+        # last hours; what is far off would count until that time comes.
+        since, until = self._clock() - last_s, self._clock() + last_s
         with self._read() as db:
             row = db.execute(
                 "SELECT coalesce(sum(tokens), 0), coalesce(sum(cost_usd), 0.0) FROM paid_calls"
-                " WHERE purpose = ? AND called_at > ?",
-                (purpose, since),
+                " WHERE purpose = ? AND called_at > ? AND called_at < ?",
+                (purpose, since, until),
             ).fetchone()
-            waiting = [one.call for one in self._waiting if one.call.purpose == purpose and one.called_at > since]
+            waiting = [
+                one.call for one in self._waiting if one.call.purpose == purpose and since < one.called_at < until
+            ]
         tokens, usd = _total(waiting)
         return row[0] + tokens, row[1] + usd
 

@@ -55,10 +55,17 @@ class PolicyHolds(LearningConnection):
             return bool(db.execute("DELETE FROM holds WHERE agent = ? AND kind = ?", (agent, kind)).rowcount)
 
     def holds(self, agent: str) -> list[Hold]:
-        """What keeps ``agent`` from being updated now."""
+        """What keeps ``agent`` from being updated now.
+
+        A clock that was set back makes a hold no longer than twice what it was to be.
+        """
         with self._read() as db:
             rows = db.execute(
-                "SELECT * FROM holds WHERE agent = ? AND (until IS NULL OR until > ?) ORDER BY kind DESC",
+                """
+                SELECT * FROM holds WHERE agent = ?1
+                    AND (until IS NULL OR until > ?2 AND until - ?2 <= 2 * (until - since))
+                ORDER BY kind DESC
+                """,
                 (agent, self._clock()),
             ).fetchall()
         return [Hold(**dict(row)) for row in rows]
@@ -70,7 +77,11 @@ class PolicyHolds(LearningConnection):
         return [ServingSince(**dict(row)) for row in rows]
 
     def rewards(self, agent: str, versions: Collection[int], *, since: float, limit: int, newest: bool) -> list[float]:
-        """Rewards of exchanges that some of ``versions`` answered after ``since``, newest or oldest first."""
+        """Rewards of exchanges that some of ``versions`` answered after ``since``, newest or oldest first.
+
+        A ``since`` that is still to come was written down before the clock was set back, and leaves nothing out.
+        """
+        since = since if since <= self._clock() else 0.0
         order = "DESC" if newest else "ASC"
         with self._read() as db:
             rows = db.execute(

@@ -43,9 +43,10 @@ class RetryPolicy:
         num_answers = judgement.attempts - judgement.outages
         return num_answers >= self.max_attempts or age_s > self.max_age_s or bool(judgement.detail.get("no_opinion"))
 
-    def retry_at(self, judgement: Judgement) -> float:
+    def is_resting(self, judgement: Judgement, now: float) -> bool:
+        """Whether it is too early to ask again; a clock that was set back does not make that longer."""
         doublings = min(judgement.attempts - 1, _MAX_DOUBLINGS)
-        return judgement.judged_at + min(self.longest_s, self.first_s * 2**doublings)
+        return 0 <= now - judgement.judged_at < min(self.longest_s, self.first_s * 2**doublings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ class Inbox:
         now = self._clock()
         if not self._is_complete(recorded, now):
             return None
-        if judgement is not None and now < self._retry.retry_at(judgement):
+        if judgement is not None and self._retry.is_resting(judgement, now):
             return None
         is_trained = self._is_trained(recorded.agent)
         turns, excluded = _trainable(reader, recorded) if is_trained else ((), Counter[str]())
@@ -183,7 +184,8 @@ class Inbox:
     def _is_complete(self, recorded: RecordedExchange, now: float) -> bool:
         if recorded.is_open:
             return False
-        if recorded.has_later or (recorded.closed_at is not None and now - recorded.closed_at >= self._idle_s):
+        # What closed so long from now was recorded before the clock was set back: nobody knows when that was.
+        if recorded.has_later or (recorded.closed_at is not None and abs(now - recorded.closed_at) >= self._idle_s):
             return True
         last = recorded.turns[-1]
         return not self._needs_followup and last.state == "done" and last.finish_reason not in _CALLING

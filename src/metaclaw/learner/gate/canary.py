@@ -62,7 +62,7 @@ class Canaries:
             return self._withdraw(canary, f"version {canary.version} is withdrawn by itself: {why}")
         if compared.outcome == "passes":
             return self._promote(canary, f"its rewards were not worse, {numbers}")
-        if self._clock() - canary.since < settings.canary_days * _DAY_S:
+        if abs(self._clock() - canary.since) < settings.canary_days * _DAY_S:  # the clock may have been set back
             return False
         if fallen.mean < 0:
             why = f"undecided after {settings.canary_days:g} days (rl.gate.canary_days), and rather worse, {numbers}"

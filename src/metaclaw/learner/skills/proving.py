@@ -217,8 +217,8 @@ class Proving:
         )  # fmt: skip
 
     def _may_replay(self) -> bool:
-        since = self._clock() - _HOUR_S
-        self._replayed_at = [at for at in self._replayed_at if at > since]
+        now = self._clock()
+        self._replayed_at = [at for at in self._replayed_at if now - _HOUR_S < at <= now]  # it may have been set back
         return len(self._replayed_at) < self._rule.replays_per_hour
 
 

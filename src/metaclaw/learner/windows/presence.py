@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 from metaclaw.journal.turn_reader import TurnReader
+from metaclaw.journal.turn_records import Activity
 
 
 class Presence:
@@ -18,6 +19,7 @@ class Presence:
     def __init__(self, turns_db: Path) -> None:
         self._path = turns_db
         self._reader: TurnReader | None = None
+        self._seen: tuple[Activity, float] | None = None  # the last one, and when it was over at the latest
 
     def quiet_s(self, now: float) -> float:
         """Seconds since the last main turn; infinite when there is none. Raises ``JournalError``."""
@@ -28,7 +30,12 @@ class Presence:
         last = self._reader.last_main_activity()
         if last is None:
             return math.inf
-        return 0.0 if last.is_open else max(0.0, now - last.at)
+        if last.is_open:
+            return 0.0
+        # Recorded in the future is what the clock was set back after: it was seen by then at the latest.
+        seen_at = self._seen[1] if self._seen is not None and self._seen[0] == last else last.at
+        self._seen = last, min(seen_at, now)
+        return now - self._seen[1]
 
     def close(self) -> None:
         if self._reader is not None:
