@@ -16,10 +16,10 @@ Shapes: N rows, W a layer's wide side (inputs or outputs), R rank.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
-
-_HAS_FLOAT32_SUMS = "dtype" in torch.ops.aten.mm.overloads()  # torch 2.8
 
 
 def narrowed(wide_NW: Tensor, weight_RW: Tensor) -> Tensor:
@@ -60,7 +60,17 @@ def weight_gradient(narrow_NR: Tensor, wide_NW: Tensor) -> Tensor:
 def splits(activations: Tensor, dtype: torch.dtype | None = None) -> bool:
     """Whether products with such activations are done in two parts."""
     wanted = activations.dtype if dtype is None else dtype
-    return wanted == torch.bfloat16 and activations.device.type == "cuda" and _HAS_FLOAT32_SUMS
+    return wanted == torch.bfloat16 and activations.device.type == "cuda" and _has_float32_sums(activations.device)
+
+
+@cache
+def _has_float32_sums(device: torch.device) -> bool:
+    """Whether products of bfloat16 come out in float32 there: by torch 2.8, and not of every GPU's library."""
+    ones = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+    try:
+        return bool((_sums(ones, ones) == 16).all())
+    except (RuntimeError, TypeError):
+        return False
 
 
 def _split(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
