@@ -28,6 +28,7 @@ class ForwardProxy:
     hosts: Mapping[str, int]
     login: str = ""  # NAME:PASSWORD; anybody may when it is empty
     refuses_with: int = 0
+    is_silent: bool = False
     port: int = 0
     lines: list[str] = field(default_factory=list)
     headers: list[bytes] = field(default_factory=list)
@@ -50,7 +51,9 @@ class ForwardProxy:
         method, target, _ = first.decode().split(" ")
         self.lines.append(f"{method} {target}")
         self.headers.append(rest)
-        if self.login and b"Basic " + base64.b64encode(self.login.encode()) not in rest:
+        if self.is_silent:
+            await reader.read()  # until whoever asks has given up
+        elif self.login and b"Basic " + base64.b64encode(self.login.encode()) not in rest:
             await _refuse(writer, 407)
         elif self.refuses_with:
             await _refuse(writer, self.refuses_with)
@@ -85,10 +88,15 @@ class ForwardProxy:
 
 @asynccontextmanager
 async def forward_proxy(
-    hosts: Mapping[str, int] | None = None, *, tls: ssl.SSLContext | None = None, login: str = "", refuses_with: int = 0
+    hosts: Mapping[str, int] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    login: str = "",
+    refuses_with: int = 0,
+    is_silent: bool = False,
 ) -> AsyncGenerator[ForwardProxy]:
     """A running proxy; with ``tls`` one that is asked over TLS."""
-    proxy = ForwardProxy(hosts=hosts or {}, login=login, refuses_with=refuses_with)
+    proxy = ForwardProxy(hosts=hosts or {}, login=login, refuses_with=refuses_with, is_silent=is_silent)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         proxy.port = server.sockets[0].getsockname()[1]

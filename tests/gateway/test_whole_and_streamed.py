@@ -11,8 +11,9 @@ import openai
 import pytest
 
 from tests.fakes import anthropic_llm, openai_llm
-from tests.fakes.llm import Answer
+from tests.fakes.llm import Answer, fake_llm
 from tests.gateway import openai_dialects
+from tests.gateway.running import make_settings, running_gateway
 from tests.gateway.test_anthropic import MESSAGES, before
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,10 @@ def streamed(events: list[Json | bytes]) -> Any:
     return lambda _: Answer(
         body=b"".join(it for it in events if isinstance(it, bytes)), content_type="text/event-stream"
     )
+
+
+def events_of(chunks: list[Json]) -> list[Json | bytes]:
+    return [*(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"]
 
 
 def known(answer: Any, like: Json) -> Json:
@@ -109,11 +114,42 @@ async def test_a_response_that_is_streamed_unasked_is_put_together(tmp_path: Pat
 
 
 async def test_a_completion_that_is_streamed_unasked_is_put_together(tmp_path: Path) -> None:
-    events = openai_llm.completion_chunks({"model": "m"}, "Hello there.", "stop")
-    told = [b"data: " + json.dumps(it).encode() + b"\n\n" for it in events] + [b"data: [DONE]\n\n"]
-    async with openai_dialects.before(tmp_path, openai_dialects.COMPLETIONS, streamed([*told])) as (_, gateway):
-        got = await gateway.client.completions.create(model="m", prompt="x")
+    chunks = [it for it in openai_llm.completion_chunks({"model": "m"}, "Hello there.", "stop") if isinstance(it, dict)]
+    logprobs = [
+        {"tokens": ["Hello "], "token_logprobs": [-0.5], "top_logprobs": [{"Hello ": -0.5}], "text_offset": [0]},
+        {"tokens": ["there."], "token_logprobs": [-0.25], "top_logprobs": [{"there.": -0.25}], "text_offset": [6]},
+    ]
+    for chunk, told in zip(chunks[:2], logprobs, strict=True):
+        chunk["choices"][0]["logprobs"] = told
+    last = {**chunks[-1], "choices": [], "usage": openai_llm.USAGE, "own": {"a": 1}}
+    answer = streamed(events_of([*chunks, last]))
+    async with openai_dialects.before(tmp_path, openai_dialects.COMPLETIONS, answer) as (_, gateway):
+        got = await gateway.client.completions.create(model="m", prompt="x", logprobs=1)
+        [turn] = await gateway.turns()
     assert (got.choices[0].text, got.choices[0].finish_reason) == ("Hello there.", "stop")
+    assert got.choices[0].logprobs is not None
+    assert got.choices[0].logprobs.to_dict() == {name: logprobs[0][name] + logprobs[1][name] for name in logprobs[0]}
+    assert known(got, last) == {**last, "choices": got.to_dict()["choices"]}
+    assert (turn.state, turn.answer and turn.answer["content"]) == ("done", "Hello there.")
+
+
+async def test_log_probs_of_chat_that_is_streamed_unasked_are_put_together(tmp_path: Path) -> None:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    told: list[Json] = [
+        {"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []} for word in ("So ", "be it")
+    ]
+    said: list[Json] = [
+        {"delta": {"content": one["token"]}, "logprobs": {"content": [one], "refusal": None}} for one in told
+    ]
+    said.append({"delta": {}, "logprobs": None, "finish_reason": "stop"})
+    answer = streamed(events_of([{**head, "choices": [{"index": 0, **choice}]} for choice in said]))
+    async with (
+        fake_llm(answer) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        gateway.post({"messages": HELLO, "logprobs": True}) as response,
+    ):
+        [choice] = (await response.json())["choices"]
+    assert (choice["message"]["content"], choice["logprobs"]) == ("So be it", {"content": told, "refusal": None})
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

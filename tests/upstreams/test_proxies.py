@@ -21,6 +21,7 @@ from metaclaw.proxy_variables import exempt_this_machine
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.proxies import Proxies
 from metaclaw.upstreams.session import new_session
+from metaclaw.upstreams.upstream import Timeouts
 from tests.fakes.forward_proxy import Certificate, ForwardProxy, forward_proxy
 from tests.fakes.llm import Answer, FakeLlm, fake_llm
 from tests.upstreams.test_http_model import BODY, KEY, raw_server, upstream
@@ -182,6 +183,28 @@ async def test_what_is_no_proxy_is_named_too(url: str, said: bytes, told: str) -
         error = await refused({"ALL_PROXY": f"http://annie:hush@127.0.0.1:{port}"}, url)
     assert f"fake cannot be reached: {told} the proxy http://127.0.0.1:{port} of ALL_PROXY" in str(error)
     assert "hush" not in f"{error} {error.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "timeouts", "told"),
+    [
+        (
+            "https://model.test/v1",
+            Timeouts(connect_s=0.3),
+            "fake could not be reached within 0.3 s: {proxy} let nothing through",
+        ),
+        ("http://model.test/v1", Timeouts(first_byte_s=0.3), "fake sent nothing for 0.3 s through {proxy}"),
+    ],
+)
+async def test_a_proxy_that_takes_a_connection_and_says_nothing_is_named(
+    url: str, timeouts: Timeouts, told: str
+) -> None:
+    async with forward_proxy(is_silent=True) as proxy, new_session({"ALL_PROXY": at(proxy, "annie:hush")}) as session:
+        with pytest.raises(UpstreamError) as caught:
+            await HttpModel(session, upstream(url, timeouts=timeouts)).chat(BODY)
+    assert str(caught.value) == told.format(proxy=f"the proxy http://127.0.0.1:{proxy.port} of ALL_PROXY")
+    assert len(proxy.lines) == 1  # nobody waits for it twice
+    assert "hush" not in repr(caught.value.__cause__)
 
 
 async def test_what_a_model_says_through_a_proxy_is_the_models() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from metaclaw.chat import completion_chunks
 from metaclaw.chat.anthropic import whole as anthropic
 from metaclaw.chat.dialects import ANTHROPIC, COMPLETIONS, RESPONSES
 from metaclaw.chat.messages import JsonObject
@@ -34,4 +35,6 @@ def answer_of(dialect: str, events: Sequence[SseEvent]) -> JsonObject | None:
         return anthropic.answer_of(events)
     if dialect == RESPONSES.name:
         return responses.answer_of(events)
+    if dialect == COMPLETIONS.name:
+        return completion_chunks.answer_of(events)
     return None

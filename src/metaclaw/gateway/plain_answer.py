@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from metaclaw.chat.chat_stream import choices_of
+from metaclaw.chat.completion_chunks import joined_logprobs
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
-from metaclaw.chat.reading import objects_in, without
+from metaclaw.chat.reading import as_count, objects_in, without
 from metaclaw.chat.sse import SseEvent, SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.think_filter import without_think_block
@@ -131,18 +132,25 @@ def _events(body: bytes) -> list[SseEvent]:
 def _folded(events: Sequence[SseEvent], upstream: Dialect, name: str) -> JsonObject | None:
     """A stream that nobody asked for, as the chat answer that it makes; ``None`` when it has no end."""
     source, assembler = upstream.source(), StreamAssembler()
-    frame: JsonObject = {}
+    frame, logprobs = JsonObject(), dict[int, JsonObject | None]()
     for event in events:
         for chunk in source.add_event(event):
             frame = frame or {key: chunk.get(key) for key in ("id", "created", "model")}
             assembler.add(chunk)
+            for choice in choices_of(chunk):
+                if told := choice.get("logprobs"):
+                    index = as_count(choice.get("index"))
+                    logprobs[index] = joined_logprobs(logprobs.get(index), told)
     if source.error is not None:
         raise _failure(name, source.error)
     if not source.is_done:
         return None
     answer = assembler.answer()
     first = {"message": answer.message or {}, "finish_reason": answer.finish_reason or "stop"}
-    choices = [{"index": index, **choice} for index, choice in enumerate((first, *answer.others))]
+    choices = [
+        {"index": index, **choice, **({"logprobs": logprobs[index]} if index in logprobs else {})}
+        for index, choice in enumerate((first, *answer.others))
+    ]
     return {**frame, "object": "chat.completion", "choices": choices, "usage": answer.usage}
 
 

@@ -22,7 +22,9 @@ from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
+from metaclaw.upstreams.proxies import ProxyFailedError
 from metaclaw.upstreams.refusals import refusal
+from metaclaw.upstreams.session import proxy_before
 from metaclaw.upstreams.told_headers import told_headers
 from metaclaw.upstreams.upstream import Upstream
 
@@ -38,7 +40,8 @@ class HttpModel:
 
     def __init__(self, session: aiohttp.ClientSession, upstream: Upstream) -> None:
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=upstream.timeouts.connect_s)
+        # Until something can be asked, so with TLS and a proxy's tunnel.
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=upstream.timeouts.connect_s)
         self.upstream = upstream
         self.name = upstream.name
         self.dialects = upstream.dialects
@@ -112,7 +115,9 @@ class HttpModel:
                 response = await self._asked(method, url, headers, data)
                 first = await self._first_chunk(response) if response.status == 200 else b""
         except TimeoutError as error:
-            raise UpstreamError(f"{self.name} sent nothing for {limit_s:g} s", status=504) from error
+            way = proxy_before(self._session, url)
+            through = "" if way is None else f" through {way}"
+            raise UpstreamError(f"{self.name} sent nothing for {limit_s:g} s{through}", status=504) from error
         if response.status == 200:
             return HttpReply(self.name, response, first, gap_s=timeouts.gap_s)
         try:
@@ -141,7 +146,8 @@ class HttpModel:
                 timeout=self._timeout,
             )
         except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamError(f"{self.name} could not be reached within {connect_s:g} s") from error
+            why = f": {error}" if isinstance(error, ProxyFailedError) else ""
+            raise UpstreamError(f"{self.name} could not be reached within {connect_s:g} s{why}") from error
         except aiohttp.ClientConnectionError:
             raise  # the one kind that may be gone at the next attempt
         except aiohttp.ClientResponseError as error:  # its text holds what came, headers too

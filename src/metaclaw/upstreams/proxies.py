@@ -32,6 +32,10 @@ class ProxyFailedError(aiohttp.ClientConnectionError):
     """A proxy cannot be reached, or refuses. The text names it, never what was asked through it."""
 
 
+class ProxySilentError(ProxyFailedError, aiohttp.ConnectionTimeoutError):
+    """A proxy takes connections and says nothing on them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
     """A proxy, and the variable that names it. ``trouble`` says why it cannot be used."""
@@ -112,6 +116,8 @@ def through(proxies: Proxies) -> aiohttp.ClientMiddlewareType:
         _send_through(proxy, request)
         try:
             response = await handler(request)
+        except aiohttp.ConnectionTimeoutError:
+            raise ProxySilentError(f"{proxy} let nothing through") from None
         except aiohttp.ClientError as error:
             if (said := _what_failed(proxy, error)) is None:
                 raise
@@ -164,8 +170,6 @@ def _what_failed(proxy: Proxy, error: aiohttp.ClientError) -> str | None:
             return _refused(proxy, error.status, error.message)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientConnectorDNSError():
             return f"{proxy} cannot be reached: {error.strerror or error.os_error}"
-        case aiohttp.ConnectionTimeoutError():
-            return f"{proxy} let nothing through in time"
         case aiohttp.ClientConnectorCertificateError():
             return (
                 f"a certificate that came through {proxy} is not trusted ({error.certificate_error}); "

@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import aiohttp
+from yarl import URL
 
-from metaclaw.upstreams.proxies import Proxies, through
+from metaclaw.upstreams.proxies import Proxies, Proxy, through
 
 _KEEP_ALIVE_S = 30.0
 _MAX_HEADER_BYTES = 64 * 1024  # of one header; proxies before a model add long ones
 
 _log = logging.getLogger(__name__)
+_ways: WeakKeyDictionary[aiohttp.ClientSession, Proxies] = WeakKeyDictionary()
 
 
 def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
@@ -32,7 +35,7 @@ def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSe
                 _log.warning("%s %s: what is not on this machine cannot be asked", proxy, proxy.trouble)
             else:
                 _log.info("what is not on this machine is asked through %s", proxy)
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         # No limit: the number of turns in flight is bounded by those who ask, and a hidden queue here would look
         # like a slow upstream.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
@@ -43,3 +46,12 @@ def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSe
         max_field_size=_MAX_HEADER_BYTES,
         middlewares=() if proxies is None else (through(proxies),),
     )
+    if proxies is not None:
+        _ways[session] = proxies
+    return session
+
+
+def proxy_before(session: aiohttp.ClientSession, url: str) -> Proxy | None:
+    """The proxy that ``session`` asks ``url`` through."""
+    proxies = _ways.get(session)
+    return None if proxies is None else proxies.on_the_way_to(URL(url))
