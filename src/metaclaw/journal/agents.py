@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from metaclaw.errors import JournalError
-from metaclaw.journal.database import open_reader, transaction
+from metaclaw.journal.database import reading, transaction
 
 # What history and messages no turn that is left needs.
 _UNUSED = (
@@ -36,7 +36,7 @@ def rows_of_agents(path: Path) -> dict[str, dict[str, int]]:
         return {}
     found: dict[str, dict[str, int]] = {}
     try:
-        with closing(open_reader(path)) as connection:
+        with reading(path) as connection:
             for table in _tables(connection):
                 query = f"SELECT agent, count(*) FROM {table} WHERE agent IS NOT NULL GROUP BY agent"
                 for agent, number in connection.execute(query).fetchall():

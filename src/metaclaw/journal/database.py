@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from metaclaw.errors import JournalError
@@ -71,6 +72,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
+def reading(path: Path) -> Generator[sqlite3.Connection]:
+    """An existing ``path``, read-only and not for long. What fails in between is a ``JournalError`` too, which says so
+    where a newer release wrote the file: it may have other tables."""
+    with closing(open_reader(path)) as connection:
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise JournalError(f"cannot read the journal {path}: {error}{_newer(connection, path.stem)}") from error
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """A short write transaction: all of it or nothing."""
     connection.execute("BEGIN IMMEDIATE")
@@ -98,24 +110,36 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _migrate(connection: sqlite3.Connection, schema: str) -> None:
-    files = sorted(
-        (int(match[1]), entry.read_text(encoding="utf-8"))
-        for entry in resources.files("metaclaw.journal").joinpath("migrations").iterdir()
-        if (match := re.fullmatch(rf"{schema}_(\d{{4}})\.sql", entry.name))
-    )
+    files = _migrations(schema)
     with transaction(connection):
         (current,) = connection.execute("PRAGMA user_version").fetchone()
-        newest = files[-1][0]
-        if current > newest:
-            raise JournalError(
-                f"this journal has schema {current}, written by a newer MetaClaw; this release knows {newest}. "
-                "Upgrade MetaClaw."
-            )
-        for number, script in files:
+        if newer := _newer(connection, schema):
+            raise JournalError(newer.removeprefix("; "))
+        for number, file in files:
             if number > current:
-                for statement in _statements(script):
+                for statement in _statements(file.read_text(encoding="utf-8")):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _migrations(schema: str) -> list[tuple[int, Traversable]]:
+    return sorted(
+        (
+            (int(match[1]), entry)
+            for entry in resources.files("metaclaw.journal").joinpath("migrations").iterdir()
+            if (match := re.fullmatch(rf"{schema}_(\d{{4}})\.sql", entry.name))
+        ),
+        key=lambda one: one[0],
+    )
+
+
+def _newer(connection: sqlite3.Connection, schema: str) -> str:
+    """What to say where a newer release wrote the file; else nothing."""
+    (current,) = connection.execute("PRAGMA user_version").fetchone()
+    known = max((number for number, _ in _migrations(schema)), default=current)
+    if current <= known:
+        return ""
+    return f"; it has schema {current}, written by a newer MetaClaw; this release knows {known}: upgrade MetaClaw"
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.holding import turns_that_held as held_since
 
 _SCHEMA = 3  # of learning.db: the first with skills
@@ -60,7 +59,7 @@ def turns_that_held(turns_db: Path, memories: Collection[str]) -> frozenset[str]
     """The turns in whose prompts one of ``memories`` was, as far as the journal still has them."""
     if not memories or not turns_db.exists():
         return frozenset()
-    with closing(open_reader(turns_db)) as connection:
+    with reading(turns_db) as connection:
         first = [turn for (turn,) in connection.execute(RECALLED, (_json(memories),)).fetchall()]
         return frozenset(turn for one in first for turn in held_since(connection, one))
 
@@ -69,7 +68,7 @@ def descendants(learning_db: Path, turns: Collection[str]) -> list[Descendant]:
     """What was learned from ``turns``. Raises ``JournalError``."""
     if not turns or not learning_db.exists():
         return []
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         if connection.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA:
             return []
         connection.execute("BEGIN")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.learning_records import Update
 
 _FINISHED = """
@@ -22,7 +21,7 @@ _FINISHED = """
 
 def finished_updates(learning_db: Path, *, after: int, limit: int = 100) -> list[Update]:
     """Those whose number is above ``after``. Raises ``JournalError``."""
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         connection.row_factory = sqlite3.Row
         rows = connection.execute(_FINISHED, (after, limit)).fetchall()
     return [Update(**{**dict(row), "metrics": json.loads(row["metrics"])}) for row in rows]

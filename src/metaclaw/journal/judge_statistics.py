@@ -10,11 +10,11 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.paid_calls import Purpose, calls_in
 
 _SCHEMA = 7  # the first that knows opinions
@@ -70,7 +70,7 @@ def _snapshot(learning_db: Path) -> Generator[sqlite3.Connection | None]:
     if not learning_db.exists():
         yield None
         return
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
         (schema,) = connection.execute("PRAGMA user_version").fetchone()

@@ -7,11 +7,10 @@ unknown is counted as unknown, and is never a part of a sum.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.paid_calls import Purpose, calls_in
 from metaclaw.journal.skill_costs import Spent, skill_costs, spent
 
@@ -33,6 +32,6 @@ def _of_calls(learning_db: Path) -> Mapping[str, Spent]:
     purposes = get_args(Purpose)
     if not learning_db.exists():
         return dict.fromkeys(purposes, Spent())
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         query = _OF_CALLS.format(calls_in(connection))
         return {purpose: spent(connection, query, (purpose,)) for purpose in purposes}

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 
 _AGENTS = """
     SELECT agent FROM judgements UNION SELECT agent FROM samples UNION SELECT agent FROM versions ORDER BY agent
@@ -61,7 +60,7 @@ def read_status(learning_db: Path) -> list[AgentStatus]:
     """The status of each agent; empty when nothing was learned yet. Raises ``JournalError``."""
     if not learning_db.exists():
         return []
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:

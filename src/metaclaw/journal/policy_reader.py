@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 
 _VERSIONS = """
     SELECT v.version, v.parent, v.created_at, v.deleted_at, v.state_path, v.sampler_path, u.metrics FROM versions AS v
@@ -74,7 +73,7 @@ class TrainedExchanges:
         self._path = learning_db
 
     def with_samples(self, exchanges: Sequence[str]) -> set[str]:
-        with closing(open_reader(self._path)) as db:
+        with reading(self._path) as db:
             rows = db.execute(
                 "SELECT DISTINCT exchange FROM samples WHERE exchange IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(exchanges)),),
@@ -86,7 +85,7 @@ def read_policies(learning_db: Path, *, now: float, agent: str | None = None) ->
     """The policies of all agents, or of one. Raises ``JournalError``."""
     if not learning_db.exists():
         return []
-    with closing(open_reader(learning_db)) as db:
+    with reading(learning_db) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'canaries'").fetchone():

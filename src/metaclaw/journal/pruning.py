@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping
-from contextlib import closing
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 
 _NOBODY_ELSE: Mapping[str, float] = {}
 _STEP = 50  # turns in one transaction: some milliseconds
@@ -23,7 +22,7 @@ def needed_exchanges(learning_db: Path) -> frozenset[str]:
     """The exchanges that an update may still train on. Raises ``JournalError``."""
     if not learning_db.exists():
         return frozenset()
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             return frozenset()
         rows = connection.execute("SELECT DISTINCT exchange FROM samples WHERE state IN ('pending', 'claimed')")

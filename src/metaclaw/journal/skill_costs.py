@@ -7,11 +7,10 @@ and is never a part of a sum. What judges take is in ``paid_calls``, and not in 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 
 _SCHEMA = 5  # the first that knows what replays took
 _OF_EVOLVING = "SELECT prompt_tokens, completion_tokens, cost_usd FROM evolutions WHERE ?1 IS NULL OR agent = ?1"
@@ -52,7 +51,7 @@ def skill_costs(learning_db: Path, *, agent: str | None = None, candidate: str |
     nothing = SkillCosts(evolving=Spent(), trials=Spent())
     if not learning_db.exists():
         return nothing
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         if connection.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA:
             return nothing  # the learner brings it up to date when it starts
         return SkillCosts(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metaclaw.errors import NotFoundError
 from metaclaw.journal import lessons as lesson_table
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.lessons import TaughtIn, lessons_of
 from metaclaw.journal.skill_reader import SkillReader
 from metaclaw.journal.turn_reader import TurnReader
@@ -117,7 +116,7 @@ def _weighed(reader: TurnReader, turn: RecordedTurn) -> tuple[str | None, list[W
 def _learned(learning_db: Path, turn: RecordedTurn) -> tuple[Verdict | None, dict[str, Any] | None, list[TaughtIn]]:
     if not learning_db.exists():
         return None, None, []
-    with closing(open_reader(learning_db)) as connection:
+    with reading(learning_db) as connection:
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         if schema == 0:
             return None, None, []

@@ -7,11 +7,10 @@ as free.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 
 _SUMS = """
     SELECT agent, count(*) AS turns, sum(state = 'failed') AS failed, sum(state = 'cut') AS cut,
@@ -37,6 +36,6 @@ class AgentStatistics:
 
 def read_statistics(turns_db: Path) -> list[AgentStatistics]:
     """The sums by agent. Raises ``JournalError``."""
-    with closing(open_reader(turns_db)) as connection:
+    with reading(turns_db) as connection:
         connection.row_factory = sqlite3.Row
         return [AgentStatistics(**dict(row)) for row in connection.execute(_SUMS).fetchall()]

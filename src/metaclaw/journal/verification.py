@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.spool import Spool
 
 _ORPHANS = {
@@ -41,7 +40,7 @@ class Verification:
 
 def verify(turns_db: Path) -> Verification:
     """Check the file, its references, every hash, and the spool beside it. Raises ``JournalError``."""
-    with closing(open_reader(turns_db)) as connection:
+    with reading(turns_db) as connection:
         connection.execute("BEGIN")
         written = dict(connection.execute("SELECT segment, written FROM spool").fetchall())
         problems = [*_structure(connection), *_hashes(connection)]

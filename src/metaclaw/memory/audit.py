@@ -11,11 +11,10 @@ import json
 import mmap
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import open_reader
+from metaclaw.journal.database import reading
 from metaclaw.journal.descent import Descendant, descendants, turns_that_held
 from metaclaw.journal.erasing import is_erasure_due
 from metaclaw.journal.turns import TurnReader
@@ -123,7 +122,7 @@ def _in_journal(turns_db: Path, gone: Collection[str]) -> Iterator[Problem]:
     cure = "a running gateway does it within seconds; where none runs, `metaclaw memory doctor` does"
     if told_still:
         yield Problem(what="forgotten memories are in recalled blocks of the journal", number=told_still, cure=cure)
-    with closing(open_reader(turns_db)) as connection:
+    with reading(turns_db) as connection:
         is_new = connection.execute("PRAGMA user_version").fetchone()[0] >= _TURNS_SCHEMA
         if is_new and is_erasure_due(connection):
             yield Problem(
