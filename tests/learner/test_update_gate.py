@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
+from metaclaw.learner import update
 from metaclaw.learner.gate.examination import GateWaitsError, JudgeAwayError
 from metaclaw.learner.outcomes import Rejected, Waiting
 from metaclaw.learner.versions import list_versions, roll_back
+from tests.fakes.trainer import FakeTrainer
 from tests.learner.update_world import opened
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +147,22 @@ async def test_an_interrupted_update_whose_weights_are_gone_begins_anew(world):
     version = await updater.attempt("main")
     assert isinstance(version, Version)
     assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
+
+
+async def test_the_end_of_the_learner_waits_for_no_trainer_that_says_nothing(world, monkeypatch):
+    class Silent(FakeTrainer):
+        async def delete(self, paths: Sequence[str]) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(update, "CLOSE_S", 0.05)
+    world.trainer = Silent()
+    await world.converse(8)
+    updater = world.updater()
+    await _interrupted(world, updater)
+    async with asyncio.timeout(5):
+        await updater.close()
+    assert world.trainer.is_closed
+    assert len(world.learning.unowned()) == 1, "it is deleted after the next start"
 
 
 async def test_a_serving_version_whose_weights_are_gone_is_said_and_nothing_is_lost(world):

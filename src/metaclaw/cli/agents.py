@@ -107,7 +107,8 @@ def remove(agent: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     with alone(settings):
         found = _known(settings, agent)
         policies = read_policies(settings.learning_db, now=time.time(), agent=found.agent)
-        weights = [one.sampler_path for policy in policies for one in policy.versions if one.sampler_path]
+        versions = [one for policy in policies for one in policy.versions]
+        weights = [path for one in versions for path in (one.state_path, one.sampler_path) if path]
         if not yes:
             typer.echo(f"{found.agent}: {_counted(found)}", err=as_json)
             typer.confirm("Remove all of it for good?", abort=True, err=as_json)

@@ -12,9 +12,10 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from metaclaw.errors import JournalError, RewardsChangedError
+from metaclaw.errors import BackendError, JournalError, RewardsChangedError
 from metaclaw.journal.learning import Clock
 from metaclaw.journal.learning_records import BASE_VERSION, Version
 from metaclaw.journal.lessons import TaughtTurn
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 # A step over rl.update.max_kl is taken back and tried again, shorter. Two tries bring one of a hundred times the limit
 # under it; one further off has another cause.
 MAX_SHORTENED = 2
+
+CLOSE_S = 5.0  # for a trainer that says nothing
 
 _ALL_MASKED = (
     "sampler and trainer disagree about every answer of the version that serves (rl.update.max_mismatch): nothing is "
@@ -113,9 +116,12 @@ class Updater:
     async def close(self) -> None:
         """Let go of everything live at the trainer, and of what was interrupted: nobody remembers it after this."""
         await self._live.close()
-        for agent in list(self._candidates):
-            self._discard(agent)
-            await self._retention.sweep(agent)
+        if interrupted := list(self._candidates):
+            for agent in interrupted:
+                self._discard(agent)
+            with suppress(BackendError, JournalError, TimeoutError):  # what is left is deleted after the next start
+                async with asyncio.timeout(CLOSE_S):
+                    await self._retention.delete_unowned()
         await self._parts.backend.close()
 
     async def tidy(self) -> bool:
