@@ -176,7 +176,7 @@ async def test_some_pairs_that_cannot_be_compared_are_counted_and_count_for_noth
     assert 0 < examined.numbers["gate/void"] < examined.numbers["gate/judged"]
 
 
-async def test_a_prompt_that_cannot_be_asked_any_more_is_left_out_but_not_all_of_them():
+async def test_prompts_that_cannot_be_asked_any_more_are_made_up_for_by_others_but_not_all_of_them():
     class Forgetful(Policy):
         async def draw(self, weights, prompt, *, temperature, max_tokens, seed) -> Drawn:
             if seed % 4 == 0:
@@ -185,9 +185,22 @@ async def test_a_prompt_that_cannot_be_asked_any_more_is_left_out_but_not_all_of
 
     examined = await gate(Forgetful(), Judged(more_of("one"))).examine(new())
     assert examined.refused is None
-    assert 10 < examined.numbers["gate/answers"] < SETTINGS.min_answers
-    with pytest.raises(GateWaitsError, match="every recorded prompt"):
+    assert examined.numbers["gate/answers"] == SETTINGS.min_answers, "the limits are measured on as many as ever"
+    with pytest.raises(GateWaitsError, match="all but 0 of 64 recorded prompts"):
         await gate(Policy(failure=RefusedPromptError("too long")), Judged(more_of("one"))).examine(new())
+
+
+async def test_a_server_that_reads_hardly_any_prompt_any_more_is_no_reason_to_let_a_version_pass():
+    """Where too few exchanges are held out the limits alone decide, and of one or two answers they say nothing."""
+
+    class Forgetful(Policy):
+        async def draw(self, weights, prompt, *, temperature, max_tokens, seed) -> Drawn:
+            if seed % 32:
+                raise RefusedPromptError("too long by now")
+            return await super().draw(weights, prompt, temperature=temperature, max_tokens=max_tokens, seed=seed)
+
+    with pytest.raises(GateWaitsError, match=r"all but [1-7] of 64 recorded prompts"):
+        await gate(Forgetful(), Judged(more_of("one")), Source(held=0)).examine(new())
 
 
 async def test_being_cancelled_ends_every_call_at_once():

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 _ROUND = 8  # pairs between two looks at the evidence
+_FEWEST = 8  # pairs that the limits say anything on
 
 T = TypeVar("T")
 
@@ -82,6 +83,11 @@ class Gate:
             return Examination(refused="no recorded prompt is left to examine it on", numbers=numbers)
         draws = _Draws(self._drawer, new, asked, settings)
         pairs = await draws.more(settings.min_answers)
+        if len(pairs) < _FEWEST:
+            raise GateWaitsError(
+                f"the training server refuses all but {len(pairs)} of {draws.num_asked} recorded prompts, "
+                "which is too few to examine a version on"
+            )
         scored = await self._each(new, "scored", pairs, lambda pair: self._scored(new, pair))
         measured = measure_limits(scored, settings)
         numbers |= {f"gate/{name}": value for name, value in measured.numbers.items()}
@@ -184,25 +190,29 @@ class _Draws:
         self._asked = asked
         self._settings = settings
         self._chance = Random(f"{new.agent} {new.update_id}")
-        self._num_pairs = 0
+        self.num_asked = 0
         self.num_tokens = 0
 
     async def more(self, count: int) -> list[_Pair]:
-        """At most ``count`` further pairs, none when the budget is used up."""
-        if self.num_tokens >= self._settings.max_tokens:
-            return []
-        count = min(count, self._settings.max_replays - self._num_pairs)
+        """``count`` further pairs, in place of prompts that are refused others; fewer when the budget is used up."""
+        pairs = list[_Pair]()
+        while (missing := min(count - len(pairs), self._num_left)) > 0:
+            pairs += await self._drawn(missing)
+        return pairs
+
+    @property
+    def _num_left(self) -> int:
+        is_over = self.num_tokens >= self._settings.max_tokens
+        return 0 if is_over else self._settings.max_replays - self.num_asked
+
+    async def _drawn(self, count: int) -> list[_Pair]:
         drawn = [(self._chance.choice(self._asked), self._chance.randrange(2**31)) for _ in range(count)]
-        numbered = list(enumerate(drawn, self._num_pairs))
+        numbered = list(enumerate(drawn, self.num_asked))
         found = await gathered(
             AT_ONCE, [lambda number=number, one=one: self._once(number, *one) for number, one in numbered]
         )
         pairs = [pair for pair in found if pair is not None]
-        if found and not pairs:
-            raise GateWaitsError(
-                "the training server refuses every recorded prompt that a version is to be examined on"
-            )
-        self._num_pairs += len(found)
+        self.num_asked += len(found)
         self.num_tokens += sum(len(pair.served.tokens) + len(pair.candidate.tokens) for pair in pairs)
         return pairs
 
