@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of spooled records; what is beyond is read from the spool again
 MAX_HELD_BYTES = 64 * 1024 * 1024  # of records that the spool could not take
 _MAX_RECORDS = 512  # in one transaction
+_FEW_RECORDS = 128  # a tenth of a second's of a gateway that has all it can do
 _STEP_S = 0.02  # longest work on records while nobody waits
 _URGENT_STEP_S = 0.001  # while somebody does: a transaction costs as much as some records
 
@@ -129,6 +130,10 @@ class Backlog:
     @property
     def has_more(self) -> bool:
         return bool(self._entries)
+
+    @property
+    def may_wait(self) -> bool:
+        return len(self._entries) < _FEW_RECORDS and not self._flushes
 
     def recover(self, connection: sqlite3.Connection, last_segment: int, then: SpoolRecord) -> None:
         """Put what an earlier process left in the spool before all else, and ``then`` after it."""

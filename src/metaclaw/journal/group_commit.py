@@ -3,7 +3,8 @@
 Owns the writing connection, its transactions, and trying again when the database cannot be written; refuses to know
 tables. Invariant: a job that was handed in is run exactly once, whatever becomes of the task that waits for it, and its
 result is told only after the commit; a job whose time is over is not begun. Jobs go before records, so that a turn
-waits for its own work alone.
+waits for its own work alone; and a few records wait while a job is coming, because whoever prepares it shares the
+interpreter with this thread.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -28,6 +30,7 @@ Connect = Callable[[], sqlite3.Connection]
 PATIENCE_S = 2.0  # how long a turn waits for the journal at most, once; then it goes on without
 _MAX_JOBS = 256  # per transaction, so that the first of many waits for no more than some milliseconds
 _LINGER_S = 0.1  # records wait so long for others to share a transaction with, and for the thread not to be in the way
+_GIVING_WAY_S = 0.02  # until it is looked again whether a job is still coming
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 
 _log = logging.getLogger(__name__)
@@ -39,6 +42,11 @@ class RecordStream(Protocol):
     @property
     def has_more(self) -> bool: ...
 
+    @property
+    def may_wait(self) -> bool:
+        """They are few, and nobody waits for them."""
+        ...
+
     def write(self, connection: sqlite3.Connection, is_urgent: Callable[[], bool]) -> None: ...
 
     def committed(self) -> None: ...
@@ -48,6 +56,7 @@ class RecordStream(Protocol):
 
 class _NoRecords:
     has_more = False
+    may_wait = True
 
     def write(self, connection: sqlite3.Connection, is_urgent: Callable[[], bool]) -> None: ...
 
@@ -90,6 +99,7 @@ class GroupCommitter:
         self._wake = threading.Event()  # there is something to do
         self._hurry = threading.Event()  # somebody waits for it
         self._is_stopping = False
+        self._num_coming = 0  # jobs
         self._records_due_at = 0.0  # never again so soon, unless there is more than was written at once
         self._busy_since: float | None = None
         self._retry_at = 0.0
@@ -118,6 +128,15 @@ class GroupCommitter:
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Hand in ``work``. It is done even if nobody waits for the future."""
         return self._hand_in(work).future
+
+    @contextmanager
+    def coming(self) -> Generator[None]:
+        """Whoever is in it will hand in a job. One thread may use this."""
+        self._num_coming += 1
+        try:
+            yield
+        finally:
+            self._num_coming -= 1
 
     def notice(self) -> None:
         """There are records. Costs next to nothing when the thread knows."""
@@ -154,11 +173,11 @@ class GroupCommitter:
             jobs = [self._jobs.popleft() for _ in range(min(len(self._jobs), _MAX_JOBS))]
             if self._is_resting():
                 _fail(jobs, self.trouble or "")  # the records themselves are the next attempt
-            elif jobs or self._records.has_more:
+            elif jobs or (self._records.has_more and not self._gives_way()):
                 self._busy_since = time.monotonic()
                 self._commit(jobs)
                 self._busy_since = None
-            if jobs and self.trouble is None and self._records.has_more and time.monotonic() >= self._records_due_at:
+            if jobs and self.trouble is None and self._are_records_due():
                 self._busy_since = time.monotonic()
                 self._commit([])
                 self._busy_since = None
@@ -170,6 +189,21 @@ class GroupCommitter:
         is_failing = self.trouble is not None and self._records.has_more
         return is_failing and not self._is_stopping and time.monotonic() < self._retry_at
 
+    def _are_records_due(self) -> bool:
+        return self._records.has_more and time.monotonic() >= self._records_due_at and not self._gives_way()
+
+    def _pause_after_records_s(self) -> float:
+        if not self._records.has_more:
+            return _LINGER_S
+        return _GIVING_WAY_S if self._gives_way() else 0.0
+
+    def _gives_way(self) -> bool:
+        is_well = self.trouble is None and not self._is_stopping
+        return is_well and self._num_coming > 0 and self._records.may_wait
+
+    def _is_urgent(self) -> bool:
+        return self._hurry.is_set() or self._gives_way()
+
     def _pause(self) -> None:
         if self._is_stopping or self._jobs:
             pass
@@ -179,7 +213,8 @@ class GroupCommitter:
             self._wake.wait()
             self._hurry.wait(_LINGER_S)
         else:
-            self._hurry.wait(max(0.0, self._records_due_at - time.monotonic()))
+            least_s = _GIVING_WAY_S if self._gives_way() else 0.0
+            self._hurry.wait(max(least_s, self._records_due_at - time.monotonic()))
         self._wake.clear()
         self._hurry.clear()
 
@@ -190,7 +225,7 @@ class GroupCommitter:
             with transaction(self._connection):
                 outcomes = [self._attempt(self._connection, job) for job in jobs]
                 if not jobs:
-                    self._records.write(self._connection, self._hurry.is_set)
+                    self._records.write(self._connection, self._is_urgent)
         except (sqlite3.Error, JournalError) as error:
             self._records.rolled_back()
             self._failed(error)
@@ -199,7 +234,7 @@ class GroupCommitter:
         self._retry_s, self.trouble = _FIRST_RETRY_S, None
         self._records.committed()
         if not jobs:
-            self._records_due_at = 0.0 if self._records.has_more else time.monotonic() + _LINGER_S
+            self._records_due_at = time.monotonic() + self._pause_after_records_s()
         for job, (result, error) in zip(jobs, outcomes, strict=True):
             job.future.set_exception(error) if error is not None else job.future.set_result(result)
         self._on_commit(self._connection)

@@ -13,6 +13,7 @@ import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -163,6 +164,10 @@ class TurnJournal:
             known |= await self._committer.run(lambda connection: select_blocks(connection, agent, missing))
             self._remember(agent, known)
         return [known.get(key) for key in keys]
+
+    def claiming(self) -> AbstractContextManager[None]:
+        """Whoever is in it will claim blocks in a moment: what is recorded meanwhile is written after that."""
+        return self._committer.coming()
 
     async def claim_blocks(
         self, agent: str, turn_id: str, proposals: Sequence[tuple[BlockKey, RecallBlock]], *, now: float

@@ -89,7 +89,8 @@ class Recaller:
         composed = NOTHING
         if newest.key not in served:
             staying = self._staying(messages, humans, served, num_bytes)
-            composed = await self._compose(messages, staying, served, skills, about, now)
+            with self._journal.claiming():
+                composed = await self._compose(messages, staying, served, skills, about, now)
             proposals.append((newest.key, composed.block))
         if proposals:
             claimed = await self._journal.claim_blocks(about.agent, turn_id, proposals, now=now)
