@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # of spooled records; what is beyond is read from the spool again
 MAX_HELD_BYTES = 64 * 1024 * 1024  # of records that the spool could not take
 _MAX_RECORDS = 512  # in one transaction
-_FEW_RECORDS = 128  # a tenth of a second's of a gateway that has all it can do
+_FEW_RECORDS = 128  # of 64 turns: a third of a second of a gateway with recall that has all it can do
 _STEP_S = 0.02  # longest work on records while nobody waits
 _URGENT_STEP_S = 0.001  # while somebody does: a transaction costs as much as some records
 
