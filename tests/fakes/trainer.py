@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metaclaw.learner.backends.backend import LostStateError, Pass, SavedWeights
+from metaclaw.learner.backends.backend import LostStateError, Pass, RefusedDataError, SavedWeights
 from metaclaw.learner.datums import AnyGroup, Datum, DatumGroup, LikelyDatum
 
 VOCABULARY = 16
@@ -33,6 +33,7 @@ class FakeTrainer:
     calls: list[str] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)  # of each pass with gradients
     ranks: list[int] = field(default_factory=list)  # of adapters that were not to have that of all
+    refuses: Callable[[AnyGroup], bool] = lambda group: False
     num_open: int = 0
     is_closed: bool = False
     seed: int = 0
@@ -82,9 +83,11 @@ class FakeRun:
         self._trainer = trainer
         self._logits_V = logits_V
         self._gradient_V = np.zeros_like(logits_V)
+        self._is_broken = False
 
     async def forward_backward(self, groups: Sequence[AnyGroup]) -> Pass:
         self._trainer.reached("forward_backward")
+        self._refuse(groups)
         self._trainer.sequences.append(sum(len(group.data) for group in groups))
         for group in groups:
             temperature = group.config.get("temperature", 1.0)
@@ -102,6 +105,7 @@ class FakeRun:
 
     async def forward(self, groups: Sequence[AnyGroup]) -> Pass:
         self._trainer.reached("forward")
+        self._refuse(groups)
         return self._pass(groups)
 
     async def optim_step(self, *, learning_rate: float, grad_clip_norm: float) -> Mapping[str, float]:
@@ -131,6 +135,12 @@ class FakeRun:
     async def close(self) -> None:
         self._trainer.calls.append("close")
         self._trainer.num_open -= 1
+
+    def _refuse(self, groups: Sequence[AnyGroup]) -> None:
+        assert not self._is_broken, "a run was used after an error"
+        if any(map(self._trainer.refuses, groups)):
+            self._is_broken = True
+            raise RefusedDataError("it cannot be told")
 
     def _pass(self, groups: Sequence[AnyGroup]) -> Pass:
         logprobs = [

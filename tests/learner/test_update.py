@@ -157,6 +157,23 @@ async def test_data_that_the_trainer_refuses_is_given_up_instead_of_tried_for_ev
     assert isinstance(await updater.attempt("main"), Version)
 
 
+async def test_turns_that_the_trainer_refuses_do_not_spend_the_others_of_their_update(world):
+    """A batch of 64 exchanges was lost by one that is longer than what the server reads since it was restarted."""
+    await world.converse(9, at=-1.0)
+    await world.converse(3, temperature=0.5)
+    world.trainer.refuses = lambda group: group.config["temperature"] == 0.5
+    updater = world.updater()
+    waiting = await updater.attempt("main")
+    assert isinstance(waiting, Waiting)
+    assert "does not take" in waiting.reason
+    assert (world.states(), world.learning.expired("main")) == ({"expired": 3, "pending": 9}, {"refused_by_trainer": 3})
+    assert isinstance(await updater.attempt("main"), Version)
+    assert world.states() == {"expired": 3, "consumed": 9}
+    await world.converse(8, temperature=0.5)
+    assert isinstance(await updater.attempt("main"), Rejected), "all of them: there is nothing else to train on"
+    assert world.states() == {"expired": 3, "consumed": 9, "rejected": 8}
+
+
 async def test_equal_rewards_make_no_update(world):
     """PITFALLS R4: steps without a gradient were counted."""
     await world.converse(8, rewards=[0.5])

@@ -89,6 +89,12 @@ class Preparing:
         )
         return Waiting(reason="turns that another base model answered were left out")
 
+    def leave_refused(self, agent: str, turns: Sequence[str], why: str) -> Waiting:
+        """Give up what the trainer does not take."""
+        number = self._journal.expire(turns, "refused_by_trainer")
+        _log.warning("%s: %d samples expired: the trainer does not take them: %s", agent, number, why)
+        return Waiting(reason="turns that the trainer does not take were left out")
+
     def leave_untaught(self, agent: str, prepared: Prepared) -> Waiting:
         """Give up what nothing can be learned from."""
         number = self._journal.expire(prepared.turns, "untaught")

@@ -20,7 +20,7 @@ class Tidying:
 
     name = "what is left at the trainer"
 
-    def __init__(self, tidier: Tidier, *, poll_s: float = 60.0) -> None:
+    def __init__(self, tidier: Tidier, *, poll_s: float = 600.0) -> None:
         self.poll_s = poll_s
         self._tidier = tidier
 

@@ -32,6 +32,7 @@ from metaclaw.learner.live_runs import LiveRuns
 from metaclaw.learner.measurements import json_safe
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 from metaclaw.learner.preparing import Preparing
+from metaclaw.learner.refused import refused_turns
 from metaclaw.learner.resuming import Resuming
 from metaclaw.learner.retention import Retention
 from metaclaw.learner.rollouts import RolledOut
@@ -105,7 +106,7 @@ class Updater:
             return Waiting(reason=f"{error}: they are chosen anew")
         try:
             made = candidate or await self._train(agent, parent, update_id, prepared, run, lessons)
-            outcome = made if isinstance(made, Rejected) else await self._examine(agent, update_id, made)
+            outcome = await self._examine(agent, update_id, made) if isinstance(made, Candidate) else made
         except BaseException as error:
             self._give_up(agent, update_id, error)
             await self._live.drop(agent)  # nobody knows what its weights have become
@@ -171,12 +172,17 @@ class Updater:
 
     async def _train(
         self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons
-    ) -> Candidate | Rejected:
+    ) -> Candidate | Rejected | Waiting:
         try:
             return await self._trained(agent, parent, update_id, prepared, run, lessons)
         except RefusedDataError as error:
             await self._live.drop(agent)
-            return await self._reject(update_id, prepared, str(error), {})
+            groups = build_groups(prepared.recorded, self._rules.update)
+            refused = await refused_turns(self._live, agent, parent, groups)
+            if not refused or len(refused) == len(prepared.turns):
+                return await self._reject(update_id, prepared, str(error), {})
+            self._claims.give_back(agent, update_id, error)
+            return await asyncio.to_thread(self._preparing.leave_refused, agent, refused, str(error))
 
     async def _trained(
         self, agent: str, parent: int, update_id: int, prepared: Prepared, run: TrainingRun, lessons: Lessons
