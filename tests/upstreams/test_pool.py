@@ -76,8 +76,10 @@ def outbound(client: ModelClient) -> Outbound:
 
 
 @asynccontextmanager
-async def bench(*scripts: Callable[[Any], Answer], first_byte_s: float = 30.0, **limits: Any) -> AsyncGenerator[Bench]:
-    """One upstream for each script, named a, b, c; ``first_byte_s`` is a's."""
+async def bench(
+    *scripts: Callable[[Any], Answer], first_byte_s: float = 30.0, fallbacks: str = "", **limits: Any
+) -> AsyncGenerator[Bench]:
+    """One upstream for each script, named a, b, c, of which ``fallbacks`` are some; ``first_byte_s`` is a's."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(new_session())
         llms = [await stack.enter_async_context(fake_llm(answers)) for answers in scripts]
@@ -85,6 +87,7 @@ async def bench(*scripts: Callable[[Any], Answer], first_byte_s: float = 30.0, *
             Member(
                 client=HttpModel(session, upstream(name, llm.url, first_byte_s if name == "a" else 30.0)),
                 label=f"llm.{name}.api_key",
+                is_fallback=name in fallbacks,
             )
             for name, llm in zip("abc", llms, strict=False)
         ]
@@ -373,6 +376,44 @@ async def test_a_mistake_that_is_found_while_preparing_goes_straight_up() -> Non
         with pytest.raises(InvalidRequestError, match="no such thing"):
             await it.ask(prepare)
         assert it.num_asked == [0]
+
+
+@pytest.mark.parametrize(("status", "seen"), [(500, 503), (529, 529), (429, 429)])
+async def test_a_fallback_that_refuses_a_request_does_not_hide_that_the_first_will_be_back(
+    status: int, seen: int
+) -> None:
+    async with bench(script(refused(status)), script(refused(400, "context_length_exceeded")), fallbacks="b") as it:
+        error = await it.fail()
+        assert error.status == seen
+        assert error.retry_after_s
+        assert "b answered 400" in str(error)
+        assert it.num_asked[1] == 1
+
+        again = await it.fail()  # now the first cools down, and is not asked before the fallback
+        assert again.status == seen
+        assert again.retry_after_s
+
+
+async def test_a_request_that_no_fallback_takes_gets_to_the_first_when_it_is_back() -> None:
+    async with bench(script(refused(503), GOOD), script(refused(400)), fallbacks="b") as it:
+        assert await it.ask() == "a x 3"
+
+
+async def test_a_request_that_cannot_be_written_for_a_fallback_is_no_mistake_while_the_first_is_in_trouble() -> None:
+    def prepare(client: ModelClient) -> Outbound:
+        if client.name == "b":
+            raise InvalidRequestError("tools[0] cannot be said here")
+        return outbound(client)
+
+    async with bench(script(refused(503), refused(503), GOOD), script(GOOD), fallbacks="b") as it:
+        assert await it.ask(prepare) == "a x 3"
+        assert it.num_asked == [3, 0]
+
+
+async def test_a_fallback_in_the_place_of_a_refused_key_speaks_for_itself() -> None:
+    async with bench(script(refused(401)), script(refused(400, "context_length_exceeded")), fallbacks="b") as it:
+        error = await it.fail()
+        assert (error.status, error.detail["code"]) == (400, "context_length_exceeded")
 
 
 async def test_the_models_are_those_of_the_first_that_answers() -> None:

@@ -3,6 +3,9 @@
 Owns who is asked next, after how long, and when to give up; refuses to know what is asked. Invariant: nothing is asked
 again once the first byte of an answer has come, and a cancelled turn is no failure of anybody.
 
+What a fallback makes of a request is no verdict on it: it may be smaller, or speak another dialect. A client that is
+told 400 gives up, so it hears of the passing trouble of those whom the fallback stands in for instead.
+
 Clients ask again by themselves after what ``Retry-After`` says, and show their user that they wait. So only a short
 wish that an upstream has told is waited for here: else a client would hang without knowing why, and its own attempts
 times ours would be counted against its limit.
@@ -144,7 +147,7 @@ class UpstreamPool:
         Raises ``UpstreamError`` when nobody answers, and as it came what an upstream says of a request that is wrong in
         itself; ``InvalidRequestError`` when nobody can be asked such a thing; whatever ``prepare`` raises.
         """
-        turn = _Turn(self._credentials, prepare, self._waiting, tell, model_of or _own_model)
+        turn = _Turn(self._credentials, prepare, self._waiting, tell, model_of or _own_model, self.is_fallback)
         began = self._waiting.now()
         while credential := turn.next_credential():
             pause_s = turn.pause_s(credential)
@@ -171,8 +174,10 @@ class _Turn:
         waiting: Waiting,
         tell: Tell | None,
         model_of: ModelOf,
+        is_fallback: Callable[[ModelClient], bool],
     ) -> None:
         self._tell = tell
+        self._is_fallback = is_fallback
         self._model_of = model_of
         self._wished_s = 0.0
         self._credentials = list(credentials)
@@ -212,7 +217,7 @@ class _Turn:
     async def attempt(self, credential: Credential) -> Sent | None:
         """Ask ``credential``; ``None`` when somebody else may do better."""
         client = credential.client
-        outbound = self._prepare(client)
+        outbound = self._prepared(client)
         if outbound is None:
             self._credentials.remove(credential)
             return None
@@ -241,6 +246,22 @@ class _Turn:
         self._say(credential, began_at, reply.status)
         return Sent(reply=reply, client=client, dialect=outbound.dialect, attempts=self.num_attempts)
 
+    def _prepared(self, client: ModelClient) -> Outbound | None:
+        try:
+            return self._prepare(client)
+        except InvalidRequestError as error:
+            if not self._stands_in(client):
+                raise
+            self._refused = error
+            return None
+
+    def _stands_in(self, client: ModelClient) -> bool:
+        """Whether ``client`` is asked only because others are in trouble that passes."""
+        if not self._is_fallback(client):
+            return False
+        others = (it.last_error(self._model_of(it.client)) for it in self._credentials if it.client is not client)
+        return any(not kind_of(error).is_of_key for error in (*self._failures, *filter(None, others)))
+
     def _say(self, credential: Credential, began_at: float, status: int | None) -> None:
         if self._tell is not None:
             seconds = round(self._waiting.now() - began_at, 4)
@@ -251,9 +272,14 @@ class _Turn:
         """What to raise when nobody is left, or it takes too long."""
         waits_s = (it.available_in_s(self._model_of(it.client)) for it in self._credentials)
         available_s = min(waits_s, default=0.0)
-        failures = self._failures or [error for it in self._credentials if (error := self._known(it))]
-        if failures:
-            return final_error(failures, available_s)
+        refused = [error for error in self._failures if kind_of(error) is Kind.REQUEST]
+        known = [error for it in self._credentials if (error := self._known(it))]
+        if len(refused) < len(self._failures):
+            return final_error(self._failures, available_s)
+        if known:
+            return final_error([*known, *refused], available_s)
+        if refused:
+            return refused[0]
         return self._refused or InvalidRequestError(
             "no configured model can be asked this (llm.dialects says what can)"
         )
@@ -287,7 +313,9 @@ class _Turn:
     def _note(self, credential: Credential, error: UpstreamError) -> None:
         kind = kind_of(error)
         if kind is Kind.REQUEST:
-            raise error
+            if not self._stands_in(credential.client):
+                raise error
+            self._credentials.remove(credential)
         status = f", HTTP {error.status}" if error.status else ""
         _log.warning("%s (%s) did not answer: %s%s", credential.client.name, credential.label, kind, status)
         self._failures.append(error)
