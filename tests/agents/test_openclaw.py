@@ -41,6 +41,7 @@ def test_a_running_openclaw_is_connected_and_disconnected_and_each_turn_is_known
                 _do(home, openclaw, "connect")
             assert_it_answered(openclaw.say("main", FIRST))
             assert_it_answered(openclaw.say("ops", FIRST))
+            model.fails_when = SECOND
             model.faults.append(503)
             assert_it_answered(openclaw.say("main", SECOND))
             beat = openclaw.run("system", "event", "--mode", "now", "--text", "Look at the facts.")

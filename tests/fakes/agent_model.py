@@ -59,7 +59,13 @@ class AgentModel:
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
     faults: deque[Fault] = field(default_factory=deque)
+    fails_when: str = ""  # asked for this: faults wait for such a request
     otherwise: str = "Nothing to read."  # what it says to who has no tool for it
+
+    def next_fault(self, raw: bytes) -> Fault | None:
+        """What happens to a request. Agents ask for titles and the like when it suits them, and then have no tools."""
+        is_meant = b'"tools"' in raw and self.fails_when.encode() in raw
+        return self.faults.popleft() if self.faults and is_meant else None
 
     def reply(self, path: str, body: Json) -> Reply:
         entries = _ENTRIES[path](body)
@@ -112,7 +118,7 @@ def _handler(model: AgentModel) -> type[BaseHTTPRequestHandler]:
             if path not in _ENTRIES:
                 self._send(404, {"error": {"message": f"no {path} here"}})
                 return
-            fault = model.faults.popleft() if model.faults else None
+            fault = model.next_fault(raw)
             if isinstance(fault, int):
                 self._send(fault, {"error": {"message": f"told to fail with {fault}", "type": "told"}})
                 return
