@@ -135,6 +135,46 @@ async def test_who_first_sends_all_of_it_learns_that_it_was_too_large(tmp_path: 
         writer.close()
 
 
+def _in_chunks(body: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9], body[9:], b""))
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("is_in_one_piece", [False, True])
+async def test_an_offer_of_http2_is_declined_and_the_request_answered(
+    tmp_path: Path, is_chunked: bool, is_in_one_piece: bool
+) -> None:
+    """Java's own client makes it with each request; httptools alone would lose the body."""
+    text = "\r\n\r\nPOST / HTTP/1.1\r\nUpgrade: h2c\r\n"
+    body = json.dumps({"model": "any", "messages": [{"role": "user", "content": text}]}).encode()
+    length = "Transfer-encoding: chunked" if is_chunked else f"Content-Length: {len(body)}"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\n{length}\r\nHost: localhost\r\n"
+        f"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA\r\nUpgrade: h2c\r\n"
+        f"Authorization: Bearer {TOKEN}\r\n\r\n"
+    ).encode()
+    sent = _in_chunks(body) if is_chunked else body
+    async with (
+        fake_llm() as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        asyncio.timeout(30),
+    ):
+        url = urlsplit(gateway.url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        for _ in range(2):  # the connection stays what it was
+            writer.write(head + sent if is_in_one_piece else head)
+            if not is_in_one_piece:
+                await writer.drain()
+                await asyncio.sleep(0.05)
+                writer.write(sent)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            size = next(line for line in answer.split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(int(size.split(b":")[1]))
+        writer.close()
+        assert llm.raw_requests == [body, body]
+
+
 @pytest.mark.parametrize("limit", [("MAX_REST_BYTES", 100_000), ("REST_TIMEOUT_S", 0.01)])
 async def test_the_rest_of_what_is_too_large_is_read_within_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, float]

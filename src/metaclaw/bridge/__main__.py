@@ -21,6 +21,7 @@ from metaclaw.clouds.cloud import cloud_of
 from metaclaw.config import bridge_key
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
+from metaclaw.http.declined_upgrades import DecliningHttpProtocol
 from metaclaw.logs import configure_logs
 
 HOST = "127.0.0.1"
@@ -56,7 +57,7 @@ def main() -> int:
 def _config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType]
-        loop="asyncio", http="httptools", ws="none", lifespan="on", log_config=None, log_level="warning",
+        loop="asyncio", http=DecliningHttpProtocol, ws="none", lifespan="on", log_config=None, log_level="warning",
         access_log=False, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S,
     )  # fmt: skip
 

@@ -12,8 +12,7 @@ import asyncio
 from asyncio import TimerHandle
 from itertools import chain
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from metaclaw.http.declined_upgrades import DecliningHttpProtocol
 from metaclaw.http.patient_closing import PatientTransport
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -25,8 +24,8 @@ REST_TIMEOUT_S = 5.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class LimitedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's, with limits."""
+class LimitedHttpProtocol(DecliningHttpProtocol):
+    """Ours, with limits."""
 
     _head_bytes = 0
     _is_in_head = True  # also before the first byte of a connection

@@ -17,6 +17,7 @@ import uvicorn
 
 from metaclaw.config import Settings, TrainServerSettings
 from metaclaw.errors import ConfigError, ProcessError
+from metaclaw.http.declined_upgrades import DecliningHttpProtocol
 from metaclaw.training.api.admission import Load
 from metaclaw.training.api.app import ServerDeps, make_app
 from metaclaw.training.api.hub import local_folder
@@ -52,7 +53,7 @@ def serve(settings: Settings) -> None:
     deps = make_deps(server, settings.train_server_dir, name, directory, key)
     app = make_app(deps)
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
+        app, loop="uvloop", http=DecliningHttpProtocol, lifespan="on", log_config=None, access_log=False,
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, backlog=_BACKLOG,
     )  # fmt: skip
     host, port = listener.getsockname()[:2]
