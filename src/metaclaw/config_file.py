@@ -1,8 +1,8 @@
 """``config.yaml``: found, read, edited, and handed to child processes.
 
-Owns the file's place, its YAML and its permissions; refuses to know what a key means (``metaclaw.config``).
-Invariant: a file that cannot be understood is never written, and an edit replaces the file whole (0600) or not at
-all, with the user's comments and order kept, and with what others write at the same moment.
+Owns the file's place, the names in it, and what holds beside it (flags, METACLAW_*); refuses to know what a key means
+(``metaclaw.config``) and how YAML is edited (``metaclaw.config_document``). Invariant: what is written is valid, whole
+and under today's names.
 """
 
 from __future__ import annotations
@@ -11,23 +11,17 @@ import difflib
 import json
 import logging
 import os
-import re
-import tempfile
-from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import SecretStr, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.comments import CommentedMap
 
 from metaclaw import config_legacy
 from metaclaw.config import Settings, with_cloud
+from metaclaw.config_document import OpenDocument, one_writer, read_document
 from metaclaw.config_keys import (
     Given,
     build_settings,
@@ -41,13 +35,9 @@ from metaclaw.config_keys import (
 )
 from metaclaw.config_names import steps_of
 from metaclaw.errors import ConfigError
-from metaclaw.locks import LockedError, exclusive_lock
 
 _OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE", "METACLAW_LOG"}
 _SECRETS = ("api_key", "api_keys", "oauth_token", "calendar.url", "calendar.password")  # how their names end
-
-# A list whose dashes stand right below the key, as some people write them.
-_FLAT_LIST = re.compile(rb"^( *)[^\s#-][^\n]*:[ ]*(?:#[^\n]*)?\n(?: *#[^\n]*\n)*\1- ", re.MULTILINE)
 
 _log = logging.getLogger("metaclaw.config")
 
@@ -116,7 +106,7 @@ class LooseFile:
 
 def read_loosely(path: Path) -> LooseFile:
     """A file of an older system; a key that nobody knows is among the warnings. Raises ``ConfigError``."""
-    leaves = {name: Given(value=value, origin=str(path)) for name, value in _leaves(_parse_safely(path), "")}
+    leaves = {name: Given(value=value, origin=str(path)) for name, value in _leaves(read_document(path), "")}
     given, warnings = config_legacy.translate(leaves)
     unknown = [name for name in given if known_key(name) is None]
     warnings += [f"{name} is no setting of this release" for name in unknown]
@@ -144,14 +134,14 @@ def set_values(home: Path, values: Mapping[str, Any]) -> None:
     """
     path = config_path(home)
     names = {_name_today(name): value for name, value in values.items()}
-    with _one_writer(path):
+    with one_writer(path):
         _edit(path, names, home)
 
 
 def agent_group(home: Path, agent: str) -> dict[str, Any]:
     """What the file of ``home`` says under ``agents`` of one agent, as it is written there."""
     path = config_path(home)
-    agents = _parse(path, YAML(typ="safe", pure=True)).get("agents") if path.exists() else None
+    agents = read_document(path).get("agents") if path.exists() else None
     group: object = cast("Mapping[str, Any]", agents).get(agent) if isinstance(agents, Mapping) else None
     return dict(cast("Mapping[str, Any]", group)) if isinstance(group, Mapping) else {}
 
@@ -161,10 +151,9 @@ def move_agent_group(home: Path, old: str, new: str | None) -> bool:
     path = config_path(home)
     if not path.exists():
         return False
-    with _one_writer(path):
-        editor = _editor(path)
-        document = _parse(path, editor)
-        agents = document.get("agents")
+    with one_writer(path):
+        document = OpenDocument(path)
+        agents = document.data.get("agents")
         if not isinstance(agents, CommentedMap) or old not in agents:
             return False
         place = list(cast("Mapping[str, Any]", agents)).index(old)
@@ -172,8 +161,8 @@ def move_agent_group(home: Path, old: str, new: str | None) -> bool:
         if new is not None:
             agents.insert(place, new, group)  # pyright: ignore[reportUnknownMemberType]
         elif not agents:
-            document.pop("agents")
-        _write_whole(path, _rendered(document, editor))
+            document.data.pop("agents")
+        document.save()
     return True
 
 
@@ -192,32 +181,20 @@ def parse_settings(line: str) -> Settings:
 
 
 def _edit(path: Path, names: Mapping[str, Any], home: Path) -> None:
-    editor = _editor(path)
-    document = _parse(path, editor) if path.exists() else CommentedMap()
-    given = _known(document, path)[0]
+    document = OpenDocument(path)
+    given = _known(document.data, path)[0]
     given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
     config_legacy.close_default_host(given, str(path))
     settings = build_settings(given, home)
     for name in names:
-        _put(document, steps_of(name), _plain(value_at(settings, name)))
-    _write_whole(path, _rendered(document, editor))
-
-
-@contextmanager
-def _one_writer(path: Path) -> Generator[None]:
-    # Two edits at the same moment would each read the file without the other's.
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with exclusive_lock(path.parent / ".config.lock", wait=True):
-            yield
-    except LockedError as error:
-        raise ConfigError(f"{path} cannot be locked: {error.__cause__}") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        document.put(steps_of(name), _plain(value_at(settings, name)))
+    document.save()
 
 
 def _from_file(path: Path) -> tuple[dict[str, Given], list[str]]:
-    document = _read(path)
+    document = read_document(path)
+    if not document:
+        raise ConfigError(f"{path} holds no settings; run `metaclaw setup`, or delete the file for the defaults")
     given, warnings = _known(document, path)
     if _shows_secrets(document, path):
         warnings.append(f"{path} holds a key and can be read by others: run `chmod 600 {path}`")
@@ -232,47 +209,6 @@ def _shows_secrets(document: Mapping[str, Any], path: Path) -> bool:
         name.endswith(_SECRETS) and value and not str(value).startswith("keyring:")
         for name, value in _leaves(document, "")
     )
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    document = _parse_safely(path)
-    if not document:
-        raise ConfigError(f"{path} holds no settings; run `metaclaw setup`, or delete the file for the defaults")
-    return document
-
-
-def _parse_safely(path: Path) -> Mapping[str, Any]:
-    return _parse(path, YAML(typ="safe", pure=True))
-
-
-def _parse(path: Path, yaml: YAML) -> MutableMapping[str, Any]:
-    try:
-        document: object = yaml.load(path.read_text(encoding="utf-8"))  # pyright: ignore[reportUnknownMemberType]
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except YAMLError as error:
-        raise ConfigError(_yaml_problem(path, error)) from None
-    if document is None:
-        return CommentedMap()
-    if not isinstance(document, MutableMapping):
-        raise ConfigError(f"{path} must hold 'key: value' lines, not a {type(document).__name__}")
-    return cast("MutableMapping[str, Any]", document)
-
-
-def _yaml_problem(path: Path, error: YAMLError) -> str:
-    if not isinstance(error, MarkedYAMLError):
-        return f"{path} is not valid YAML: {' '.join(str(error).split())}"
-    marked = cast("Any", error)  # ruamel.yaml does not annotate these
-    mark = marked.problem_mark or marked.context_mark
-    where = f"{path}, line {mark.line + 1}" if mark else str(path)
-    problem = " ".join(str(marked.problem or marked.context).split())
-    if isinstance(error, DuplicateKeyError):
-        # The parser's own text shows both values, and one may be a secret.
-        return f"{where}: {problem.split(' with value')[0]}; keep one of them"
-    hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
-    return f"{where}: not valid YAML: {problem}{hint}. Nothing was changed"
 
 
 def _known(document: Mapping[str, Any], path: Path) -> tuple[dict[str, Given], list[str]]:
@@ -350,55 +286,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in cast("tuple[Any, ...]", value)]
     return str(value) if isinstance(value, Path) else value
-
-
-def _put(document: MutableMapping[str, Any], steps: Sequence[str], value: Any) -> None:
-    head, *rest = steps
-    if rest:
-        if document.get(head) is None:
-            document[head] = CommentedSeq() if rest[0].isdecimal() and head != "agents" else CommentedMap()
-        put = _put_into_entry if isinstance(document[head], list) else _put
-        put(document[head], rest, value)
-        value = document[head] or None  # a group that became empty goes
-    if value is None:
-        document.pop(head, None)
-    elif not rest:
-        document[head] = value
-
-
-def _put_into_entry(entries: list[Any], steps: Sequence[str], value: Any) -> None:
-    number, *rest = steps
-    while len(entries) <= int(number):
-        entries.append(CommentedMap())
-    _put(entries[int(number)], rest, value)
-
-
-def _rendered(document: MutableMapping[str, Any], editor: YAML) -> str:
-    out = StringIO()
-    editor.dump(document, out)  # pyright: ignore[reportUnknownMemberType]
-    return out.getvalue()
-
-
-def _editor(path: Path) -> YAML:
-    yaml = YAML()
-    yaml.width = 10_000  # a long line of the user's stays one line
-    yaml.preserve_quotes = True
-    if not (path.exists() and _FLAT_LIST.search(path.read_bytes())):
-        yaml.indent(mapping=2, sequence=4, offset=2)  # pyright: ignore[reportUnknownMemberType]
-    return yaml
-
-
-def _write_whole(path: Path, text: str) -> None:
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".tmp")  # mkstemp makes it 0600
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be written: {error.strerror}. It is as it was") from error
