@@ -16,6 +16,7 @@ RENAMED = {
     "rl.evolver_api_base": "evolver.url",
     "rl.evolver_api_key": "evolver.api_key",
     "rl.evolver_model": "evolver.model",
+    "rl.evolver_provider": "evolver.provider",
     "memory.max_injected_units": "recall.max_memories",
     "rl.learning_rate": "rl.update.learning_rate",
     "rl.loss_fn": "rl.update.loss",
@@ -23,6 +24,7 @@ RENAMED = {
     "rl.prm_m": "rl.judge.votes",
     "rl.prm_max_new_tokens": "rl.judge.max_tokens",
     "rl.prm_model": "rl.judge.model",
+    "rl.prm_provider": "rl.judge.provider",
     "rl.prm_temperature": "rl.judge.temperature",
     "rl.prm_url": "rl.judge.url",
     "rl.resume_from_ckpt": "rl.resume_from",
@@ -57,10 +59,7 @@ _NOT_YET = "is not supported by this release yet and does nothing"
 
 # Why a key does nothing -> the keys, as patterns.
 IGNORED: dict[str, tuple[str, ...]] = {
-    _NOT_YET: (
-        "rl.evolver_provider",
-        "rl.manual_train_trigger", "rl.prm_provider",
-    ),
+    _NOT_YET: ("rl.manual_train_trigger",),
     "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
         "skills.evolution_every_n_turns",
     ),
@@ -129,7 +128,7 @@ def why_ignored(name: str) -> str | None:
 def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
     """The same values under today's names, and what a user should know about the old ones."""
     warnings: list[str] = []
-    given = _without_default_judge(given, warnings)
+    given = _without_default_judge(_without_default_providers(given), warnings)
     known = {name: entry for name, entry in given.items() if not is_legacy(name)}
     for name, entry in given.items():
         if name in RENAMED:
@@ -157,11 +156,24 @@ def close_default_host(given: dict[str, Given], file: str) -> list[str]:
     ]
 
 
+def _without_default_providers(given: dict[str, Given]) -> dict[str, Given]:
+    """Without ``openai``, which meant whatever the URL says, and with no URL of OpenAI's for a judge at Amazon's."""
+    providers = ("rl.prm_provider", "rl.evolver_provider")
+    left = {name: entry for name, entry in given.items() if name not in providers or entry.value != "openai"}
+    if "rl.prm_provider" in left and _is_default_judge(left):
+        del left["rl.prm_url"]
+    return left
+
+
+def _is_default_judge(given: dict[str, Given]) -> bool:
+    url = given.get("rl.prm_url")
+    return url is not None and str(url.value).rstrip("/") == _DEFAULT_PRM_URL
+
+
 def _without_default_judge(given: dict[str, Given], warnings: list[str]) -> dict[str, Given]:
     # Older releases always wrote this URL. Without a key it never judged, and must not pass for a judge here.
-    url = given.get("rl.prm_url")
     has_key = any(given[key].value for key in ("rl.prm_api_key", "rl.judge.api_key") if key in given)
-    if url is None or has_key or str(url.value).rstrip("/") != _DEFAULT_PRM_URL:
+    if has_key or not _is_default_judge(given):
         return given
     warnings.append("rl.prm_url and rl.prm_model are ignored: that is the default of older releases, without a key")
     return {name: entry for name, entry in given.items() if name not in ("rl.prm_url", "rl.prm_model")}

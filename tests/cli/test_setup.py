@@ -5,6 +5,8 @@ import pty
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from metaclaw.config_file import read_settings
 from tests.cli.programs import METACLAW, ask, environment, metaclaw, started, upstream
 
@@ -87,6 +89,13 @@ def test_no_judge_in_mode_rl_is_said_loudly(tmp_path: Path):
     rl = ("setup", "--yes", "--mode", "rl", "--rl-model", "smollm2")
     assert "NO JUDGE" in metaclaw(tmp_path, *rl).stderr
     assert "NO JUDGE" not in metaclaw(tmp_path, *rl, "--judge-verifier", "my_checks:score").stderr
+
+
+@pytest.mark.parametrize("judge", ["command: 'true'", "provider: bedrock"])
+def test_a_command_and_a_provider_are_judges_too(tmp_path: Path, judge: str):
+    (tmp_path / "config.yaml").write_text(f"rl:\n  judge:\n    {judge}\n")
+    done = metaclaw(tmp_path, "setup", "--yes", "--mode", "rl", "--rl-model", "smollm2")
+    assert (done.returncode, "NO JUDGE" in done.stderr) == (0, False)
 
 
 def test_a_training_server_on_this_machine_gets_the_key_that_the_learner_sends(tmp_path: Path):

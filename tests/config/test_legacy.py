@@ -249,3 +249,23 @@ def test_who_writes_skills_is_found_under_its_names_of_today(tmp_path: Path):
     assert (evolver.url, evolver.model, evolver.enabled) == ("https://evolver.example/v1", "big", False)
     assert evolver.api_key.get_secret_value() == "sk-3"
     assert "skills.auto_evolve is now called evolver.enabled; it was honoured" in warnings
+
+
+def test_a_judge_and_an_evolver_at_amazon_stay_there(tmp_path: Path):
+    """SPEC A3: what `prm_provider` and `evolver_provider` said, whatever URL of OpenAI's stood beside it by default."""
+    settings, warnings = load(
+        tmp_path,
+        "rl: {prm_provider: bedrock, prm_url: https://api.openai.com/v1, prm_model: us.anthropic.claude-x-v1:0,\n"
+        "     evolver_provider: bedrock, evolver_model: us.anthropic.claude-y-v1:0}\n",
+    )
+    judge, evolver = settings.rl.judge, settings.evolver
+    assert (judge.provider, judge.url, judge.model) == ("bedrock", "", "us.anthropic.claude-x-v1:0")
+    assert (evolver.provider, evolver.model, evolver.has_place) == ("bedrock", "us.anthropic.claude-y-v1:0", True)
+    assert "rl.prm_provider is now called rl.judge.provider; it was honoured" in warnings
+
+
+def test_openai_as_provider_meant_the_url_and_is_no_judge_without_one(tmp_path: Path):
+    settings, _ = load(tmp_path, "rl: {prm_provider: openai, prm_url: https://api.openai.com/v1, prm_api_key: ''}\n")
+    assert not settings.rl.judge.has_model
+    settings, _ = load(tmp_path, "rl: {prm_provider: openai, prm_url: 'http://127.0.0.1:9/v1', prm_api_key: sk-1}\n")
+    assert (settings.rl.judge.provider, settings.rl.judge.url) == ("", "http://127.0.0.1:9/v1")

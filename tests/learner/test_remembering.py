@@ -19,6 +19,7 @@ from metaclaw.memory.extraction.unread import UnreadExchanges, When
 from metaclaw.memory.forgetting import forget, forgotten_ids
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
+from metaclaw.upstreams.chat_model import ChatModel
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.session import new_session
 from metaclaw.upstreams.structured import StructuredAnswer, StructuredModel
@@ -267,7 +268,7 @@ async def test_a_model_finds_memories_and_is_shown_no_secret_and_no_system_promp
         upstream = Upstream(
             name="the extractor", base_url=model.url, api_key=SecretStr(""), key_setting="k", timeouts=limits
         )
-        client = HttpModel(session, upstream)
+        client = ChatModel(HttpModel(session, upstream))
         asked = StructuredModel(client, model="m", max_tokens=500, timeout_s=60)
         await world.job(ModelExtractor(asked, name="llm:m", new_fence=lambda: "fence")).step()
     assert world.texts() == ["The user does not eat fish."]

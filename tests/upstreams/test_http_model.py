@@ -225,39 +225,6 @@ async def test_a_dialect_can_be_spoken_elsewhere_and_keys_added_to_a_body_never_
     }
 
 
-async def test_an_answer_comes_with_its_text_and_sends_only_what_was_asked() -> None:
-    async with fake_llm() as llm, client(llm.url) as model:
-        answer = await model.answer(BODY["messages"], model="judge", max_tokens=9)
-        assert [listed["id"] for listed in await model.models()] == ["fake-base"]
-    assert (answer.message or {})["content"] == "Hello from the fake model."
-    assert llm.requests == [{"model": "judge", "messages": BODY["messages"], "max_tokens": 9}]
-    assert llm.headers[0]["Authorization"] == f"Bearer {KEY}"
-
-
-@pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"choices": []}'])
-async def test_it_never_makes_an_answer_of_something_else(body: bytes) -> None:
-    async with fake_llm(lambda _: Answer(body=body)) as llm, client(llm.url) as model:
-        with pytest.raises(UpstreamError):
-            await model.answer(BODY["messages"], model="judge")
-
-
-async def test_an_answer_ends_at_its_limit() -> None:
-    async with fake_llm(lambda _: Answer(hold_after=0)) as llm, client(llm.url) as model:
-        with pytest.raises(UpstreamError, match="longer than"):
-            await model.answer(BODY["messages"], model="judge", timeout_s=0.2)
-
-
-async def test_a_judge_that_never_stops_talking_is_no_outage_and_takes_no_more_than_it_may() -> None:
-    whole = b'{"choices": [{"message": {"role": "assistant", "content": "' + b"x" * (10 << 20) + b'"}}]}'
-    async with fake_llm(lambda _: Answer(body=whole)) as llm, client(llm.url) as model:
-        answer = await model.answer(BODY["messages"], model="judge")
-        assert len((answer.message or {})["content"]) == 10 << 20
-    async with fake_llm(lambda _: Answer(body=b"x" * (17 << 20))) as llm, client(llm.url) as model:
-        with pytest.raises(UpstreamError, match="more than 16 MB") as refused:
-            await model.answer(BODY["messages"], model="judge")
-        assert refused.value.status == 422, "it counts as an attempt"
-
-
 async def test_a_redirect_is_not_followed() -> None:
     moved = b"HTTP/1.1 307 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n"
     async with raw_server(moved) as (url, _), client(url) as model:
@@ -304,7 +271,9 @@ async def test_long_headers_of_a_proxy_before_a_model_are_read() -> None:
     body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "hi"}}]}).encode()
     head = f"HTTP/1.1 200 OK\r\nX-Policy: {'a' * 20_000}\r\nContent-Length: {len(body)}\r\n\r\n"
     async with raw_server(head.encode() + body) as (url, _), client(url) as model:
-        assert (await model.answer(BODY["messages"], model="m")).message is not None
+        reply = await model.chat(BODY)
+        assert json.loads(await reply.read())["choices"]
+        reply.close()
 
 
 def test_a_wish_in_milliseconds_is_the_finer_one() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from metaclaw.errors import UpstreamError
+from metaclaw.upstreams.chat_model import ChatModel
 from metaclaw.upstreams.structured import JsonForm, StructuredModel
 
 pytestmark = pytest.mark.anyio
@@ -20,6 +22,7 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 class Reply:
     status, content_type = 200, "application/json"
+    headers: Mapping[str, str] = {}
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -39,26 +42,36 @@ class Model:
     """Refuses some parameters as providers do."""
 
     name = "the evolver"
+    dialects = ("openai.chat",)
+    is_strict = False
+    model_id = ""
 
     def __init__(self, *refused: str, content: str | None = "{}", finish_reason: str = "stop") -> None:
         self.refused = refused
         self.bodies: list[dict[str, Any]] = []
         self._choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
 
-    async def chat(self, body: Any) -> Reply:
-        self.bodies.append(body)
-        kind = body.get("response_format", {}).get("type")
+    async def send(self, dialect: str, body: bytes, **_: object) -> Reply:
+        assert dialect == "openai.chat"
+        asked = json.loads(body)
+        self.bodies.append(asked)
+        kind = asked.get("response_format", {}).get("type")
         for name in self.refused:
-            if name in body or name == kind:
+            if name in asked or name == kind:
                 param = "response_format" if name == kind else name
                 text = f"the evolver answered 400: Unsupported parameter: '{param}' is not supported with this model."
                 raise UpstreamError(text, status=400, detail={"param": param, "code": "unsupported_parameter"})
         usage = {"prompt_tokens": 3, "completion_tokens": 2}
         return Reply(json.dumps({"model": "m-1", "choices": [self._choice], "usage": usage}).encode())
 
+    async def models(self) -> list[dict[str, Any]]:
+        return []
+
+    async def close(self) -> None: ...
+
 
 def ask(model: Model) -> StructuredModel:
-    return StructuredModel(model, model="m", max_tokens=100, timeout_s=5)
+    return StructuredModel(ChatModel(model), model="m", max_tokens=100, timeout_s=5)
 
 
 async def test_the_form_is_asked_for_and_what_it_took_is_told():

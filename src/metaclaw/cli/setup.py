@@ -276,7 +276,7 @@ def _say_what_next(settings: Settings, *, is_connected: bool) -> None:
 
     judge = settings.rl.judge
     if settings.mode != "skills_only":
-        if not (judge.verifier or judge.url):
+        if not (judge.verifier or judge.command or judge.has_model):
             typer.secho(_NO_JUDGE, err=True, bold=True)
         if settings.rl.model.lower() in SOURCES:
             typer.echo(f"next: metaclaw models prepare {settings.rl.model.lower()}")

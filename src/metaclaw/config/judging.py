@@ -52,6 +52,12 @@ class JudgeSettings(Section):
     url: HttpUrl | Literal[""] = Field(
         default="", description="Base URL of an OpenAI-compatible API for the LLM judge."
     )
+    provider: str = Field(
+        default="",
+        description="Instead of url, or beside it: a preset (docs/upstreams.md), which knows its URL and dialects, or"
+        " bedrock.",
+    )
+    bedrock_region: str = Field(default="us-east-1", description="AWS region of the provider bedrock.")
     model: str = Field(default="", description="Model of the LLM judge.")
     api_key: ApiKey = Field(default=SecretStr(""), description="Key of the LLM judge.")
     votes: int = Field(default=3, ge=1, le=15, description="Votes of the LLM judge per exchange.")
@@ -79,13 +85,18 @@ class JudgeSettings(Section):
         default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
     )
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model judges."""
+        return bool(self.url or self.provider)
+
     @model_validator(mode="after")
     def _each_source_has_one_place(self) -> JudgeSettings:
         if len(set(self.precedence)) < len(self.precedence):
             raise ValueError(f"precedence names a source twice: {', '.join(self.precedence)}")
         left_out = [name for name in ("verifier", "command") if getattr(self, name) and name not in self.precedence]
-        if self.url and "llm" not in self.precedence:
-            left_out.append("llm (url)")
+        if self.has_model and "llm" not in self.precedence:
+            left_out.append("llm (url)" if self.url else "llm (provider)")
         if left_out:
             raise ValueError(f"precedence leaves out what is set: {', '.join(left_out)}; add it, or unset it")
         return self

@@ -160,6 +160,12 @@ class EvolverSettings(Section):
     url: HttpUrl | Literal[""] = Field(
         default="", description="Base URL of an OpenAI-compatible API; it is sent the exchanges that failed."
     )
+    provider: str = Field(
+        default="",
+        description="Instead of url, or beside it: a preset (docs/upstreams.md), which knows its URL and dialects, or"
+        " bedrock.",
+    )
+    bedrock_region: str = Field(default="us-east-1", description="AWS region of the provider bedrock.")
     model: str = Field(default="", description="Model that writes skills; a strong one is worth its price.")
     api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
     max_tokens: int = Field(default=8192, ge=256, description="Longest answer, thinking included.")
@@ -168,3 +174,8 @@ class EvolverSettings(Section):
     max_new: int = Field(default=2, ge=1, le=10, description="Most skills and edits of one answer that go on trial.")
     min_pause_s: float = Field(default=1800.0, ge=0, description="Least time between two answers for one agent.")
     max_per_day: int = Field(default=12, ge=0, description="Most answers in 24 hours for one agent.")
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it is known where to ask."""
+        return bool(self.url or self.provider)

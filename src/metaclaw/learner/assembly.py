@@ -56,10 +56,9 @@ from metaclaw.memory.extraction.unread import UnreadExchanges, When
 from metaclaw.memory.reindexing import Reindexing
 from metaclaw.memory.store import MemoryStore
 from metaclaw.retrieval.configured import open_embedder
-from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.asked_models import AskedModel, open_chat_model
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.structured import StructuredAnswer, StructuredModel
-from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _log = logging.getLogger("metaclaw.learner")
 
@@ -279,25 +278,25 @@ def _extracting_model(shared: Shared) -> ModelExtractor | None:
         return None
     if not memory.extractor_model:
         raise ConfigError("memory.extractor_model is empty: name the model that finds memories at memory.extractor_url")
-    upstream = Upstream(
+    asked = AskedModel(
         name="the extractor of memories",
-        base_url=memory.extractor_url,
+        section="memory.extractor_",
+        url=memory.extractor_url,
         api_key=memory.extractor_api_key,
-        key_setting="memory.extractor_api_key",
-        timeouts=Timeouts(first_byte_s=memory.extractor_timeout_s, gap_s=memory.extractor_timeout_s),
+        timeout_s=memory.extractor_timeout_s,
     )
     model = StructuredModel(
-        HttpModel(shared.session, upstream),
+        open_chat_model(asked, shared.session),
         model=memory.extractor_model,
         max_tokens=_MAX_EXTRACTED_TOKENS,
         timeout_s=memory.extractor_timeout_s,
     )
-    _log.info("memories are found by %s at %s, which is sent what users say", memory.extractor_model, upstream.base_url)
+    _log.info("memories are found by %s at %s, which is sent what users say", memory.extractor_model, asked.url)
     return ModelExtractor(
         model,
         name=f"llm:{memory.extractor_model}",
         new_fence=lambda: secrets.token_hex(16),
-        on_answer=_extraction_counter(shared, upstream.name),
+        on_answer=_extraction_counter(shared, asked.name),
     )
 
 

@@ -16,8 +16,7 @@ from typing import cast
 
 import aiohttp
 
-from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.openai_chat import ChatAnswer, object_or_none, parse_answer
+from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
@@ -83,27 +82,6 @@ class HttpModel:
         if len(numbers) != len(texts):
             raise UpstreamError(f"{self.name} counted {len(numbers)} of {len(texts)} texts", status=502)
         return numbers
-
-    async def answer(
-        self,
-        messages: Sequence[JsonObject],
-        *,
-        model: str,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        timeout_s: float | None = None,
-    ) -> ChatAnswer:
-        """One plain chat answer with what it took. Raises ``UpstreamError``; an answer without a message is one."""
-        settings = {"temperature": temperature, "max_tokens": max_tokens}
-        body = {"model": model, "messages": list(messages), **{k: v for k, v in settings.items() if v is not None}}
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = parse_answer(self._object(await _read_and_close(await self.chat(body))))
-        except TimeoutError as error:
-            raise UpstreamError(f"{self.name} took longer than {timeout_s:g} s", status=504) from error
-        if answer.message is None:
-            raise UpstreamError(f"{self.name} answered without a message", status=502)
-        return answer
 
     async def _begin(
         self, method: str, url: str, headers: Mapping[str, str], data: bytes | None = None, *, is_stream: bool = True

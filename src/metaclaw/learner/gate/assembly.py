@@ -45,6 +45,6 @@ def _pair_judge(
     settings: Settings, session: aiohttp.ClientSession, judge: Judge, spending: Spending | None
 ) -> PairJudge:
     own = settings.rl.judge
-    if own.verifier or own.command or not own.url:
+    if own.verifier or own.command or not own.has_model:
         return ScoredPairs(judge, SystemRandom())
     return LlmPairs(judging_model(own, session, spending), own, new_fence=lambda: secrets.token_hex(16))

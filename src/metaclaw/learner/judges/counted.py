@@ -22,7 +22,7 @@ _CHARS_PER_TOKEN = 4  # an estimate, for models that report nothing
 
 
 class AnsweringModel(Protocol):
-    """The slice of an ``HttpModel`` that is used."""
+    """The slice of a ``ChatModel`` that is used."""
 
     async def answer(
         self,

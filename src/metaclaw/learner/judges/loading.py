@@ -24,9 +24,8 @@ from metaclaw.learner.judges.verifier import Verifier, load_verifier
 from metaclaw.learner.spending import DayCap, Spending
 from metaclaw.processes.confinement import SandboxError, choose_confinement
 from metaclaw.processes.sandbox import Limits, Sandbox
-from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.asked_models import AskedModel, open_chat_model
 from metaclaw.upstreams.prices import load_prices
-from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 UPSTREAM_NAME = "the judge"
 
@@ -80,24 +79,26 @@ def _command(settings: JudgeSettings, home: Path | None) -> Judge | None:
 
 
 def _llm(settings: JudgeSettings, session: aiohttp.ClientSession, spending: Spending | None) -> Judge | None:
-    if not settings.url:
+    if not settings.has_model:
         return None
     if not settings.model:
-        raise ConfigError("rl.judge.model is empty: name the model that judges at rl.judge.url")
+        raise ConfigError("rl.judge.model is empty: name the model that judges")
     model = judging_model(settings, session, spending)
     return LlmJudge(model, settings, new_fence=lambda: secrets.token_hex(16))
 
 
 def judging_model(settings: JudgeSettings, session: aiohttp.ClientSession, spending: Spending | None) -> CountedModel:
     """The model of the LLM judge."""
-    upstream = Upstream(
+    asked = AskedModel(
         name=UPSTREAM_NAME,
-        base_url=settings.url,
+        section="rl.judge.",
+        provider=settings.provider,
+        url=settings.url,
         api_key=settings.api_key,
-        key_setting="rl.judge.api_key",
-        timeouts=Timeouts(first_byte_s=settings.timeout_s, gap_s=settings.timeout_s),
+        bedrock_region=settings.bedrock_region,
+        timeout_s=settings.timeout_s,
     )
-    return CountedModel(HttpModel(session, upstream), settings, spending)
+    return CountedModel(open_chat_model(asked, session), settings, spending)
 
 
 def spending_of(settings: JudgeSettings, book: CallBook, home: Path) -> Spending:

@@ -40,11 +40,11 @@ from metaclaw.skills.layout import STARTER_FOLDER, starter_folders
 from metaclaw.skills.library import SkillLibrary
 from metaclaw.skills.skill import read_skill
 from metaclaw.skills.trial.verdicts import TrialRule
+from metaclaw.upstreams.asked_models import AskedModel, open_chat_model
 from metaclaw.upstreams.configured import open_pool, training_server
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.prices import load_prices
 from metaclaw.upstreams.structured import StructuredModel
-from metaclaw.upstreams.upstream import Timeouts, Upstream
 
 _PATIENCE_S = 10.0  # with whoever counts tokens
 
@@ -87,20 +87,23 @@ def _evolving(
     parts: SkillParts, trials: SkillTrials, skills: LearnersSkills, failures: FailureFinder
 ) -> Evolving | None:
     evolver = parts.settings.evolver
-    if not (evolver.enabled and evolver.url and evolver.model):
-        if evolver.enabled and (evolver.url or evolver.model):
-            _log.warning("no skills are written: evolver.url and evolver.model must both be set")
+    if not (evolver.enabled and evolver.has_place and evolver.model):
+        if evolver.enabled and (evolver.has_place or evolver.model):
+            _log.warning("no skills are written: evolver.model and evolver.url (or evolver.provider) must both be set")
         return None
-    upstream = Upstream(
+    asked = AskedModel(
         name="the evolver",
-        base_url=evolver.url,
+        section="evolver.",
+        provider=evolver.provider,
+        url=evolver.url,
         api_key=evolver.api_key,
-        key_setting="evolver.api_key",
-        timeouts=Timeouts(first_byte_s=evolver.timeout_s, gap_s=evolver.timeout_s),
+        bedrock_region=evolver.bedrock_region,
+        timeout_s=evolver.timeout_s,
     )
-    client = HttpModel(parts.session, upstream)
+    client = open_chat_model(asked, parts.session)
     model = StructuredModel(client, model=evolver.model, max_tokens=evolver.max_tokens, timeout_s=evolver.timeout_s)
-    _log.info("skills are written by %s at %s, which is sent the exchanges that failed", evolver.model, evolver.url)
+    place = evolver.url or evolver.provider
+    _log.info("skills are written by %s at %s, which is sent the exchanges that failed", evolver.model, place)
     return Evolving(
         EvolvingParts(
             trials=trials,
