@@ -20,6 +20,7 @@ RENAMED = {
     "memory.max_injected_units": "recall.max_memories",
     "rl.learning_rate": "rl.update.learning_rate",
     "rl.loss_fn": "rl.update.loss",
+    "rl.manual_train_trigger": "rl.update.when_asked_only",
     "rl.prm_api_key": "rl.judge.api_key",
     "rl.prm_m": "rl.judge.votes",
     "rl.prm_max_new_tokens": "rl.judge.max_tokens",
@@ -55,11 +56,8 @@ _CODE_ONLY = (
     "record_enabled", "record_dir", "openclaw_env.*", "openclaw_env_*", "bedrock_region",
 )  # fmt: skip
 
-_NOT_YET = "is not supported by this release yet and does nothing"
-
 # Why a key does nothing -> the keys, as patterns.
 IGNORED: dict[str, tuple[str, ...]] = {
-    _NOT_YET: ("rl.manual_train_trigger",),
     "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
         "skills.evolution_every_n_turns",
     ),

@@ -59,6 +59,14 @@ def test_modes_without_windows_say_when_they_train(home: Path):
     assert json.loads(run("scheduler", "next-window", "--json"))["in_windows"] is True
 
 
+@pytest.mark.parametrize("mode", ["rl", "auto"])
+def test_where_training_waits_for_a_word_no_window_is_told_of(home: Path, mode: str):
+    set_values(home, {"mode": mode, "rl.update.when_asked_only": True})
+    assert "before somebody asks for it: `metaclaw train-step`" in run("scheduler", "next-window")
+    told = json.loads(run("scheduler", "status", "--json"))
+    assert (told["in_windows"], told["is_open"]) == (False, False)
+
+
 def test_a_training_step_needs_a_mode_that_trains_and_somebody_who_does(home: Path):
     with pytest.raises(ConfigError, match="metaclaw start"):
         run("train-step")

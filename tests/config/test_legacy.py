@@ -251,6 +251,12 @@ def test_who_writes_skills_is_found_under_its_names_of_today(tmp_path: Path):
     assert "skills.auto_evolve is now called evolver.enabled; it was honoured" in warnings
 
 
+def test_whoever_trained_on_command_alone_still_does(tmp_path: Path):
+    settings, _ = load(tmp_path, "mode: auto\nrl: {model: m, manual_train_trigger: true}\n")
+    assert settings.rl.update.when_asked_only
+    assert not settings.trains_in_windows
+
+
 def test_a_judge_and_an_evolver_at_amazon_stay_there(tmp_path: Path):
     """SPEC A3: what `prm_provider` and `evolver_provider` said, whatever URL of OpenAI's stood beside it by default."""
     settings, warnings = load(

@@ -13,7 +13,7 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Sample
 from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
-from metaclaw.learner.updating import Permission, Updating
+from metaclaw.learner.updating import Permission, Updating, WhenAsked
 
 pytestmark = pytest.mark.anyio
 
@@ -93,6 +93,30 @@ async def test_what_comes_of_it_is_answered_with_the_reason(world: World, outcom
     assert (answer.status, answer.agent, answer.step) == (status, "ann", None)
     assert answer.reason == (str(outcome) if isinstance(outcome, Exception) else outcome.reason)
     assert world.windows.ran == [("ann", True)], "no window was needed, and nobody else was trained"
+
+
+async def test_where_training_waits_for_a_word_nothing_begins_by_itself_and_what_is_asked_for_is_done(world: World):
+    """SPEC A12, `manual_train_trigger`: enough was judged, and it is still not trained on before somebody says so."""
+    world.training.outcomes = {"ann": Waiting(reason="few"), "bob": Waiting(reason="fewer")}
+    tried: list[str] = []
+
+    class Counting:
+        async def attempt(self, agent: str) -> Outcome:
+            tried.append(agent)
+            return await world.training.attempt(agent)
+
+    updating = Updating(
+        journal=world.journal,
+        training=Counting(),
+        permission=WhenAsked(),
+        asked=world.steps,
+        clock=lambda: world.time[0],
+    )
+    assert not await updating.step()
+    assert tried == []
+    world.steps.ask("ann", now=world.time[0], until=world.time[0] + 60)
+    assert await updating.step()
+    assert tried == ["ann"]
 
 
 async def test_without_an_agent_everybody_is_tried(world: World):

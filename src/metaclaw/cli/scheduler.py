@@ -172,16 +172,16 @@ def _running_state(settings: Settings) -> WindowState | None:
 def _told(settings: Settings, state: WindowState | None, verdict: Verdict | None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    mode, in_windows = settings.mode, settings.trains_in_windows
+    in_windows = settings.trains_in_windows
     return {
-        "mode": mode,
+        "mode": settings.mode,
         "in_windows": in_windows,
         "state": state.state if state else "stopped",
         "since": state.since if state else None,
         "agent": state.agent if state else None,
         "is_asked": bool(state and state.is_asked),
-        "why": (verdict.why if verdict else "") if in_windows else _without_windows(mode),
-        "is_open": bool(verdict and verdict.is_open) if in_windows else mode != "skills_only",
+        "why": (verdict.why if verdict else "") if in_windows else _without_windows(settings),
+        "is_open": bool(verdict and verdict.is_open) if in_windows else _at_any_time(settings),
         "closes_at": verdict.closes_at if verdict else None,
         "next_at": verdict.next_at if verdict else None,
         "idle_at": verdict.idle_at if verdict else None,
@@ -189,10 +189,16 @@ def _told(settings: Settings, state: WindowState | None, verdict: Verdict | None
     }
 
 
-def _without_windows(mode: str) -> str:
-    if mode == "skills_only":
+def _at_any_time(settings: Settings) -> bool:
+    return settings.mode != "skills_only" and not settings.rl.update.when_asked_only
+
+
+def _without_windows(settings: Settings) -> str:
+    if settings.mode == "skills_only":
         return "mode skills_only trains nothing"
-    return f"mode {mode} trains whenever enough was judged, at any time"
+    if settings.rl.update.when_asked_only:
+        return "nothing is trained before somebody asks for it: `metaclaw train-step` (rl.update.when_asked_only)"
+    return f"mode {settings.mode} trains whenever enough was judged, at any time"
 
 
 def _next(told: dict[str, Any]) -> str:

@@ -151,6 +151,8 @@ class Settings(Section):
         return self._keeps_to_windows(self.mode_of(agent))
 
     def _keeps_to_windows(self, mode: Mode) -> bool:
+        if self.rl.update.when_asked_only:
+            return False
         return mode == "auto" or (mode == "rl" and self.scheduler.enabled)
 
     @property

@@ -23,6 +23,11 @@ class UpdateSettings(Section):
         description="What an update learns from, together: rewards, opd (a teacher's probabilities, rl.opd),"
         " self_distillation (what the policy would say knowing what the user said next, rl.self_distillation).",
     )
+    when_asked_only: bool = Field(
+        default=False,
+        description="Train only when somebody asks for it (`metaclaw train-step`, `POST /v1/admin/train_step`), in"
+        " windows neither.",
+    )
     reward_weight: float = Field(
         default=1.0,
         gt=0,

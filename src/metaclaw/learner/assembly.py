@@ -45,7 +45,7 @@ from metaclaw.learner.spending import Spending
 from metaclaw.learner.taking_in import NotBefore, TakingIn
 from metaclaw.learner.tidying import Tidying
 from metaclaw.learner.tracking.assembly import tracking_for
-from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating
+from metaclaw.learner.updating import AnyTime, Permission, PermissionOf, Updating, WhenAsked
 from metaclaw.learner.windows.assembly import looking_for
 from metaclaw.learner.windows.watch import Windows
 from metaclaw.memory.embedding import UnitEmbedding
@@ -124,6 +124,8 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         asked=TrainSteps(settings.requests_db),
     )
     always = [judging, *taking_in, Tidying(updater), updating]
+    if settings.rl.update.when_asked_only:
+        _log.info("nothing is trained before you ask for it (`metaclaw train-step`): rl.update.when_asked_only")
     if windows is None:
         return always
     _log.info("training happens while you are away (`metaclaw scheduler status`) or ask for it (`metaclaw train-step`)")
@@ -144,7 +146,7 @@ def _taking_in(shared: Shared) -> list[Job]:
 
 
 def _permissions(settings: Settings, windows: Windows | None, taking_in: list[Job]) -> PermissionOf:
-    any_time, not_before = AnyTime(), NotBefore()
+    any_time, not_before = WhenAsked() if settings.rl.update.when_asked_only else AnyTime(), NotBefore()
 
     def permission_of(agent: str) -> Permission | None:
         if not settings.is_trained(agent):

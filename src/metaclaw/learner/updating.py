@@ -56,6 +56,13 @@ class AnyTime:
         return await work
 
 
+class WhenAsked(AnyTime):
+    """No update begins by itself; one that was asked for runs to its end."""
+
+    async def is_open(self) -> bool:
+        return False
+
+
 # When updates of which agent may run; ``None`` for one that is not trained.
 PermissionOf = Callable[[str], Permission | None]
 
