@@ -1,14 +1,17 @@
-"""A translated chat request, made to fit a model that takes nothing but what OpenAI's own chat API knows.
+"""A translated chat request, made to fit models that are particular about what they take.
 
-Owns what our translations say beyond that API; refuses to know providers. Invariant: nothing that the conversation says
-is lost but thinking, which such models neither take back nor need.
+Owns what our translations say beyond OpenAI's own chat API, and what Gemini wants beside it; refuses to know where a
+model is. Invariant: nothing that the conversation says is lost but thinking, which OpenAI's models neither take back
+nor need.
 """
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.reading import as_object, objects_in
 
 _NOT_OPENAIS = ("reasoning_content", "reasoning", "thinking_blocks")
 
@@ -27,3 +30,24 @@ def strictly_openai(body: JsonObject) -> JsonObject:
         limit = changed.pop("max_tokens")
         changed.setdefault("max_completion_tokens", limit)
     return changed
+
+
+# From the third generation on a call in the history must be signed (https://ai.google.dev/gemini-api/docs/
+# thought-signatures), which what another model called is not, nor what was called before the gateway was started. For
+# those Google has a word to put there.
+_SIGNS_CALLS = re.compile(r"(?:^|/)gemini-(?![12][.-])")
+_NOT_SIGNED: JsonObject = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+
+
+def signed_for_gemini(body: JsonObject, model: str) -> JsonObject:
+    """``body`` with a signature on each message's first call, if ``model`` is a Gemini that wants one."""
+    if not _SIGNS_CALLS.search(model):
+        return body
+    return {**body, "messages": [_signed(message) for message in cast("list[JsonObject]", body["messages"])]}
+
+
+def _signed(message: JsonObject) -> JsonObject:
+    calls = objects_in(message.get("tool_calls"))
+    if not calls or any("google" in as_object(call.get("extra_content")) for call in calls):
+        return message
+    return {**message, "tool_calls": [{**calls[0], "extra_content": _NOT_SIGNED}, *calls[1:]]}

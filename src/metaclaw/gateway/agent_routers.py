@@ -12,6 +12,7 @@ from typing import Protocol
 
 from metaclaw.config import Settings
 from metaclaw.errors import ForbiddenError
+from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import Router
 from metaclaw.identity import DEFAULT_AGENT
@@ -35,6 +36,7 @@ class AgentRouters:
         self._open_pool = open_pool
         self._former: list[UpstreamPool] = []  # answers of theirs may still run
         self._settings = settings
+        self._additions = CallAdditions()
         self._shared = open_pool(settings, None)
         self._own = self._own_pools(settings, {})
         self._others, self._named = self._routers()
@@ -90,6 +92,7 @@ class AgentRouters:
         def router(agent: str | None) -> Router:
             mode = self._settings.mode if agent is None else self._settings.mode_of(agent)
             policy = None if mode == "skills_only" else self._policy
-            return Router(policy=policy, models=self._own.get(agent or "", self._shared))
+            models = self._own.get(agent or "", self._shared)
+            return Router(policy=policy, models=models, additions=self._additions)
 
         return router(None), {agent: router(agent) for agent in self._settings.agents.named}

@@ -11,13 +11,15 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, TO_CHAT
-from metaclaw.chat.fitting import strictly_openai
+from metaclaw.chat.fitting import signed_for_gemini, strictly_openai
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
+from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import Policy, PolicyChoice
 from metaclaw.journal.turns import POLICY
@@ -63,9 +65,10 @@ class Routed:
 class Router:
     """Sends turns to the policy if there is one, else to the configured models."""
 
-    def __init__(self, *, policy: Policy | None, models: UpstreamPool | None) -> None:
+    def __init__(self, *, policy: Policy | None, models: UpstreamPool | None, additions: CallAdditions) -> None:
         self._policy = policy
         self._models = models
+        self._additions = additions
 
     @property
     def needs_caller(self) -> bool:
@@ -127,7 +130,13 @@ class Router:
             tell=turn.tell,
             model_of=lambda model: self._name_for(turn.request, model),
         )
-        return Routed(reply=sent.reply, upstream=sent.client.name, dialect=DIALECTS[sent.dialect])
+        upstream, is_told = sent.client.name, sent.dialect == CHAT.name != turn.request.dialect
+        return Routed(
+            reply=sent.reply,
+            upstream=upstream,
+            dialect=DIALECTS[sent.dialect],
+            on_answer=partial(self._additions.remember, upstream) if is_told else None,
+        )
 
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
         name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
@@ -141,10 +150,16 @@ class Router:
         if target is None or turn.request.dialect not in TO_CHAT:
             return None  # another one may speak it
         translated = target.from_chat(turn.dialect.to_chat(turn.body))
-        if target is CHAT and model.is_strict:
-            translated = strictly_openai(translated)
+        if target is CHAT:
+            translated = self._fitted(translated, model, name)
         body = _encoded({**translated, "model": name} if name else translated)
         return Outbound(dialect=target.name, body=body, headers={}, is_stream=is_stream)
+
+    def _fitted(self, body: JsonObject, model: ModelClient, name: str) -> JsonObject:
+        """A translated chat request as this model takes it."""
+        if model.is_strict:
+            return strictly_openai(body)
+        return signed_for_gemini({**body, "messages": self._additions.restored(model.name, body["messages"])}, name)
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.
