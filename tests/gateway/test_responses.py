@@ -128,6 +128,53 @@ async def test_what_the_model_can_read_itself_is_passed_on_byte_for_byte(tmp_pat
     assert [message["role"] for message in await said_in(turn, tmp_path)] == ["user", "assistant"]
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_who_leaves_the_history_to_the_provider_has_one_session(tmp_path: Path, is_stream: bool) -> None:
+    """A request then holds nothing but what is new: the id of the response before says whose it is."""
+    calls = {"output": [CALL_ITEM]}
+    answers = iter([{"id": "resp_1", **calls}, {"id": "resp_2"}, {"id": "resp_3"}, {"id": "resp_4"}])
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "found x"}
+    async with before(tmp_path, RESPONSES, lambda _: Answer(message=next(answers))) as (_, gateway):
+
+        async def ask(given: Any, **more: Any) -> None:
+            async with gateway.post(
+                {"model": "any", "input": given, "stream": is_stream, **more}, "/v1/responses"
+            ) as it:
+                assert it.status == 200
+                await it.read()
+
+        await ask("Look there")
+        await ask([result], previous_response_id="resp_1")
+        await ask("Thanks", previous_response_id="resp_2")
+        await ask("Thanks")  # somebody's first words
+        turns = await gateway.turns()
+    sessions = [turn.session for turn in turns]
+    assert len(set(sessions[:3])) == 1
+    assert sessions[3] != sessions[0]
+    assert turns[0].exchange == turns[1].exchange != turns[2].exchange
+
+
+async def test_a_response_of_another_agent_says_nothing_of_whose_a_turn_is(tmp_path: Path) -> None:
+    answers = iter([{"id": "resp_1"}, {"id": "resp_2"}])
+    async with before(tmp_path, RESPONSES, lambda _: Answer(message=next(answers))) as (_, gateway):
+        for agent, more in (("a", {}), ("b", {"previous_response_id": "resp_1"})):
+            async with gateway.post({"model": "any", "input": "hi", **more}, f"/agents/{agent}/v1/responses") as answer:
+                assert answer.status == 200
+        turns = await gateway.turns()
+    assert turns[0].session != turns[1].session
+
+
+@pytest.mark.parametrize("conversation", ["conv_1", {"id": "conv_1"}])
+async def test_a_conversation_that_the_provider_keeps_is_the_session(tmp_path: Path, conversation: Any) -> None:
+    async with before(tmp_path, RESPONSES) as (_, gateway):
+        for text in ("hi", "and again"):
+            body = {"model": "any", "input": text, "conversation": conversation}
+            async with gateway.post(body, "/v1/responses") as answer:
+                assert answer.status == 200
+        turns = await gateway.turns()
+    assert [turn.session for turn in turns] == ["conv_1", "conv_1"]
+
+
 async def test_the_bytes_of_the_models_own_stream_are_not_touched(tmp_path: Path) -> None:
     events = tuple(
         f"event: {kind}\r\ndata: {data}\r\n\r\n".encode()

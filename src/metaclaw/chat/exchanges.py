@@ -20,6 +20,7 @@ from metaclaw.chat.humans import human_identity, is_human
 from metaclaw.chat.messages import answer_identity
 
 _OF_A_LOOP = ("assistant", "tool", "function")
+UNSEEN = b""  # the identity of an answer that the provider keeps, and the client does not send again
 _SHARED = "run"  # behind the key, where others have a part of the turn's id
 
 
@@ -28,7 +29,8 @@ class ExchangeClaim:
     """Where a turn belongs.
 
     ``key`` is what the ids of all exchanges about this message begin with. ``continues`` is the identity of the answer
-    that the turn goes on from, ``None`` when it begins an exchange. ``is_shared``: all turns of the key are one.
+    that the turn goes on from, ``None`` when it begins an exchange, ``UNSEEN`` when the request does not show it.
+    ``is_shared``: all turns of the key are one.
     """
 
     key: str
@@ -63,17 +65,18 @@ def claim_exchange(
     # Not by the place in the history: clients with a window drop old messages in the middle of a loop.
     if before := _last_answer(messages[: max(human, 0)]):
         digest.update(answer_identity(before))
-    return ExchangeClaim(key=_key(digest.digest()), continues=_continued_answer(messages[human + 1 :]))
+    return ExchangeClaim(key=_key(digest.digest()), continues=_continued_answer(messages[human + 1 :], human < 0))
 
 
 def _key(digest: bytes) -> str:
     return f"ex-{digest.hex()[:32]}-"
 
 
-def _continued_answer(after_human: Sequence[Mapping[str, Any]]) -> bytes | None:
+def _continued_answer(after_human: Sequence[Mapping[str, Any]], is_all: bool) -> bytes | None:
     if not any(message["role"] in _OF_A_LOOP for message in after_human):
         return None
-    return answer_identity(_last_answer(after_human) or {})
+    answer = _last_answer(after_human)
+    return UNSEEN if answer is None and is_all else answer_identity(answer or {})
 
 
 def _last_answer(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

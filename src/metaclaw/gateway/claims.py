@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from metaclaw.chat.dialect import ClientRequest
-from metaclaw.chat.messages import JsonObject, object_or_none
+from metaclaw.chat.dialects import RESPONSES
+from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.errors import ForbiddenError, InvalidRequestError
 from metaclaw.gateway.control_keys import Controls
 from metaclaw.gateway.runtime_line import RuntimeLine, find_runtime_line
@@ -77,8 +78,22 @@ def claimed_session(evidence: Evidence) -> str | None:
         return found
     if evidence.controls.session_id:
         return session_id(evidence.controls.session_id)
+    if found := _if_valid(_kept_conversation(evidence.request), session_id):
+        return found
     runtime = evidence.runtime
     return None if runtime is None else _if_valid(runtime.session_id or runtime.session_key, session_id)
+
+
+def previous_response(request: ClientRequest) -> str | None:
+    """The id of the response that a client which leaves its history to the provider goes on from."""
+    return text_or_none(request.body.get("previous_response_id")) if request.dialect == RESPONSES.name else None
+
+
+def _kept_conversation(request: ClientRequest) -> object:
+    if request.dialect != RESPONSES.name:
+        return None
+    kept = request.body.get("conversation")
+    return (object_or_none(kept) or {"id": kept}).get("id")
 
 
 def session_key(evidence: Evidence) -> str | None:

@@ -12,6 +12,9 @@ enough to be somebody's own (``MIN_EVIDENCE`` characters in the last answer and 
 otherwise nobody can know, and a new session begins. A history that was cut at its beginning, or lost its tool calls,
 is recognised by its end under the same condition, if only one session ends so.
 
+A client of responses that leaves its history to the provider (``previous_response_id``) says which answer it goes on
+from: it is in the session of the turn that was given that answer, as long as that is remembered.
+
 Limits: ``MAX_TURNS`` turns and ``MAX_BYTES`` of answers are remembered, and of turns that asked the same the newest
 ``MAX_ALIKE``. Others, and those of before a restart, are looked up in the journal, which knows a history only as long
 as the client repeats every byte of it, system prompt included. A client that rewrites the answers that it was given has
@@ -72,25 +75,46 @@ class Conversations:
         self._by_request: dict[bytes, deque[_Turn]] = {}
         self._by_window: dict[bytes, deque[_Turn]] = {}
         self._newest: dict[str, str] = {}  # of each session its newest turn
+        self._linked: dict[str, str] = {}  # of running turns that go on from a response, their sessions
+        self._responses: OrderedDict[str, str] = OrderedDict()  # the sessions of kept responses, by their ids
         self._num_bytes = 0
 
     def begin(
-        self, turn_id: str, messages: Sequence[JsonObject], *, agent: str, who: str, is_side: bool = False
+        self,
+        turn_id: str,
+        messages: Sequence[JsonObject],
+        *,
+        agent: str,
+        who: str,
+        is_side: bool = False,
+        after: str | None = None,
     ) -> str | Coroutine[Any, Any, str]:
         """The session of a turn that begins; where the journal has to be asked, what asks it, to be awaited.
 
-        ``who`` has the token; a side turn leaves no trace.
+        ``who`` has the token; a side turn leaves no trace; ``after`` is the id of the response that it goes on from.
         """
         prefix = _prefix(who, agent)
+        if after is not None and (session := self._responses.get(after, "")).startswith(prefix):
+            if not is_side:
+                self._linked[turn_id] = session
+            return session
         history = read_history(prefix.encode(), messages)
         session = self._remembered(history)
         if session is None and history.answer is not None and self._past is not None:
             return self._begin_after_asking(self._past, turn_id, messages, history, prefix, agent, is_side)
         return self._begun(turn_id, session, history, prefix, is_side)
 
-    def end(self, turn_id: str, read: ReadAnswer | None, *, num_bytes: int = 0) -> None:
-        """A turn is over; ``read`` gives its answer (called at most once), ``None`` when nothing came of it."""
+    def end(self, turn_id: str, read: ReadAnswer | None, *, num_bytes: int = 0, response_id: str | None = None) -> None:
+        """A turn is over; ``read`` gives its answer (called at most once), ``None`` when nothing came of it.
+
+        ``response_id`` is what the provider calls the answer, if it may keep it.
+        """
         turn = self._turns.get(turn_id)
+        session = self._linked.pop(turn_id, None) or (turn and turn.session)
+        if response_id is not None and session:
+            self._responses[response_id] = session
+            if len(self._responses) > MAX_TURNS:
+                self._responses.popitem(last=False)
         if turn is None or not turn.is_open:
             return
         turn.is_open = False

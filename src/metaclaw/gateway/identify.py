@@ -16,6 +16,7 @@ from metaclaw.gateway.claims import (
     claimed_run,
     claimed_session,
     claimed_trace,
+    previous_response,
     session_key,
 )
 from metaclaw.gateway.control_keys import is_yes
@@ -81,7 +82,12 @@ class Introduction:
         if not messages:  # vectors, tokens: whatever the client calls it, there is nothing to learn from
             kind = "side"
         session = self._session or self._conversations.begin(
-            self._turn_id, messages, agent=self.agent, who=self._key, is_side=kind == "side"
+            self._turn_id,
+            messages,
+            agent=self.agent,
+            who=self._key,
+            is_side=kind == "side",
+            after=previous_response(evidence.request),
         )
         return self._caller(kind, session) if isinstance(session, str) else self._caller_of(kind, session)
 

@@ -6,16 +6,21 @@ admission is released when its turn ends, however it ends, and charged once, whe
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metaclaw.chat.dialects import RESPONSES
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.gateway.access import Admission
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.journal.spooled_turns import TurnSettled, read_answer
 from metaclaw.journal.turns import RawAnswer
 
+# Of a stream's first event and of a plain answer alike; in what somebody said its quotes would be escaped.
+_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp[\w-]{1,200})"')
+_ID_WITHIN = 64 * 1024
 _MAX_UNCHARGED = 10_000  # turns whose record is late, for example because the disk is full
 
 
@@ -45,7 +50,10 @@ class OpenTurns:
         if len(self._uncharged) > _MAX_UNCHARGED:
             self._uncharged.popitem(last=False)
         if isinstance(answer, RawAnswer):
-            self._conversations.end(turn_id, lambda: _message(answer), num_bytes=len(answer.body))
+            response_id = _response_id(answer) if answer.dialect == RESPONSES.name else None
+            self._conversations.end(
+                turn_id, lambda: _message(answer), num_bytes=len(answer.body), response_id=response_id
+            )
         elif answer is None or answer.message is None:
             self._conversations.end(turn_id, None)
         else:
@@ -58,6 +66,11 @@ class OpenTurns:
             if (admission := self._uncharged.pop(turn.id, None)) is not None:
                 tokens, cost = turn.charged, turn.charged_cost
                 admission.charge(tokens=tokens.total if tokens else 0, usd=cost.usd if cost else None)
+
+
+def _response_id(raw: RawAnswer) -> str | None:
+    found = _RESPONSE_ID.search(raw.body, 0, _ID_WITHIN)
+    return None if found is None else found[1].decode()
 
 
 def _message(raw: RawAnswer) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
+from metaclaw.chat.exchanges import UNSEEN
 from metaclaw.chat.messages import answer_identity
 from metaclaw.journal.turn_records import NewTurn, exchange_key
 
@@ -21,10 +22,12 @@ def exchange_of(connection: sqlite3.Connection, turn: NewTurn) -> str:
 
     The best is a loop whose newest answer is continued: of two that gave equal answers the one that was not gone on
     with. Then a loop that gave this answer earlier (the turn is a retry). Then the newest: the client rewrote the
-    answer.
+    answer. What does not show the answer goes on with the newest of the session.
     """
     if turn.continues is None:
         return turn.exchange
+    if turn.continues == UNSEEN:
+        return _newest(connection, turn) or turn.exchange
     seen: set[str] = set()
     newest = earlier = None
     for exchange, answer in _answers(connection, turn):
@@ -35,6 +38,14 @@ def exchange_of(connection: sqlite3.Connection, turn: NewTurn) -> str:
             earlier = earlier or exchange
         seen.add(exchange)
     return earlier or newest or turn.exchange
+
+
+def _newest(connection: sqlite3.Connection, turn: NewTurn) -> str | None:
+    row = connection.execute(
+        "SELECT exchange FROM turns WHERE agent = ? AND session = ? AND kind = ? ORDER BY seq DESC LIMIT 1",
+        (turn.agent, turn.session, turn.kind),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def _answers(connection: sqlite3.Connection, turn: NewTurn) -> Iterator[tuple[str, str]]:
