@@ -121,21 +121,27 @@ def test_a_broken_file_is_never_rewritten(tmp_path: Path):
 
 
 def test_on_a_terminal_it_asks_and_keys_are_not_echoed(tmp_path: Path):
-    answers = ["skills_only", "", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001", "none"]
+    answers = ["often", "skills_only", "", "http://127.0.0.1:9/v1", "m", "sk-typed", "30001", "", "none"]
     shown = _type_on_a_terminal(tmp_path, answers)
+    assert "'often' is not one of" in shown
     assert "Base URL of an OpenAI-compatible API" in shown
     assert "sk-typed" not in shown
     settings, _ = read_settings(tmp_path, {})
     assert settings.llm.api_key.get_secret_value() == "sk-typed"
     assert settings.proxy.port == 30001
+    assert not settings.evolver.has_place
 
 
 def test_a_provider_that_is_known_needs_no_url(tmp_path: Path):
-    shown = _type_on_a_terminal(tmp_path, ["skills_only", "anthropic", "claude-x", "sk-typed", "", "none"])
+    shown = _type_on_a_terminal(tmp_path, ["skills_only", "anthropic", "", "claude-x", "sk-typed", "", "y", "none"])
     assert "Base URL" not in shown
     assert "moonshot" in shown
     llm = read_settings(tmp_path, {})[0].llm
     assert (llm.provider, llm.api_base, llm.model_id) == ("anthropic", "", "claude-x")
+    settings = read_settings(tmp_path, {})[0]
+    for learns in (settings.rl.judge, settings.evolver):
+        assert (learns.provider, learns.url, learns.model) == ("anthropic", "", "claude-x")
+        assert learns.api_key.get_secret_value() == "sk-typed"
     _type_on_a_terminal(tmp_path, ["", "ollama", "qwen3:8b", "", "none"])  # a program on this machine needs no key
     assert read_settings(tmp_path, {})[0].llm.provider == "ollama"
 
@@ -151,6 +157,33 @@ def test_another_provider_takes_the_url_and_the_key_of_the_one_before_away(tmp_p
         == 0
     )
     assert read_settings(tmp_path, {})[0].llm.api_base == "http://127.0.0.1:8/v1"
+
+
+def test_a_subscription_needs_no_key_and_is_left_with_its_provider(tmp_path: Path):
+    """SPEC A4: the set-up offered the subscriptions of three vendors."""
+    _type_on_a_terminal(tmp_path, ["skills_only", "anthropic", "oauth_token", "claude-x", "token-typed", "", "none"])
+    llm = read_settings(tmp_path, {})[0].llm
+    assert (llm.auth_method, llm.oauth_token.get_secret_value(), llm.api_key.get_secret_value()) == (
+        "oauth_token", "token-typed", "",
+    )  # fmt: skip
+    shown = _type_on_a_terminal(tmp_path, ["", "openai-codex", "codex-x", "", "", "none"])
+    assert "API key" not in shown
+    llm = read_settings(tmp_path, {})[0].llm
+    assert (llm.provider, llm.auth_method, llm.oauth_token.get_secret_value()) == ("openai-codex", "oauth_token", "")
+    assert metaclaw(tmp_path, "setup", "--yes", "--provider", "openai").returncode == 0
+    assert read_settings(tmp_path, {})[0].llm.auth_method == "api_key"
+    assert metaclaw(tmp_path, "setup", "--yes", "--provider", "openai-codex").returncode == 0
+    assert read_settings(tmp_path, {})[0].llm.auth_method == "oauth_token"
+
+
+def test_who_answers_learns_from_failures_where_that_is_asked_for(tmp_path: Path):
+    assert metaclaw(tmp_path, "setup", "--yes", *UPSTREAM, "--learn").returncode == 0
+    settings = read_settings(tmp_path, {})[0]
+    assert (settings.evolver.url, settings.evolver.model) == ("http://127.0.0.1:9/v1", "m")
+    assert settings.rl.judge.has_model
+    done = metaclaw(tmp_path, "setup", "--yes", "--learn", "--model-id", "other")
+    assert (done.returncode, "--learn needs" in done.stderr) == (2, True)
+    assert read_settings(tmp_path, {})[0].llm.model_id == "m"
 
 
 def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):

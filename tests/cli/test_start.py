@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import socket
+import urllib.error
 from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pytest
 
+from metaclaw.config_file import set_values
 from metaclaw.journal.database import open_writer
 from tests.cli.programs import ask, metaclaw, started, status, until
 
@@ -41,12 +44,26 @@ def test_in_the_background_it_answers_when_the_command_returns(home: Path):
     said.pop("skills", None)
     assert said.pop("judging")["tokens"] == 0
     assert said.pop("teaching")["tokens"] == 0
+    (upstream,) = said.pop("upstreams")
+    assert (upstream["credential"], upstream["state"], upstream["num_requests"]) == ("llm.api_key", "ready", 1)
     assert said == {**status(home), "training": None, "agents": {}, "learning": []}
     second = metaclaw(home, "start", "-d")
     assert second.returncode == 1
     assert f"already runs on {home}" in second.stderr
     assert metaclaw(home, "stop").stdout.startswith("stopped (pid ")
     assert metaclaw(home, "stop").stdout == "MetaClaw is not running\n"
+
+
+def test_status_says_which_key_is_left_alone_and_for_how_long(home: Path):
+    """SPEC A7: `auth status` showed how long a key of a provider was left alone."""
+    set_values(home, {"llm.api_base": "http://127.0.0.1:9/v1", "llm.max_retry_s": 0})
+    with started(home):
+        with pytest.raises(urllib.error.HTTPError):
+            ask(home)
+        lines = metaclaw(home, "status").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("UPSTREAM")]
+    assert line.startswith("UPSTREAM llm.api_key (")
+    assert "failures since the start: " in line
 
 
 def test_a_killed_gateway_is_back_before_the_user_asks_again(home: Path):

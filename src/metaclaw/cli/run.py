@@ -65,6 +65,7 @@ def status(
     from metaclaw.cli.day_spending import spent_lines, spent_today
     from metaclaw.cli.scheduler import facts, headline
     from metaclaw.cli.skill_costs import cost_line
+    from metaclaw.cli.upstream_lines import upstream_lines, upstreams_of
     from metaclaw.config_file import find_home, read_settings
     from metaclaw.errors import ConfigError
     from metaclaw.journal.learning_status import read_status
@@ -84,6 +85,7 @@ def status(
     training = facts(settings) if settings and instance and instance.mode and settings.trains else None
     agents_apart = _agents_apart(settings) if settings else {}
     spent = spent_today(settings.rl, home / "learning.db") if settings and instance else {}
+    upstreams = upstreams_of(settings, instance.url) if settings and instance and healthy else []
     if as_json:
         said = asdict(instance) if instance else {}
         agents = [asdict(agent) for agent in learning]
@@ -94,6 +96,7 @@ def status(
                     **state,
                     "training": training,
                     "agents": agents_apart,
+                    "upstreams": upstreams,
                     "learning": agents,
                     "skills": asdict(costs),
                     "judging": spent.get("judging"),
@@ -105,6 +108,8 @@ def status(
         typer.echo(_described(instance, healthy))
         if trouble := _recording_trouble(health or {}):
             typer.echo(trouble)
+        for line in upstream_lines(upstreams):
+            typer.echo(line)
         if training:
             typer.echo(headline(training))
         if trouble_in_file:

@@ -1,17 +1,18 @@
 """``metaclaw setup``: the questions, and config.yaml from the answers.
 
-Owns what is asked and in which order; refuses to know how the file is written. Invariant: only the keys that were
-asked about change, and a token is made once.
+Owns asking and what follows from the answers; refuses to know the wording and how the file is written. Invariant: only
+the keys that were asked about change, and a token is made once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaclaw.cli.setup_learning import can_learn, learning_with, require_learning
 from metaclaw.cli.setup_program import ask_for_program, known_name, offer_to_connect
+from metaclaw.cli.setup_questions import MODES, Question, is_settled, questions_for
 
 if TYPE_CHECKING:
     from metaclaw.config import Settings
@@ -23,60 +24,8 @@ _NO_JUDGE = """NO JUDGE: nothing scores the answers, so nothing will be trained.
 function), or rl.judge.url, rl.judge.model and rl.judge.api_key (an LLM), and start again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One setting that is asked for."""
-
-    key: str
-    text: str
-    is_secret: bool = False
-
-
-_ALWAYS = (Question("proxy.port", "Port of the gateway"),)
-_UPSTREAM = (
-    Question("llm.provider", "Provider ({providers}; or custom, by its URL)"),
-    Question("llm.api_base", "Base URL of an OpenAI-compatible API (ends in /v1)"),
-    Question("llm.model_id", "Model"),
-    Question("llm.api_key", "API key", is_secret=True),
-)
-_SERVER = (
-    Question("rl.model", "Base model to train: a Hugging Face id, a folder, or smollm2"),
-    Question("rl.remote_url", "URL of the training server"),
-    Question(
-        "rl.remote_api_key",
-        "Key of the training server (empty: make one, when it runs on this machine)",
-        is_secret=True,
-    ),
-)
-_CLOUD = (
-    Question("rl.model", "Base model to train, as the training cloud calls it"),
-    Question("rl.api_key", "Key of the training cloud (empty: from its SDK's own variable)", is_secret=True),
-)
-_JUDGE = (
-    Question("rl.judge.verifier", "Judge: a Python function 'package.module:function' (empty: an LLM judges)"),
-    Question("rl.judge.url", "Judge: base URL of an OpenAI-compatible API (empty: none)"),
-    Question("rl.judge.model", "Judge: model"),
-    Question("rl.judge.api_key", "Judge: API key", is_secret=True),
-)
-_FALLBACK = (
-    Question("llm.provider", "Model that answers while the training server is down: provider ({providers}; or custom)"),
-    Question("llm.api_base", "That model: base URL of an OpenAI-compatible API (empty: none)"),
-    *(Question(question.key, f"That model: {question.text}", question.is_secret) for question in _UPSTREAM[2:]),
-)
-
-
-_WINDOWS = (
-    Question("scheduler.sleep_start", "Training happens while you are away. You go to sleep at"),
-    Question("scheduler.sleep_end", "You get up at"),
-    Question("scheduler.idle_threshold_minutes", "Minutes without a touch of this machine after which you are away"),
-    Question(
-        "scheduler.calendar.url",
-        "Calendar whose meetings count too: address of an ICS file or CalDAV collection (empty: none)",
-        is_secret=True,
-    ),
-    Question("scheduler.calendar.username", "Calendar: user name (empty: none needed)"),
-    Question("scheduler.calendar.password", "Calendar: password", is_secret=True),
-)
+_LEARN = """Skills can be written from what failed: this model then judges the answers, too (three short requests for
+each message of yours, 5 US dollars a day at most: rl.judge.max_usd_per_day), and is sent the exchanges that failed."""
 
 
 def setup(
@@ -101,6 +50,9 @@ def setup(
     judge_url: Annotated[str | None, typer.Option(help="Judge: base URL of its API.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="Judge: model.")] = None,
     judge_api_key: Annotated[str | None, typer.Option(help="Judge: key.")] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Let the model that answers judge, too, and write skills from what failed.")
+    ] = False,
     program: Annotated[
         str | None, typer.Option(help="Agent program to connect (`metaclaw programs` lists them), or none.")
     ] = None,
@@ -125,11 +77,14 @@ def setup(
     current = read_settings(home, _of_clouds(), asked)[0] if has_settings(home) or backend else Settings(home=home)
     answers = {key: value for key, value in given.items() if value is not None}
     _follow_provider(current, answers)
+    if learn:
+        answers |= require_learning(current, answers)
     if not yes:
         _ask(current, answers)
         answers.setdefault("agent_program", ask_for_program(current))
     if _changes_provider(current, answers):
-        answers.setdefault("llm.api_key", "")  # the one that is set belongs to somebody else
+        for key in ("llm.api_key", "llm.oauth_token"):
+            answers.setdefault(key, "")  # the one that is set belongs to somebody else
     answers |= _made_keys(current, answers)
     _require_enough(current, answers)
     set_values(home, _settled(current, answers) | _changed(current, answers))
@@ -149,14 +104,16 @@ def _of_clouds() -> dict[str, str]:
 def _ask(current: Settings, answers: dict[str, Any]) -> None:
     if "mode" not in answers:
         typer.echo(_MODES)
-        answers["mode"] = typer.prompt("Mode", default=current.mode)
+        answers["mode"] = _choice("Mode", MODES, current.mode)
     trains = answers["mode"] != "skills_only"
-    windows = _WINDOWS if answers["mode"] == "auto" else ()
-    policy = (*(_CLOUD if current.rl.is_cloud else _SERVER), *_JUDGE, *_FALLBACK)
-    for question in (*(policy if trains else _UPSTREAM), *_ALWAYS, *windows):
-        if question.key not in answers and not _is_settled(question.key, answers):
+    for question in questions_for(answers["mode"], is_cloud=current.rl.is_cloud):
+        if question.key not in answers and not is_settled(question.key, answers):
             _ask_one(question, current, answers)
             _follow_provider(current, answers)
+    if not trains and can_learn(current, answers):
+        typer.echo(_LEARN)
+        if typer.confirm("Shall it?", default=False):
+            answers |= learning_with(current, answers)
     if answers.get("scheduler.calendar.url"):
         answers["scheduler.calendar.enabled"] = True
     if trains and current.mode == "skills_only":
@@ -164,47 +121,42 @@ def _ask(current: Settings, answers: dict[str, Any]) -> None:
         typer.confirm("Use it?", abort=True)
 
 
-def _follow_provider(current: Settings, answers: dict[str, Any]) -> None:
-    """With another provider whose URL is known, the URL of the one before goes."""
-    from metaclaw.upstreams.presets import needs_no_url
+def _choice(text: str, choices: tuple[str, ...], default: str) -> str:
+    while (answer := str(typer.prompt(text, default=default)).strip()) not in choices:
+        typer.echo(f"{answer!r} is not one of {', '.join(choices)}", err=True)
+    return answer
 
-    if _changes_provider(current, answers) and needs_no_url(answers["llm.provider"]):
+
+def _follow_provider(current: Settings, answers: dict[str, Any]) -> None:
+    """With another provider the URL of the one before goes, where its own is known, and how that was asked."""
+    from metaclaw.upstreams.presets import has_subscription, is_subscription_alone, needs_no_url
+
+    provider = answers.get("llm.provider", current.llm.provider)
+    if is_subscription_alone(provider):
+        answers.setdefault("llm.auth_method", "oauth_token")
+    if not _changes_provider(current, answers):
+        return
+    if needs_no_url(provider):
         answers.setdefault("llm.api_base", "")
+    if not has_subscription(provider) and current.llm.auth_method == "oauth_token":
+        answers.setdefault("llm.auth_method", "api_key")
 
 
 def _changes_provider(current: Settings, answers: dict[str, Any]) -> bool:
     return answers.get("llm.provider", current.llm.provider) != current.llm.provider
 
 
-def _is_settled(key: str, answers: dict[str, Any]) -> bool:
-    """Whether an earlier answer makes the question pointless: one judge, no fallback, a provider that says enough."""
-    from metaclaw.upstreams.presets import find_preset, is_bedrock, needs_no_url
-
-    provider = answers.get("llm.provider", "")
-    if key == "llm.api_base":
-        return needs_no_url(provider)
-    if key == "llm.api_key" and (is_bedrock(provider) or ((preset := find_preset(provider)) and preset.is_local)):
-        return True
-    if key in ("llm.model_id", "llm.api_key") and answers.get("llm.api_base") == "" and not needs_no_url(provider):
-        return True
-    if key.startswith("scheduler.calendar.") and key != "scheduler.calendar.url":
-        return not answers.get("scheduler.calendar.url") or (
-            key.endswith("password") and not answers.get("scheduler.calendar.username")
-        )
-    if key in ("rl.judge.url", "rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.verifier"):
-        return True
-    return key in ("rl.judge.model", "rl.judge.api_key") and answers.get("rl.judge.url") == ""
-
-
 def _ask_one(question: Question, current: Settings, answers: dict[str, Any]) -> None:
     from metaclaw.config_file import get_value
-    from metaclaw.upstreams.presets import PRESETS
+    from metaclaw.upstreams.presets import known_names
 
     now = get_value(current, question.key, reveal=True)
-    if question.key == "llm.api_key" and _changes_provider(current, answers):
+    if question.key in ("llm.api_key", "llm.oauth_token") and _changes_provider(current, answers):
         now = ""
-    wording = question.text.format(providers=", ".join(PRESETS))
-    if question.is_secret:
+    wording = question.text.format(providers=", ".join(known_names()))
+    if question.choices:
+        answers[question.key] = _choice(wording, question.choices, now)
+    elif question.is_secret:
         text = wording + (" (empty: keep the one that is set)" if now else "")
         answers[question.key] = typer.prompt(text, default="", hide_input=True, show_default=False) or now
     else:
@@ -256,16 +208,17 @@ def _require_enough(current: Settings, answers: dict[str, Any]) -> None:
 
     needed = "llm.api_base" if answers.get("mode", current.mode) == "skills_only" else "rl.model"
     flag = {"llm.api_base": "--provider or --api-base", "rl.model": "--rl-model"}[needed]
-    if needed == "llm.api_base" and _says_where(answers.get("llm.provider") or current.llm.provider, current):
+    if needed == "llm.api_base" and _says_where(current, answers):
         return
     if not (answers.get(needed) or get_value(current, needed) or os.environ.get(setting_keys()[needed].env)):
         raise ConfigError(f"{needed} is needed in mode {answers.get('mode', current.mode)!r}: give {flag}")
 
 
-def _says_where(provider: str, current: Settings) -> bool:
+def _says_where(current: Settings, answers: dict[str, Any]) -> bool:
     from metaclaw.upstreams.presets import needs_no_url
 
-    return needs_no_url(provider) or current.llm.auth_method == "oauth_token"
+    auth_method = answers.get("llm.auth_method") or current.llm.auth_method
+    return needs_no_url(answers.get("llm.provider") or current.llm.provider) or auth_method == "oauth_token"
 
 
 def _say_what_next(settings: Settings, *, is_connected: bool) -> None:

@@ -16,6 +16,7 @@ from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import Router
 from metaclaw.identity import DEFAULT_AGENT
+from metaclaw.upstreams.credential import CredentialState
 from metaclaw.upstreams.pool import UpstreamPool
 
 OpenPool = Callable[[Settings, str | None], UpstreamPool | None]
@@ -45,6 +46,11 @@ class AgentRouters:
     def shared_models(self) -> UpstreamPool | None:
         """The models of all agents that have none of their own."""
         return self._shared
+
+    def states(self) -> list[CredentialState]:
+        """How every key fares, that of all agents' models first."""
+        pools = [*([] if self._shared is None else [self._shared]), *self._own.values()]
+        return [state for pool in pools for state in pool.snapshot()]
 
     def of(self, agent: str) -> Router:
         """The router for the turns of ``agent``."""

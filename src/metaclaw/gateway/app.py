@@ -50,6 +50,7 @@ from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.gateway.train_step import TrainingDesk, train_step
+from metaclaw.gateway.upstream_states import upstream_states
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.counting import CountRequests
 from metaclaw.http.errors import exception_handlers
@@ -197,6 +198,7 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]], *, hosts: Co
         *memory_routes(_PREFIXES),
         *(Route(f"{prefix}/v1/feedback", _feedback, methods=["POST"]) for prefix in _PREFIXES),
         Route("/v1/admin/train_step", train_step, methods=["POST"]),
+        Route("/v1/admin/upstreams", upstream_states, methods=["GET"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
     ]

@@ -117,6 +117,19 @@ def read_health(url: str, *, timeout_s: float = 2.0) -> dict[str, Any] | None:
     return cast("dict[str, Any]", said) if isinstance(said, dict) else None
 
 
+def read_upstreams(url: str, token: str, *, timeout_s: float = 2.0) -> list[dict[str, Any]]:
+    """What the gateway says to its owner's ``token`` of the models behind it; nothing where it does not answer that."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(f"{url}/v1/admin/upstreams", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with opener.open(request, timeout=timeout_s) as answer:
+            said: object = json.loads(answer.read(_MAX_HEALTH_BYTES))
+    except (urllib.error.URLError, OSError, ValueError):
+        return []
+    listed: object = cast("dict[str, Any]", said).get("upstreams") if isinstance(said, dict) else None
+    return cast("list[dict[str, Any]]", listed) if isinstance(listed, list) else []
+
+
 def claim_port(host: str, port: int, *, setting: str) -> int:
     """``port``, or a free one for 0. Raises ``ProcessError`` when it is taken or the address is not this machine's."""
     try:

@@ -22,15 +22,12 @@ from metaclaw.upstreams.cli_programs import PROGRAMS
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Limits, Member, UpstreamPool
-from metaclaw.upstreams.presets import BEDROCK, PRESETS, find_preset, is_bedrock, needs_no_url
+from metaclaw.upstreams.presets import BEDROCK, PRESETS, SUBSCRIPTIONS, find_preset, is_bedrock, needs_no_url
 from metaclaw.upstreams.upstream import Auth, Timeouts, Upstream
 
 Make = Callable[[aiohttp.ClientSession], ModelClient]
 
 _OPENROUTER = PRESETS["openrouter"]
-_PROGRAM_OF = {
-    "anthropic": "claude", "claude": "claude", "openai-codex": "codex", "codex": "codex", "gemini": "gemini",
-}  # fmt: skip
 _DEFAULT_DIALECTS = ("openai.chat",)
 
 
@@ -96,11 +93,11 @@ def _clients(place: str, settings: UpstreamSettings, whole: Settings) -> list[tu
 
 
 def _subscription(place: str, settings: UpstreamSettings, folder: Path) -> tuple[str, Make]:
-    program = PROGRAMS.get(_PROGRAM_OF.get(settings.provider.strip().lower(), ""))
+    program = PROGRAMS.get(SUBSCRIPTIONS.get(settings.provider.strip().lower(), ""))
     if program is None:
         raise ConfigError(
             f"{place}.auth_method 'oauth_token' is for subscriptions: set {place}.provider to one of "
-            f"{', '.join(_PROGRAM_OF)}, not {settings.provider!r}"
+            f"{', '.join(SUBSCRIPTIONS)}, not {settings.provider!r}"
         )
     cli = CliSettings(
         name=settings.provider,

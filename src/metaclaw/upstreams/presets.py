@@ -122,6 +122,11 @@ ALIASES = {
     "lm-studio": "lmstudio",
 }
 
+# The providers whose subscriptions can be used, and the program of the vendor's that does it.
+SUBSCRIPTIONS = {
+    "anthropic": "claude", "claude": "claude", "openai-codex": "codex", "codex": "codex", "gemini": "gemini",
+}  # fmt: skip
+
 
 def find_preset(provider: str) -> Preset | None:
     """The preset called ``provider``; ``None`` for a name of the user's own."""
@@ -136,3 +141,19 @@ def is_bedrock(provider: str) -> bool:
 def needs_no_url(provider: str) -> bool:
     """Whether the name alone says where to ask."""
     return is_bedrock(provider) or find_preset(provider) is not None
+
+
+def has_subscription(provider: str) -> bool:
+    """Whether a subscription can be used, by the provider's own program."""
+    return provider.strip().lower() in SUBSCRIPTIONS
+
+
+def is_subscription_alone(provider: str) -> bool:
+    """Whether there is nothing but a subscription under that name."""
+    return has_subscription(provider) and not needs_no_url(provider)
+
+
+def known_names() -> list[str]:
+    """Every provider that needs no address, each by one name."""
+    alone = [name for name in SUBSCRIPTIONS if is_subscription_alone(name) and name != SUBSCRIPTIONS[name]]
+    return [*PRESETS, BEDROCK, *alone]
