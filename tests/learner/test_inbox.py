@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.learner.inbox import Inbox, RetryPolicy
@@ -88,6 +89,38 @@ async def test_without_need_of_a_follow_up_it_is_due_at_once_but_not_while_a_too
     assert due.exchange.answer == "done"
     assert [turn.id for turn in due.turns] == ["a", "b"]
     assert [sample.reward for sample in due.samples(0.5)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("needs_followup", [False, True])
+async def test_an_exchange_whose_tool_runs_for_long_or_waits_for_leave_is_judged_with_what_comes_after(
+    world, needs_followup: bool
+):
+    """After five minutes it was judged as an answer that never came, and the turns that came were learned from by
+    nobody."""
+    await record(world.turns, Said(turn="a", exchange="x", answer="", finish_reason="tool_calls"))
+    world.now = 3600.0
+    inbox = world.inbox(needs_followup=needs_followup)
+    assert ids(inbox) == []
+    await record(world.turns, Said(turn="b", exchange="x", answer="done", opened_at=3600.0, closed_at=3600.0))
+    world.now = 3900.0
+    (due,) = inbox.due(10)
+    assert (due.exchange.answer, [turn.id for turn in due.turns]) == ("done", ["a", "b"])
+
+
+async def test_an_exchange_that_ended_with_a_tool_call_is_judged_when_something_was_said_of_it_or_after_half_a_day(
+    world,
+):
+    calling = Said(turn="a", exchange="x", finish_reason="tool_calls")
+    await record(world.turns, calling, replace(calling, turn="o", exchange="z", session="o"))
+    await world.turns.add_feedback(
+        NewFeedback(
+            turn="o", session=None, agent="main", only_agent=None, score=-1.0, text="", source="rollout", created_at=0.0
+        )
+    )
+    world.now = 300.0
+    assert ids(world.inbox()) == ["z"]
+    world.now = 12 * 3600.0
+    assert ids(world.inbox()) == ["x", "z"]
 
 
 async def test_an_open_turn_holds_its_exchange_back(world):

@@ -11,6 +11,7 @@ from metaclaw.errors import BackendError, ConflictError
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.learning_status import read_status
 from metaclaw.learner import update
+from metaclaw.learner.decisions import PolicyDecisions
 from metaclaw.learner.gate.examination import GateWaitsError, JudgeAwayError
 from metaclaw.learner.outcomes import Rejected, Waiting
 from metaclaw.learner.versions import list_versions, roll_back
@@ -87,6 +88,26 @@ async def test_an_agent_that_is_pinned_or_rests_is_not_updated_and_its_samples_w
     assert await world.updater().attempt("main") == Waiting(reason="cooldown: it got worse")
     world.holds.hold("main", "cooldown", "it got worse", for_s=0)
     assert isinstance(await world.updater().attempt("main"), Version)
+
+
+async def test_a_version_that_was_examined_while_its_agent_was_pinned_does_not_serve(world):
+    """Whoever pins is told that it stays with what serves; an update of an hour would have served all the same."""
+    await world.converse(8)
+    updater = world.updater()
+    world.gate.is_slow = True
+    running = asyncio.create_task(updater.attempt("main"))
+    await world.gate.began.wait()
+    said = PolicyDecisions(world.learning, world.holds).carry_out("policy_pin", "main", "it is good enough")
+    assert "stays with the base model" in said
+    world.gate.go_on()
+    with pytest.raises(ConflictError, match="pinned while update 1 ran"):
+        await running
+    assert (world.learning.serving("main"), world.states()) == (0, {"pending": 8})
+    assert await updater.attempt("main") == Waiting(reason="pin: it is good enough")
+    assert world.holds.release("main", "pin")
+    version = await updater.attempt("main")
+    assert isinstance(version, Version)
+    assert set(world.trainer.saved) == {version.state_path, version.sampler_path}
 
 
 async def test_an_examination_that_was_interrupted_goes_on_without_training_again(world):

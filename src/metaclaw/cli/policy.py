@@ -143,7 +143,7 @@ def pin(
     wait: Wait = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """No further updates of this agent; it goes on being judged."""
+    """Keep what serves: no further updates, no canary. The agent goes on being judged."""
     _decide("policy_pin", agent, why, wait, as_json)
 
 

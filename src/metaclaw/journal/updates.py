@@ -91,14 +91,17 @@ class Updates(LearningConnection):
         serves or is withdrawn.
         Those that were ``masked`` are not in it, as no token of them was trained on, and are given up.
 
-        Raises ``ConflictError`` when the update is not running any more, when ``number`` is not the next one, or when
-        another version than the update's parent serves by now: a rollback made meanwhile must not be undone.
+        Raises ``ConflictError`` when the update is not running any more, when ``number`` is not the next one, when
+        another version than the update's parent serves by now (a rollback made meanwhile must not be undone), or when
+        the agent was pinned meanwhile: whoever did was told that it stays with what serves.
         """
         now = self._clock()
         with self._write() as db:
             agent, parent = self._require_running(db, update_id)
             if versions.serving(db, agent) != parent:
                 raise ConflictError(f"{agent!r} was set to another version while update {update_id} ran")
+            if db.execute("SELECT 1 FROM holds WHERE agent = ? AND kind = 'pin'", (agent,)).fetchone():
+                raise ConflictError(f"{agent!r} was pinned while update {update_id} ran")
             made = versions.add_version(db, agent, number, update_id, parent, version, now)
             self._mask(db, update_id, masked)
             db.execute(

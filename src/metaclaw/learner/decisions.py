@@ -6,6 +6,8 @@ was committed and still has its weights, and each change is recorded as a person
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from metaclaw.errors import ConflictError, InvalidRequestError, NotFoundError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION
@@ -35,14 +37,23 @@ class PolicyDecisions:
             version = roll_back(self._journal, agent, _number(subject) if subject else None)
             return f"{agent}: {_called(version)} serves new sessions"
         if kind == "policy_pin":
-            serving = self._journal.serving(agent)
-            self._holds.hold(agent, "pin", subject or "asked for by the user")
-            return f"{agent} stays with {_called(serving)}: it is not updated before `metaclaw policy unpin`"
+            return self._pin(agent, subject or "asked for by the user")
         if kind == "policy_unpin":
             if not (self._holds.release(agent, "pin") | self._holds.release(agent, "cooldown")):
                 raise NotFoundError(f"{agent} is not pinned")
             return f"{agent} may be updated again"
         raise InvalidRequestError(f"this release cannot {kind!r}")
+
+    def _pin(self, agent: str, why: str) -> str:
+        # The hold comes first: no update that runs can commit from then on, so a canary that is ended is the last one.
+        self._holds.hold(agent, "pin", why)
+        ended = ""
+        if canary := self._journal.canary(agent):
+            with suppress(ConflictError):  # it came to serve, or was withdrawn, in this moment
+                self._journal.end_canary(canary, f"version {canary.version} is withdrawn: pinned, {why}", serves=False)
+                ended = f"version {canary.version} is tried no more, and "
+        serving = _called(self._journal.serving(agent))
+        return f"{agent} stays with {serving}: {ended}it is not updated before `metaclaw policy unpin`"
 
     def _promote(self, agent: str, number: int) -> str:
         serving = self._journal.serving(agent)

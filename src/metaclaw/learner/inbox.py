@@ -27,6 +27,9 @@ _PAGE = 100
 _MAX_DOUBLINGS = 30  # days of outages would overflow a float
 _MAX_SAID = 10_000  # what is excluded beyond that, behind one exchange that stays unsettled, is not told of
 _CALLING = ("tool_calls", "tool_use", "function_call")
+# A tool may run for long, or wait for its user's leave over night. A verdict in the middle would be one on work that
+# goes on, and the turns that follow would be learned from by nobody.
+_CALL_IDLE_S = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +164,7 @@ class Inbox:
     ) -> DueExchange | str | None:
         """The exchange if it is due, ``None`` if it is not yet, ``_NOTHING_TO_LEARN`` if it never will be."""
         now = self._clock()
-        if not self._is_complete(recorded, now):
+        if not self._is_complete(reader, recorded, now):
             return None
         if judgement is not None and self._retry.is_resting(judgement, now):
             return None
@@ -181,14 +184,20 @@ class Inbox:
             self._said.add(recorded.id)
             _log.info("%s: exchange %s is not learned from: %s", recorded.agent, recorded.id, dict(excluded))
 
-    def _is_complete(self, recorded: RecordedExchange, now: float) -> bool:
+    def _is_complete(self, reader: TurnReader, recorded: RecordedExchange, now: float) -> bool:
         if recorded.is_open:
             return False
-        # What closed so long from now was recorded before the clock was set back: nobody knows when that was.
-        if recorded.has_later or (recorded.closed_at is not None and abs(now - recorded.closed_at) >= self._idle_s):
-            return True
         last = recorded.turns[-1]
-        return not self._needs_followup and last.state == "done" and last.finish_reason not in _CALLING
+        is_calling = last.state == "done" and last.finish_reason in _CALLING
+        if recorded.has_later:
+            return True
+        idle_s = self._idle_s
+        if is_calling and not reader.feedback(recorded.id):  # who has said what he thinks of it waits for nothing more
+            idle_s = max(idle_s, _CALL_IDLE_S)
+        # What closed so long from now was recorded before the clock was set back: nobody knows when that was.
+        if recorded.closed_at is not None and abs(now - recorded.closed_at) >= idle_s:
+            return True
+        return not self._needs_followup and last.state == "done" and not is_calling
 
 
 _NOTHING_TO_LEARN = "nothing to learn"

@@ -106,6 +106,19 @@ async def test_a_canary_that_collapses_is_withdrawn_and_the_agent_rests(world):
 
 
 @pytest.mark.anyio
+async def test_who_pins_an_agent_keeps_what_serves_and_no_canary_comes_to_serve_later(world):
+    world.update(1, share=0.0)
+    world.update(2)
+    told = PolicyDecisions(world.learning, world.holds).carry_out("policy_pin", "main", "good enough")
+    assert "main stays with version 1: version 2 is tried no more" in told
+    world.says(1, *[-1.0] * 40)
+    world.says(2, *[1.0] * 40)
+    assert not await world.canaries.step()
+    assert (world.learning.serving("main"), world.learning.canary("main")) == (1, None)
+    assert world.history()[0] == "version 2 is withdrawn: pinned, good enough"
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(("canary", "serves"), [([1.0, -1.0], 1), ([-1.0, -1.0], 0), ([], 1)])
 async def test_what_is_undecided_when_the_time_is_over_goes_by_the_mean(world, canary, serves):
     world.update(1)
