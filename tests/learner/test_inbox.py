@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -195,22 +196,67 @@ async def test_exchanges_without_a_trainable_turn_are_not_judged(world, caplog):
     assert caplog.text.count("temperature_too_low") == 1
 
 
-async def test_what_was_said_of_settled_exchanges_is_not_remembered(world, caplog, monkeypatch):
+async def test_behind_one_that_waits_each_is_looked_at_once_and_nothing_of_it_is_remembered_when_that_is_over(
+    world, caplog
+):
+    """Else a judge that is away for a day would have all of the day read again each second."""
     caplog.set_level("INFO")
-    monkeypatch.setattr("metaclaw.learner.inbox._MAX_SAID", 2)
     inbox = world.inbox(needs_followup=False)
-    for number in range(4):
-        await record(world.turns, Said(turn=f"t{number}", exchange=f"x{number}", state="cut"))
-        world.now = 1e6
-        assert ids(inbox) == ids(inbox) == []
-    assert caplog.text.count("is not learned from") == 4
-    assert not inbox._said
-    await record(world.turns, Said(turn="w", exchange="w"))
-    for number in range(4):
-        await record(world.turns, Said(turn=f"u{number}", exchange=f"y{number}", state="cut"))
-    assert ids(inbox) == ids(inbox) == ["w"]
-    assert len(inbox._said) == 2
-    assert caplog.text.count("is not learned from") == 6
+    await record(world.turns, Said(turn="w", exchange="w", finish_reason="tool_calls"))
+    cut = [Said(turn=f"t{number}", exchange=f"x{number}", session="o", state="cut") for number in range(4)]
+    await record(world.turns, *cut)
+    world.now = 300.0
+    assert ids(inbox) == ids(inbox) == []
+    assert caplog.text.count("is not learned from") == len(inbox._settled) == 4
+    await record(world.turns, Said(turn="t4", exchange="x0", session="o"))
+    assert ids(inbox) == ["x0"], "a turn came after it was settled"
+    world.now = 13 * 3600.0
+    for name in ids(inbox):
+        world.learning.record_verdict(exchange=name, agent="main", judge="t", score=0.0, detail={}, samples=[])
+    assert ids(inbox) == []
+    assert (inbox._settled, inbox._passed) == ({}, {})
+
+
+def call(name: str, **arguments: str) -> tuple[dict, ...]:
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return ({"id": f"call-{name}", "type": "function", "function": function},)
+
+
+async def test_an_agent_that_a_tool_call_started_in_the_same_session_is_not_what_the_human_said_next(world):
+    """Claude Code's subagents have its session: a loop that waited for one was judged at once, by the subagent's task
+    as the human's next message, and all that came after was learned from by nobody."""
+    asked, calls = {"role": "user", "content": "hello"}, call("Task", prompt="count the files")
+    calling = Said(turn="a", exchange="ex-k-1", answer="", calls=calls, finish_reason="tool_calls")
+    await record(world.turns, calling, Said(turn="b", exchange="ex-l-2", human="count the files", answer="seven"))
+    world.now = 200.0
+    inbox = world.inbox()
+    assert ids(inbox) == []
+    loop = (asked, {"role": "assistant", "content": "", "tool_calls": list(calls)})
+    loop += ({"role": "tool", "tool_call_id": "other", "content": "seven"},)
+    await record(
+        world.turns,
+        Said(turn="c", exchange="ex-k-1", messages=loop, answer="seven files", opened_at=200.0, closed_at=200.0),
+    )
+    world.now = 300.0
+    (subagent,) = inbox.due(10)
+    assert (subagent.exchange.id, subagent.exchange.followup) == ("ex-l-2", None), "its caller is no follow-up"
+    await record(world.turns, Said(turn="d", exchange="ex-m-3", human="thanks", opened_at=300.0, closed_at=300.0))
+    due = {one.exchange.id: one for one in inbox.due(10)}["ex-k-1"]
+    assert (due.exchange.answer, due.exchange.followup) == ("seven files", "thanks")
+    assert [turn.id for turn in due.turns] == ["a", "c"]
+
+
+async def test_a_loop_that_the_human_interrupted_is_judged_with_what_he_said(world):
+    asked, calls = {"role": "user", "content": "hello"}, call("Task", prompt="count the files")
+    calling = Said(turn="a", exchange="ex-k-1", answer="", calls=calls, finish_reason="tool_calls")
+    await record(world.turns, calling, Said(turn="b", exchange="ex-l-2", human="count the files", answer="seven"))
+    inbox = world.inbox()
+    assert ids(inbox) == []
+    history = (asked, {"role": "assistant", "content": "", "tool_calls": list(calls)})
+    history += ({"role": "tool", "tool_call_id": "c", "content": "interrupted"},)
+    await record(world.turns, Said(turn="c", exchange="ex-m-3", history=history, human="stop, only the images"))
+    due = {one.exchange.id: one for one in inbox.due(10)}["ex-k-1"]
+    assert due.exchange.followup == "stop, only the images"
 
 
 async def test_paging_reaches_every_exchange_and_an_unsettled_one_is_found_again(world):

@@ -38,6 +38,11 @@ _TURN = """
         t.other_answers, t.access_key, t.user, t.workspace, t.memory_scope
     FROM turns AS t LEFT JOIN messages AS a ON a.hash = t.answer
 """
+# A turn with which its exchange begins. Of loops that run at once in a session none goes on from another.
+_BEGINS = """NOT EXISTS (
+    SELECT 1 FROM turns AS earlier WHERE earlier.exchange = {0}.exchange AND earlier.seq < {0}.seq
+        AND earlier.kind = 'main'
+)"""
 _CHAIN = """
     WITH RECURSIVE history (depth, parent, message) AS (
         SELECT 0, parent, message FROM links WHERE hash = :head
@@ -188,6 +193,16 @@ class TurnReader:
         ).fetchone()
         return None if row is None else self.exchange(row[0])
 
+    def beginnings(self, agent: str, session: str, *, after_seq: int, limit: int = 100) -> list[RecordedTurn]:
+        """The first turns of exchanges that began in a session after a turn's number, in order."""
+        rows = self._connection.execute(
+            f"{_TURN} WHERE t.agent = ?1 AND t.session = ?2 AND t.seq > ?3 AND t.kind = 'main'"
+            f" AND {_BEGINS.format('t')}"
+            " ORDER BY t.seq LIMIT ?4",
+            (agent, session, after_seq, limit),
+        )
+        return [_turn(row) for row in rows.fetchall()]
+
     def seq_at(self, opened_at: float) -> int:
         """The number of the newest turn that was opened before a time, 0 when there is none."""
         row = self._connection.execute(
@@ -256,9 +271,9 @@ class TurnReader:
 
     def _has_later(self, last: RecordedTurn) -> bool:
         row = self._connection.execute(
-            """
+            f"""
             SELECT 1 FROM turns WHERE agent = ?1 AND session = ?2 AND seq > ?3 AND kind = 'main' AND exchange <> ?4
-                AND (?5 = '' OR substr(exchange, 1, length(?5)) <> ?5)
+                AND (?5 = '' OR substr(exchange, 1, length(?5)) <> ?5) AND {_BEGINS.format("turns")}
             LIMIT 1
             """,
             (last.agent, last.session, last.seq, last.exchange, exchange_key(last.exchange)),

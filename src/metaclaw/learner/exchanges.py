@@ -2,17 +2,20 @@
 
 Owns putting one together from what was recorded, and finding what the human said next; refuses to know who looks at it.
 Invariant: nothing that was recalled is in it, and what follows an exchange is what the human said in the same session
-about something else than the same prompt again.
+about something else than the same prompt again. While an exchange waits for a tool, only what has its call in the
+history follows it: an agent that the call started, in the same session, does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from metaclaw.chat.messages import answer_identity
 from metaclaw.journal.turns import RecordedExchange, RecordedTurn, TurnReader, exchange_key
 from metaclaw.learner.judges.judge import Exchange
 
 _PAGE = 100
+_CALLING = ("tool_calls", "tool_use", "function_call")
 
 
 def whole_exchange(reader: TurnReader, recorded: RecordedExchange, *, with_followup: bool) -> Exchange:
@@ -36,21 +39,35 @@ def whole_exchange(reader: TurnReader, recorded: RecordedExchange, *, with_follo
     )
 
 
+def is_calling(turn: RecordedTurn) -> bool:
+    """Whether a turn ended with calls of tools, so that there is more to come."""
+    return turn.state == "done" and turn.finish_reason in _CALLING
+
+
 def followup(reader: TurnReader, recorded: RecordedExchange) -> str | None:
     """What the human said next; ``None`` when nothing came, or the prompt again."""
-    for turn in _later_turns(reader, recorded.turns[-1]):
-        if turn.session == recorded.session and turn.kind == "main" and turn.exchange != recorded.id:
-            if (key := exchange_key(recorded.id)) and key == exchange_key(turn.exchange):
-                return (
-                    None  # the prompt again in the same place: whoever sent it, and what follows, answers another one
-                )
+    for turn in beginnings_after(reader, recorded):
+        if (key := exchange_key(recorded.id)) and key == exchange_key(turn.exchange):
+            return None  # the prompt again in the same place: whoever sent it, and what follows, answers another one
+        if follows(reader, turn, recorded):
             following = reader.exchange(turn.exchange)
             return None if following is None else following.human
     return None
 
 
-def _later_turns(reader: TurnReader, last: RecordedTurn) -> Iterator[RecordedTurn]:
-    after = last.seq
-    while page := reader.turns(after_seq=after, agent=last.agent, limit=_PAGE):
+def beginnings_after(reader: TurnReader, recorded: RecordedExchange, *, after_seq: int = 0) -> Iterator[RecordedTurn]:
+    """The first turn of each exchange of the session that began after ``recorded`` and after a turn's number."""
+    after = max(after_seq, recorded.turns[-1].seq)
+    while page := reader.beginnings(recorded.agent, recorded.session, after_seq=after, limit=_PAGE):
         yield from page
         after = page[-1].seq
+
+
+def follows(reader: TurnReader, turn: RecordedTurn, recorded: RecordedExchange) -> bool:
+    """Whether ``turn``, which began later in the session, goes on from ``recorded``."""
+    last = recorded.turns[-1]
+    if not is_calling(last) or last.answer is None:
+        return True
+    called = answer_identity(last.answer)
+    answers = (message for message in reader.messages(turn) if message.get("role") == "assistant")
+    return any(answer_identity(message) == called for message in answers)

@@ -16,7 +16,7 @@ from pathlib import Path
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Judgement, Sample
 from metaclaw.journal.turns import RecordedExchange, TurnReader
-from metaclaw.learner.exchanges import whole_exchange
+from metaclaw.learner.exchanges import beginnings_after, follows, is_calling, whole_exchange
 from metaclaw.learner.exclusions import exclusion
 from metaclaw.learner.gate.held_out import HELD_OUT, is_held_out
 from metaclaw.learner.judges.judge import Exchange
@@ -25,8 +25,6 @@ _log = logging.getLogger(__name__)
 
 _PAGE = 100
 _MAX_DOUBLINGS = 30  # days of outages would overflow a float
-_MAX_SAID = 10_000  # what is excluded beyond that, behind one exchange that stays unsettled, is not told of
-_CALLING = ("tool_calls", "tool_use", "function_call")
 # A tool may run for long, or wait for its user's leave over night. A verdict in the middle would be one on work that
 # goes on, and the turns that follow would be learned from by nobody.
 _CALL_IDLE_S = 12 * 3600.0
@@ -108,7 +106,8 @@ class Inbox:
         self._retry = retry or RetryPolicy()
         self._clock = clock
         self._settled_seq = 0  # nothing is left to do up to this turn; found again after a restart
-        self._said: set[str] = set()  # exchanges after `_settled_seq` whose exclusion was told of
+        self._settled: dict[str, int] = {}  # exchanges after that of which nothing is left, by their last turn
+        self._passed: dict[str, int] = {}  # of those that wait for a tool, up to which turn nothing goes on from them
 
     def due(self, limit: int) -> list[DueExchange]:
         """At most ``limit`` exchanges that are complete, hold a trainable turn, and wait for a verdict.
@@ -119,16 +118,16 @@ class Inbox:
             return []
         found, all_settled = list[DueExchange](), True
         with TurnReader.open(self._turns_db) as reader:
-            for recorded, judgement in self._scan(reader):
-                due = None
-                if not self._is_settled(recorded, judgement):
-                    due = self._due(reader, recorded, judgement)
-                    all_settled = all_settled and due == _NOTHING_TO_LEARN
+            for name, last_seq, judgement in self._scan(reader):
+                due = self._looked_at(reader, name, judgement) if self._settled.get(name) != last_seq else _SETTLED
+                all_settled = all_settled and due == _SETTLED
                 if isinstance(due, DueExchange):
                     found.append(due)
                 if all_settled:
-                    self._settled_seq = recorded.turns[-1].seq
-                    self._said.discard(recorded.id)  # it is not looked at again
+                    self._settled_seq = last_seq
+                    self._settled.pop(name, None)
+                elif due == _SETTLED:
+                    self._settled[name] = last_seq
                 if len(found) == limit:
                     break
         return found
@@ -145,13 +144,23 @@ class Inbox:
             due = self._due(reader, recorded, None)
         return due if isinstance(due, DueExchange) else None
 
-    def _scan(self, reader: TurnReader) -> Iterator[tuple[RecordedExchange, Judgement | None]]:
+    def _scan(self, reader: TurnReader) -> Iterator[tuple[str, int, Judgement | None]]:
         after = self._settled_seq
-        while page := reader.exchanges(after_seq=after, limit=_PAGE):
-            judgements = self._journal.judgements([exchange.id for exchange in page])
-            for exchange in page:
-                yield exchange, judgements.get(exchange.id)
-            after = page[-1].turns[-1].seq
+        while page := reader.exchange_ids(after_seq=after, limit=_PAGE):
+            judgements = self._journal.judgements([name for name, _ in page])
+            for name, last_seq in page:
+                yield name, last_seq, judgements.get(name)
+            after = page[-1][1]
+
+    def _looked_at(self, reader: TurnReader, name: str, judgement: Judgement | None) -> DueExchange | str | None:
+        recorded = reader.exchange(name)
+        if recorded is None or self._is_settled(recorded, judgement):
+            due = _SETTLED
+        else:
+            due = self._due(reader, recorded, judgement)
+        if due == _SETTLED:
+            self._passed.pop(name, None)
+        return due
 
     def _is_settled(self, recorded: RecordedExchange, judgement: Judgement | None) -> bool:
         age_s = self._clock() - recorded.turns[-1].opened_at
@@ -162,7 +171,7 @@ class Inbox:
     def _due(
         self, reader: TurnReader, recorded: RecordedExchange, judgement: Judgement | None
     ) -> DueExchange | str | None:
-        """The exchange if it is due, ``None`` if it is not yet, ``_NOTHING_TO_LEARN`` if it never will be."""
+        """The exchange if it is due, ``None`` if it is not yet, ``_SETTLED`` if it never will be."""
         now = self._clock()
         if not self._is_complete(reader, recorded, now):
             return None
@@ -174,33 +183,36 @@ class Inbox:
             turns, excluded = (), excluded + Counter({HELD_OUT: len(turns)})
         is_answered = any(turn.state == "done" and turn.answer is not None for turn in recorded.turns)
         if not turns and (is_trained or not is_answered):
-            self._say_excluded(recorded, excluded)
-            return _NOTHING_TO_LEARN
+            if excluded:
+                _log.info("%s: exchange %s is not learned from: %s", recorded.agent, recorded.id, dict(excluded))
+            return _SETTLED
         exchange = whole_exchange(reader, recorded, with_followup=self._needs_followup)
         return DueExchange(exchange=exchange, turns=turns, excluded=excluded)
-
-    def _say_excluded(self, recorded: RecordedExchange, excluded: Counter[str]) -> None:
-        if excluded and recorded.id not in self._said and len(self._said) < _MAX_SAID:
-            self._said.add(recorded.id)
-            _log.info("%s: exchange %s is not learned from: %s", recorded.agent, recorded.id, dict(excluded))
 
     def _is_complete(self, reader: TurnReader, recorded: RecordedExchange, now: float) -> bool:
         if recorded.is_open:
             return False
-        last = recorded.turns[-1]
-        is_calling = last.state == "done" and last.finish_reason in _CALLING
-        if recorded.has_later:
+        last, idle_s = recorded.turns[-1], self._idle_s
+        if is_calling(last):
+            if recorded.has_later and self._is_gone_on_from(reader, recorded):
+                return True
+            if not reader.feedback(recorded.id):  # who has said what he thinks of it waits for nothing more
+                idle_s = max(idle_s, _CALL_IDLE_S)
+        elif recorded.has_later or (not self._needs_followup and last.state == "done"):
             return True
-        idle_s = self._idle_s
-        if is_calling and not reader.feedback(recorded.id):  # who has said what he thinks of it waits for nothing more
-            idle_s = max(idle_s, _CALL_IDLE_S)
         # What closed so long from now was recorded before the clock was set back: nobody knows when that was.
-        if recorded.closed_at is not None and abs(now - recorded.closed_at) >= idle_s:
-            return True
-        return not self._needs_followup and last.state == "done" and not is_calling
+        return recorded.closed_at is not None and abs(now - recorded.closed_at) >= idle_s
+
+    def _is_gone_on_from(self, reader: TurnReader, recorded: RecordedExchange) -> bool:
+        """Whether the human said something to an agent whose call was not answered."""
+        for turn in beginnings_after(reader, recorded, after_seq=self._passed.get(recorded.id, 0)):
+            if follows(reader, turn, recorded):
+                return True
+            self._passed[recorded.id] = turn.seq  # a long session is not read again each second
+        return False
 
 
-_NOTHING_TO_LEARN = "nothing to learn"
+_SETTLED = "nothing is left to do"
 
 
 def _trainable(reader: TurnReader, recorded: RecordedExchange) -> tuple[tuple[TrainableTurn, ...], Counter[str]]:

@@ -16,13 +16,12 @@ from typing import Protocol
 
 from metaclaw.config import GateSettings
 from metaclaw.journal.turns import RecordedExchange, TurnReader
-from metaclaw.learner.exchanges import whole_exchange
+from metaclaw.learner.exchanges import is_calling, whole_exchange
 from metaclaw.learner.gate.held_out import is_held_out
 from metaclaw.learner.judges.judge import Exchange
 
 _DAY_S = 86_400.0
 _MAX_QUESTIONS = 200
-_CALLING = ("tool_calls", "tool_use", "function_call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +80,7 @@ class Questions:
 
     def _question(self, reader: TurnReader, recorded: RecordedExchange) -> tuple[Question, str] | None:
         done = [turn for turn in recorded.turns if turn.state == "done"]
-        if recorded.is_open or not done or done[-1].finish_reason in _CALLING:
+        if recorded.is_open or not done or is_calling(done[-1]):
             return None
         sample = reader.sample(done[-1].id)
         if sample is None or not sample.prompt_tokens:
