@@ -158,7 +158,7 @@ def test_what_cannot_be_done_says_why(run: Run, words: tuple[str, ...], error: t
 def test_setup_asks_which_program_names_those_that_are_here_first_and_connects_the_answer(user: Path, run: Run):
     settings = user / ".claude" / "settings.json"
     model = ("--mode", "skills_only", "--provider", "custom", "--api-base", "http://127.0.0.1:9/v1", "--model-id", "m")
-    given = ("setup", *model, "--api-key", "sk-1", "--port", "4321")
+    given = ("setup", *model, "--api-key", "sk-1", "--port", "4321", "--no-learn")
     done = run(*given, answer="clawd\nclaude\nn\n")
     assert done.exit_code == 0, done.output
     assert "on this machine: openclaw, claude-code\n" in done.output

@@ -51,8 +51,8 @@ def setup(
     judge_model: Annotated[str | None, typer.Option(help="Judge: model.")] = None,
     judge_api_key: Annotated[str | None, typer.Option(help="Judge: key.")] = None,
     learn: Annotated[
-        bool, typer.Option("--learn", help="Let the model that answers judge, too, and write skills from what failed.")
-    ] = False,
+        bool | None, typer.Option(help="Let the model that answers judge, too, and write skills from what failed.")
+    ] = None,
     program: Annotated[
         str | None, typer.Option(help="Agent program to connect (`metaclaw programs` lists them), or none.")
     ] = None,
@@ -80,7 +80,7 @@ def setup(
     if learn:
         answers |= require_learning(current, answers)
     if not yes:
-        _ask(current, answers)
+        _ask(current, answers, asks_to_learn=learn is None)
         answers.setdefault("agent_program", ask_for_program(current))
     if _changes_provider(current, answers):
         for key in ("llm.api_key", "llm.oauth_token"):
@@ -101,7 +101,7 @@ def _of_clouds() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("TINKER_", "MINT_", "WEAVER_"))}
 
 
-def _ask(current: Settings, answers: dict[str, Any]) -> None:
+def _ask(current: Settings, answers: dict[str, Any], *, asks_to_learn: bool) -> None:
     if "mode" not in answers:
         typer.echo(_MODES)
         answers["mode"] = _choice("Mode", MODES, current.mode)
@@ -110,7 +110,7 @@ def _ask(current: Settings, answers: dict[str, Any]) -> None:
         if question.key not in answers and not is_settled(question.key, answers):
             _ask_one(question, current, answers)
             _follow_provider(current, answers)
-    if not trains and can_learn(current, answers):
+    if asks_to_learn and not trains and can_learn(current, answers):
         typer.echo(_LEARN)
         if typer.confirm("Shall it?", default=False):
             answers |= learning_with(current, answers)
