@@ -191,6 +191,31 @@ async def test_the_bytes_of_the_models_own_stream_are_not_touched(tmp_path: Path
     assert (turn.state, turn.answer) == ("done", {"role": "assistant", "content": "hé"})
 
 
+async def test_a_chat_model_gets_messages_that_its_template_takes(tmp_path: Path) -> None:
+    """Codex sends instructions twice, and its pictures as the results of a tool."""
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+    body: Json = {
+        "model": "any", "instructions": "be brief",
+        "input": [
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "no sudo"}]},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "look"}]},
+            CALL_ITEM,
+            {"type": "function_call_output", "call_id": "call_1", "output": [picture]},
+        ],
+    }  # fmt: skip
+    async with before(tmp_path, CHAT) as (model, gateway):
+        async with gateway.post(body, "/v1/responses") as response:
+            assert response.status == 200
+        [turn] = await gateway.turns()
+    messages = model.requests[0]["messages"]
+    assert messages[:2] == [{"role": "system", "content": "be brief\n\nno sudo"}, {"role": "user", "content": "look"}]
+    assert messages[3] == {"role": "tool", "tool_call_id": "call_1", "content": ""}
+    assert messages[4]["role"] == "user"
+    assert messages[4]["content"][1] == {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    roles = ["system", "system", "user", "assistant", "tool"]
+    assert [message["role"] for message in await said_in(turn, tmp_path)] == roles, "kept as it was said"
+
+
 async def test_a_chat_client_may_have_a_model_that_speaks_only_responses(tmp_path: Path) -> None:
     thought = {"type": "reasoning", "id": "rs_up", "summary": [{"type": "summary_text", "text": "hm"}]}
     spoken = [{"type": "output_text", "text": "So be it", "annotations": [], "logprobs": []}]

@@ -18,6 +18,7 @@ from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, TO_CHAT
 from metaclaw.chat.fitting import signed_for_gemini, strictly_openai
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
+from metaclaw.chat.plain_messages import plain_messages
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.identify import Caller
@@ -157,9 +158,10 @@ class Router:
 
     def _fitted(self, body: JsonObject, model: ModelClient, name: str) -> JsonObject:
         """A translated chat request as this model takes it."""
+        plain = _plain(body)
         if model.is_strict:
-            return strictly_openai(body)
-        return signed_for_gemini({**body, "messages": self._additions.restored(model.name, body["messages"])}, name)
+            return strictly_openai(plain)
+        return signed_for_gemini({**plain, "messages": self._additions.restored(model.name, plain["messages"])}, name)
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.
@@ -174,7 +176,7 @@ class Router:
 
     async def _send_to_policy(self, policy: Policy, turn: Outgoing) -> Routed:
         assert turn.caller is not None
-        chat = CHAT.parse(turn.dialect.to_chat(turn.body))
+        chat = CHAT.parse(turn.body if turn.dialect is CHAT else _plain(turn.dialect.to_chat(turn.body)))
         try:
             choice = await policy.choose(turn.caller, chat, now=turn.now)
         except JournalError as error:
@@ -202,6 +204,10 @@ class Router:
             sampling_note=policy.sampling_note(chat, caller),
             on_answer=lambda answer: policy.history.remember(caller.agent, caller.session, answer),
         )
+
+
+def _plain(body: JsonObject) -> JsonObject:
+    return {**body, "messages": plain_messages(body["messages"])}
 
 
 def _encoded(body: JsonObject) -> bytes:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from metaclaw.chat.anthropic.to_chat import messages_to_chat
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, RESPONSES, TO_CHAT
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.plain_messages import plain_messages
 from metaclaw.errors import InvalidRequestError
 from metaclaw.journal.turns import RecordedTurn
 
@@ -46,8 +46,7 @@ def retold(turn: RecordedTurn, messages: Sequence[JsonObject]) -> JsonObject:
         return {**settings, "messages": list(messages)}
     for message in messages:
         _require_sayable(message)
-    told = messages_to_chat(messages) if turn.dialect == ANTHROPIC.name else list(messages)
-    return {**settings, "messages": told}
+    return {**settings, "messages": plain_messages(messages)}
 
 
 def _require_sayable(message: JsonObject) -> None:
