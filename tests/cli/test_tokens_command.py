@@ -32,12 +32,21 @@ def test_a_token_is_made_listed_and_revoked(tmp_path: Path):
     assert not any(secret.encode() in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
 
+def test_a_token_is_the_agent_of_its_own_name_unless_somebody_says_otherwise(tmp_path: Path):
+    """PITFALLS, run under faults: with another key, user B was told what user A had said."""
+    assert tokens(tmp_path, "create", "Bob")["agent"] == "bob"
+    assert tokens(tmp_path, "create", "laptop", "--agent", "main")["agent"] == "main"
+    assert tokens(tmp_path, "create", "my own gateway", "--any-agent")["agent"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("revoke", "nobody"), "tokens list"),
         (("create", "x", "--agent", "../etc"), "agent id '../etc' is not valid"),
-        (("create", " "), "is no name for a token"),
+        (("create", " "), "cannot be the name of an agent"),
+        (("create", "Anna's laptop"), "add --agent NAME"),
+        (("create", "x", "--agent", "a", "--any-agent"), "give one of them"),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,7 @@ from metaclaw.journal.turns import TurnReader
 from metaclaw.memory.forgetting import forget
 from metaclaw.memory.store import MemoryStore
 from metaclaw.recall.forgetting import keep_erased
-from tests.cli.programs import until
+from tests.cli.programs import metaclaw, until
 from tests.fakes.llm import fake_llm
 from tests.gateway.running import RunningGateway, make_settings, running_gateway
 from tests.gateway.test_recall_and_identity import write_skill
@@ -66,6 +67,25 @@ async def ask(gateway: RunningGateway, *messages: Json, **headers: str) -> Any:
 
 def user(text: str) -> Json:
     return {"role": "user", "content": text}
+
+
+async def test_another_persons_token_is_told_nothing_that_the_owner_said(tmp_path: Path) -> None:
+    """PITFALLS, run under faults: different user key, default scope, and B's prompt contained A's PIN."""
+    await remember(tmp_path, FACT, source="user")
+    made = await asyncio.to_thread(metaclaw, tmp_path, "tokens", "create", "bob", "--json")
+    token = json.loads(made.stdout)["token"]
+    theirs = {"Authorization": f"Bearer {token}"}
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        assert (await ask(gateway, user(QUESTION)))["X-MetaClaw-Recalled"] == "1"
+        assert (await ask(gateway, user(QUESTION), **theirs))["X-MetaClaw-Recalled"] == "0"
+        async with gateway.post({"messages": [user(QUESTION)]}, **theirs, **{"X-Agent-Id": "main"}) as response:
+            assert response.status == 403
+        url = f"{gateway.url}/v1/memory/search?q=staging+database&scope=all"
+        async with gateway.http.get(url, headers=theirs) as response:
+            assert (await response.json())["results"] == []
+    assert FACT in str(llm.requests[0])
+    assert len(llm.requests) == 2
+    assert FACT not in str(llm.requests[1])
 
 
 async def test_a_memory_is_told_with_whose_it_is_and_stays_on_its_message(tmp_path: Path) -> None:

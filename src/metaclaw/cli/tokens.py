@@ -24,7 +24,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Whose token it is.")],
-    agent: Annotated[str | None, typer.Option(help="The one agent that it may be; without it, any.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(help="The one agent that it may be; without it, one called NAME: memories and skills of its own."),
+    ] = None,
+    any_agent: Annotated[
+        bool, typer.Option("--any-agent", help="It may be any agent and sees what each remembers: for what is yours.")
+    ] = False,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests in any 60 seconds.")] = None,
     tokens_per_day: Annotated[int | None, typer.Option(min=1, help="Tokens of prompts and answers a UTC day.")] = None,
     usd_per_month: Annotated[float | None, typer.Option(min=0, help="US dollars a UTC month.")] = None,
@@ -36,9 +42,9 @@ def create(
 
     from metaclaw.gateway.access import new_token
     from metaclaw.http.auth import digest
-    from metaclaw.identity import agent_id
     from metaclaw.journal.access_store import Limits
 
+    bound_to = _bound_to(name, agent, is_any=any_agent)
     limits = Limits(
         requests_per_minute=requests_per_minute,
         tokens_per_day=tokens_per_day,
@@ -46,13 +52,13 @@ def create(
         max_concurrent=max_concurrent,
     )
     secret = new_token()
-    bound_to = None if agent is None else agent_id(agent)
     with _store() as store:
         token = store.create(name, digest=digest(secret), agent=bound_to, limits=limits, now=time.time())
     if as_json:
         typer.echo(json.dumps({**_shown(token, None), "token": secret}))
     else:
-        typer.echo(f"token of {name} ({token.id}), shown once:", err=True)
+        whose = f"it is agent {bound_to} alone" if bound_to else "it may be any agent"
+        typer.echo(f"token of {name} ({token.id}; {whose}), shown once:", err=True)
         typer.echo(secret)
 
 
@@ -83,6 +89,24 @@ def revoke(
     with _store() as store:
         token = store.revoke(name, time.time())
     typer.echo(json.dumps(_shown(token, None)) if as_json else f"revoked {token.name} ({token.id})")
+
+
+def _bound_to(name: str, agent: str | None, *, is_any: bool) -> str | None:
+    """The one agent of a new token, ``None`` for any. Raises ``InvalidRequestError``."""
+    from metaclaw.errors import InvalidRequestError
+    from metaclaw.identity import agent_id
+
+    if is_any and agent is not None:
+        raise InvalidRequestError("--agent and --any-agent are two different wishes: give one of them")
+    if is_any or agent is not None:
+        return None if agent is None else agent_id(agent)
+    try:
+        return agent_id(name)  # whoever it is for is told nothing that others said
+    except InvalidRequestError as error:
+        raise InvalidRequestError(
+            f"{name[:120]!r} cannot be the name of an agent, which is whose memories a token goes by unless you say: "
+            "add --agent NAME (main shares those of main), or --any-agent for what is yours"
+        ) from error
 
 
 @contextmanager

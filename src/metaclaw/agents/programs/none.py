@@ -26,7 +26,7 @@ class NoProgram:
         return Plan(
             notes=(
                 f"OpenAI's API is at {connection.openai_url}, Anthropic's at {connection.url}; "
-                "`metaclaw tokens create NAME` makes a key",
+                "`metaclaw tokens create NAME --agent main` makes a key",
             )
         )
 
