@@ -45,6 +45,7 @@ class World:
     name: str = "numbers"
     needs_followup: bool = True
     refuses: str = ""
+    cold: str = ""
 
     def of_turns(self, turns: Sequence[str]) -> list[Question]:
         return [
@@ -53,7 +54,7 @@ class World:
                     id=turn, agent="main", session="s", turn_ids=(turn,), prompt=turn, answer="as recorded",
                     messages=(), finish_reason="stop", followup="thanks", feedback=1.0,
                 ),
-                prompt=tuple(turn.encode()), temperature=0.7, max_tokens=5,
+                prompt=tuple(turn.encode()), temperature=0.0 if turn == self.cold else 0.7, max_tokens=5,
             )
             for turn in turns
         ]  # fmt: skip
@@ -100,6 +101,13 @@ async def test_no_more_is_drawn_than_the_cap_says_and_only_whole_groups():
     world = World({name: [1.0, 0.0] for name in "abcde"})
     await world.rollouts(max_rollouts=7).draw(None, list("abcde"))
     assert [prompt for _, prompt in world.asked] == [tuple(name.encode()) for name in "aabbcc"]
+
+
+async def test_a_prompt_that_was_answered_too_cold_to_be_trained_on_is_not_asked_again():
+    """The trainer takes no loss at temperature 0, and would have refused the whole update, recorded turns and all."""
+    world = World({name: [1.0, 0.0] for name in "ab"}, cold="a")
+    rolled = await world.rollouts(max_rollouts=2).draw(None, ["a", "b"])
+    assert {one.prompt for one in rolled.answers} == {tuple(b"b")}
 
 
 async def test_a_prompt_that_is_refused_costs_its_group_and_a_server_that_is_away_the_draw():

@@ -20,6 +20,7 @@ from metaclaw.config import Settings, UpdateSettings
 from metaclaw.errors import JudgeError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.learner.advantages.group import within_group
+from metaclaw.learner.exclusions import MIN_TEMPERATURE
 from metaclaw.learner.gate.answers import Drawer, Drawn, EndpointDrawer, RefusedPromptError
 from metaclaw.learner.gate.questions import Question, Questions
 from metaclaw.learner.gathering import gathered
@@ -82,7 +83,9 @@ class Rollouts:
         """
         size = self._settings.group_size
         questions = await asyncio.to_thread(self._questions.of_turns, turns)
-        asked = questions[: self._settings.max_rollouts // size]
+        # The last turn of an exchange may have been colder than one of it that is trained on, and such draws are not.
+        warm = [question for question in questions if question.temperature >= MIN_TEMPERATURE]
+        asked = warm[: self._settings.max_rollouts // size]
         places = [question for question in asked for _ in range(size)]
         drawn = await gathered(_AT_ONCE, [lambda one=one: self._drawn(weights, one) for one in places])
         scores = await gathered(
