@@ -101,6 +101,18 @@ async def test_what_was_said_and_what_failed_in_the_future_is_judged_soon(home, 
         assert [one.exchange.id for one in inbox.due(8)] == ["x"]
 
 
+async def test_silence_counts_from_the_end_of_the_answer_that_took_longest(home, turns):
+    """Two agents at once: the long answer to the first had just been read when training began."""
+    await record(
+        turns,
+        Said(turn="long", exchange="x", opened_at=NOW - 1800, closed_at=NOW - 10),
+        Said(turn="short", exchange="y", session="o", opened_at=NOW - 1700, closed_at=NOW - 1690),
+        Said(turn="ahead", exchange="z", session="p", opened_at=NOW + HOUR_S, closed_at=NOW + HOUR_S),
+        Said(turn="last", exchange="w", session="q", opened_at=NOW - 1600, closed_at=NOW - 1590),
+    )
+    assert Presence(home.folder / "turns.db").quiet_s(NOW) == 10.0
+
+
 async def test_silence_counts_from_when_it_was_seen_where_the_last_word_is_in_the_future(home, turns):
     said = Said(turn="t", exchange="x", opened_at=NOW + YEAR_S, closed_at=NOW + YEAR_S)
     await record(turns, said)

@@ -30,6 +30,7 @@ from metaclaw.journal.turn_records import (
 )
 
 _SCHEMA = 3  # the oldest whose columns are read here
+_MOST_AT_ONCE = 64  # turns that run beside each other
 _TURN = """
     SELECT t.seq, t.id, t.agent, t.session, t.exchange, t.kind, t.dialect, t.model, t.upstream, t.request, t.head,
         t.recalled, t.state, a.body AS answer, t.finish_reason, t.status, t.error, t.usage, t.opened_at,
@@ -224,17 +225,22 @@ class TurnReader:
             for row in rows.fetchall()
         ]
 
-    def last_main_activity(self) -> Activity | None:
+    def last_main_activity(self, now: float) -> Activity | None:
         """When a main turn last was in progress; ``None`` when there was never one."""
         still = self._connection.execute(
             "SELECT max(opened_at) FROM turns WHERE state = 'open' AND kind = 'main'"
         ).fetchone()
         if still[0] is not None:
             return Activity(at=still[0], is_open=True)
-        last = self._connection.execute(
-            "SELECT opened_at, closed_at FROM turns WHERE kind = 'main' ORDER BY seq DESC LIMIT 1"
-        ).fetchone()
-        return None if last is None else Activity(at=last["closed_at"] or last["opened_at"], is_open=False)
+        ends = self._connection.execute(
+            "SELECT coalesce(closed_at, opened_at) FROM turns WHERE kind = 'main' ORDER BY seq DESC LIMIT ?",
+            (_MOST_AT_ONCE,),
+        ).fetchall()
+        if not ends:
+            return None
+        newest = ends[0][0]
+        # A long answer may end after one that was asked for later. What ends later than now is of another clock.
+        return Activity(at=max([newest, *(end for (end,) in ends if end <= now)]), is_open=False)
 
     def last_seq(self) -> int:
         """The number of the newest turn, 0 when there is none."""

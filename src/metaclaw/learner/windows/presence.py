@@ -27,7 +27,7 @@ class Presence:
             if not self._path.exists():
                 return math.inf
             self._reader = TurnReader.open(self._path)
-        last = self._reader.last_main_activity()
+        last = self._reader.last_main_activity(now)
         if last is None:
             return math.inf
         if last.is_open:
