@@ -153,6 +153,7 @@ async def test_without_a_judge_there_is_none_and_without_a_model_it_is_refused()
     ("vote", "score"),
     [
         ("good\nScore: 1", 1.0), ("Score: -1\n\n", -1.0), ("so\n**Score: 0**", 0.0), ("Score: +1", 1.0),
+        ("so\n**Score:** -1", -1.0), ("Score: `1`", 1.0), ("so\n* Score: 1", 1.0), ("so\n- Score: 1", None),
         ("Score: 1\nand so on", None), ("Score: 1.0", None), ("Score: 10", None), ("my Score: 1", None), ("", None),
         ("Score:\n1", None), ("score: 1", None), ("Score: 2", None),
     ],

@@ -56,6 +56,11 @@ async def test_a_judge_that_knows_is_believed_and_sees_both_orders_and_nothing_s
     assert "no!" not in first
 
 
+def test_a_verdict_in_bold_is_one():
+    """As many models write it; a judge none of whose votes counts teaches nothing."""
+    assert (read_preference("so\n**Better:** B"), read_preference("Better: **equal**")) == (-1.0, 0.0)
+
+
 async def test_a_judge_that_prefers_a_place_prefers_nobody():
     assert await judge(lambda _: "Better: A").prefer(GOOD, BAD) == 0
     assert await judge(lambda _: "so\nBetter: equal").prefer(GOOD, BAD) == 0

@@ -18,7 +18,7 @@ from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
 from metaclaw.journal.paid_calls import Purpose
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
-from metaclaw.learner.judges.material import cut, steps_of
+from metaclaw.learner.judges.material import cut, last_line, steps_of
 
 Aggregate = Literal["majority", "mean"]
 
@@ -131,8 +131,7 @@ def question(exchange: Exchange, fence: str, scale: Scale) -> list[dict[str, Any
 
 def read_score(vote: str, scale: Scale) -> float | None:
     """The score in the last line of a vote, which must hold nothing else; ``None`` when there is none."""
-    last = vote.rstrip().rpartition("\n")[2]  # not splitlines: what else ends a line there may be quoted inside of one
-    match = _LAST_LINE.fullmatch(last.strip().strip("*`"))
+    match = _LAST_LINE.fullmatch(last_line(vote))
     return scale.written.get(match[1]) if match else None
 
 

@@ -1,4 +1,4 @@
-"""What an agent did, as it is shown to whoever judges it or learns from it.
+"""What an agent did, as it is shown to whoever judges it or learns from it, and the line that a vote ends with.
 
 Owns choosing and shortening it; refuses to know who reads it. Invariant: only what came after the human's message is
 shown, never a system prompt.
@@ -7,6 +7,7 @@ shown, never a system prompt.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from metaclaw.chat.humans import is_human
 
 _MAX_STEPS = 12
 _MAX_STEP_CHARS = 2_000
+_EMPHASIS = re.compile(r"[*`]")
 
 
 def steps_of(messages: Sequence[dict[str, Any]]) -> str:
@@ -32,6 +34,12 @@ def steps_of(messages: Sequence[dict[str, Any]]) -> str:
     if len(steps) > _MAX_STEPS:
         steps[_MAX_STEPS:] = [f"[{len(steps) - _MAX_STEPS} earlier calls and results, which are not shown]"]
     return "\n".join(reversed(steps))
+
+
+def last_line(vote: str) -> str:
+    """The line that a vote is read from, without the marks of emphasis that models put on or inside it."""
+    last = vote.rstrip().rpartition("\n")[2]  # not splitlines: what else ends a line there may be quoted inside of one
+    return _EMPHASIS.sub("", last).strip()
 
 
 def cut(text: str, limit: int) -> str:

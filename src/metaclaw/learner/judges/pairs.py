@@ -18,7 +18,7 @@ from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
 from metaclaw.learner.judges.judge import Exchange, Judge, JudgeUnavailableError
 from metaclaw.learner.judges.llm import JudgingModel
-from metaclaw.learner.judges.material import cut, steps_of
+from metaclaw.learner.judges.material import cut, last_line, steps_of
 
 _LAST_LINE = re.compile(r"Better:[ \t]*(A|B|equal)", re.IGNORECASE)
 _MAX_TEXT_CHARS = 12_000
@@ -112,7 +112,7 @@ def comparison_question(first: Exchange, second: Exchange, fence: str) -> list[d
 
 def read_preference(vote: str) -> float | None:
     """1 for A, -1 for B, 0 for neither, from the last line of a vote, which must hold nothing else."""
-    match = _LAST_LINE.fullmatch(vote.rstrip().rpartition("\n")[2].strip().strip("*`"))
+    match = _LAST_LINE.fullmatch(last_line(vote))
     return None if match is None else {"a": 1.0, "b": -1.0, "equal": 0.0}[match[1].lower()]
 
 
