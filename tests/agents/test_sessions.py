@@ -73,6 +73,10 @@ def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
         ),
         pytest.param(opencode, "openai.chat", "anthropic.messages", id="opencode-before-anthropic"),
         pytest.param(codex, "openai.responses", "openai.responses", id="codex"),
+        pytest.param(codex, "openai.responses", "openai.chat", id="codex-before-chat"),
+        pytest.param(
+            codex, "openai.responses", "anthropic.messages", id="codex-before-anthropic", marks=pytest.mark.slow
+        ),
         pytest.param(nanobot, "openai.chat", "openai.chat", id="nanobot", marks=pytest.mark.slow),
         pytest.param(hermes, "openai.chat", "openai.chat", id="hermes", marks=pytest.mark.slow),
     ],

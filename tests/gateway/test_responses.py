@@ -191,6 +191,23 @@ async def test_the_bytes_of_the_models_own_stream_are_not_touched(tmp_path: Path
     assert (turn.state, turn.answer) == ("done", {"role": "assistant", "content": "hé"})
 
 
+@BOTH
+async def test_a_search_among_other_tools_is_left_out_for_a_chat_model_and_the_client_told(
+    tmp_path: Path, dialects: tuple[str, ...]
+) -> None:
+    """Codex offers it with each request, whatever the model."""
+    body = {"model": "any", "input": "hi", "tools": [TOOL, {"type": "web_search"}], "client_metadata": {"turn_id": "t"}}
+    async with before(tmp_path, dialects) as (model, gateway), gateway.post(body, "/v1/responses") as response:
+        assert response.status == 200
+        told = response.headers.get("X-MetaClaw-Left-Out")
+    kinds = [tool["type"] for tool in model.requests[0]["tools"]]
+    if dialects == CHAT:
+        assert (kinds, told) == (["function"], "web_search")
+        assert "client_metadata" not in model.requests[0]
+    else:
+        assert (kinds, told) == (["function", "web_search"], None)
+
+
 async def test_a_chat_model_gets_messages_that_its_template_takes(tmp_path: Path) -> None:
     """Codex sends instructions twice, and its pictures as the results of a tool."""
     picture = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}

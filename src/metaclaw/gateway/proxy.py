@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import DIALECTS
+from metaclaw.chat.dialects import DIALECTS, RESPONSES
+from metaclaw.chat.responses.tools import left_out_of
 from metaclaw.errors import MetaClawError, UpstreamError
 from metaclaw.gateway.agent_routers import RouterOf
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
@@ -159,7 +160,7 @@ class Proxy:
         routed, body = await unless_client_leaves(incoming.receive, self._ask(turn, outgoing))
         headers["X-MetaClaw-Session"] = (await turn.opening.done()).session
         headers |= _told(routed.reply.headers, incoming.errors)
-        headers |= _policy_headers(routed)
+        headers |= _policy_headers(routed) | _left_out(incoming.request, routed)
         reply, is_own = routed.reply, incoming.request.dialect == routed.dialect.name
         content_type = reply.content_type
         if body is None:
@@ -241,6 +242,13 @@ def _told(came: Mapping[str, str], errors: ErrorDialect) -> Mapping[str, str]:
     name = _REQUEST_ID[errors]
     other = came.get("x-request-id") or came.get("request-id")
     return came if other is None or name in came else {**came, name: other}
+
+
+def _left_out(request: ClientRequest, routed: Routed) -> dict[str, str]:
+    """What of the request the model was not told, because it could not be said to it."""
+    if request.dialect != RESPONSES.name or routed.dialect is RESPONSES or not (kinds := left_out_of(request.body)):
+        return {}
+    return {"X-MetaClaw-Left-Out": ",".join(kinds)}
 
 
 def _policy_headers(routed: Routed) -> dict[str, str]:

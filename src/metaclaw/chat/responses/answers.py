@@ -14,6 +14,7 @@ from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
 from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
+from metaclaw.chat.responses.namespaces import own_name
 from metaclaw.chat.responses.reasoning import reasoning_item
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -159,12 +160,13 @@ def message_item(item_id: str, content: list[JsonObject], status: str) -> JsonOb
     return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
 
 
-def call_item(item_id: str, *, call_id: str, name: str, arguments: str, status: str) -> JsonObject:
+def call_item(item_id: str, *, call_id: str, named: JsonObject, arguments: str, status: str) -> JsonObject:
+    """``named`` as of ``own_name``."""
     return {
         "id": item_id,
         "type": "function_call",
         "call_id": call_id,
-        "name": name,
+        **named,
         "arguments": arguments,
         "status": status,
     }
@@ -193,8 +195,8 @@ def _output_of(message: JsonObject, envelope: Envelope, status: str) -> list[Jso
         item_id = envelope.item_id("fc", len(output))
         function = as_object(call.get("function"))
         call_id = as_text(call.get("id")) or item_id.replace("fc_", "call_")
-        name, arguments = as_text(function.get("name")), as_text(function.get("arguments"))
-        output.append(call_item(item_id, call_id=call_id, name=name, arguments=arguments, status=status))
+        named, arguments = own_name(as_text(function.get("name")), envelope.request), as_text(function.get("arguments"))
+        output.append(call_item(item_id, call_id=call_id, named=named, arguments=arguments, status=status))
     return output
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in, without
+from metaclaw.chat.responses.namespaces import chat_name
 from metaclaw.chat.responses.parts import Problem, content_to_chat
 from metaclaw.chat.responses.reasoning import text_of_reasoning
 from metaclaw.errors import InvalidRequestError
@@ -135,7 +136,10 @@ class _Reader:
         elif kind == "reasoning":
             self._add_thought(index, item)
         elif kind == "function_call":
-            called = {"name": item.get("name"), "arguments": item.get("arguments")}
+            called = {
+                "name": chat_name(item) if item.get("namespace") else item.get("name"),
+                "arguments": item.get("arguments"),
+            }
             self._answer.calls.append({"id": item.get("call_id"), "type": "function", "function": called})
         elif kind == "custom_tool_call":
             called = {"name": item.get("name"), "input": item.get("input")}

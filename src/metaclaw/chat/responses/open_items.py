@@ -10,6 +10,7 @@ from typing import Protocol
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.responses.answers import Envelope, call_item, message_item, text_part
+from metaclaw.chat.responses.namespaces import own_name
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_summary
 from metaclaw.chat.responses.writing import EventWriter
 
@@ -157,7 +158,9 @@ class CallItem(_Item):
 
     def item(self, status: str) -> JsonObject:
         call_id = self._call_id or self.item_id.replace("fc_", "call_")
-        return call_item(self.item_id, call_id=call_id, name=self._name, arguments=self._arguments, status=status)
+        named = own_name(self._name, self.request)
+        return call_item(self.item_id, call_id=call_id, named=named, arguments=self._arguments, status=status)
 
     def end_parts(self) -> bytes:
-        return self.event("function_call_arguments.done", name=self._name, arguments=self._arguments)
+        name = own_name(self._name, self.request)["name"]
+        return self.event("function_call_arguments.done", name=name, arguments=self._arguments)

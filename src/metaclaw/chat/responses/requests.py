@@ -65,6 +65,8 @@ _NOT_IN_RESPONSES: dict[str, tuple[object, ...]] = {
     "function_call": (),
     "moderation": (),
 }
+# What chat has no need of; Codex tells OpenAI in ``client_metadata`` about its installation and what it is doing.
+_HINTS = ("include", "stream_options", "store", "client_metadata")
 _TO_CHAT = ("input", "instructions", "max_output_tokens", "tools", "tool_choice", "text", "reasoning")
 _FROM_CHAT = (
     "messages", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "response_format", "verbosity",
@@ -98,13 +100,13 @@ def to_chat(body: JsonObject) -> JsonObject:
     if conversation.problems:
         raise conversation.problems[0]
     given = {key: value for key, value in body.items() if value is not None}
-    chat = without(given, *_TO_CHAT, *_NOT_IN_CHAT, "include", "stream_options", "store")
+    chat = without(given, *_TO_CHAT, *_NOT_IN_CHAT, *_HINTS)
     chat["messages"] = conversation.messages
     if "max_output_tokens" in given:
         # Not max_completion_tokens: most models that speak only chat know only the older name, and ignore the newer.
         chat["max_tokens"] = given["max_output_tokens"]
     if given.get("tools"):
-        chat["tools"] = tools_to_chat(given["tools"])
+        chat["tools"] = tools_to_chat(given)
     if "tool_choice" in given:
         chat["tool_choice"] = choice_to_chat(given["tool_choice"])
     chat |= _text_to_chat(as_object(given.get("text")))

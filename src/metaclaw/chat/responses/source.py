@@ -13,6 +13,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
 from metaclaw.chat.responses.answers import finish_reason_of, usage_to_chat
 from metaclaw.chat.responses.citations import citations_to_chat
+from metaclaw.chat.responses.namespaces import chat_name
 from metaclaw.chat.sse import DONE, SseEvent
 
 _Kind = Literal["content", "refusal", "reasoning_content", "arguments"]
@@ -116,7 +117,7 @@ class ResponsesSource:
                 "index": self._calls[index],
                 "id": as_text(item.get("call_id")) or as_text(item.get("id")),
                 "type": "function",
-                "function": {"name": as_text(item.get("name")), "arguments": ""},
+                "function": {"name": chat_name(item), "arguments": ""},
             }
             chunks.append(self._chunk({"tool_calls": [call]}))
         if is_done:

@@ -2,19 +2,41 @@
 
 Owns what is nested in chat and flat in responses; refuses to know messages. Invariant: only functions go from one to
 the other; what a provider runs itself is an ``InvalidRequestError`` that names it.
+
+But for one: agent programs offer a search of the web beside their own tools whatever the model (Codex does, in each
+request), and would get no answer at all. It is left out where there are others and nobody insists on it; the client is
+told (``left_out``).
 """
 
 from __future__ import annotations
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.reading import as_object, is_object, objects_in, without
+from metaclaw.chat.reading import as_object, as_text, is_object, objects_in, without
+from metaclaw.chat.responses.namespaces import KIND as NAMESPACE
+from metaclaw.chat.responses.namespaces import chat_name, functions_in
 from metaclaw.errors import InvalidRequestError
 
 _FUNCTION_KEYS = ("name", "description", "parameters")
+_SEARCHES = ("web_search", "web_search_preview")
 
 
-def tools_to_chat(tools: object) -> list[JsonObject]:
-    return [_tool_to_chat(tool, f"tools[{index}]") for index, tool in enumerate(objects_in(tools))]
+def tools_to_chat(request: JsonObject) -> list[JsonObject]:
+    """The tools of a request of responses. Raises ``InvalidRequestError``."""
+    left_out = left_out_of(request)
+    return [
+        function
+        for index, tool in enumerate(objects_in(request.get("tools")))
+        if tool.get("type") not in left_out
+        for function in _functions_of(tool, f"tools[{index}]")
+    ]
+
+
+def left_out_of(request: JsonObject) -> list[str]:
+    """The types of the tools that a chat model is not told of."""
+    kinds = [as_text(tool.get("type")) for tool in objects_in(request.get("tools"))]
+    is_free = request.get("tool_choice") in (None, "auto", "none")
+    has_others = not {"function", NAMESPACE}.isdisjoint(kinds)
+    return sorted({kind for kind in kinds if kind in _SEARCHES}) if is_free and has_others else []
 
 
 def tools_from_chat(tools: object) -> list[JsonObject]:
@@ -27,7 +49,7 @@ def choice_to_chat(choice: object) -> object:
         return choice
     kind = choice.get("type")
     if kind == "function":
-        return {"type": "function", "function": {"name": choice.get("name")}}
+        return {"type": "function", "function": {"name": chat_name(choice)}}
     if kind == "allowed_tools":
         allowed = [choice_to_chat(tool) for tool in objects_in(choice.get("tools"))]
         return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode"), "tools": allowed}}
@@ -65,6 +87,12 @@ def format_from_chat(wanted: object) -> JsonObject:
     """``response_format`` as ``text.format``."""
     form = as_object(wanted)
     return {"type": form.get("type"), **as_object(form.get("json_schema"))}
+
+
+def _functions_of(tool: JsonObject, where: str) -> list[JsonObject]:
+    if tool.get("type") == NAMESPACE:
+        return [_tool_to_chat(one, f"{where}.tools[{index}]") for index, one in enumerate(functions_in(tool))]
+    return [_tool_to_chat(tool, where)]
 
 
 def _tool_to_chat(tool: JsonObject, where: str) -> JsonObject:

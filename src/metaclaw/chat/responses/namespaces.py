@@ -1,0 +1,47 @@
+"""Functions that stand in a namespace, under the one name that chat has for each.
+
+Owns the two forms of such a name; refuses to know what the functions do. Invariant: a name that chat was given comes
+back as the function of the request that it was made of, and a function without a namespace keeps its name.
+
+Codex puts the tools of each MCP server, and those for its own helpers, into namespaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.reading import as_object, as_text, objects_in
+
+KIND = "namespace"
+_BETWEEN = "__"
+_MAX_NAME = 64  # characters that OpenAI's chat takes
+_DIGEST = 8
+
+
+def chat_name(function: JsonObject, namespace: object = None) -> str:
+    """The name of a function, or of the one that an item calls, in chat."""
+    name, space = as_text(function.get("name")), as_text(namespace or function.get(KIND))
+    if not space:
+        return name
+    whole = f"{space.removesuffix(_BETWEEN)}{_BETWEEN}{name}"
+    if len(whole) <= _MAX_NAME:
+        return whole
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{whole[: _MAX_NAME - _DIGEST - 1]}_{digest}"
+
+
+def own_name(called: str, request: JsonObject) -> JsonObject:
+    """``name``, and ``namespace`` where it has one, of the function that chat ``called``, as ``request`` has them."""
+    for tool in objects_in(request.get("tools")):
+        if tool.get("type") == KIND:
+            for function in objects_in(tool.get("tools")):
+                if chat_name(function, tool.get("name")) == called:
+                    return {"name": as_text(function.get("name")), KIND: as_text(tool.get("name"))}
+    return {"name": called}
+
+
+def functions_in(tool: JsonObject) -> list[JsonObject]:
+    """The tools of a namespace, under their names in chat."""
+    tools = objects_in(as_object(tool).get("tools"))
+    return [{**inner, "name": chat_name(inner, tool.get("name"))} for inner in tools]
