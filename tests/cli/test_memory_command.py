@@ -88,3 +88,64 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path):
     assert "needs a text" in refused(tmp_path, "add", "-", stdin=" ")
     assert "line 1 is not a memory" in refused(tmp_path, "import", "-", stdin="{}\n")
     assert "name what" in refused(tmp_path, "forget", "--yes")
+
+
+def test_a_backup_is_taken_in_again_without_what_was_forgotten_since(tmp_path: Path):
+    """SPEC A1: snapshot and restore. What was forgotten stays forgotten, whatever an old copy holds."""
+    kept = memory(tmp_path, "add", "The shed is painted red.")["id"]
+    gone = memory(tmp_path, "add", "The spare key hangs in the hall.")["id"]
+    copy = tmp_path / "copy.db"
+    assert metaclaw(tmp_path, "memory", "backup", str(copy)).returncode == 0
+    memory(tmp_path, "edit", kept, "The shed is painted blue.")
+    memory(tmp_path, "forget", gone)
+    assert memory(tmp_path, "import", str(copy)) == {"read": 2, "new": 0, "secret": 0, "forgotten": 1}
+    fresh = tmp_path / "fresh"
+    assert memory(fresh, "import", str(copy)) == {"read": 2, "new": 2, "secret": 0, "forgotten": 0}
+    assert {one["id"] for one in memory(fresh, "list")} == {kept, gone}
+    other = tmp_path / "other.db"
+    other.write_bytes(b"SQLite format 3\x00" + bytes(100))
+    assert "cannot" in refused(fresh, "import", str(other))
+
+
+def test_what_one_agent_remembers_is_given_to_another_once(tmp_path: Path):
+    """SPEC A1: clone-, merge- and migrate-scope."""
+    old = memory(tmp_path, "add", "The office closes at six.", "--agent", "work")["id"]
+    memory(tmp_path, "edit", old, "The office closes at seven.")
+    lines = metaclaw(tmp_path, "memory", "export", "--agent", "work").stdout
+    for new in (2, 0):
+        assert memory(tmp_path, "import", "-", "--agent", "Second", stdin=lines)["new"] == new
+    (held,) = memory(tmp_path, "list", "--agent", "second")
+    assert held["text"] == "The office closes at seven."
+    history = memory(tmp_path, "list", "--agent", "second", "--history")
+    assert [one["superseded_by"] for one in history if one["id"] != held["id"]] == [held["id"]]
+    assert len(memory(tmp_path, "list", "--agent", "work")) == 1
+
+
+def test_what_holds_until_a_day_is_not_found_after_it(tmp_path: Path):
+    """SPEC A1: ttl and expire."""
+    for day, found in (("2001-01-01", 0), ("2999-01-01", 1)):
+        home = tmp_path / day
+        memory(home, "add", "The office is closed for works.", "--until", day)
+        assert len(memory(home, "search", "is the office closed for works?")) == found
+    home = tmp_path / "2999-01-01"
+    (unit,) = memory(home, "list")
+    memory(home, "edit", unit["id"], "--until", "2001-01-01")
+    assert memory(home, "search", "is the office closed for works?") == []
+    assert "--until" in refused(home, "edit", unit["id"])
+
+
+def test_memories_are_listed_by_what_they_are_and_the_old_ones_forgotten(tmp_path: Path):
+    lines = [
+        {"id": f"m-{number}", "kind": kind, "text": f"Number {number}.", "agent": "main", "scope": scope, "user": user,
+         "said_at": number * 86_400.0, "created_at": 0.0}
+        for number, (kind, scope, user) in enumerate(
+            [("semantic", "agent", None), ("preference", "user", "ann"), ("preference", "user", "bob")]
+        )
+    ]  # fmt: skip
+    memory(tmp_path, "import", "-", stdin="\n".join(map(json.dumps, lines)))
+    assert [one["id"] for one in memory(tmp_path, "list", "--kind", "preference", "--oldest")] == ["m-1", "m-2"]
+    assert [one["id"] for one in memory(tmp_path, "list", "--user", "ann")] == ["m-1"]
+    assert memory(tmp_path, "list", "--user", "ann", "--kind", "semantic") == []
+    assert [one["id"] for one in memory(tmp_path, "list", "--oldest", "--limit", "1")] == ["m-0"]
+    assert memory(tmp_path, "forget", "--before", "1970-01-02", "--agent", "main")["ids"] == ["m-0"]
+    assert len(memory(tmp_path, "list")) == 2

@@ -21,6 +21,7 @@ app = typer.Typer(help="Memory: what users said that is worth knowing later.", n
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Agent = Annotated[str | None, typer.Option(help="Of this agent; without it, of all.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
+Until = Annotated[datetime | None, typer.Option(help="It holds until then (UTC), and is not recalled after it.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="As `metaclaw memory list` shows them.")]
 
 
@@ -55,15 +56,22 @@ def search(
 @app.command("list")
 def list_units(
     agent: Agent = None,
+    kind: Annotated[str | None, typer.Option(help="Of this kind, such as preference.")] = None,
+    user: Annotated[str | None, typer.Option(help="Of this user.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Of this workspace.")] = None,
+    session: Annotated[str | None, typer.Option(help="Of this session alone.")] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     limit: Limit = 50,
     history: Annotated[bool, typer.Option("--history", help="Also what no longer holds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The newest memories."""
+    """The newest memories, or those that the options describe."""
     from metaclaw.identity import agent_id
+    from metaclaw.memory.query import Description
 
+    of = Description(kind=kind, user=user, workspace=workspace, session=session, is_oldest_first=oldest)
     with _store() as store:
-        units = store.latest(agent and agent_id(agent), limit=limit, with_history=history)
+        units = store.latest(agent and agent_id(agent), limit=limit, with_history=history, of=of)
     _print(units, as_json=as_json)
 
 
@@ -90,6 +98,7 @@ def add(
     subject: Annotated[str, typer.Option(help="What it is about; a later one on the same ends it.")] = "",
     user: Annotated[str | None, typer.Option(help="Only where this user asks.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Only in this workspace.")] = None,
+    until: Until = None,
     as_json: AsJson = False,
 ) -> None:
     """Remember something; what contradicts it and was said before becomes history."""
@@ -104,6 +113,7 @@ def add(
     words = sys.stdin.read() if text == "-" else text
     given = {"id": new_id(), "text": words.strip(), "agent": agent_id(agent), "kind": kind, "subject": subject}
     given |= {"scope": scope, "user": user, "workspace": workspace, "source": "manual", "said_at": now}
+    given |= {"true_until": _moment(until)}
     unit = unit_from({**given, "created_at": now})
     with _store() as store:
         (kept,) = store.add([unit], now=now)
@@ -113,17 +123,25 @@ def add(
 @app.command("edit")
 def edit(
     unit_id: Annotated[str, typer.Argument(metavar="ID")],
-    text: Annotated[str, typer.Argument(help="What it shall say; '-' reads it from standard input.")],
+    text: Annotated[
+        str | None, typer.Argument(help="What it shall say; '-' reads it from standard input; without it, as it is.")
+    ] = None,
+    until: Until = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put another wording in the place of one; the earlier becomes history."""
+    """Put another wording in the place of one, or say until when it holds; the earlier becomes history."""
     import time
     from dataclasses import replace
 
-    words = (sys.stdin.read() if text == "-" else text).strip()
+    from metaclaw.errors import InvalidRequestError
+
+    if text is None and until is None:
+        raise InvalidRequestError("say what it shall say, or --until when it holds")
     with _store() as store:
         (unit,) = _known(store, [unit_id])
-        fresh = store.edit(replace(unit, text=words, source="manual"), now=time.time())
+        words = unit.text if text is None else (sys.stdin.read() if text == "-" else text).strip()
+        ends = unit.true_until if until is None else _moment(until)
+        fresh = store.edit(replace(unit, text=words, true_until=ends, source="manual"), now=time.time())
     typer.echo(json.dumps({"id": fresh}) if as_json else fresh)
 
 
@@ -135,6 +153,7 @@ def forget(
     user: Annotated[str | None, typer.Option(help="All of this user's.")] = None,
     session: Annotated[str | None, typer.Option(help="All that was learned in this session.")] = None,
     since: Annotated[datetime | None, typer.Option(help="All that was said since (UTC).")] = None,
+    before: Annotated[datetime | None, typer.Option(help="All that was said before (UTC).")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -154,10 +173,13 @@ def forget(
         agent=agent and agent_id(agent),
         user=user,
         session=session,
-        said_since=since and since.replace(tzinfo=UTC).timestamp(),
+        said_since=_moment(since),
+        said_before=_moment(before),
     )
     if not ids and query is None and whose == Whose():
-        raise InvalidRequestError("name what is to be forgotten: ids, --query, --agent, --user, --session or --since")
+        raise InvalidRequestError(
+            "name what is to be forgotten: ids, --query, --agent, --user, --session, --since or --before"
+        )
     with _store() as store:
         chosen = [unit.id for unit in _known(store, ids)] if ids else []
         if query is not None:
@@ -239,20 +261,19 @@ def export(
 
 @app.command("import")
 def import_units(
-    file: Annotated[Path, typer.Argument(help="Lines of JSON, as exported; '-' is standard input.")],
+    file: Annotated[
+        Path, typer.Argument(help="What `export` or `backup` wrote; '-' is lines of JSON on standard input.")
+    ],
+    agent: Annotated[str | None, typer.Option(help="Give all of them to this agent.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take exported memories in. A file with one line that is none is refused as a whole."""
-    from metaclaw.errors import InvalidRequestError
-    from metaclaw.memory.portable import import_units, read_lines
+    """Take exported memories, or those of a backup, in. A file with one line that is none is refused as a whole."""
+    from metaclaw.identity import agent_id
+    from metaclaw.memory.portable import given_to, import_units
 
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"cannot read {file}: {error}") from error
-    units = read_lines(text.splitlines())
+    units = _units_of(file)
     with _store() as store:
-        done = import_units(store, units)
+        done = import_units(store, units if agent is None else given_to(agent_id(agent), units))
     if as_json:
         left_out = {"secret": done.num_secret, "forgotten": done.num_forgotten}
         typer.echo(json.dumps({"read": len(units), "new": done.num_new, **left_out}))
@@ -329,6 +350,23 @@ def doctor(
 
 
 _FITS = 0.35  # of what is forgotten by a query: it must speak of it
+
+
+def _units_of(file: Path) -> list[MemoryUnit]:
+    from metaclaw.errors import InvalidRequestError
+    from metaclaw.memory.portable import is_copy, read_copy, read_lines
+
+    try:
+        if str(file) != "-" and is_copy(file):
+            return read_copy(file)
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"cannot read {file}: {error}") from error
+    return read_lines(text.splitlines())
+
+
+def _moment(day: datetime | None) -> float | None:
+    return None if day is None else day.replace(tzinfo=UTC).timestamp()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Whose:
     user: str | None = None
     session: str | None = None
     said_since: float | None = None
+    said_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Tombstone:
 def select(store: MemoryStore, whose: Whose) -> list[str]:
     """The ids of all units, held or history, that ``whose`` describes."""
     conditions, values = list[str](), list[object]()
-    for column, value in (("agent = ?", whose.agent), ("user = ?", whose.user), ("said_at >= ?", whose.said_since)):
+    for column, value in _described(whose):
         if value is not None:
             conditions.append(column)
             values.append(value)
@@ -68,6 +69,15 @@ def select(store: MemoryStore, whose: Whose) -> list[str]:
     with told("read"):
         rows = store.connection.execute(f"SELECT id FROM units WHERE {' AND '.join(conditions)} ORDER BY seq", values)
         return [unit for (unit,) in rows.fetchall()]
+
+
+def _described(whose: Whose) -> list[tuple[str, object]]:
+    return [
+        ("agent = ?", whose.agent),
+        ("user = ?", whose.user),
+        ("said_at >= ?", whose.said_since),
+        ("said_at < ?", whose.said_before),
+    ]
 
 
 def forget(store: MemoryStore, ids: Collection[str], *, why: str, now: float) -> Forgotten:

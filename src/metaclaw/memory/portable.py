@@ -1,4 +1,4 @@
-"""Memory as lines of JSON, and as a copy of its file.
+"""Memory as lines of JSON, and as a copy of its file; and taking either in again.
 
 Owns the format of the lines; refuses to know where they go. Invariants: what is exported and imported again is the same
 unit, field by field; what is not a unit is refused by the number of its line, and then nothing of the file is taken;
@@ -7,11 +7,12 @@ and no import brings in a secret, or unasked what was forgotten.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -23,6 +24,7 @@ from metaclaw.memory.store import MemoryStore, told
 from metaclaw.memory.units import KINDS, SCOPES, SOURCES, MemoryUnit
 
 _PAGE = 500
+_SQLITE = b"SQLite format 3\x00"
 _ALLOWED = {"kind": KINDS, "scope": SCOPES, "source": SOURCES}
 _NUMBERS = ("said_at", "created_at", "trust", "confidence")
 _MAYBE_NUMBERS = ("true_from", "true_until")
@@ -50,6 +52,32 @@ def read_lines(lines: Iterable[str]) -> list[MemoryUnit]:
             except (ValueError, InvalidRequestError) as error:
                 raise InvalidRequestError(f"line {number} is not a memory: {error}; nothing was imported") from error
     return units
+
+
+def is_copy(path: Path) -> bool:
+    """Whether ``path`` is a copy of a store rather than lines of JSON. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
+def read_copy(path: Path) -> list[MemoryUnit]:
+    """The units in a copy that ``backup`` made. Raises ``JournalError``, also for a file of something else."""
+    with MemoryStore.open_reader(path) as store:
+        units: list[MemoryUnit] = []
+        while page := store.after(units[-1].id if units else None, limit=_PAGE):
+            units += page
+        return units
+
+
+def given_to(agent: str, units: Iterable[MemoryUnit]) -> Iterator[MemoryUnit]:
+    """``units`` as those of ``agent``, under ids that follow from theirs: given twice, they are there once."""
+    for unit in units:
+        later = unit.superseded_by and _id_for(agent, unit.superseded_by)
+        yield replace(unit, agent=agent, id=_id_for(agent, unit.id), superseded_by=later)
+
+
+def _id_for(agent: str, unit: str) -> str:
+    return f"m-{hashlib.sha256(f'{agent}/{unit}'.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

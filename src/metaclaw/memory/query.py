@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from metaclaw.memory.units import Kind, MemoryUnit
 
@@ -95,3 +95,21 @@ class ByMeaning(Protocol):
     def near(self, connection: sqlite3.Connection, query: MemoryQuery, *, limit: int) -> list[Near]:
         """At most ``limit`` of the units that ``query`` may see, likest first."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Of what kind and about whom units are that somebody looks through; ``None`` is any."""
+
+    kind: str | None = None
+    user: str | None = None
+    workspace: str | None = None
+    session: str | None = None
+    is_oldest_first: bool = False
+
+    def condition(self) -> tuple[str, list[str], Literal["ASC", "DESC"]]:
+        """What follows in the query, whose own values are the first two; and the order."""
+        wanted = {"kind": self.kind, "user": self.user, "workspace": self.workspace, "session": self.session}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        text = "".join(f" AND units.{name} = ?{number}" for number, name in enumerate(given, 3))
+        return text, list(given.values()), "ASC" if self.is_oldest_first else "DESC"

@@ -21,7 +21,7 @@ from types import TracebackType
 from metaclaw.errors import InvalidRequestError, JournalError, NotFoundError
 from metaclaw.journal.database import open_reader, open_writer, transaction
 from metaclaw.memory.consolidation import settle
-from metaclaw.memory.query import ByMeaning, Found, MemoryQuery
+from metaclaw.memory.query import ByMeaning, Description, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.search import search
 from metaclaw.memory.secrets import holds_secret
@@ -164,11 +164,16 @@ class MemoryStore:
             is_whole = is_index_whole(self._connection)
             return search(self._index if is_whole else UnindexedWords(self._index, query.text), query, meaning)
 
-    def latest(self, agent: str | None = None, *, limit: int = 50, with_history: bool = False) -> list[MemoryUnit]:
-        """The newest units, of one agent or of all."""
+    def latest(
+        self, agent: str | None = None, *, limit: int = 50, with_history: bool = False, of: Description | None = None
+    ) -> list[MemoryUnit]:
+        """The newest units, of one agent or of all, as ``of`` describes them."""
         held = "" if with_history else " AND units.superseded_by IS NULL"
-        query = f"SELECT {COLUMNS} FROM units WHERE (?1 IS NULL OR units.agent = ?1){held}"
-        return self._units(f"{query} ORDER BY units.said_at DESC, units.seq DESC LIMIT ?2", (agent, limit))
+        condition, values, order = (of or Description()).condition()
+        query = f"SELECT {COLUMNS} FROM units WHERE (?1 IS NULL OR units.agent = ?1){held}{condition}"
+        return self._units(
+            f"{query} ORDER BY units.said_at {order}, units.seq {order} LIMIT ?2", (agent, limit, *values)
+        )
 
     def newest(self, query: MemoryQuery) -> list[MemoryUnit]:
         """The newest of what ``query`` may see, whatever its text."""

@@ -79,13 +79,14 @@ def waiting(store: MemoryStore, agent: str | None = None, session: str | None = 
 def discard(store: MemoryStore, whose: Whose) -> int:
     """Forget what was told and not read yet, as ``whose`` describes; how many exchanges that were."""
     conditions = {"agent": whose.agent, "user": whose.user, "session": whose.session}
-    given = {name: value for name, value in conditions.items() if value is not None}
-    where = [f"{name} = ?" for name in given] + (["said_at >= ?"] if whose.said_since is not None else [])
-    if not where:
+    bounds = {"said_at >= ?": whose.said_since, "said_at < ?": whose.said_before}
+    named = {f"{name} = ?": value for name, value in conditions.items()}
+    given = {condition: value for condition, value in (named | bounds).items() if value is not None}
+    if not given:
         return 0
-    values = [*given.values(), *([] if whose.said_since is None else [whose.said_since])]
     with store.writing("forget"):
-        return store.connection.execute(f"DELETE FROM buffered WHERE {' AND '.join(where)}", values).rowcount
+        query = f"DELETE FROM buffered WHERE {' AND '.join(given)}"
+        return store.connection.execute(query, list(given.values())).rowcount
 
 
 def ask_reading(store: MemoryStore, agent: str, session: str | None, now: float) -> int:
