@@ -187,6 +187,7 @@ def test_who_answers_learns_from_failures_where_that_is_asked_for(tmp_path: Path
 
 
 def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
+    """PITFALLS R15: another model than the one that was chosen answered, without a word."""
     answers = ["rl", "smollm2", "", "", "my_checks:score", "", "", "", "n"]
     shown = _type_on_a_terminal(tmp_path, answers)
     assert "in place of the strong one" in shown

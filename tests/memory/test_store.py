@@ -64,6 +64,7 @@ def test_the_oldest_of_many_is_within_reach(store: MemoryStore):
 
 
 def test_a_later_statement_on_the_same_subject_ends_the_earlier_one(store: MemoryStore):
+    """PITFALLS B4-8: contradictions were logged, and both were told."""
     (first,) = store.add([unit("The user lives in Hamburg.", subject="user.city")], now=NOW)
     (second,) = store.add([unit("The user lives in Berlin.", subject="user.city", said_at=NOW + 50)], now=NOW + 50)
     assert texts(store.search(asked("where does the user live? user city"))) == ["The user lives in Berlin."]
@@ -143,6 +144,7 @@ def test_a_use_is_counted_once_an_exchange_and_only_of_what_there_is(store: Memo
 
 
 def test_uses_change_nothing_of_what_is_known(store: MemoryStore):
+    """PITFALLS B4-5: reading overwrote when a memory was changed, and made it count for more."""
     (name,) = store.add([unit("The user prefers tea.")], now=NOW)
     before = store.get([name])
     use(store, name, exchange="x", now=NOW + 100)
@@ -171,6 +173,7 @@ _NAMES = st.sampled_from(["a", "b", None])
     st.tuples(st.sampled_from(["one", "two"]), _NAMES, _NAMES, _NAMES),
 )
 def test_nobody_finds_what_is_not_theirs(tmp_path_factory: pytest.TempPathFactory, kept, asker):
+    """PITFALLS S13: grants were stored, and never asked about when reading."""
     agent, user, workspace, session = asker
     with MemoryStore.open(tmp_path_factory.mktemp("scopes") / "memory.db") as store:
         for number, (scope, owner, name) in enumerate(kept):

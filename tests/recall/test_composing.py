@@ -92,6 +92,7 @@ def test_what_is_left_out_says_why() -> None:
 
 @given(st.text(), st.sampled_from(["tool", "outcome", "import", "web"]), st.floats(0, 1))
 def test_text_from_elsewhere_is_one_quoted_line_of_data(text: str, source: str, trust: float) -> None:
+    """PITFALLS S14: what was stored once came back in the system prompt, and nobody knew whose words it was."""
     section = memory_section(text, source=source, said_at=DAY, trust=trust)
     assert section.startswith("\n- Memory (")
     assert section.endswith("\n")

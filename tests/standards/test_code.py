@@ -93,6 +93,18 @@ def test_nothing_is_pickled_and_no_model_brings_code():
                 raise AssertionError(f"{name_of(path)} runs a shell")
 
 
+def test_a_key_that_was_presented_is_compared_in_constant_time():
+    """PITFALLS S11: how long `==` takes says how much of a key was guessed."""
+    for name in ("http/auth.py", "gateway/access.py", "training/api/keys.py", "training/api/signing.py"):
+        nodes = list(ast.walk(ast.parse((SOURCE / name).read_text())))
+        names = [part.attr for part in nodes if isinstance(part, ast.Attribute)]
+        assert "compare_digest" in names, name
+        for node in nodes:
+            if isinstance(node, ast.Compare) and any(isinstance(how, ast.Eq | ast.NotEq) for how in node.ops):
+                sides = (node.left, *node.comparators)
+                assert any(isinstance(side, ast.Constant) for side in sides), f"{name}:{node.lineno}"
+
+
 def test_nobody_changes_the_environment_of_a_running_process():
     """KNOWLEDGE 6: devices switched by os.environ at run time, under the feet of every other model."""
     found = {name_of(path) for path in FILES if any(map(_changes_environment, ast.walk(ast.parse(path.read_text()))))}

@@ -132,6 +132,7 @@ def test_what_cannot_be_understood_is_refused(form: Format, text: str):
 
 
 def test_an_edit_that_would_change_something_else_is_refused():
+    """PITFALLS B6: a line was edited in whichever table it stood."""
     shared = "base: &it {url: a}\nproviders:\n  mine: *it\n  yours:\n    <<: *it\n"
     with pytest.raises(ValueError, match="edited"):  # the anchor's own text is where the alias points
         document.put(YAML, shared, ("providers", "mine", "url"), "b")

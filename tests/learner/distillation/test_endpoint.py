@@ -69,6 +69,7 @@ async def test_tokens_that_are_refused_are_told_apart_from_a_teacher_that_is_awa
 
 
 async def test_an_answer_about_other_tokens_than_those_sent_is_no_answer(session):
+    """PITFALLS R10: what a teacher said was aligned by a length, and filled up with zeros."""
     async with teacher(speaks="echo", reads=lambda prompt: [*prompt, 1, 1]) as one:
         with pytest.raises(TeacherError, match="9 tokens came back for the 6"):
             await ScoringEndpoint(HttpModel(session, one.upstream), ("echo",)).score("big", TOKENS, first=1)

@@ -98,6 +98,7 @@ async def test_what_a_teacher_did_is_among_the_numbers_and_in_the_documentation(
 
 
 async def test_a_teacher_that_is_away_delays_the_update_and_leaves_no_trace(world):
+    """PITFALLS R10: without its teacher a sample was trained on as if there were none."""
     taste = Taste(likes=5, failure=TeacherError("away"))
     updater = world.updater(teaching=Teaching([taste]), methods=("rewards", "opd"))
     await world.converse(8)

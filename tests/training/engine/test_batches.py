@@ -60,7 +60,10 @@ def test_targets_of_different_width_share_a_batch(make_engine: MakeEngine) -> No
 
 
 def test_positions_that_weigh_nothing_still_have_their_log_probs(make_engine: MakeEngine) -> None:
-    """The API promises a log-prob for every target, also of the prompt."""
+    """The API promises a log-prob for every target, also of the prompt.
+
+    PITFALLS B8: what had no advantage was no part of the answer.
+    """
     engine = make_engine()
     create(engine)
     train(engine)
@@ -88,6 +91,7 @@ def test_a_position_that_weighs_nothing_has_no_gradient(make_engine: MakeEngine)
 def test_long_sequences_run_through_the_output_embedding_in_chunks(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """PITFALLS B8: the softmax was over the whole vocabulary for every place at once."""
     data = (supervised(40), supervised(33))
     whole, chunked = make_engine(), make_engine()
     for engine in (whole, chunked):

@@ -38,7 +38,10 @@ def loop(tied: Family, tmp_path: Path) -> LocalLoop:
 def test_concurrent_requests_are_answered_as_if_each_were_alone(
     which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Different lengths, adapters and times of arrival; more requests than rows; prompts longer than one chunk."""
+    """Different lengths, adapters and times of arrival; more requests than rows; prompts longer than one chunk.
+
+    PITFALLS B8: two threads on one model switched its mode under each other.
+    """
     family: Family = request.getfixturevalue(which)
     loop = LocalLoop(family.base, max_concurrent=4)
     for name, directory in family.adapters.items():

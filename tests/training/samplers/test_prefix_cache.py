@@ -79,6 +79,7 @@ def loop(tied: Family, tmp_path: Path) -> LocalLoop:
 
 
 def test_the_second_turn_reads_only_what_is_new(loop: LocalLoop) -> None:
+    """PITFALLS B8: there was no cache, and each token read the whole prompt again."""
     first = loop.ask(generate("x" * 300, "a", max_tokens=20))
     assert cached(first) == 0
     history = [*b"x" * 300, *first.tokens()]
