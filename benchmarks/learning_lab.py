@@ -205,7 +205,7 @@ class Lab:
 def _inputs(datum: Datum | LikelyDatum) -> dict[str, np.ndarray]:
     if isinstance(datum, LikelyDatum):
         return {"target_tokens": datum.likely.targets_TK, "weights": datum.likely.weights_TK}
-    return {"target_tokens": datum.targets_T, "logprobs": datum.logprobs_T, "advantages": datum.advantages_T}
+    return {"target_tokens": datum.targets_T, "logprobs": datum.ratios_from_T, "advantages": datum.advantages_T}
 
 
 def _read(prompt: Sequence[int], answer: Sequence[int], weight: float = 1.0) -> commands.Datum:

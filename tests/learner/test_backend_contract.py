@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import aiohttp
 import numpy as np
@@ -108,6 +109,19 @@ async def test_both_passes_agree_and_know_the_temperature(backend):
     else:
         with pytest.raises(RefusedDataError, match=r"temperature 0\.5"):
             await run.forward(groups(0.5))
+    await run.close()
+
+
+@pytest.mark.parametrize("backend", ["remote", "tinker", "mint"], indirect=True)
+async def test_a_loss_compares_with_where_its_ratios_start_from(backend):
+    run = await backend.open(None)
+    data = groups(1.0)
+    now = await run.forward(data)
+    (datum,), (now_T,) = data[0].data, now.logprobs
+    anew = replace(data[0], data=(replace(datum, proximal_T=now_T),))
+    metrics = (await run.forward_backward([anew])).metrics
+    assert metrics["loss:sum"] == pytest.approx(-np.sum(datum.advantages_T), abs=1e-4)  # all ratios are 1
+    assert (await run.forward_backward(data)).metrics["loss:sum"] != pytest.approx(metrics["loss:sum"], abs=1e-2)
     await run.close()
 
 

@@ -44,7 +44,7 @@ def data_of(groups: tuple[DatumGroup, ...]):
 
 def losses(datum, now_T, loss, settings):
     """What the trainer's loss has as d loss / d log-prob of each token, by docs/losses.md."""
-    ratio = np.exp(now_T.astype(np.float64) - datum.logprobs_T)
+    ratio = np.exp(now_T.astype(np.float64) - datum.ratios_from_T)
     bounded = np.clip(ratio, settings.ratio_low, settings.ratio_high)
     advantage = datum.advantages_T.astype(np.float64)
     if loss == "cispo":
@@ -59,10 +59,22 @@ def test_no_token_pulls_with_more_than_the_largest_weight_and_what_weighs_less_i
     weighed = corrected(groups, now, parent=PARENT, settings=settings)
     assert not weighed.masked
     for old, new, now_T in zip(data_of(groups), data_of(weighed.groups), now, strict=True):
-        before, after = losses(old, now_T, loss, settings), losses(new, now_T, loss, settings)
+        # What an older version drew has its whole weight under ppo too: its bounds begin anew.
+        as_loss = "importance_sampling" if old.spans[0].version != PARENT and loss == "ppo" else loss
+        before, after = losses(old, now_T, as_loss, settings), losses(new, now_T, loss, settings)
         largest = settings.max_token_weight * np.abs(old.advantages_T)
         assert after == pytest.approx(np.clip(before, -largest, largest), rel=1e-4, abs=1e-9)
         assert (np.sign(after) == np.sign(before)).all()
+
+
+@given(ANSWERS, LOSSES, st.floats(0, 4))
+def test_only_what_an_older_version_drew_has_its_bounds_from_where_the_step_begins(answers, loss, largest):
+    groups, now, settings = material(answers, loss=loss, max_mismatch=0.0, max_token_weight=largest)
+    weighed = corrected(groups, now, parent=PARENT, settings=settings)
+    for old, new, now_T in zip(data_of(groups), data_of(weighed.groups), now, strict=True):
+        is_anew = loss == "ppo" and largest > 0 and old.spans[0].version != PARENT
+        assert new.ratios_from_T == pytest.approx(now_T if is_anew else old.logprobs_T)
+        assert new.logprobs_T is old.logprobs_T  # what was drawn at is still what is measured
 
 
 @given(ANSWERS, LOSSES)
@@ -117,3 +129,10 @@ def test_the_share_that_the_bounds_take_the_gradient_from():
     for loss, share in (("ppo", 3 / 8), ("cispo", 5 / 8), ("importance_sampling", 0.0)):
         groups, now, settings = material(answers, loss=loss)
         assert clipped_share(groups, now, settings) == share
+
+
+def test_nothing_of_an_older_answer_is_bounded_before_the_step():
+    groups, now, settings = material([([0.5, -0.5], 1.0, PARENT - 1), ([0.5, 0.5], -1.0, PARENT - 2)], loss="ppo")
+    assert clipped_share(groups, now, settings) == 0.25
+    weighed = corrected(groups, now, parent=PARENT, settings=settings)
+    assert clipped_share(weighed.groups, now, settings) == 0.0

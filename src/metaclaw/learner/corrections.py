@@ -7,6 +7,10 @@ its place in the divisor, and what is not finite is left as it is, for the check
 A loss weighs a token by ``w``: its ratio to the sampler's probability, as far as the loss does not clip it. Its
 advantage is multiplied by ``min(1, max_token_weight / w)``, so what counts is ``min(w, max_token_weight)`` (truncated
 importance sampling). The sampler's own log-probability stays in the loss, and so do its bounds.
+
+Of what an older version drew ``ppo`` would bound how far the updates since have moved it, and learn next to nothing of
+what they moved. There its ratios start from the trainer as it is before the step, and the advantage has all of the
+weight, ``min(w, max_token_weight)`` (the decoupled objective of Hilton et al. 2022, arXiv 2110.00641, section 3).
 """
 
 from __future__ import annotations
@@ -74,7 +78,7 @@ def corrected(
         for datum in group.data:
             now_T = next(passes).astype(np.float64)
             gap_T = now_T - datum.logprobs_T
-            advantages_T = datum.advantages_T.copy()
+            advantages_T, from_T = datum.advantages_T.copy(), datum.logprobs_T.copy()
             for span in datum.spans:
                 where = slice(span.start, span.stop)
                 if _is_mismatched(gap_T[where], span, parent, settings):
@@ -84,8 +88,11 @@ def corrected(
                     continue
                 factors = _factors(gap_T[where], group.loss, settings)
                 num_cut += int(np.count_nonzero(factors < 1))
+                if _starts_anew(gap_T[where], span, parent, group.loss, settings):
+                    factors *= np.exp(gap_T[where])
+                    from_T[where] = now_T[where]
                 advantages_T[where] *= factors
-            data.append(replace(datum, advantages_T=advantages_T))
+            data.append(replace(datum, advantages_T=advantages_T, proximal_T=from_T))
         found.append(replace(group, data=tuple(data)))
     num_tokens = max(1, sum(span.num_tokens for group in groups for datum in group.data for span in datum.spans))
     numbers = {
@@ -127,7 +134,7 @@ def pulled(
 def clipped_share(groups: Sequence[DatumGroup], now: Sequence[Floats], settings: UpdateSettings) -> float:
     """The share of trained tokens that the loss's bounds take the gradient from, or (``cispo``) bound the weight of."""
     data = [datum for group in groups for datum in group.data]
-    gap_N = trained(data, now) - trained(data, [datum.logprobs_T for datum in data])
+    gap_N = trained(data, now) - trained(data, [datum.ratios_from_T for datum in data])
     advantage_N = trained(data, [datum.advantages_T for datum in data])
     above_N, below_N = gap_N > math.log(settings.ratio_high), gap_N < math.log(settings.ratio_low)
     if settings.loss == "importance_sampling":
@@ -142,6 +149,11 @@ def _is_mismatched(gap_N: Doubles, span: Span, parent: int, settings: UpdateSett
         return False
     bound = math.log1p(settings.max_mismatch) * math.sqrt(max(1.0, _STEADY_TOKENS / span.num_tokens))
     return bool(abs(float(np.mean(gap_N))) > bound)
+
+
+def _starts_anew(gap_N: Doubles, span: Span, parent: int, loss: str, settings: UpdateSettings) -> bool:
+    is_older = span.version != parent and loss == "ppo"
+    return is_older and settings.max_token_weight > 0 and bool(np.isfinite(gap_N).all())
 
 
 def _factors(gap_N: Doubles, loss: str, settings: UpdateSettings) -> Doubles:

@@ -103,6 +103,12 @@ class Datum:
     spans: tuple[Span, ...]
     likely: Likely | None = None  # what is learned beside it, of tokens that were not drawn too
     now_T: Floats | None = None  # what the trainer said of the targets before the step, once it was asked
+    proximal_T: Floats | None = None  # what a loss's ratios start from, where that is not the sampler's for all of it
+
+    @property
+    def ratios_from_T(self) -> Floats:
+        """The log-probabilities to which a loss compares the trainer's."""
+        return self.logprobs_T if self.proximal_T is None else self.proximal_T
 
     def trained(self, values_T: Floats) -> Floats:
         """Those of ``values_T`` that belong to drawn tokens."""

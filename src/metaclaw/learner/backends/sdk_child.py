@@ -156,7 +156,7 @@ def _packed(datum: Datum) -> dict[str, str]:
     return {
         "tokens": packed(datum.tokens_T.astype("<i4")),
         "targets": packed(datum.targets_T.astype("<i4")),
-        "logprobs": packed(datum.logprobs_T.astype("<f4")),
+        "logprobs": packed(datum.ratios_from_T.astype("<f4")),
         "advantages": packed(datum.advantages_T.astype("<f4")),
     }
 

@@ -304,7 +304,7 @@ def _is_callers_fault(error: BaseException | None) -> bool:
 def _sdk_datum(datum: Datum | LikelyDatum) -> tinker.Datum:
     arrays: dict[str, Any] = {"target_tokens": _targets(datum)}
     if isinstance(datum, Datum):
-        arrays |= {"logprobs": datum.logprobs_T, "advantages": datum.advantages_T}
+        arrays |= {"logprobs": datum.ratios_from_T, "advantages": datum.advantages_T}
     else:
         arrays |= {"weights": datum.likely.weights_TK}
     return tinker.Datum(model_input=tinker.ModelInput.from_ints(datum.tokens_T.tolist()), loss_fn_inputs=arrays)
