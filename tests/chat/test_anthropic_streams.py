@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaclaw.chat.anthropic.dialect import DIALECT
+from metaclaw.chat.anthropic.own_thinking import SIGNATURE
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import SseEvent, SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
@@ -249,7 +250,8 @@ def test_the_anthropic_sdk_reads_a_chat_stream() -> None:
     ]
     message = read_by_anthropic(sunk(chunks))
     assert message["content"] == [
-        {"type": "thinking", "thinking": "I see", "signature": ""}, text("Let me"), use("t0", path="."), use("t1"),
+        {"type": "thinking", "thinking": "I see", "signature": SIGNATURE},
+        text("Let me"), use("t0", path="."), use("t1"),
     ]  # fmt: skip
     assert (message["stop_reason"], message["model"], message["id"]) == ("tool_use", "gpt", "c1")
     assert message["usage"] == {"input_tokens": 7, "output_tokens": 4, "cache_read_input_tokens": 2}

@@ -14,6 +14,7 @@ import openai
 import pytest
 from anthropic import AsyncAnthropic
 
+from metaclaw.chat.anthropic.own_thinking import SIGNATURE
 from tests.chat.anthropic_material import FUNCTION, PIXEL, TOOL, assistant, call, image, result, text, use, user
 from tests.fakes import anthropic_llm
 from tests.fakes.llm import Answer, FakeLlm, fake_llm
@@ -182,7 +183,7 @@ async def test_thinking_and_calls_reach_the_client(tmp_path: Path, dialects: tup
         else:
             message = await client.messages.create(model="any", max_tokens=9, messages=HELLO, tools=[TOOL])
         [turn] = await gateway.turns()
-    signature = "c2ln" if dialects == MESSAGES else ""
+    signature = "c2ln" if dialects == MESSAGES else SIGNATURE
     assert [block.to_dict() for block in message.content] == [
         {**THOUGHT_AND_CALLS[0], "signature": signature}, *THOUGHT_AND_CALLS[1:],
     ]  # fmt: skip
@@ -193,12 +194,46 @@ async def test_thinking_and_calls_reach_the_client(tmp_path: Path, dialects: tup
     assert turn.finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_thinking_that_nobody_signed_is_not_shown_to_a_model_that_checks_signatures(
+    tmp_path: Path, is_stream: bool
+) -> None:
+    """A session goes on with Anthropic's, for example because the policy is down."""
+    signed = {"type": "thinking", "thinking": "so", "signature": "c2ln"}
+    asked: Any = {"model": "any", "max_tokens": 9, "messages": HELLO}
+    async with (
+        before(tmp_path, CHAT, lambda body: calls_a_tool(CHAT, is_stream=bool(body.get("stream")))) as (
+            chats,
+            gateway,
+            client,
+        ),
+        fake_llm() as claude,
+    ):
+        if is_stream:
+            async with client.messages.stream(**asked) as stream:
+                answer = await stream.get_final_message()
+        else:
+            answer = await client.messages.create(**asked)
+        said = [block.to_dict() for block in answer.content]
+        history = [*HELLO, assistant(said), user([result("t1", "x")])]
+        await client.messages.create(**{**asked, "messages": history})
+        assert chats.requests[-1]["messages"][1]["reasoning_content"] == "hm"
+
+        moved = make_settings(tmp_path, llm_url=claude.url, llm={"dialects": ["anthropic.messages"]})
+        await gateway.adopt(moved)
+        history += [assistant([signed, text("so it is")]), user("and?")]
+        await client.messages.create(**{**asked, "messages": history})
+    kept = claude.requests[0]["messages"]
+    assert kept[1] == assistant(said[1:])
+    assert kept[2:] == history[2:]
+
+
 async def test_a_think_block_in_the_text_is_thinking(tmp_path: Path) -> None:
     async with before(tmp_path, CHAT, lambda _: Answer(text="<think> hm, well </think> yes it is")) as (_, __, client):
         plain = await client.messages.create(model="any", max_tokens=9, messages=HELLO)
         async with client.messages.stream(model="any", max_tokens=9, messages=HELLO) as stream:
             streamed = await stream.get_final_message()
-    expected = [{"type": "thinking", "thinking": "hm, well", "signature": ""}, text("yes it is")]
+    expected = [{"type": "thinking", "thinking": "hm, well", "signature": SIGNATURE}, text("yes it is")]
     assert [block.to_dict() for block in plain.content] == expected
     assert [block.to_dict() for block in streamed.content] == expected
 

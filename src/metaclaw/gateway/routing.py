@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, TO_CHAT
+from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, TO_CHAT
 from metaclaw.chat.fitting import signed_for_gemini, strictly_openai
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
@@ -115,7 +116,7 @@ class Router:
         def prepare(model: ModelClient) -> Outbound | None:
             if _COUNT not in model.dialects:
                 return None
-            body = {**request.body, "model": self._model_name(request.model, model)}
+            body = {**without_own_thinking(request.body), "model": self._model_name(request.model, model)}
             return Outbound(dialect=_COUNT, body=_encoded(body), headers=headers)
 
         # Anthropic counts these apart from answers: one that was asked too often says nothing of the other.
@@ -142,10 +143,11 @@ class Router:
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
         name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
         if turn.request.dialect in model.dialects:
-            if turn.raw is not None and name == turn.request.model:
+            body = without_own_thinking(turn.body, turn.raw) if turn.dialect is ANTHROPIC else turn.body
+            if turn.raw is not None and name == turn.request.model and body is turn.body:
                 raw = turn.raw
             else:
-                raw = _encoded({**turn.body, "model": name} if name else turn.body)
+                raw = _encoded({**body, "model": name} if name else body)
             return Outbound(dialect=turn.request.dialect, body=raw, headers=turn.headers, is_stream=is_stream)
         target = next((DIALECTS[spoken] for spoken in model.dialects if spoken in FROM_CHAT), None)
         if target is None or turn.request.dialect not in TO_CHAT:

@@ -13,6 +13,7 @@ from metaclaw.chat.anthropic.blocks import text_block
 from metaclaw.chat.anthropic.conversation import answer_message
 from metaclaw.chat.anthropic.endings import finish_reason, stop_keys, usage_from_chat, usage_to_chat
 from metaclaw.chat.anthropic.fields import is_object, object_in, objects, text_in
+from metaclaw.chat.anthropic.own_thinking import SIGNATURE
 from metaclaw.chat.messages import JsonObject
 
 
@@ -94,7 +95,7 @@ def _content(message: JsonObject, answer_id: str) -> list[JsonObject]:
     blocks: list[JsonObject] = sealed_in(message)
     thinking = thinking_in(message)
     if thinking and not blocks:
-        blocks = [{"type": "thinking", "thinking": thinking, "signature": ""}]
+        blocks = [{"type": "thinking", "thinking": thinking, "signature": SIGNATURE}]
     content: object = message.get("content")
     texts = [content] if isinstance(content, str) else [text_in(part.get("text")) for part in objects(content)]
     blocks += [text_block(text) for text in (*texts, text_in(message.get("refusal"))) if text]

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from metaclaw.chat.anthropic.own_thinking import SIGNATURE
 from metaclaw.chat.messages import JsonObject
 
 _MARKS = re.compile(r'["\\{}\[\]]')
@@ -123,6 +124,9 @@ class OpenBlocks:
             first.deltas = []
             if not closes_all and (len(self._blocks) == 1 or not first.is_whole):
                 return
+            if first.start["type"] == "thinking" and not first.is_sealed:
+                mark = {"type": "signature_delta", "signature": SIGNATURE}
+                yield {"type": "content_block_delta", "index": self._index, "delta": mark}
             yield {"type": "content_block_stop", "index": self._index}
             self._blocks.popleft()
             self._is_first_open = False
