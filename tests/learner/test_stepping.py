@@ -45,10 +45,13 @@ def test_the_parts_of_an_update_hold_every_datum_once(advantages, steps):
     )
 
 
-@given(ADVANTAGES, st.integers(1, 6))
+@given(ADVANTAGES, st.integers(1, 6), st.booleans())
 @settings(max_examples=60)
-def test_no_part_is_better_or_worse_than_another_by_more_than_one_answer_is(advantages, steps):
-    parts = cut([group_of(advantages)], steps)
+def test_no_part_is_better_or_worse_than_another_by_more_than_one_answer_is(advantages, steps, at_one_each):
+    # Each answer at a temperature of its own, too: their worst were all in the first part.
+    apart = [group_of([advantage], temperature=float(number)) for number, advantage in enumerate(advantages)]
+    assert len(cut(apart, steps)) == min(steps, len(advantages))
+    parts = cut(apart if at_one_each else [group_of(advantages)], steps)
     sums = [sum(float(datum.advantages_T[1]) for group in part for datum in group.data) for part in parts]
     if len(advantages) % steps == 0:
         assert max(sums) - min(sums) <= max(advantages) - min(advantages) + 1e-5

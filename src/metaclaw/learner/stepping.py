@@ -249,20 +249,21 @@ def cut(groups: Sequence[DatumGroup], steps: int) -> list[list[DatumGroup]]:
     A part of bad answers alone makes everything in them less likely, what all answers share with them; that is noise,
     and a few answers drawn by chance are often such a part. So they are dealt by their advantages, back and forth.
     """
-    parts: list[list[DatumGroup]] = [[] for _ in range(steps)]
-    for group in groups:
-        dealt: list[list[Datum]] = [[] for _ in range(steps)]
-        for number, datum in enumerate(sorted(group.data, key=_total)):
-            turn, place = divmod(number, steps)
-            dealt[steps - 1 - place if turn % 2 else place].append(datum)
-        for part, data in zip(parts, dealt, strict=True):
-            if data:
-                part.append(replace(group, data=tuple(data)))
+    # All groups together: dealt one by one, the first part got the worst answer of each temperature. What teaches
+    # nothing comes last, so that no part consists of that alone while others are left.
+    every = [(place, datum) for place, group in enumerate(groups) for datum in group.data]
+    dealt: list[dict[int, list[Datum]]] = [defaultdict(list) for _ in range(steps)]
+    for number, (group, datum) in enumerate(sorted(every, key=lambda one: _worth(one[1]))):
+        turn, place = divmod(number, steps)
+        dealt[steps - 1 - place if turn % 2 else place][group].append(datum)
+    parts = [[replace(groups[place], data=tuple(data)) for place, data in sorted(part.items())] for part in dealt]
     return [part for part in parts if part]
 
 
-def _total(datum: Datum) -> float:
-    return float(np.sum(datum.advantages_T, dtype=np.float64))
+def _worth(datum: Datum) -> tuple[bool, float]:
+    """How good it was, after all others where it teaches nothing."""
+    teaches = datum.likely is not None or bool(np.any(datum.advantages_T))
+    return not teaches, float(np.sum(datum.advantages_T, dtype=np.float64))
 
 
 def _merged(passes: Sequence[Pass]) -> dict[str, float]:
