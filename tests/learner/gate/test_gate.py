@@ -19,7 +19,7 @@ from metaclaw.learner.gate.answers import Drawn, RefusedPromptError
 from metaclaw.learner.gate.examination import GateWaitsError, NewWeights
 from metaclaw.learner.gate.gate import AT_ONCE, Gate
 from metaclaw.learner.gate.questions import Question, Questions
-from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError
+from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, NoOpinionError
 from tests.learner.recording import Said, policy_sample, record
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +174,30 @@ async def test_some_pairs_that_cannot_be_compared_are_counted_and_count_for_noth
     examined = await gate(Policy(new=lambda said, chance: said[::-1]), Judged(sometimes)).examine(new())
     assert examined.refused is None
     assert 0 < examined.numbers["gate/void"] < examined.numbers["gate/judged"]
+
+
+async def test_a_judge_that_has_no_opinion_of_most_exchanges_decides_by_the_others():
+    """A verifier that checks sums alone: no version of its agent was ever served, and one was trained every five
+    minutes."""
+    sums = {"h0", "h1"}
+
+    class Sums(Judged):
+        async def prefer(self, one: Exchange, other: Exchange) -> float:
+            if one.id not in sums:
+                raise NoOpinionError("no opinion")
+            return await super().prefer(one, other)
+
+    def reversed_answers(said: str, chance: Random) -> str:
+        return said[::-1]
+
+    examined = await gate(Policy(new=reversed_answers), Sums(lambda one, other: 0.0)).examine(new())
+    assert examined.refused is None
+    assert examined.numbers["gate/no_opinion"] > examined.numbers["gate/judged"] > 0
+    examined = await gate(Policy(new=reversed_answers), Sums(lambda one, other: -1.0)).examine(new())
+    assert "worse" in examined.refused
+    sums.clear()
+    examined = await gate(Policy(new=reversed_answers), Sums(lambda one, other: 0.0)).examine(new())
+    assert "nothing shows that it is not worse" in examined.refused
 
 
 async def test_prompts_that_cannot_be_asked_any_more_are_made_up_for_by_others_but_not_all_of_them():

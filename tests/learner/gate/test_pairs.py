@@ -9,7 +9,7 @@ import pytest
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
-from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
+from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, NoOpinionError, Verdict
 from metaclaw.learner.judges.pairs import LlmPairs, ScoredPairs, answered, comparison_question, read_preference
 
 pytestmark = pytest.mark.anyio
@@ -96,5 +96,9 @@ async def test_a_verifiers_scores_make_the_difference_in_whatever_order_they_wer
 
     pairs = ScoredPairs(Scores(), Random(1))
     assert [await pairs.prefer(GOOD, BAD) for _ in range(6)] == [0.5] * 6
-    with pytest.raises(JudgeError, match="no opinion"):
-        await pairs.prefer(GOOD, answered(ASKED, "?", "stop"))
+    unclear = answered(ASKED, "?", "stop")
+    with pytest.raises(NoOpinionError):
+        await pairs.prefer(unclear, unclear)
+    with pytest.raises(JudgeError, match="one of two") as alone:
+        await pairs.prefer(GOOD, unclear)
+    assert not isinstance(alone.value, NoOpinionError), "who answers so that nothing can be said would be let pass"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from metaclaw.config import GateSettings
 from metaclaw.errors import JudgeError
@@ -23,7 +24,7 @@ from metaclaw.learner.gate.limits import measure_limits
 from metaclaw.learner.gate.pairs import AnsweredPair, Scored
 from metaclaw.learner.gate.questions import Question
 from metaclaw.learner.gathering import gathered
-from metaclaw.learner.judges.judge import JudgeUnavailableError
+from metaclaw.learner.judges.judge import JudgeUnavailableError, NoOpinionError
 from metaclaw.learner.judges.pairs import PairJudge, answered
 
 _log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Gate:
         self, new: NewWeights, pairs: list[_Pair], draws: _Draws, numbers: dict[str, object]
     ) -> Examination:
         settings = self._settings
-        differences, num_void, waiting = list[float](), 0, list(pairs)
+        differences, void, waiting = list[float](), Counter[str](), list(pairs)
         verdict = compare(differences, margin=settings.margin, error=settings.error)
         while verdict.outcome == "undecided":
             waiting += [] if waiting else await draws.more(_ROUND)
@@ -124,15 +125,16 @@ class Gate:
                 break
             now, waiting = waiting[:_ROUND], waiting[_ROUND:]
             found = await self._each(new, "difference", now, self._difference)
-            differences += [difference for difference in found if difference is not None]
-            num_void += found.count(None)
-            if num_void > max(_ROUND, len(differences)):
+            differences += [one for one in found if not isinstance(one, str)]
+            void.update(one for one in found if isinstance(one, str))
+            if void["failed"] > max(_ROUND, len(differences)):
                 raise GateWaitsError(f"{self._judge.name} could compare {len(differences)} of the first "
-                                     f"{len(differences) + num_void} pairs only")  # fmt: skip
+                                     f"{len(differences) + void['failed']} pairs only")  # fmt: skip
             verdict = compare(differences, margin=settings.margin, error=settings.error)
         numbers |= {
             "gate/judged": float(len(differences)),
-            "gate/void": float(num_void),
+            "gate/void": float(void["failed"]),
+            "gate/no_opinion": float(void["no opinion"]),
             "gate/tokens": float(draws.num_tokens),
             "gate/mean_difference": verdict.mean,
             "gate/evidence": min(verdict.evidence, 1e300),
@@ -164,8 +166,8 @@ class Gate:
             candidate=await scored(pair.candidate, new.path),
         )
 
-    async def _difference(self, pair: _Pair) -> float | None:
-        """How much better the candidate's answer is; ``None`` when the judge cannot say."""
+    async def _difference(self, pair: _Pair) -> float | Literal["no opinion", "failed"]:
+        """How much better the candidate's answer is, or why the judge cannot say."""
         ours, theirs = pair.candidate, pair.served
         if (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason):
             return 0.0
@@ -176,9 +178,11 @@ class Gate:
             )
         except JudgeUnavailableError as error:
             raise JudgeAwayError(f"a new version waits for its judge: {error}") from error
+        except NoOpinionError:
+            return "no opinion"
         except JudgeError as error:
             _log.info("a pair of %s could not be compared: %s", exchange.id, error)
-            return None
+            return "failed"
 
 
 class _Draws:

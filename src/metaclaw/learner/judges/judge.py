@@ -19,6 +19,12 @@ class JudgeUnavailableError(JudgeError):
     code = "judge_unavailable"
 
 
+class NoOpinionError(JudgeError):
+    """The judge has nothing to say about exchanges of this kind, whoever answers: that is no failure."""
+
+    code = "no_opinion"
+
+
 class JudgeBudgetError(JudgeUnavailableError):
     """The day's tokens or money for judging are used up."""
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from metaclaw.config import JudgeSettings
 from metaclaw.errors import JudgeError, UpstreamError
-from metaclaw.learner.judges.judge import Exchange, Judge, JudgeUnavailableError
+from metaclaw.learner.judges.judge import Exchange, Judge, JudgeUnavailableError, NoOpinionError
 from metaclaw.learner.judges.llm import JudgingModel
 from metaclaw.learner.judges.material import cut, last_line, steps_of
 
@@ -44,7 +44,8 @@ class PairJudge(Protocol):
     async def prefer(self, one: Exchange, other: Exchange) -> float:
         """How much better ``one``'s answer is, in [-1, 1].
 
-        Raises ``JudgeError`` when that fails, ``JudgeUnavailableError`` when nobody is there.
+        Raises ``JudgeError`` when that fails, ``NoOpinionError`` where nothing can be said of either,
+        ``JudgeUnavailableError`` when nobody is there.
         """
         ...
 
@@ -60,14 +61,12 @@ class ScoredPairs:
     async def prefer(self, one: Exchange, other: Exchange) -> float:
         first_is_one = self._chance.random() < 0.5
         first, second = (one, other) if first_is_one else (other, one)
-        difference = (await self._score(first) - await self._score(second)) / 2
-        return difference if first_is_one else -difference
-
-    async def _score(self, exchange: Exchange) -> float:
-        score = (await self._judge.judge(exchange)).score
-        if score is None:
-            raise JudgeError(f"{self.name} has no opinion")
-        return score
+        left, right = (await self._judge.judge(first)).score, (await self._judge.judge(second)).score
+        if left is None and right is None:
+            raise NoOpinionError(f"{self.name} has no opinion")
+        if left is None or right is None:  # what a judge cannot make out must not count for nothing: it may be worse
+            raise JudgeError(f"{self.name} has an opinion of one of two answers alone")
+        return (left - right) / 2 if first_is_one else (right - left) / 2
 
 
 class LlmPairs:
