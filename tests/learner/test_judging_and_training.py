@@ -13,6 +13,7 @@ from metaclaw.errors import BackendError, JournalError, JudgeError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.turns import TurnJournal
+from metaclaw.learner.gate.examination import GateWaitsError, JudgeAwayError
 from metaclaw.learner.inbox import Inbox, RetryPolicy
 from metaclaw.learner.jobs import run_jobs
 from metaclaw.learner.judges.judge import Exchange, JudgeUnavailableError, Verdict
@@ -180,6 +181,22 @@ async def test_a_trainer_that_is_down_is_asked_again_after_growing_pauses(world,
     world.time[0] = 81.0
     await world.updating.step()
     assert len(world.training.agents) == 7, "the pause starts small again after a success"
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(GateWaitsError("no verdicts"), range(3, 4)), (JudgeAwayError("down"), range(25, 35))]
+)
+async def test_what_the_gate_cannot_examine_is_trained_again_once_an_hour_and_a_judge_that_is_away_asked_sooner(
+    world, error: BackendError, attempts: range
+):
+    """The one costs a training and its answers each time, the other keeps what was trained."""
+    await record(world.turns, Said(turn="a", exchange="x"))
+    await world.judging.step()
+    world.training.outcomes = [error]
+    for moment in range(0, 7201, 5):
+        world.time[0] = float(moment)
+        await world.updating.step()
+    assert len(world.training.agents) in attempts
 
 
 async def test_one_agent_that_fails_does_not_hold_up_another(world):

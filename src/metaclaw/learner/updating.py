@@ -19,6 +19,7 @@ from metaclaw.errors import MetaClawError
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Version
 from metaclaw.journal.train_steps import EVERY_AGENT, TrainAnswer, TrainSteps
+from metaclaw.learner.gate.examination import GateWaitsError
 from metaclaw.learner.jobs import Patience
 from metaclaw.learner.outcomes import Outcome, Rejected, Waiting
 
@@ -127,6 +128,7 @@ class Updating:
         try:
             outcome = await permission.run(agent, self._training.attempt(agent))
         except MetaClawError as error:
+            length_s = max(length_s, error.rest_s if isinstance(error, GateWaitsError) else 0.0)
             self._pauses[agent] = _Pause(since=self._clock(), length_s=length_s)
             _log.warning("%s: no update, next attempt in %g s: %s", agent, length_s, error)
             return False

@@ -19,10 +19,13 @@ class GateWaitsError(BackendError):
 
     code = "gate_waits"
     retryable: ClassVar[bool] = True
+    rest_s: ClassVar[float] = 3600.0  # at least, as each try trains again, and has answers drawn and judged
 
 
 class JudgeAwayError(GateWaitsError):
     """Nobody is there to compare answers: what was drawn so far stands, and the examination can go on there later."""
+
+    rest_s: ClassVar[float] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
