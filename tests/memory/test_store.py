@@ -63,6 +63,26 @@ def test_the_oldest_of_many_is_within_reach(store: MemoryStore):
     assert texts(store.search(asked("where is the spare key?")))[:1] == ["The spare key lies under the blue pot."]
 
 
+def test_what_it_takes_to_remember_something_does_not_grow_with_what_is_remembered(store: MemoryStore):
+    """PITFALLS B4-2: one turn took 1 s beside 500 memories and 16 s beside 5,000. Counted in SQLite's own steps."""
+    steps: list[int] = []
+
+    def steps_of_one_more(number: int) -> int:
+        steps.clear()
+        store.connection.set_progress_handler(lambda: steps.append(1), 100)
+        store.add([unit(f"The user keeps tool number {number} in drawer {number * 7}.", said_at=NOW + number)], now=NOW)
+        store.connection.set_progress_handler(None, 0)
+        return len(steps)
+
+    def fill(first: int, last: int) -> None:
+        store.add([unit(f"Note {n}: part {n * 3} of machine {n * 11} was oiled.") for n in range(first, last)], now=NOW)
+
+    fill(0, 200)
+    few = steps_of_one_more(1)
+    fill(200, 4000)
+    assert steps_of_one_more(2) < 2 * few + 20
+
+
 def test_a_later_statement_on_the_same_subject_ends_the_earlier_one(store: MemoryStore):
     """PITFALLS B4-8: contradictions were logged, and both were told."""
     (first,) = store.add([unit("The user lives in Hamburg.", subject="user.city")], now=NOW)
