@@ -186,6 +186,13 @@ def test_who_answers_learns_from_failures_where_that_is_asked_for(tmp_path: Path
     assert read_settings(tmp_path, {})[0].llm.model_id == "m"
 
 
+def test_learning_with_a_key_that_is_not_told_is_refused(tmp_path: Path):
+    given = ("setup", "--yes", "--provider", "openai", "--model-id", "m", "--learn")
+    done = metaclaw(tmp_path, *given, env={"METACLAW_LLM_API_KEY": "sk-in-a-variable"})
+    assert (done.returncode, "--learn needs" in done.stderr) == (2, True)
+    assert metaclaw(tmp_path, *given, "--provider", "ollama").returncode == 0  # a program on this machine needs none
+
+
 def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
     """PITFALLS R15: another model than the one that was chosen answered, without a word."""
     answers = ["rl", "smollm2", "", "", "my_checks:score", "", "", "", "n"]

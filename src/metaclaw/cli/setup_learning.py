@@ -18,7 +18,7 @@ def can_learn(current: Settings, answers: Mapping[str, Any]) -> bool:
     """Whether the model that answers could judge and write skills, and nobody does yet."""
     judge = current.rl.judge
     is_judged = judge.has_model or judge.verifier or judge.command or answers.get("rl.judge.url")
-    if is_judged or current.evolver.has_place:
+    if is_judged or current.evolver.has_place or not _has_key(current, answers):
         return False
     return _of(current, answers, "auth_method") != "oauth_token" and bool(_of(current, answers, "model_id"))
 
@@ -29,8 +29,8 @@ def require_learning(current: Settings, answers: Mapping[str, Any]) -> dict[str,
 
     if not can_learn(current, answers):
         raise ConfigError(
-            "--learn needs llm.model_id with a key of its provider (a subscription does not do), and nobody who "
-            "judges or writes skills yet (rl.judge, evolver)"
+            "--learn needs llm.model_id and its provider's key, told to setup (a subscription or a variable does not "
+            "do), and nobody who judges or writes skills yet (rl.judge, evolver)"
         )
     return learning_with(current, answers)
 
@@ -48,6 +48,14 @@ def learning_with(current: Settings, answers: Mapping[str, Any]) -> dict[str, An
         "bedrock_region": current.llm.bedrock_region,
     }
     return {f"{section}.{key}": value for section in ("rl.judge", "evolver") for key, value in named.items()}
+
+
+def _has_key(current: Settings, answers: Mapping[str, Any]) -> bool:
+    """Whether there is a key, or none is needed: on this machine, at an address of the user's own, and with Bedrock."""
+    from metaclaw.upstreams.presets import find_preset
+
+    preset = find_preset(_of(current, answers, "provider"))
+    return bool(_of(current, answers, "api_key")) or preset is None or preset.is_local
 
 
 def _of(current: Settings, answers: Mapping[str, Any], key: str) -> str:
