@@ -53,7 +53,7 @@ def test_no_part_is_better_or_worse_than_another_by_more_than_one_answer_is(adva
     assert len(cut(apart, steps)) == min(steps, len(advantages))
     parts = cut(apart if at_one_each else [group_of(advantages)], steps)
     sums = [sum(float(datum.advantages_T[1]) for group in part for datum in group.data) for part in parts]
-    if len(advantages) % steps == 0:
+    if np.count_nonzero(np.asarray(advantages, np.float32)) % steps == 0:  # what teaches nothing is dealt last
         assert max(sums) - min(sums) <= max(advantages) - min(advantages) + 1e-5
 
 
