@@ -72,7 +72,7 @@ def test_a_choice_of_a_function_in_a_namespace_is_one() -> None:
         {**REQUEST, "tool_choice": "required"},
         {**REQUEST, "tool_choice": {"type": "web_search"}},
         {**REQUEST, "tools": [RUN, {"type": "file_search"}]},
-        {**REQUEST, "tools": [{**AGENTS, "tools": [{"type": "custom", "name": "x"}]}]},
+        {**REQUEST, "tools": [{**AGENTS, "tools": [{"type": "mcp", "name": "x"}]}]},
     ],
 )
 def test_what_a_client_relies_on_is_refused(request_: Json) -> None:

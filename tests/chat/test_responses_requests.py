@@ -152,12 +152,11 @@ def test_what_we_rely_on_is_checked(body: Json, param: str) -> None:
         ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0]"),
-        ({"tools": [{"type": "custom", "name": "patch"}]}, "tools[0]"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
         ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0]"),
-        ({"input": [{"type": "custom_tool_call", "call_id": "a", "name": "patch", "input": "x"}]}, "input[0]"),
+        ({"input": [{"type": "local_shell_call", "call_id": "a", "action": {}}]}, "input[0]"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}]}, "input[0].encrypted_content"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
+from metaclaw.chat.responses import freeform
 from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
-from metaclaw.chat.responses.namespaces import own_name
+from metaclaw.chat.responses.namespaces import OwnTool, own_tool
 from metaclaw.chat.responses.reasoning import reasoning_item
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_CALLS = ("function_call", freeform.CALL)
 _FINISH_REASONS = {reason: finish for finish, reason in _INCOMPLETE.items()}
 
 
@@ -111,7 +113,7 @@ def finish_reason_of(response: JsonObject) -> str:
     if response.get("status") == "incomplete":
         reason = as_text(as_object(response.get("incomplete_details")).get("reason"))
         return _FINISH_REASONS.get(reason, "length")
-    has_calls = any(item.get("type") == "function_call" for item in objects_in(response.get("output")))
+    has_calls = any(item.get("type") in _CALLS for item in objects_in(response.get("output")))
     return "tool_calls" if has_calls else "stop"
 
 
@@ -160,16 +162,19 @@ def message_item(item_id: str, content: list[JsonObject], status: str) -> JsonOb
     return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
 
 
-def call_item(item_id: str, *, call_id: str, named: JsonObject, arguments: str, status: str) -> JsonObject:
-    """``named`` as of ``own_name``."""
-    return {
-        "id": item_id,
-        "type": "function_call",
-        "call_id": call_id,
-        **named,
-        "arguments": arguments,
-        "status": status,
-    }
+def call_prefix(tool: OwnTool) -> str:
+    """What the id of a call's item begins with."""
+    return "ctc" if tool.kind == freeform.KIND else "fc"
+
+
+def call_item(item_id: str, tool: OwnTool, *, call_id: str, arguments: str, status: str) -> JsonObject:
+    """A call of ``tool``; ``call_id`` may be empty where the model gave none."""
+    called_as = {"call_id": call_id or f"call_{item_id.partition('_')[2]}", **tool.named}
+    if tool.kind == freeform.KIND:
+        said = {"type": freeform.CALL, **called_as, "input": freeform.text_of(arguments)}
+    else:
+        said = {"type": "function_call", **called_as, "arguments": arguments}
+    return {"id": item_id, **said, "status": status}
 
 
 def thought_in(message: JsonObject) -> str:
@@ -192,11 +197,10 @@ def _output_of(message: JsonObject, envelope: Envelope, status: str) -> list[Jso
     if content:
         output.append(message_item(envelope.item_id("msg", len(output)), content, status))
     for call in calls:
-        item_id = envelope.item_id("fc", len(output))
         function = as_object(call.get("function"))
-        call_id = as_text(call.get("id")) or item_id.replace("fc_", "call_")
-        named, arguments = own_name(as_text(function.get("name")), envelope.request), as_text(function.get("arguments"))
-        output.append(call_item(item_id, call_id=call_id, named=named, arguments=arguments, status=status))
+        tool, arguments = own_tool(as_text(function.get("name")), envelope.request), as_text(function.get("arguments"))
+        item_id = envelope.item_id(call_prefix(tool), len(output))
+        output.append(call_item(item_id, tool, call_id=as_text(call.get("id")), arguments=arguments, status=status))
     return output
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in, without
+from metaclaw.chat.responses import freeform
 from metaclaw.chat.responses.namespaces import chat_name
 from metaclaw.chat.responses.parts import Problem, content_to_chat
 from metaclaw.chat.responses.reasoning import text_of_reasoning
 from metaclaw.errors import InvalidRequestError
 
 _OF_AN_ITEM = ("type", "id", "status", "phase")  # an item's own keys, which no message has
-_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_OUTPUTS = ("function_call_output", freeform.OUTPUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ class _Reader:
 
     def _add_output(self, index: int, item: JsonObject, kind: str) -> None:
         self.end_answer()
-        if kind != "function_call_output":
+        if kind not in _OUTPUTS:
             self._cannot(index, kind)
         content = content_to_chat(item.get("output"), f"input[{index}].output", self.problems)
         message = {"role": "tool", "tool_call_id": item.get("call_id"), "content": content}
@@ -136,19 +137,18 @@ class _Reader:
         elif kind == "reasoning":
             self._add_thought(index, item)
         elif kind == "function_call":
-            called = {
-                "name": chat_name(item) if item.get("namespace") else item.get("name"),
-                "arguments": item.get("arguments"),
-            }
-            self._answer.calls.append({"id": item.get("call_id"), "type": "function", "function": called})
-        elif kind == "custom_tool_call":
-            called = {"name": item.get("name"), "input": item.get("input")}
-            self._answer.calls.append({"id": item.get("call_id"), "type": "custom", "custom": called})
-            self._cannot(index, kind)
+            self._add_call(item, item.get("arguments"))
+        elif kind == freeform.CALL:
+            self._add_call(item, freeform.as_arguments(item.get("input")))
         elif kind == "item_reference":
             self._refuse(f"input[{index}]", "refers to an item that is not kept here: send the item itself")
         else:
             self._cannot(index, kind)
+
+    def _add_call(self, item: JsonObject, arguments: object) -> None:
+        name = chat_name(item) if item.get("namespace") else item.get("name")
+        called = {"name": name, "arguments": arguments}
+        self._answer.calls.append({"id": item.get("call_id"), "type": "function", "function": called})
 
     def _add_said(self, index: int, item: JsonObject) -> None:
         content: object = item.get("content")

@@ -1,7 +1,7 @@
-"""Functions that stand in a namespace, under the one name that chat has for each.
+"""Tools that stand in a namespace, under the one name that chat has for each.
 
-Owns the two forms of such a name; refuses to know what the functions do. Invariant: a name that chat was given comes
-back as the function of the request that it was made of, and a function without a namespace keeps its name.
+Owns the two forms of such a name; refuses to know what the tools do. Invariant: a name that chat was given comes
+back as the tool of the request that it was made of, and a tool without a namespace keeps its name.
 
 Codex puts the tools of each MCP server, and those for its own helpers, into namespaces.
 """
@@ -9,6 +9,7 @@ Codex puts the tools of each MCP server, and those for its own helpers, into nam
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in
@@ -31,14 +32,25 @@ def chat_name(function: JsonObject, namespace: object = None) -> str:
     return f"{whole[: _MAX_NAME - _DIGEST - 1]}_{digest}"
 
 
-def own_name(called: str, request: JsonObject) -> JsonObject:
-    """``name``, and ``namespace`` where it has one, of the function that chat ``called``, as ``request`` has them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTool:
+    """A tool as its request has it: ``named`` holds ``name``, and ``namespace`` where it stands in one."""
+
+    kind: str
+    named: JsonObject
+
+
+def own_tool(called: str, request: JsonObject) -> OwnTool:
+    """The tool that chat ``called``; a function of that name where the request has none."""
     for tool in objects_in(request.get("tools")):
         if tool.get("type") == KIND:
-            for function in objects_in(tool.get("tools")):
-                if chat_name(function, tool.get("name")) == called:
-                    return {"name": as_text(function.get("name")), KIND: as_text(tool.get("name"))}
-    return {"name": called}
+            for inner in objects_in(tool.get("tools")):
+                if chat_name(inner, tool.get("name")) == called:
+                    named = {"name": as_text(inner.get("name")), KIND: as_text(tool.get("name"))}
+                    return OwnTool(kind=as_text(inner.get("type")), named=named)
+        elif chat_name(tool) == called:
+            return OwnTool(kind=as_text(tool.get("type")), named={"name": called})
+    return OwnTool(kind="function", named={"name": called})
 
 
 def functions_in(tool: JsonObject) -> list[JsonObject]:

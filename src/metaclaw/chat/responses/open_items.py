@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.responses.answers import Envelope, call_item, message_item, text_part
-from metaclaw.chat.responses.namespaces import own_name
+from metaclaw.chat.responses import freeform
+from metaclaw.chat.responses.answers import Envelope, call_item, call_prefix, message_item, text_part
+from metaclaw.chat.responses.namespaces import OwnTool
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_summary
 from metaclaw.chat.responses.writing import EventWriter
 
@@ -143,24 +144,30 @@ class ReasoningItem(_Item):
 
 
 class CallItem(_Item):
-    """A function that the model calls."""
+    """A tool that the model calls. Free text is told when it is whole: until then it is a piece of JSON."""
 
-    prefix = "fc"
-
-    def __init__(self, *, call_id: str, name: str) -> None:
+    def __init__(self, tool: OwnTool, *, call_id: str) -> None:
+        self.prefix = call_prefix(tool)
+        self._tool = tool
         self._call_id = call_id
-        self._name = name
         self._arguments = ""
+
+    @property
+    def _is_freeform(self) -> bool:
+        return self._tool.kind == freeform.KIND
 
     def add(self, text: str) -> bytes:
         self._arguments += text
-        return self.event("function_call_arguments.delta", delta=text) if text else b""
+        is_told = text and not self._is_freeform
+        return self.event("function_call_arguments.delta", delta=text) if is_told else b""
 
     def item(self, status: str) -> JsonObject:
-        call_id = self._call_id or self.item_id.replace("fc_", "call_")
-        named = own_name(self._name, self.request)
-        return call_item(self.item_id, call_id=call_id, named=named, arguments=self._arguments, status=status)
+        return call_item(self.item_id, self._tool, call_id=self._call_id, arguments=self._arguments, status=status)
 
     def end_parts(self) -> bytes:
-        name = own_name(self._name, self.request)["name"]
-        return self.event("function_call_arguments.done", name=name, arguments=self._arguments)
+        if not self._is_freeform:
+            name = self._tool.named["name"]
+            return self.event("function_call_arguments.done", name=name, arguments=self._arguments)
+        text = freeform.text_of(self._arguments)
+        told = self.event("custom_tool_call_input.delta", delta=text) if text else b""
+        return told + self.event("custom_tool_call_input.done", input=text)

@@ -10,6 +10,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_list, as_object, as_text, objects_in
 from metaclaw.chat.responses.answers import Envelope, status_of, thought_in
 from metaclaw.chat.responses.citations import citations_from_chat
+from metaclaw.chat.responses.namespaces import own_tool
 from metaclaw.chat.responses.open_items import CallItem, MessageItem, OpenItem, ReasoningItem
 from metaclaw.chat.responses.writing import EventWriter
 
@@ -131,7 +132,8 @@ class ResponsesSink:
         number = self._number_of(delta)
         made = b""
         if number == len(self._calls):
-            item = CallItem(call_id=as_text(delta.get("id")), name=as_text(function.get("name")))
+            tool = own_tool(as_text(function.get("name")), self._request)
+            item = CallItem(tool, call_id=as_text(delta.get("id")))
             made = self._close() + self._start(item)
             self._calls.append((delta.get("index"), as_text(delta.get("id"))))
         if number < len(self._calls) - 1 or not isinstance(self._open, CallItem):

@@ -1,7 +1,7 @@
 """Tools, the choice among them, and the form of the answer, both ways.
 
-Owns what is nested in chat and flat in responses; refuses to know messages. Invariant: only functions go from one to
-the other; what a provider runs itself is an ``InvalidRequestError`` that names it.
+Owns what is nested in chat and flat in responses; refuses to know messages. Invariant: only what the client runs goes
+from one to the other; what a provider runs itself is an ``InvalidRequestError`` that names it.
 
 But for one: agent programs offer a search of the web beside their own tools whatever the model (Codex does, in each
 request), and would get no answer at all. It is left out where there are others and nobody insists on it; the client is
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, is_object, objects_in, without
+from metaclaw.chat.responses import freeform
 from metaclaw.chat.responses.namespaces import KIND as NAMESPACE
 from metaclaw.chat.responses.namespaces import chat_name, functions_in
 from metaclaw.errors import InvalidRequestError
@@ -35,7 +36,7 @@ def left_out_of(request: JsonObject) -> list[str]:
     """The types of the tools that a chat model is not told of."""
     kinds = [as_text(tool.get("type")) for tool in objects_in(request.get("tools"))]
     is_free = request.get("tool_choice") in (None, "auto", "none")
-    has_others = not {"function", NAMESPACE}.isdisjoint(kinds)
+    has_others = not {"function", freeform.KIND, NAMESPACE}.isdisjoint(kinds)
     return sorted({kind for kind in kinds if kind in _SEARCHES}) if is_free and has_others else []
 
 
@@ -48,7 +49,7 @@ def choice_to_chat(choice: object) -> object:
     if not is_object(choice):
         return choice
     kind = choice.get("type")
-    if kind == "function":
+    if kind in ("function", freeform.KIND):
         return {"type": "function", "function": {"name": chat_name(choice)}}
     if kind == "allowed_tools":
         allowed = [choice_to_chat(tool) for tool in objects_in(choice.get("tools"))]
@@ -97,6 +98,8 @@ def _functions_of(tool: JsonObject, where: str) -> list[JsonObject]:
 
 def _tool_to_chat(tool: JsonObject, where: str) -> JsonObject:
     kind = tool.get("type")
+    if kind == freeform.KIND:
+        return _tool_to_chat(freeform.as_function(tool), where)
     if kind != "function":
         raise InvalidRequestError(
             f"{where}: the model behind this gateway speaks chat completions, which have no tool of type {kind!r:.40}:"
