@@ -113,6 +113,16 @@ def test_a_taken_port_is_one_line_that_names_it_and_the_way_out(home: Path):
             assert "Traceback" not in done.stderr
 
 
+def test_in_the_background_too_settings_that_the_learner_refuses_are_an_error_with_its_reason(home: Path):
+    """The gateway answers before the learner has looked at its settings, and everything ended after a success."""
+    set_values(home, {"rl.judge.verifier": "no_such_module:score"})
+    done = metaclaw(home, "start", "--daemon")
+    assert done.returncode == 2
+    assert "the learner refused its settings: " in done.stderr
+    assert "no_such_module" in done.stderr
+    assert status(home) == {"running": False, "healthy": False}
+
+
 def test_start_without_settings_names_setup(tmp_path: Path):
     done = metaclaw(tmp_path / "nothing", "start")
     assert done.returncode == 2

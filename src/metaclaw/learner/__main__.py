@@ -26,6 +26,7 @@ from metaclaw.learner.judges.loading import load_judge, spending_of
 from metaclaw.learner.threads import call_in_thread
 from metaclaw.locks import LockedError, exclusive_lock
 from metaclaw.logs import configure_logs
+from metaclaw.processes.instance import ready_path
 from metaclaw.proxy_variables import exempt_this_machine
 from metaclaw.upstreams.session import new_session
 
@@ -77,8 +78,10 @@ async def _learn(settings: Settings) -> None:
                 closing=closing,
                 spending=spending,
             )
+            jobs = jobs_for(shared)
             async with _calls_in_threads():
-                await run_jobs(jobs_for(shared))
+                with exclusive_lock(ready_path(settings.home), wait=True):  # the settings can work: all of it is made
+                    await run_jobs(jobs)
 
 
 @contextlib.asynccontextmanager

@@ -1,11 +1,13 @@
 """``metaclaw start --daemon``: the same, detached, once it answers.
 
 Owns the detached process and its log; refuses to know what runs in it. Invariant: when this returns the gateway has
-answered, and when it raises nothing of ours is left running.
+answered and the learner, if it said anything in time, has taken its settings; when it raises nothing of ours is left.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -14,33 +16,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaclaw.errors import ConfigError, ProcessError
-from metaclaw.processes.instance import DRAIN_S, Instance, is_healthy, running_instance
-from metaclaw.processes.supervisor import EXIT_BAD_SETTINGS
+from metaclaw.processes.instance import DRAIN_S, Instance, is_healthy, may_yet_refuse, running_instance
+from metaclaw.processes.supervisor import EXIT_BAD_SETTINGS, SAID_ABOVE
 
 READY_S = DRAIN_S + 15.0  # it may have to wait for the children of a killed instance first
+_LEARNER_S = 15.0  # what a learner on a busy machine imports takes seconds; the gateway answers, so nobody waits longer
 _POLL_S = 0.1
 
 
 def start(home: Path, flags: Sequence[str], log_file: Path) -> Instance:
     """Start MetaClaw on ``home`` in the background and wait until it answers.
 
-    Raises ``ProcessError`` (``ConfigError`` where the settings are at fault) with the last line of the log.
+    Raises ``ProcessError`` (``ConfigError`` where the settings are at fault) with what the log says last.
     """
     log_file = log_file.expanduser().absolute()
     log_file.parent.mkdir(parents=True, exist_ok=True)
     child = _spawn(home, flags, log_file)
     deadline = time.monotonic() + READY_S
+    answered: Instance | None = None
     while time.monotonic() < deadline:
         if child.poll() is not None:
             error = ConfigError if child.returncode == EXIT_BAD_SETTINGS else ProcessError
-            raise error(f"{_last_line(log_file)} (log: {log_file})")
+            raise error(f"{_reason(log_file)} (log: {log_file})")
         instance = running_instance(home)
         if instance is not None and instance.pid == child.pid and is_healthy(instance.url):
-            return instance
+            if not may_yet_refuse(home, instance):
+                return instance
+            if answered is None:
+                answered, deadline = instance, time.monotonic() + _LEARNER_S
         time.sleep(_POLL_S)
+    if answered is not None:
+        return answered
     child.terminate()
     child.wait()
-    raise ProcessError(f"the gateway did not answer within {READY_S:.0f} s: {_last_line(log_file)} (log: {log_file})")
+    raise ProcessError(f"the gateway did not answer within {READY_S:.0f} s: {_reason(log_file)} (log: {log_file})")
 
 
 def _spawn(home: Path, flags: Sequence[str], log_file: Path) -> subprocess.Popen[bytes]:
@@ -58,6 +67,15 @@ def _spawn(home: Path, flags: Sequence[str], log_file: Path) -> subprocess.Popen
         os.close(handle)
 
 
-def _last_line(log_file: Path) -> str:
-    lines = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.removeprefix("metaclaw: ") for line in reversed(lines) if line.strip()), "it wrote nothing")
+def _reason(log_file: Path) -> str:
+    """The last line of the log; where that points at what a program wrote before it, with what that says."""
+    written = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = [line.removeprefix("metaclaw: ") for line in written if line.strip()]
+    if not lines:
+        return "it wrote nothing"
+    said, pointer, _ = lines[-1].partition(SAID_ABOVE)
+    if not pointer or len(lines) == 1:
+        return lines[-1]
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return f"{said}: {json.loads(lines[-2])['message']}"
+    return f"{said}: {lines[-2]}"

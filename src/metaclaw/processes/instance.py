@@ -87,6 +87,19 @@ def running_instance(home: Path) -> Instance | None:
     return _read(home) if is_locked(_pid_path(home)) else None
 
 
+def ready_path(home: Path) -> Path:
+    """The lock that a learner holds once its settings were seen to work: see ``may_yet_refuse``."""
+    return home / "learner.ready"
+
+
+def may_yet_refuse(home: Path, instance: Instance) -> bool:
+    """Whether the learner of ``instance`` has still to say that its settings can work; it says no by ending it all.
+
+    One that just died may have said so: what it began to end still answers for a moment.
+    """
+    return "learner" in instance.children and not is_locked(ready_path(home))
+
+
 def stop_instance(home: Path, *, timeout_s: float = 30.0) -> Instance | None:
     """End the instance of ``home`` and wait until every process of it is gone; ``None`` when none ran."""
     instance = running_instance(home)

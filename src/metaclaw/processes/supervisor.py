@@ -19,6 +19,7 @@ from typing import Any
 from metaclaw.errors import ConfigError, MetaClawError, ProcessError
 
 EXIT_BAD_SETTINGS = 2  # what a program of ours ends with when its settings cannot work; trying again cannot help
+SAID_ABOVE = "; the line it wrote above says why"
 
 Report = Callable[[str], None]
 
@@ -169,7 +170,7 @@ class Supervisor:
     def _is_hopeless(self, program: Program, code: int, num_deaths: int, *, is_first_run: bool) -> bool:
         if code == EXIT_BAD_SETTINGS and is_first_run:
             # Not only for essential programs: whoever just started us is there to read it.
-            self._give_up(ConfigError(f"the {program.name} refused its settings; the line it wrote above says why"))
+            self._give_up(ConfigError(f"the {program.name} refused its settings{SAID_ABOVE}"))
             return True
         if num_deaths < self._patience.max_deaths:
             return False

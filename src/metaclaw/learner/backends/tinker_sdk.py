@@ -54,7 +54,8 @@ def create(settings: RlSettings) -> TinkerBackend:
     if not key:
         # Without one the SDK would look for a key of the cloud's and send that to this URL.
         raise ConfigError(
-            "rl.remote_api_key is empty: write the key that `metaclaw train-server` printed at its first start"
+            "rl.remote_api_key is empty: write the key that `metaclaw train-server` printed at its first start and"
+            " keeps in train-server/api-key of its METACLAW_HOME"
         )
     link = Link(
         url=settings.remote_url,
