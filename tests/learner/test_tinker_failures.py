@@ -126,6 +126,29 @@ async def test_a_failed_job_is_told_with_its_reason():
             await backend(url).open(None)
 
 
+async def test_what_a_server_said_is_told_in_its_own_words_alone():
+    """`metaclaw status` prints it: the answer twice as a dict, or the SDK's ids and classes, hid what was wrong."""
+
+    async def fail_the_job(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("create_model"):
+            return web.json_response({"request_id": "r"})
+        if request.path.endswith("retrieve_future"):
+            return web.json_response({"error": "of another base model", "category": "user"})
+        return await session_routes(request)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("create_model"):
+            said = "base model 'tiny' is not served here"
+            return web.json_response({"error": said, "detail": said, "category": "user"}, status=400)
+        return await session_routes(request)
+
+    for handler, said in ((fail_the_job, "of another base model"), (refuse, "base model 'tiny' is not served here")):
+        async with server(handler) as (url, _):
+            with pytest.raises(BackendError) as raised:
+                await backend(url).open(None)
+        assert str(raised.value).endswith(f": {said}")
+
+
 def training_server(failing: str, category: str) -> Handler:
     """A server that finishes every job, but those sent to ``failing`` with an error of ``category``."""
 

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -280,8 +280,8 @@ class Link:
         if isinstance(error, tinker.AuthenticationError | tinker.PermissionDeniedError):
             return BackendError(f"{what}: {self.url} refused the key. Set rl.remote_api_key to the key of that server")
         if _is_callers_fault(error):
-            return BackendError(f"{what}: {self.url} refused the request: {error}")
-        return BackendError(f"{what}: {self.url} failed: {type(error).__name__}: {error}")
+            return BackendError(f"{what}: {self.url} refused the request: {_said_by_server(error)}")
+        return BackendError(f"{what}: {self.url} failed: {type(error).__name__}: {_said_by_server(error)}")
 
 
 @contextmanager
@@ -296,6 +296,16 @@ def _told_apart() -> Generator[None]:
         if _is_callers_fault(error.__cause__):
             raise RefusedDataError(str(error)) from error.__cause__
         raise
+
+
+def _said_by_server(error: Exception) -> str:
+    """What the server said is wrong, without what the SDK says around it: ids, its own classes, the answer twice."""
+    body = error.body if isinstance(error, tinker.APIStatusError) else None
+    if isinstance(body, dict) and isinstance(said := cast("dict[str, Any]", body).get("error"), str):
+        return said
+    if isinstance(error, tinker.RequestFailedError):
+        return str(error).removeprefix("Request failed: ").partition(" for self.request_id=")[0]
+    return str(error)
 
 
 def _is_callers_fault(error: BaseException | None) -> bool:
