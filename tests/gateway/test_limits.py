@@ -84,6 +84,16 @@ def test_a_clock_that_is_set_back_neither_opens_a_window_anew_nor_blocks_for_an_
     assert meter.usage().day_tokens == 10
 
 
+def test_a_clock_that_was_a_year_ahead_makes_nobody_wait_for_that_year():
+    limits = Limits(tokens_per_day=10, usd_per_month=1.0)
+    meter = Meter(limits)
+    meter.admit(NOON + 365 * 86_400)
+    finish(meter, NOON + 365 * 86_400, tokens=10, usd=1.0)
+    for same in (meter, Meter(limits, meter.usage())):
+        assert refusal(same, NOON) == ("insufficient_quota", 12 * 3600), "what was used stays counted"
+        same.admit(NOON + 12 * 3600)  # the first of December
+
+
 def test_so_many_run_at_once_and_no_more():
     meter = Meter(Limits(max_concurrent=2))
     meter.admit(NOON)

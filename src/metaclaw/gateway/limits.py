@@ -5,7 +5,8 @@ requests are admitted than the limit says, and no more at a time; what an answer
 budget is overrun by what was under way when it was reached, and by no request after that.
 
 The minute slides. Days and months are those of UTC. Time comes in as an argument (Unix seconds); a clock that is set
-back opens no window anew.
+back opens no window anew, and one that was far ahead keeps none open until its time comes: what was used then counts
+for today.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from metaclaw.errors import BudgetError, RateLimitError
 from metaclaw.journal.access_store import Limits, Usage
 
 _MINUTE_S = 60.0
+_DAY_S = 86_400.0
 _CONCURRENT_RETRY_S = 1.0
 
 
@@ -30,7 +32,7 @@ class Meter:
         self._admitted = deque(used.admitted)
         self._day, self._day_requests, self._day_tokens = used.day, used.day_requests, used.day_tokens
         self._month, self._month_tokens, self._month_usd = used.month, used.month_tokens, used.month_usd
-        self._rolled_until = 0.0
+        self._rolled_at = self._rolled_until = 0.0
         self.num_running = 0
 
     def admit(self, now: float) -> None:
@@ -67,10 +69,16 @@ class Meter:
         )
 
     def _roll(self, now: float) -> None:
-        if now < self._rolled_until:
+        if self._rolled_at <= now < self._rolled_until:
             return
-        self._rolled_until = now + _until_next_day(now)
+        self._rolled_at, self._rolled_until = now, now + _until_next_day(now)
         day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        # Further ahead than a clock is set back at midnight: it was wrong, and its day may be years away.
+        tomorrow = datetime.fromtimestamp(now + _DAY_S, UTC).date().isoformat()
+        if self._day > tomorrow:
+            self._day = day
+        if self._month > tomorrow[:7]:
+            self._month = day[:7]
         if day > self._day:
             self._day, self._day_requests, self._day_tokens = day, 0, 0
         if day[:7] > self._month:

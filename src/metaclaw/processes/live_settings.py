@@ -74,7 +74,9 @@ def modes(settings: Settings) -> str:
 def _later(settings: Settings, wanted: Settings) -> list[str]:
     names = [name for name in Settings.model_fields if name not in (*_AT_ONCE, "home", "proxy")]
     later = [name for name in names if getattr(settings, name) != getattr(wanted, name)]
-    if settings.proxy.model_copy(update={"port": 0}) != wanted.proxy.model_copy(update={"port": 0}):
+    # 0 asks for any free port, and we have one.
+    port = wanted.proxy.port or settings.proxy.port
+    if settings.proxy != wanted.proxy.model_copy(update={"port": port}):
         later.append("proxy")
     return later
 
