@@ -51,3 +51,14 @@ def test_an_agents_mode_changes_while_everything_runs_and_a_broken_file_changes_
             set_values(home, {"llm.provider": "custom", "llm.api_base": url, "journal.max_age_days": 9})
             until(lambda: ask(home) == "hello from another")
         assert status(home)["children"]["gateway"] == before["gateway"]
+
+
+def test_what_counts_from_the_next_start_on_is_said_where_it_is_written(home: Path):
+    """It was in the log alone: who set other sleep hours saw the old ones go on without a word."""
+    with started(home):
+        later = metaclaw(home, "config", "scheduler.sleep_start", "01:00")
+        at_once = metaclaw(home, "config", "llm.max_retry_s", "3")
+    assert "when it is started again" in later.stderr
+    assert at_once.returncode == 0, at_once.stderr
+    assert "started again" not in at_once.stderr
+    assert "started again" not in metaclaw(home, "config", "scheduler.sleep_start", "02:00").stderr

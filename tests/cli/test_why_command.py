@@ -125,6 +125,21 @@ def test_another_try_at_a_message_shows_what_was_weighed_when_it_came(tmp_path: 
     assert "not judged" in said
 
 
+def test_a_turn_that_is_held_out_says_so_and_not_that_it_waits_for_its_judge(tmp_path: Path) -> None:
+    async def record_one() -> None:
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            await journal.open_turn(new_turn("t9", user("x"), exchange="ex-9-last"))
+            await journal.close_turn("t9", done(sample=SAMPLE))
+
+    asyncio.run(record_one())
+    waits = metaclaw(tmp_path, "why", "t9", env={"METACLAW_RL_GATE_HELD_OUT_SHARE": "0"}).stdout
+    assert "not judged yet" in waits
+    held_out = metaclaw(tmp_path, "why", "t9", env={"METACLAW_RL_GATE_HELD_OUT_SHARE": "0.5"}).stdout
+    assert "sample: held out" in held_out
+    assert "never judged nor trained on" in held_out
+    assert "not judged yet" not in held_out
+
+
 def test_a_turn_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     asyncio.run(record(tmp_path))
     said = metaclaw(tmp_path, "why", "t3")

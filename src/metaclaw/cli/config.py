@@ -49,6 +49,8 @@ def _write(key: str, value: str) -> None:
     from metaclaw.config_file import find_home, get_value, read_settings, set_value
     from metaclaw.config_keys import require_key
     from metaclaw.config_legacy import current_name
+    from metaclaw.processes.instance import running_instance
+    from metaclaw.processes.live_settings import waits_for_a_start
 
     home = find_home()
     set_value(home, key, value)
@@ -57,3 +59,5 @@ def _write(key: str, value: str) -> None:
     variable = require_key(name).env
     if os.environ.get(variable):
         typer.echo(f"note: the variable {variable} is set and wins over the file", err=True)
+    if running_instance(home) and waits_for_a_start(name):
+        typer.echo("note: MetaClaw runs, and takes this up when it is started again", err=True)

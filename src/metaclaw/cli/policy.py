@@ -45,6 +45,9 @@ def list_(
     if as_json:
         typer.echo(json.dumps([asdict(policy) for policy in policies]))
         return
+    if not policies:
+        whose = "no agent has a" if agent is None else f"agent {agent_id(agent)!r} has no"
+        typer.echo(f"{whose} policy of its own yet: the first update makes one; see `metaclaw status`")
     for policy in policies:
         for one in policy.versions:
             typer.echo(f"{policy.agent}@{one.version}\t{_state(one)}\t{_rewards(one)}")
@@ -114,6 +117,8 @@ def diff(
         values = [version.metrics.get(key) for version in versions]
         if any(isinstance(value, int | float) for value in values):
             typer.echo(f"  {key}\t{_number(values[0])}\t{_number(values[1])}")
+    if answers and not told["answers"]:
+        typer.echo(f"\n{policy.agent} has no held-out prompts that could be answered (rl.gate.held_out_share)")
     for pair in told["answers"]:
         first, second = pair["answers"]
         typer.echo(f"\n> {pair['prompt']}\n@{one}: {first}\n@{other}: {second}")

@@ -31,31 +31,39 @@ def why(
 
     from metaclaw.config_file import load_settings
     from metaclaw.journal.turn_explanation import explain
+    from metaclaw.learner.gate.held_out import is_held_out
 
     settings = load_settings()
     found = explain(settings.turns_db, settings.learning_db, turn)
+    held_out = (
+        found.policy is not None
+        and found.policy.untrainable is None
+        and found.verdict is None
+        and is_held_out(found.turn.exchange, settings.rl.gate.held_out_share)
+    )
     if not as_json:
-        for line in _lines(found):
+        for line in _lines(found, held_out=held_out):
             typer.echo(line)
         return
     told = asdict(found)
+    told["held_out"] = held_out
     del told["turn"]["head"]
     del told["turn"]["answer"]  # `metaclaw journal export` has what was said
     del told["turn"]["other_answers"]
     typer.echo(json.dumps(told))
 
 
-def _lines(found: Explanation) -> list[str]:
+def _lines(found: Explanation, *, held_out: bool) -> list[str]:
     turn = found.turn
     lines = [
         f"{turn.id}: {turn.kind} turn of agent {turn.agent}, session {turn.session}, {_moment(turn.opened_at)}",
-        _answered(found),
+        _answered(found, held_out=held_out),
     ]
     if turn.error:
         lines.append(f"error: {turn.error}")
     lines.append(_generation(found))
     lines += _recalled(found)
-    lines.append(_judged(found))
+    lines.append(_judged(found, held_out=held_out))
     lines += _taught(found)
     for given in found.feedback:
         score = "" if given.score is None else f" {given.score:+g}"
@@ -63,11 +71,11 @@ def _lines(found: Explanation) -> list[str]:
     return lines
 
 
-def _answered(found: Explanation) -> str:
+def _answered(found: Explanation, *, held_out: bool) -> str:
     turn, policy = found.turn, found.policy
     if policy is None:
         return f"answered by {turn.upstream} (asked for {turn.model}): {turn.state}"
-    sample = policy.untrainable or policy.state or "not judged yet"
+    sample = policy.untrainable or policy.state or ("held out" if held_out else "not judged yet")
     if policy.excluded_by is not None:
         sample += f" ({policy.excluded_by})"
     if policy.trained_in is not None:
@@ -98,8 +106,10 @@ def _recalled(found: Explanation) -> list[str]:
     return lines
 
 
-def _judged(found: Explanation) -> str:
+def _judged(found: Explanation, *, held_out: bool) -> str:
     verdict = found.verdict
+    if held_out:
+        return "never judged nor trained on: new versions are examined on such prompts (rl.gate.held_out_share)"
     if verdict is None:
         return "not judged"
     if verdict.score is None:

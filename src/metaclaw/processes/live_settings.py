@@ -65,6 +65,12 @@ def live(settings: Settings, wanted: Settings) -> Settings:
         raise ConfigError("it fits the new settings as a whole, not those of before: start again") from None
 
 
+def waits_for_a_start(name: str) -> bool:
+    """Whether a program that runs goes on with what it has of the setting ``name`` until it is started again."""
+    first = name.partition(".")[0]
+    return first not in (*_AT_ONCE, "train_server")  # the training server is nobody's child: it is not known to run
+
+
 def modes(settings: Settings) -> str:
     """Who is in which mode, in a few words."""
     own = [f"{agent} {settings.mode_of(agent)}" for agent in settings.agents.named]

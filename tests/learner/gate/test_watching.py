@@ -201,5 +201,8 @@ def test_the_commands_tell_and_decide_where_no_learner_runs(world):
         assert words in shown, words
     compared = json.loads(metaclaw(home, "policy", "diff", "1", "2", "--json").stdout)
     assert [one["metrics"]["gate/kl"] for one in compared["versions"]] == [0.01, 0.02]
+    asked = metaclaw(home, "policy", "diff", "1", "2", "--answers", "2")
+    assert "no held-out prompts" in asked.stdout, "nothing was said of answers that nobody could give"
+    assert "agent 'nobody' has no policy" in metaclaw(home, "policy", "list", "--agent", "nobody").stdout
     unknown = metaclaw(home, "policy", "promote", "9")
     assert (unknown.returncode, "no version 9" in unknown.stderr) == (1, True)
