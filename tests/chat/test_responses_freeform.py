@@ -113,4 +113,5 @@ def test_a_call_of_a_model_that_has_such_tools_is_recorded_whole_and_streamed_al
             assembler.add(chunk)
     streamed = assembler.answer()
     assert streamed.finish_reason == "tool_calls"
+    assert streamed.message is not None
     assert streamed.message["tool_calls"] == whole["message"]["tool_calls"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
-from metaclaw.chat.responses import freeform
+from metaclaw.chat.responses import freeform, tool_search
 from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
@@ -113,7 +113,10 @@ def finish_reason_of(response: JsonObject) -> str:
     if response.get("status") == "incomplete":
         reason = as_text(as_object(response.get("incomplete_details")).get("reason"))
         return _FINISH_REASONS.get(reason, "length")
-    has_calls = any(item.get("type") in _CALLS for item in objects_in(response.get("output")))
+    has_calls = any(
+        item.get("type") in _CALLS or (item.get("type") == tool_search.CALL and tool_search.is_clients(item))
+        for item in objects_in(response.get("output"))
+    )
     return "tool_calls" if has_calls else "stop"
 
 
@@ -164,7 +167,7 @@ def message_item(item_id: str, content: list[JsonObject], status: str) -> JsonOb
 
 def call_prefix(tool: OwnTool) -> str:
     """What the id of a call's item begins with."""
-    return "ctc" if tool.kind == freeform.KIND else "fc"
+    return {freeform.KIND: "ctc", tool_search.KIND: "tsc"}.get(tool.kind, "fc")
 
 
 def call_item(item_id: str, tool: OwnTool, *, call_id: str, arguments: str, status: str) -> JsonObject:
@@ -172,6 +175,8 @@ def call_item(item_id: str, tool: OwnTool, *, call_id: str, arguments: str, stat
     called_as = {"call_id": call_id or f"call_{item_id.partition('_')[2]}", **tool.named}
     if tool.kind == freeform.KIND:
         said = {"type": freeform.CALL, **called_as, "input": freeform.text_of(arguments)}
+    elif tool.kind == tool_search.KIND:
+        said = {"type": tool_search.CALL, **called_as, **tool_search.call_of(arguments)}
     else:
         said = {"type": "function_call", **called_as, "arguments": arguments}
     return {"id": item_id, **said, "status": status}

@@ -16,8 +16,8 @@ from typing import Any
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in, without
-from metaclaw.chat.responses import freeform
-from metaclaw.chat.responses.namespaces import chat_name
+from metaclaw.chat.responses import freeform, tool_search
+from metaclaw.chat.responses.namespaces import chat_name, functions_in
 from metaclaw.chat.responses.parts import Problem, content_to_chat
 from metaclaw.chat.responses.reasoning import text_of_reasoning
 from metaclaw.errors import InvalidRequestError
@@ -125,7 +125,11 @@ class _Reader:
 
     def _add_output(self, index: int, item: JsonObject, kind: str) -> None:
         self.end_answer()
-        if kind not in _OUTPUTS:
+        if kind == tool_search.OUTPUT and tool_search.is_clients(item):
+            tools = objects_in(item.get("tools"))
+            names = [as_text(function.get("name")) for tool in tools for function in functions_in(tool)]
+            item = {**item, "output": tool_search.said_of(names)}
+        elif kind not in _OUTPUTS:
             self._cannot(index, kind)
         content = content_to_chat(item.get("output"), f"input[{index}].output", self.problems)
         message = {"role": "tool", "tool_call_id": item.get("call_id"), "content": content}
@@ -140,6 +144,9 @@ class _Reader:
             self._add_call(item, item.get("arguments"))
         elif kind == freeform.CALL:
             self._add_call(item, freeform.as_arguments(item.get("input")))
+        elif kind == tool_search.CALL and tool_search.is_clients(item):
+            called = tool_search.as_called(item)
+            self._add_call(called, called["arguments"])
         elif kind == "item_reference":
             self._refuse(f"input[{index}]", "refers to an item that is not kept here: send the item itself")
         else:

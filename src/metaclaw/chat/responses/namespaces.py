@@ -12,7 +12,8 @@ import hashlib
 from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.reading import as_object, as_text, objects_in
+from metaclaw.chat.reading import as_text, objects_in
+from metaclaw.chat.responses import tool_search
 
 KIND = "namespace"
 _BETWEEN = "__"
@@ -34,15 +35,17 @@ def chat_name(function: JsonObject, namespace: object = None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTool:
-    """A tool as its request has it: ``named`` holds ``name``, and ``namespace`` where it stands in one."""
+    """A tool as its request has it: ``named`` holds its ``name`` and its ``namespace`` where it has them."""
 
     kind: str
     named: JsonObject
 
 
 def own_tool(called: str, request: JsonObject) -> OwnTool:
-    """The tool that chat ``called``; a function of that name where the request has none."""
-    for tool in objects_in(request.get("tools")):
+    """The tool that chat ``called``, also one that was found; a function of that name where the request has none."""
+    for tool in [*objects_in(request.get("tools")), *tool_search.found_in(request)]:
+        if tool.get("type") == tool_search.KIND and called == tool_search.KIND:
+            return OwnTool(kind=tool_search.KIND, named={})
         if tool.get("type") == KIND:
             for inner in objects_in(tool.get("tools")):
                 if chat_name(inner, tool.get("name")) == called:
@@ -54,6 +57,8 @@ def own_tool(called: str, request: JsonObject) -> OwnTool:
 
 
 def functions_in(tool: JsonObject) -> list[JsonObject]:
-    """The tools of a namespace, under their names in chat."""
-    tools = objects_in(as_object(tool).get("tools"))
+    """The tools of a namespace, under their names in chat; a tool that is none is its own."""
+    if tool.get("type") != KIND:
+        return [tool]
+    tools = objects_in(tool.get("tools"))
     return [{**inner, "name": chat_name(inner, tool.get("name"))} for inner in tools]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.responses import freeform
+from metaclaw.chat.responses import freeform, tool_search
 from metaclaw.chat.responses.answers import Envelope, call_item, call_prefix, message_item, text_part
 from metaclaw.chat.responses.namespaces import OwnTool
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_summary
@@ -152,20 +152,18 @@ class CallItem(_Item):
         self._call_id = call_id
         self._arguments = ""
 
-    @property
-    def _is_freeform(self) -> bool:
-        return self._tool.kind == freeform.KIND
-
     def add(self, text: str) -> bytes:
         self._arguments += text
-        is_told = text and not self._is_freeform
+        is_told = text and self._tool.kind not in (freeform.KIND, tool_search.KIND)
         return self.event("function_call_arguments.delta", delta=text) if is_told else b""
 
     def item(self, status: str) -> JsonObject:
         return call_item(self.item_id, self._tool, call_id=self._call_id, arguments=self._arguments, status=status)
 
     def end_parts(self) -> bytes:
-        if not self._is_freeform:
+        if self._tool.kind == tool_search.KIND:
+            return b""  # its item says it all
+        if self._tool.kind != freeform.KIND:
             name = self._tool.named["name"]
             return self.event("function_call_arguments.done", name=name, arguments=self._arguments)
         text = freeform.text_of(self._arguments)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
-from metaclaw.chat.responses import freeform
+from metaclaw.chat.responses import freeform, tool_search
 from metaclaw.chat.responses.answers import finish_reason_of, usage_to_chat
 from metaclaw.chat.responses.citations import citations_to_chat
 from metaclaw.chat.responses.namespaces import chat_name
@@ -100,6 +100,8 @@ class ResponsesSource:
             # Only when it is whole: as a function's arguments it is JSON, of which its deltas are no pieces.
             called = {**item, "arguments": freeform.as_arguments(item.get("input"))}
             return self._add_call(index, called, is_done) if is_done else []
+        if kind == tool_search.CALL and tool_search.is_clients(item):
+            return self._add_call(index, tool_search.as_called(item), is_done) if is_done else []
         if not is_done:
             return []
         chunks: list[JsonObject] = []

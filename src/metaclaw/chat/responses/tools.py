@@ -3,41 +3,52 @@
 Owns what is nested in chat and flat in responses; refuses to know messages. Invariant: only what the client runs goes
 from one to the other; what a provider runs itself is an ``InvalidRequestError`` that names it.
 
-But for one: agent programs offer a search of the web beside their own tools whatever the model (Codex does, in each
-request), and would get no answer at all. It is left out where there are others and nobody insists on it; the client is
-told (``left_out``).
+But for two: agent programs offer a search of the web beside their own tools whatever the model (Codex does, in each
+request), and would get no answer at all. It is left out where there are others and nobody insists on it, as is a
+provider's search among tools of which the model is told anyway; the client is told (``left_out_of``).
 """
 
 from __future__ import annotations
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, is_object, objects_in, without
-from metaclaw.chat.responses import freeform
+from metaclaw.chat.responses import freeform, tool_search
 from metaclaw.chat.responses.namespaces import KIND as NAMESPACE
 from metaclaw.chat.responses.namespaces import chat_name, functions_in
 from metaclaw.errors import InvalidRequestError
 
 _FUNCTION_KEYS = ("name", "description", "parameters")
+_LATER = "defer_loading"  # told of only when it is searched for; here it is from the start
 _SEARCHES = ("web_search", "web_search_preview")
 
 
 def tools_to_chat(request: JsonObject) -> list[JsonObject]:
     """The tools of a request of responses. Raises ``InvalidRequestError``."""
     left_out = left_out_of(request)
-    return [
+    functions = [
         function
         for index, tool in enumerate(objects_in(request.get("tools")))
         if tool.get("type") not in left_out
         for function in _functions_of(tool, f"tools[{index}]")
     ]
+    names = {function["function"].get("name") for function in functions}
+    for tool in tool_search.found_in(request):
+        for function in _functions_of(tool, "a tool that was found"):
+            if (name := function["function"].get("name")) not in names:
+                names.add(name)
+                functions.append(function)
+    return functions
 
 
 def left_out_of(request: JsonObject) -> list[str]:
     """The types of the tools that a chat model is not told of."""
-    kinds = [as_text(tool.get("type")) for tool in objects_in(request.get("tools"))]
+    tools = objects_in(request.get("tools"))
+    kinds = [as_text(tool.get("type")) for tool in tools]
+    is_clients = any(tool.get("type") == tool_search.KIND and tool_search.is_clients(tool) for tool in tools)
+    searches = _SEARCHES if is_clients else (*_SEARCHES, tool_search.KIND)
     is_free = request.get("tool_choice") in (None, "auto", "none")
     has_others = not {"function", freeform.KIND, NAMESPACE}.isdisjoint(kinds)
-    return sorted({kind for kind in kinds if kind in _SEARCHES}) if is_free and has_others else []
+    return sorted({kind for kind in kinds if kind in searches}) if is_free and has_others else []
 
 
 def tools_from_chat(tools: object) -> list[JsonObject]:
@@ -91,15 +102,16 @@ def format_from_chat(wanted: object) -> JsonObject:
 
 
 def _functions_of(tool: JsonObject, where: str) -> list[JsonObject]:
-    if tool.get("type") == NAMESPACE:
-        return [_tool_to_chat(one, f"{where}.tools[{index}]") for index, one in enumerate(functions_in(tool))]
-    return [_tool_to_chat(tool, where)]
+    inside = ".tools[{}]" if tool.get("type") == NAMESPACE else ""
+    return [_tool_to_chat(one, where + inside.format(index)) for index, one in enumerate(functions_in(tool))]
 
 
 def _tool_to_chat(tool: JsonObject, where: str) -> JsonObject:
     kind = tool.get("type")
     if kind == freeform.KIND:
         return _tool_to_chat(freeform.as_function(tool), where)
+    if kind == tool_search.KIND and tool_search.is_clients(tool):
+        return _tool_to_chat(tool_search.as_function(tool), where)
     if kind != "function":
         raise InvalidRequestError(
             f"{where}: the model behind this gateway speaks chat completions, which have no tool of type {kind!r:.40}:"
@@ -109,7 +121,7 @@ def _tool_to_chat(tool: JsonObject, where: str) -> JsonObject:
     function = {name: tool[name] for name in _FUNCTION_KEYS if tool.get(name) is not None}
     if tool.get("strict"):
         function["strict"] = True
-    return {"type": "function", "function": function, **without(tool, "type", "strict", *_FUNCTION_KEYS)}
+    return {"type": "function", "function": function, **without(tool, "type", "strict", _LATER, *_FUNCTION_KEYS)}
 
 
 def _tool_from_chat(tool: JsonObject, where: str) -> JsonObject:
