@@ -63,10 +63,25 @@ async def ends_after(looks: int) -> Outcome:
 async def test_an_update_that_ends_in_its_window_is_left_alone(tmp_path):
     one = windows(tmp_path, Scripted())
     assert await one.is_open()
-    assert await one.run("main", ends_after(3)) == DONE
+    assert await one.run("main", ends_after(20)) == DONE
     assert one.state == "updating", "nobody has looked since"
     await one.step()
     assert one.state == "window_open"
+
+
+async def test_attempts_that_find_too_little_are_no_updates(tmp_path, caplog):
+    """Each was logged and written as one, twice a second all night, and `scheduler status` said "updating"."""
+    one = Windows(conditions=Scripted(), state_file=tmp_path / "state.json", look_s=60.0)
+    caplog.set_level("INFO")
+    for _ in range(3):
+        assert await one.is_open()
+        assert await one.run("main", ends_after(1)) == DONE
+    assert [record.getMessage() for record in caplog.records] == [
+        "training: idle -> window_open: these are sleep hours"
+    ]
+    told = read_state(tmp_path / "state.json")
+    assert told is not None
+    assert told.state == "window_open"
 
 
 async def test_the_return_of_the_user_stops_training_at_the_next_look_and_says_why(tmp_path):
@@ -94,7 +109,7 @@ async def test_the_return_of_the_user_stops_training_at_the_next_look_and_says_w
 async def test_an_update_that_was_asked_for_needs_no_window(tmp_path):
     one = windows(tmp_path, Scripted(is_open=False))
     assert not await one.is_open()
-    assert await one.run("main", ends_after(5), is_asked=True) == DONE
+    assert await one.run("main", ends_after(20), is_asked=True) == DONE
     told = read_state(tmp_path / "state.json")
     assert told is not None
     assert (told.state, told.agent, told.is_asked) == ("updating", "main", True)

@@ -88,12 +88,13 @@ class Windows:
         self._update = _Update(agent=agent, is_asked=is_asked, task=task)
         stopped = ""
         try:
-            while not task.done():
+            # Not before the first look: most attempts find at once that too little waits, once a second all night,
+            # and each would be told, written to the disk and logged as an update.
+            while not (await asyncio.wait({task}, timeout=self._look_s))[0]:
                 await self._look()
                 if self._state == "pausing" and not stopped:
                     stopped = self._verdict.why if self._verdict else "the window closed"
                     task.cancel(f"the window closed: {stopped}")
-                await asyncio.wait({task}, timeout=self._look_s)
             if task.cancelled() and stopped:
                 return Waiting(reason=f"training was stopped: {stopped}")
             return task.result()
