@@ -54,6 +54,18 @@ def test_settings_that_cannot_work_end_it_with_a_message(tmp_path):
     assert "Traceback" not in said
 
 
+def test_a_disk_that_takes_nothing_more_is_no_fault_of_the_settings(tmp_path):
+    """Code 2 ends the gateway too, which serves on a full disk."""
+    code = (
+        "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192));"
+        " runpy.run_module('metaclaw.learner', run_name='__main__')"
+    )
+    line = dump_settings(Settings(home=tmp_path, mode="skills_only")) + "\n"
+    ended = subprocess.run([sys.executable, "-c", code], input=line, capture_output=True, text=True, check=False)
+    assert "cannot open the journal" in ended.stderr
+    assert ended.returncode == 1
+
+
 def test_a_second_learner_on_one_home_is_refused_while_the_first_lives(tmp_path):
     """It would take the first one's running updates for unfinished ones, and train their samples again."""
     first = learner(tmp_path, mode="rl")

@@ -14,7 +14,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from metaclaw.errors import JournalError
+from metaclaw.errors import JournalError, MetaClawError
 
 BUSY_TIMEOUT_MS = 10_000
 _OF_THE_MOMENT = (
@@ -103,6 +103,11 @@ def is_of_the_record(error: sqlite3.Error) -> bool:
 def may_pass(error: sqlite3.Error) -> bool:
     """Whether ``error`` is of the moment (a lock, a full disk) and the file itself may be all right."""
     return _code(error) in _OF_THE_MOMENT
+
+
+def may_pass_by_itself(error: MetaClawError) -> bool:
+    """Whether ``error`` tells of one that ``may_pass``, so that nobody need do anything."""
+    return isinstance(cause := error.__cause__, sqlite3.Error) and may_pass(cause)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from metaclaw.config import Settings
 from metaclaw.config_file import parse_settings
 from metaclaw.errors import MetaClawError, ProcessError
+from metaclaw.journal.database import may_pass_by_itself
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.paid_calls import CallBook
 from metaclaw.learner.assembly import Shared, jobs_for
@@ -36,7 +37,7 @@ _LAST_CALLS_S = 10.0
 
 
 def main() -> int:
-    """Learn until standard input ends; 0 then, 2 when the settings cannot work."""
+    """Learn until standard input ends; 0 then, 2 when the settings cannot work, 1 when the disk does not now."""
     try:
         configure_logs("learner")
         exempt_this_machine(os.environ)  # for the Tinker SDK
@@ -45,7 +46,7 @@ def main() -> int:
         asyncio.run(_until_parent_is_gone(parse_settings(sys.stdin.readline())))
     except MetaClawError as error:
         _log.error("%s", error)
-        return 2
+        return 1 if may_pass_by_itself(error) else 2
     return 0
 
 
