@@ -74,6 +74,7 @@ def test_only_what_an_older_version_drew_has_its_bounds_from_where_the_step_begi
     for old, new, now_T in zip(data_of(groups), data_of(weighed.groups), now, strict=True):
         is_anew = loss == "ppo" and largest > 0 and old.spans[0].version != PARENT
         assert new.ratios_from_T == pytest.approx(now_T if is_anew else old.logprobs_T)
+        assert (new.proximal_T is not None) == is_anew
         assert new.logprobs_T is old.logprobs_T  # what was drawn at is still what is measured
 
 

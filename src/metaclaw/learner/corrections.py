@@ -78,7 +78,7 @@ def corrected(
         for datum in group.data:
             now_T = next(passes).astype(np.float64)
             gap_T = now_T - datum.logprobs_T
-            advantages_T, from_T = datum.advantages_T.copy(), datum.logprobs_T.copy()
+            advantages_T, from_T = datum.advantages_T.copy(), None
             for span in datum.spans:
                 where = slice(span.start, span.stop)
                 if _is_mismatched(gap_T[where], span, parent, settings):
@@ -90,6 +90,7 @@ def corrected(
                 num_cut += int(np.count_nonzero(factors < 1))
                 if _starts_anew(gap_T[where], span, parent, group.loss, settings):
                     factors *= np.exp(gap_T[where])
+                    from_T = datum.logprobs_T.copy() if from_T is None else from_T
                     from_T[where] = now_T[where]
                 advantages_T[where] *= factors
             data.append(replace(datum, advantages_T=advantages_T, proximal_T=from_T))
