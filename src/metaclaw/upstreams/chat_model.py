@@ -17,6 +17,7 @@ from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
 from metaclaw.chat.think_filter import without_think_block
 from metaclaw.errors import ConfigError, InvalidRequestError, UpstreamError
+from metaclaw.upstreams.answered import answered_object
 from metaclaw.upstreams.model_client import ModelClient, Reply
 
 _OF_A_PARAMETER = (400, 404, 422)
@@ -90,12 +91,7 @@ class ChatModel:
             raw = await self._read(reply)
         finally:
             reply.close()
-        try:
-            answer = object_or_none(json.loads(raw))
-        except ValueError as error:
-            raise UpstreamError(f"{self.name} answered with something that is not JSON", status=502) from error
-        if answer is None:
-            raise UpstreamError(f"{self.name} answered with something that is not an object", status=502)
+        answer = answered_object(self.name, raw)
         return parse_answer(without_think_block(self._dialect.answer_to_chat(answer)))
 
     async def _read(self, reply: Reply) -> bytes:

@@ -19,6 +19,7 @@ import aiohttp
 from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
+from metaclaw.upstreams.answered import answered_object
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
 from metaclaw.upstreams.proxies import ProxyFailedError
@@ -67,7 +68,7 @@ class HttpModel:
     async def models(self) -> list[JsonObject]:
         """What ``GET /models`` lists."""
         url, headers = f"{self.upstream.base_url}/models", self.upstream.request_headers(None, NO_HEADERS)
-        listed = self._object(await _read_and_close(await self._begin("GET", url, headers))).get("data")
+        listed = answered_object(self.name, await _read_and_close(await self._begin("GET", url, headers))).get("data")
         if not isinstance(listed, list):
             raise UpstreamError(f"{self.name} answered GET /models without a list", status=502)
         return [model for model in cast(list[object], listed) if isinstance(model, dict)]
@@ -77,7 +78,8 @@ class HttpModel:
         url, headers = f"{self.upstream.base_url}/token_counts", self.upstream.request_headers(None, NO_HEADERS)
         body = json.dumps({"texts": list(texts)}, separators=(",", ":")).encode()
         headers = {**headers, "Content-Type": "application/json"}
-        counts = self._object(await _read_and_close(await self._begin("POST", url, headers, body))).get("counts")
+        answer = await _read_and_close(await self._begin("POST", url, headers, body))
+        counts = answered_object(self.name, answer).get("counts")
         numbers = [one for one in cast(list[object], counts) if type(one) is int] if isinstance(counts, list) else []
         if len(numbers) != len(texts):
             raise UpstreamError(f"{self.name} counted {len(numbers)} of {len(texts)} texts", status=502)
@@ -160,15 +162,6 @@ class HttpModel:
         error = refusal(name, setting, key, response.status, response.headers, body)
         error.headers = told_headers(response.raw_headers)
         return error
-
-    def _object(self, body: bytes) -> JsonObject:
-        try:
-            value = object_or_none(json.loads(body))
-        except ValueError as error:
-            raise UpstreamError(f"{self.name} answered with something that is not JSON", status=502) from error
-        if value is None:
-            raise UpstreamError(f"{self.name} answered with something that is not an object", status=502)
-        return value
 
 
 def _with_defaults(body: bytes, defaults: JsonObject) -> bytes:

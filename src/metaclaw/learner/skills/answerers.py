@@ -14,7 +14,7 @@ from typing import Protocol
 
 from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT
 from metaclaw.chat.fitting import strictly_openai
-from metaclaw.chat.messages import JsonObject, answer_identity, object_or_none, text_of
+from metaclaw.chat.messages import JsonObject, answer_identity, text_of
 from metaclaw.chat.openai_chat import parse_answer
 from metaclaw.chat.think_filter import without_think_block
 from metaclaw.chat.usage import TokenCounts, token_counts
@@ -22,6 +22,7 @@ from metaclaw.config import RlSettings
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import BASE_VERSION
+from metaclaw.upstreams.answered import answered_object
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Outbound, UpstreamPool
@@ -79,7 +80,7 @@ class PoolAnswerer:
         finally:
             sent.reply.close()
         name = sent.client.name
-        return _answered(DIALECTS[sent.dialect].answer_to_chat(_object(raw, name)), name, self._prices)
+        return _answered(DIALECTS[sent.dialect].answer_to_chat(answered_object(name, raw)), name, self._prices)
 
     def _outbound(self, client: ModelClient, request: JsonObject) -> Outbound | None:
         target = next((DIALECTS[spoken] for spoken in client.dialects if spoken in FROM_CHAT), None)
@@ -128,7 +129,7 @@ class PolicyAnswerer:
             raw = await reply.read()
         finally:
             reply.close()
-        return _answered(_object(raw, self._upstream.name), self._upstream.name, _no_price)
+        return _answered(answered_object(self._upstream.name, raw), self._upstream.name, _no_price)
 
     async def _model(self, agent: str) -> str:
         version = await asyncio.to_thread(self._journal.serving, agent)
@@ -138,16 +139,6 @@ class PolicyAnswerer:
         if not names or not isinstance(names[0], str):
             raise UpstreamError(f"{self._upstream.name} lists no model", status=502)
         return names[0]
-
-
-def _object(raw: bytes, name: str) -> JsonObject:
-    try:
-        value = object_or_none(json.loads(raw))
-    except ValueError as error:
-        raise UpstreamError(f"{name} answered with something that is not JSON", status=502) from error
-    if value is None:
-        raise UpstreamError(f"{name} answered with something that is not an object", status=502)
-    return value
 
 
 def _answered(chat: JsonObject, name: str, prices: Prices) -> Answered:
