@@ -68,6 +68,36 @@ async def test_an_error_that_calls_itself_an_answer_is_an_error(tmp_path: Path, 
     assert (turn.state, turn.status) == ("failed", 429)
 
 
+@pytest.mark.parametrize("status", [200, 400, 429])
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'{"message": "half \\ud83d", "code": "\\ud800"}',
+        b'{"message": "no", "code": 1e999}',
+        b'{"message": "no", "code": []}',
+    ],
+)
+async def test_an_error_that_is_hard_to_write_reaches_the_client(tmp_path: Path, error: bytes, status: int) -> None:
+    answer = Answer(body=b'{"error": ' + error + b"}", status=status)
+    async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.post({"model": "any", "messages": HELLO}) as response:
+            assert response.status == {200: 503}.get(status, status)
+            assert (await response.json())["error"]["message"].startswith("fake ")
+        [turn] = await gateway.turns()
+        assert gateway.recorder.num_open == 0
+    assert (turn.state, turn.status) == ("failed", response.status)
+
+
+async def test_a_wait_without_end_is_told_in_days_and_the_turn_is_over(tmp_path: Path) -> None:
+    answer = Answer(status=429, headers={"Retry-After": "9" * 400})
+    async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.post({"model": "any", "messages": HELLO}) as response:
+            assert (response.status, response.headers["Retry-After"]) == (429, str(7 * 86_400))
+        [turn] = await gateway.turns()
+        assert gateway.recorder.num_open == 0
+    assert turn.state == "failed"
+
+
 async def test_a_model_that_does_not_stream_is_streamed_to_who_asked_for_it(tmp_path: Path) -> None:
     answer = Answer(body=whole(content="Hello.", reasoning_content="hm", tool_calls=CALLS))
     async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:

@@ -357,7 +357,7 @@ async def test_a_failed_response_is_no_empty_answer_for_a_chat_client(tmp_path: 
     async with before(tmp_path, RESPONSES, lambda _: Answer(message=failed)) as (_, gateway):
         with pytest.raises(APIStatusError, match="it broke") as failure:
             await gateway.client.chat.completions.create(model="any", messages=[{"role": "user", "content": "hi"}])
-    assert failure.value.status_code == 502
+    assert failure.value.status_code == 503
 
 
 @BOTH

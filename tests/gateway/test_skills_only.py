@@ -185,7 +185,7 @@ async def test_an_answer_that_is_no_json_is_an_error(tmp_path: Path, body: bytes
         running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
     ):
         async with gateway.post({"model": "any", "messages": HELLO}) as response:
-            assert response.status == 502
+            assert response.status == 503
         assert (await gateway.turns())[0].state == "failed"
 
 

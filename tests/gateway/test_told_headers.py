@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,26 @@ SECRET = {
 
 def sends(headers: dict[str, str], **answer: Any) -> Any:
     return lambda _body: Answer(headers={**headers, **SECRET}, **answer)
+
+
+@asynccontextmanager
+async def raw_model(headers: dict[str, str], *, is_stream: bool) -> AsyncGenerator[str]:
+    """A model whose head is written as it is given, by nobody who looks at it."""
+    message = b'{"role": "assistant", "content": "hi"}'
+    events = b'data: {"choices": [{"index": 0, "delta": %s, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n' % message
+    body = events if is_stream else b'{"choices": [{"index": 0, "message": %s, "finish_reason": "stop"}]}' % message
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}]")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\n" + lines.encode("latin-1") + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
 def assert_nothing_else_came(headers: Any) -> None:
@@ -86,6 +109,21 @@ async def test_a_refused_request_has_them_too(tmp_path: Path) -> None:
     assert caught.value.request_id == "req_1"
     assert caught.value.response.headers["x-ratelimit-remaining-tokens"] == "149984"
     assert_nothing_else_came(caught.value.response.headers)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_what_no_header_may_hold_costs_the_header_and_not_the_answer(tmp_path: Path, is_stream: bool) -> None:
+    """A server refuses to write such a head, and the client would see its connection end without a word."""
+    odd = {"x-request-id": "req\x01\x7f", "x-generation-id": "gen-1", "Content-Type": "text/event-stream; x=\xff"}
+    async with (
+        raw_model(odd, is_stream=is_stream) as url,
+        running_gateway(make_settings(tmp_path, llm_url=url)) as gateway,
+        gateway.post({"model": "any", "messages": HELLO, "stream": is_stream}) as response,
+    ):
+        assert response.status == 200
+        assert (await response.read()).startswith(b"data: {" if is_stream else b"{")
+        assert response.headers["x-request-id"].startswith("turn-")
+        assert response.headers["x-generation-id"] == "gen-1"
 
 
 async def test_an_id_is_shown_under_the_name_that_the_clients_sdk_knows(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ async def test_a_stream_unasked_that_breaks_off_is_an_error(tmp_path: Path) -> N
         with pytest.raises(anthropic.APIStatusError) as caught:
             await client.messages.create(model="m", max_tokens=9, messages=HELLO)
         [turn] = await gateway.turns()
-    assert (caught.value.status_code, turn.state) == (502, "failed")
+    assert (caught.value.status_code, turn.state) == (529, "failed")
 
 
 async def test_a_stream_unasked_that_tells_an_error_is_one(tmp_path: Path) -> None:

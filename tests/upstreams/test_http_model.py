@@ -15,6 +15,8 @@ from multidict import CIMultiDict
 from pydantic import SecretStr
 
 from metaclaw.errors import UpstreamError
+from metaclaw.http.errors import error_answer
+from metaclaw.upstreams.failures import final_error
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.refusals import refusal, retry_after_s
 from metaclaw.upstreams.session import new_session
@@ -261,6 +263,31 @@ def test_an_error_says_what_the_upstream_said(body: bytes, content_type: str, sa
     assert error.said == says.partition(": ")[2], "what no log may hold"
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"error": {"message": "no", "code": ["insufficient_quota"], "type": {"a": 1}}}', {"message": "no"}),
+        (b'{"error": {"message": "no", "code": 1e999, "param": 3}}', {"message": "no", "param": 3}),
+        (b'{"error": {"message": "half \\ud83d", "code": "\\ud800"}}', {"message": "half \\ud83d", "code": "\\ud800"}),
+        (b'{"error": "half \\ud83d"}', {"message": "half \\ud83d"}),
+        (b'{"error": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}),
+    ],
+)
+def test_an_error_that_is_hard_to_write_is_an_error_all_the_same(body: bytes, detail: dict[str, Any]) -> None:
+    error = refusal("fake", "llm.api_key", SecretStr(KEY), 429, {}, body)
+    assert error.detail == detail
+    final = error_answer(final_error([error], 0.0), "openai")
+    assert (final.status, final.response().status_code) == (429, 429)
+
+
+async def test_an_answer_of_nothing_is_no_answer() -> None:
+    for head in (b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"):
+        end = b"0\r\n\r\n" if b"chunked" in head else b""
+        async with raw_server(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + end) as (url, _), client(url) as model:
+            with pytest.raises(UpstreamError, match="fake answered with nothing"):
+                await model.chat(BODY)
+
+
 def test_an_error_without_an_envelope_keeps_its_code() -> None:
     body = b'{"object": "error", "message": "too long", "type": "BadRequestError", "code": "context_length_exceeded"}'
     error = refusal("fake", "llm.api_key", SecretStr(KEY), 400, {}, body)
@@ -289,3 +316,16 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert retry_after_s("Mon, 23 Nov 2026 12:00:30 GMT", now) == 30.0
     assert retry_after_s("Mon, 23 Nov 2026 11:00:30 GMT", now) == 0.0
     assert [retry_after_s(text) for text in ("", "soon", "-3")] == [None, None, None]
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 12, "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_a_wish_without_end_is_a_week(text: str) -> None:
+    assert retry_after_s(text) == 7 * 86_400
+    assert refusal("fake", "llm.api_key", SecretStr(KEY), 429, {"Retry-After": text}, b"").retry_after_s == 7 * 86_400
+    if text.isdecimal():
+        error = refusal("fake", "llm.api_key", SecretStr(KEY), 429, {"Retry-After-Ms": text * 2}, b"")
+        assert error.retry_after_s == 7 * 86_400
+
+
+def test_a_date_of_no_zone_that_there_is_is_no_wish() -> None:
+    assert retry_after_s("Wed, 21 Oct 2026 07:28:00 +99999999999") is None

@@ -43,6 +43,11 @@ def as_count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+def writable(text: str) -> str:
+    """``text`` with half surrogate pairs, which JSON can carry and UTF-8 cannot, as their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def without(body: JsonObject, *keys: str) -> JsonObject:
     """A copy that lacks ``keys``."""
     return {key: value for key, value in body.items() if key not in keys}

@@ -23,7 +23,7 @@ from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
-from metaclaw.chat.reading import as_count, objects_in, without
+from metaclaw.chat.reading import as_count, objects_in, without, writable
 from metaclaw.chat.sse import SseEvent, SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.think_filter import without_think_block
@@ -92,8 +92,8 @@ def _failure(name: str, error: object) -> UpstreamError:
     code: object = said.get("code")
     by_type = _STATUS_OF_TYPE.get(str(said.get("type")), 502)
     status = code if isinstance(code, int) and 400 <= code < 600 else by_type
-    detail = {key: value for key, value in said.items() if isinstance(value, str)}
-    words = str(said.get("message") or said)
+    detail = {key: writable(value) for key, value in said.items() if isinstance(value, str)}
+    words = writable(str(said.get("message") or said))
     return UpstreamError(f"{name} failed: {words}", status=status, detail=detail, said=words)
 
 

@@ -45,6 +45,8 @@ _ANTHROPIC_TYPE = {
 }
 _RETRY_AFTER_S = 5.0  # where nobody said how long
 _ANTHROPIC_OVERLOAD = 529  # what OpenAI's clients know as 503
+# About our key, or about a moment: an upstream's 4xx that say nothing of the request.
+_NOT_THE_CLIENTS = frozenset((401, 402, 403, 408, 409, 425))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +129,9 @@ def _status(error: errors.MetaClawError, dialect: Dialect) -> int:
 
 
 def _upstream_status(status: int | None, dialect: Dialect) -> int:
-    if status is None or status in (401, 403) or not 400 <= status <= 599:
-        return 502
-    if status in (503, _ANTHROPIC_OVERLOAD):
-        return _ANTHROPIC_OVERLOAD if dialect == "anthropic" else 503
-    return status
+    if status is not None and 400 <= status < 500 and status not in _NOT_THE_CLIENTS:
+        return status
+    return _ANTHROPIC_OVERLOAD if dialect == "anthropic" else 503
 
 
 def _headers(error: errors.MetaClawError, status: int) -> dict[str, str]:

@@ -107,7 +107,9 @@ class HttpModel:
 
     async def _first_chunk(self, response: aiohttp.ClientResponse) -> bytes:
         try:
-            return await any_chunk(self.name, response)
+            if first := await any_chunk(self.name, response):
+                return first
+            raise UpstreamError(f"{self.name} answered with nothing", status=502)
         except BaseException:
             response.close()
             raise

@@ -83,6 +83,8 @@ class HttpReply:
 
 
 def _content_type(said: str, first: bytes) -> str:
+    if not (said.isascii() and said.isprintable()):  # no server can pass it on
+        said = _JSON
     # Some servers send events as text/plain, others an error as events. Direct clients never look at the header.
     begun = first.lstrip()
     is_events = said.lower().startswith(_EVENTS)

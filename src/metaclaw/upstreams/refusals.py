@@ -1,7 +1,7 @@
 """What an upstream says when it refuses.
 
 Owns turning a refused request into an ``UpstreamError``; refuses to know transport. Invariant: our key is never in
-the text, nor is anything of a page that was not meant for a program.
+the text, nor is anything of a page that was not meant for a program; and whatever came, it can be written as JSON.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any, cast
 from pydantic import SecretStr
 
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.reading import writable
 from metaclaw.errors import UpstreamError
 
 _MAX_TEXT = 2000
+_MAX_WISH_S = 7 * 86_400.0  # subscriptions have weeks; what is longer is a mistake, and may be infinite
 _OF_OPENAI = ("type", "param", "code")
 
 
@@ -37,34 +39,35 @@ def refusal(
 
 
 def retry_after_s(value: str, now: datetime | None = None) -> float | None:
-    """Seconds from a ``Retry-After`` header, which is a number or a date."""
+    """Seconds from a ``Retry-After`` header, which is a number or a date; a week at most."""
     text = value.strip()
     if not text:
         return None
     try:
-        return max(0.0, float(text)) if text.replace(".", "", 1).isdecimal() else _seconds_until(text, now)
-    except ValueError:
+        wish_s = float(text) if text.replace(".", "", 1).isdecimal() else _seconds_until(text, now)
+    except (ValueError, OverflowError):  # a zone of more hours than there are
         return None
+    return min(max(0.0, wish_s), _MAX_WISH_S)
 
 
 def _wish_s(headers: Mapping[str, str]) -> float | None:
     milliseconds = headers.get("Retry-After-Ms", "").strip()  # of OpenAI and Azure, finer than the other
     if milliseconds.replace(".", "", 1).isdecimal():
-        return float(milliseconds) / 1000
+        return min(float(milliseconds) / 1000, _MAX_WISH_S)
     return retry_after_s(headers.get("Retry-After", ""))
 
 
 def _seconds_until(text: str, now: datetime | None) -> float:
     moment = parsedate_to_datetime(text)
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (aware - (now or datetime.now(UTC))).total_seconds())
+    return (aware - (now or datetime.now(UTC))).total_seconds()
 
 
 def _error_object(body: bytes) -> JsonObject:
     """``{"error": {...}}``, ``error``, ``detail`` or ``message`` as text, and FastAPI's mistakes, as one shape."""
     try:
         value: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if isinstance(value, list) and value:  # Gemini's OpenAI endpoint puts the error object into a list
         value = cast(list[Any], value)[0]
@@ -73,13 +76,20 @@ def _error_object(body: bytes) -> JsonObject:
     fields = cast(JsonObject, value)
     error: object = fields.get("error")
     if isinstance(error, dict):
-        return cast(JsonObject, error)
+        return _plain(cast(JsonObject, error))
     text = next((fields[key] for key in ("error", "detail", "message") if isinstance(fields.get(key), str)), None)
     text = text or _mistakes(fields.get("detail"))
     if not text:
         return {}
     # Older releases of vLLM have them beside the message.
-    return {**{key: fields[key] for key in _OF_OPENAI if isinstance(fields.get(key), str)}, "message": text}
+    beside = {key: writable(known) for key in _OF_OPENAI if isinstance(known := fields.get(key), str)}
+    return {**beside, "message": writable(text)}
+
+
+def _plain(error: JsonObject) -> JsonObject:
+    """What programs act on: texts and whole numbers. A few providers have anything at all in their place."""
+    known = {key: value for key, value in error.items() if isinstance(value, str | int)}
+    return {key: writable(value) if isinstance(value, str) else value for key, value in known.items()}
 
 
 def _mistakes(detail: object) -> str:

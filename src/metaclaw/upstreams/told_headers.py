@@ -8,6 +8,7 @@ a client: no cookie, no name of an account, nothing of the connection or of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 # Ids that providers ask for when something is wrong, what their SDKs act on, and how an answer was made.
@@ -20,6 +21,8 @@ _NAMES = frozenset(
 # How much may still be asked: Anthropic's, OpenAI's and those who do as they do, and the IETF's draft.
 _BEGINNINGS = (b"anthropic-ratelimit-", b"anthropic-priority-", b"x-ratelimit-", b"ratelimit")
 
+# A server refuses to write such a value, and the whole answer with it.
+_UNWRITABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # Node's servers and clients take 16 KiB of headers in all.
 _MAX_VALUE_BYTES = 512
 _MAX_TOLD = 48
@@ -30,6 +33,7 @@ def told_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     told: dict[str, str] = {}
     for name, value in raw:
         low = name.lower()
-        if (low in _NAMES or low.startswith(_BEGINNINGS)) and len(value) <= _MAX_VALUE_BYTES and len(told) < _MAX_TOLD:
+        is_told = (low in _NAMES or low.startswith(_BEGINNINGS)) and len(told) < _MAX_TOLD
+        if is_told and len(value) <= _MAX_VALUE_BYTES and not _UNWRITABLE.search(value):
             told[low.decode("latin-1")] = value.decode("latin-1")
     return told
