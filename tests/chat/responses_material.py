@@ -42,7 +42,10 @@ def assistant_messages(draw: st.DrawFn, *, with_calls: bool) -> Json:
             {
                 "id": f"call_{draw(NAME)}_{number}",
                 "type": "function",
-                "function": {"name": draw(NAME), "arguments": draw(TEXT)},
+                "function": {
+                    "name": draw(NAME),
+                    "arguments": draw(TEXT.map(lambda text: text if text.strip() else "{}")),
+                },
             }
             for number in range(draw(st.integers(1, 3)))
         ]

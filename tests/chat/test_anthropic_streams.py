@@ -290,8 +290,38 @@ def test_a_call_without_index_id_or_name_is_still_one() -> None:
         chunk({}, "stop"),
     ]
     message = read_by_anthropic(sunk(chunks))
-    assert message["content"] == [use("a"), use("b", "cat"), use("toolu_c1_5", "late")]
+    assert message["content"] == [use("a"), use("b", "cat"), use("toolu_c1_2", "late")]
     assert message["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("is_one_delta", [True, False])
+def test_calls_that_are_all_counted_as_the_first_are_told_apart(is_one_delta: bool) -> None:
+    """Gemini's chat endpoint counts so. The second call was lost, the journal had both in one."""
+    both = [begun(0, '{"a": 1}'), {**begun(1, '{"b": 2}'), "index": 0}]
+    chunks = [*([calls(*both)] if is_one_delta else map(calls, both)), chunk({}, "tool_calls")]
+    assert read_by_anthropic(sunk(chunks))["content"] == [use("t0", a=1), use("t1", b=2)]
+    assembler = StreamAssembler()
+    for one in chunks:
+        assembler.add(one)
+    message = assembler.answer().message
+    assert message is not None
+    assert [call["function"]["arguments"] for call in message["tool_calls"]] == ['{"a": 1}', '{"b": 2}']
+
+
+def test_a_call_whose_pieces_have_ids_of_their_own_is_one() -> None:
+    """vLLM before 0.9 made a new id for each piece."""
+    pieces = [begun(0), {**more(0, '{"a"'), "id": "x"}, {**more(0, ": 1}"), "id": "y"}]
+    chunks = [*map(calls, pieces), chunk({}, "tool_calls")]
+    assert read_by_anthropic(sunk(chunks))["content"] == [use("t0", a=1)]
+    assembler = StreamAssembler()
+    for one in chunks:
+        assembler.add(one)
+    assert (assembler.answer().message or {})["tool_calls"][0]["id"] == "t0"
+
+
+def test_arguments_that_are_an_object_are_told() -> None:
+    chunks = [calls({"index": 0, "id": "t0", "function": {"name": "ls", "arguments": {"a": 1}}}), chunk({}, "stop")]
+    assert read_by_anthropic(sunk(chunks))["content"] == [use("t0", a=1)]
 
 
 def test_an_answer_of_nothing_is_a_message() -> None:

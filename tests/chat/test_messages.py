@@ -49,6 +49,7 @@ def test_the_identity_of_an_answer_is_what_it_says_and_calls() -> None:
 
     assert answer_identity(call("call_1", '{"a": 1}')) == answer_identity(call("call1", '{"a":1}'))
     assert answer_identity(call("call_1", '{"a": 1}')) != answer_identity(call("call_1", '{"a": 2}'))
+    assert answer_identity(call("x", "")) == answer_identity(call("x", "{}"))
     assert answer_identity(call("x", "{broken")) != answer_identity(call("x", "{broke"))
     assert answer_identity({"content": " hi\n"}) == answer_identity({"content": [{"type": "text", "text": "hi"}]})
 

@@ -162,6 +162,9 @@ def test_thinking_may_go_on_after_words() -> None:
         pytest.param([(3, "a", "f", "{"), (3, "", "", "}"), (5, "b", "g", "[]")], id="counted from elsewhere"),
         pytest.param([(None, "a", "f", "{"), (None, "", "", "}"), (None, "b", "g", "[]")], id="not counted"),
         pytest.param([(0, "a", "f", "{"), (0, "a", "", "}"), (0, "b", "g", "[]")], id="all counted zero"),
+        pytest.param([(0, "a", "f", ""), (0, "x", "", "{"), (0, "y", "", "}"), (1, "b", "g", "[]")], id="new ids"),
+        pytest.param([(0, "a", "f", "{"), (1, "b", "g", "["), (0, "", "", "}"), (1, "", "", "]")], id="by turns"),
+        pytest.param([(0, "a", "f", ""), (1, "b", "g", "[]")], id="no arguments"),
     ],
 )
 def test_calls_are_told_apart_however_a_server_counts_them(deltas: list[tuple[int | None, str, str, str]]) -> None:
@@ -173,17 +176,35 @@ def test_calls_are_told_apart_however_a_server_counts_them(deltas: list[tuple[in
     ]
 
 
-def test_half_of_a_calls_arguments_is_an_error_and_never_a_call() -> None:
+def test_calls_by_turns_and_words_between_them_are_what_the_sdk_accumulates() -> None:
     chunks = [
         call_delta(0, '{"path": ', "a", "f"),
-        call_delta(1, "{}", "b", "g"),
+        call_delta(1, '{"q"', "b", "g"),
+        chunk(content="meanwhile"),
+        call_delta(1, ": 1}"),
         call_delta(0, '"/"}'),
+        chunk("tool_calls"),
+    ]
+    stream = stream_of(chunks)
+    with sdk_for(stream).responses.stream(model="m", input="hi") as events:
+        output = events.get_final_response().output
+    assert [item.type for item in output] == ["function_call", "function_call", "message"]
+    assert [item.arguments for item in output if item.type == "function_call"] == ['{"path": "/"}', '{"q": 1}']
+    added = [data["output_index"] for data in data_of(stream) if data["type"] == "response.output_item.added"]
+    assert added == [0, 1, 2]
+
+
+def test_more_than_a_calls_arguments_is_an_error_and_never_a_call() -> None:
+    chunks = [
+        call_delta(0, "{}", "a", "f"),
+        call_delta(1, "{}", "b", "g"),
+        call_delta(0, '{"path":'),
         chunk("tool_calls"),
     ]
     stream = stream_of(chunks)
     assert data_of(stream)[-1]["type"] == "response.failed"
     with (
-        pytest.raises(APIError, match="goes back to a tool call"),
+        pytest.raises(APIError, match="goes on with the arguments"),
         sdk_for(stream).responses.stream(model="m", input="hi") as events,
     ):
         events.until_done()

@@ -10,6 +10,7 @@ from typing import cast
 
 from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.chat.openai_chat import ChatAnswer
+from metaclaw.chat.streamed_calls import CallNumbers
 
 
 class StreamAssembler:
@@ -56,6 +57,7 @@ class _Choice:
     def __init__(self) -> None:
         self._message: JsonObject = {}
         self._calls: dict[int, JsonObject] = {}
+        self._numbers = CallNumbers()
         self.finish_reason: str | None = None
 
     def add(self, choice: JsonObject) -> None:
@@ -72,7 +74,7 @@ class _Choice:
     def message(self) -> JsonObject | None:
         message = dict(self._message)
         if self._calls:
-            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+            message["tool_calls"] = [self._calls[number] for number in self._numbers.in_order()]
         return {"role": "assistant", "content": None, **message} if message else None
 
     def _add_calls(self, deltas: object) -> None:
@@ -81,24 +83,17 @@ class _Choice:
                 self._add_call(cast(JsonObject, delta))
 
     def _add_call(self, delta: JsonObject) -> None:
-        call = self._calls.setdefault(self._call_index(delta), {"type": "function", "function": {}})
+        call = self._calls.setdefault(self._numbers.of(delta), {"type": "function", "function": {}})
         for key, value in delta.items():
             if key == "function":
                 function = cast(JsonObject, call["function"])
                 for name, part in (object_or_none(value) or {}).items():
                     if part is not None:
                         function[name] = _joined(function.get(name), part)
-            elif key != "index" and value:
-                call[key] = value  # ids and types come whole
-
-    def _call_index(self, delta: JsonObject) -> int:
-        index = delta.get("index")
-        if isinstance(index, int):
-            return index
-        # Some servers omit it. Then an id begins a new call, and anything else goes on with the last one.
-        last = max(self._calls, default=-1)
-        is_new = last < 0 or (delta.get("id") and delta["id"] != self._calls[last].get("id"))
-        return last + 1 if is_new else last
+            elif key != "index" and value and not (key == "id" and key in call):
+                call[key] = (
+                    value  # ids and types come whole; where a server makes a new id for each piece, the first is it
+                )
 
 
 def _joined(so_far: object, value: object) -> object:

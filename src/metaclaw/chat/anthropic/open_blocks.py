@@ -9,45 +9,13 @@ JSON object, and what belongs to later blocks waits that long; models that call 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from metaclaw.chat.anthropic.own_thinking import SIGNATURE
 from metaclaw.chat.messages import JsonObject
-
-_MARKS = re.compile(r'["\\{}\[\]]')
-
-
-class JsonEnd:
-    """Feed it a JSON object in pieces; it knows when the object is whole."""
-
-    def __init__(self) -> None:
-        self.is_reached = False
-        self._depth = 0
-        self._in_string = False
-        self._num_read = 0
-        self._escaped = -1  # the place of a character behind a backslash
-
-    def feed(self, text: str) -> None:
-        for found in _MARKS.finditer(text):
-            self._read(found[0], self._num_read + found.start())
-        self._num_read += len(text)
-
-    def _read(self, mark: str, place: int) -> None:
-        if place == self._escaped:
-            return
-        if mark == '"':
-            self._in_string = not self._in_string
-        elif self._in_string:
-            if mark == "\\":
-                self._escaped = place + 1
-        elif mark in "{[":
-            self._depth += 1
-        elif mark in "}]":
-            self._depth -= 1
-            self.is_reached = self.is_reached or self._depth == 0
+from metaclaw.chat.streamed_calls import JsonEnd
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from metaclaw.chat.anthropic.fields import object_in, objects, text_in
 from metaclaw.chat.anthropic.open_blocks import OpenBlocks
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import encode_event
+from metaclaw.chat.streamed_calls import CallNumbers, arguments_in
 
 
 class MessageSink:
@@ -29,7 +30,7 @@ class MessageSink:
         self._has_begun = False
         self._ended: JsonObject = {}  # the choice that had a finish reason
         self._usage: JsonObject = {}
-        self._call_ids: dict[int, str] = {}  # as the model gave them, by number
+        self._calls = CallNumbers()
         self._is_refusal = False
 
     def add_chunk(self, chunk: JsonObject) -> bytes:
@@ -81,26 +82,15 @@ class MessageSink:
             yield from self._blocks.say("text", refusal)
         for call in objects(delta.get("tool_calls")):
             function = object_in(call.get("function"))
-            number = self._number(call)
-            uid = call_id(self._call_ids.get(number), self._id, number)
-            name, arguments = text_in(function.get("name")), text_in(function.get("arguments"))
-            yield from self._blocks.call(number, uid, name, arguments)
-
-    def _number(self, call: JsonObject) -> int:
-        """Which call it is. Where the index is missing, a new id begins a call and all else goes on with the last."""
-        index, uid = call.get("index"), text_in(call.get("id"))
-        last = max(self._call_ids, default=-1)
-        if not isinstance(index, int):
-            is_new = last < 0 or (uid and uid != self._call_ids[last])
-            index = last + 1 if is_new else last
-        self._call_ids.setdefault(index, uid)
-        return index
+            number = self._calls.of(call)
+            uid = call_id(call.get("id"), self._id, number)
+            yield from self._blocks.call(number, uid, text_in(function.get("name")), arguments_in(function))
 
     def _last_events(self) -> Iterator[JsonObject]:
         if not self._has_begun:
             yield self._beginning({})
         yield from self._blocks.close()
-        keys = stop_keys(self._ended, self._request, has_calls=bool(self._call_ids), is_refusal=self._is_refusal)
+        keys = stop_keys(self._ended, self._request, has_calls=len(self._calls) > 0, is_refusal=self._is_refusal)
         yield {"type": "message_delta", "delta": keys, "usage": usage_from_chat(self._usage)}
         yield {"type": "message_stop"}
 

@@ -17,6 +17,7 @@ from metaclaw.chat.responses.citations import citations_from_chat, citations_to_
 from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
 from metaclaw.chat.responses.reasoning import reasoning_item
+from metaclaw.chat.streamed_calls import arguments_in
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CALLS = ("function_call", freeform.CALL)
@@ -178,8 +179,13 @@ def call_item(item_id: str, tool: OwnTool, *, call_id: str, arguments: str, stat
     elif tool.kind == tool_search.KIND:
         said = {"type": tool_search.CALL, **called_as, **tool_search.call_of(arguments)}
     else:
-        said = {"type": "function_call", **called_as, "arguments": arguments}
+        said = {"type": "function_call", **called_as, "arguments": whole_arguments(arguments, status)}
     return {"id": item_id, **said, "status": status}
+
+
+def whole_arguments(arguments: str, status: str) -> str:
+    """The arguments of a call that is ``completed``: some models write nothing for none, which is no JSON."""
+    return arguments if arguments.strip() or status != "completed" else "{}"
 
 
 def thought_in(message: JsonObject) -> str:
@@ -203,7 +209,7 @@ def _output_of(message: JsonObject, envelope: Envelope, status: str) -> list[Jso
         output.append(message_item(envelope.item_id("msg", len(output)), content, status))
     for call in calls:
         function = as_object(call.get("function"))
-        tool, arguments = own_tool(as_text(function.get("name")), envelope.request), as_text(function.get("arguments"))
+        tool, arguments = own_tool(as_text(function.get("name")), envelope.request), arguments_in(function)
         item_id = envelope.item_id(call_prefix(tool), len(output))
         output.append(call_item(item_id, tool, call_id=as_text(call.get("id")), arguments=arguments, status=status))
     return output

@@ -6,26 +6,27 @@ Invariant: the item that ``close`` returns is what its deltas made.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.responses import freeform, tool_search
-from metaclaw.chat.responses.answers import Envelope, call_item, call_prefix, message_item, text_part
+from metaclaw.chat.responses.answers import (
+    Envelope,
+    call_item,
+    call_prefix,
+    message_item,
+    text_part,
+    whole_arguments,
+)
 from metaclaw.chat.responses.namespaces import OwnTool
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_summary
 from metaclaw.chat.responses.writing import EventWriter
-
-
-class OpenItem(Protocol):
-    """An item that is not complete yet. It is made, begun, added to, and closed, each in its turn."""
-
-    def begin(self, envelope: Envelope, events: EventWriter, index: int) -> bytes: ...
-
-    def close(self, status: str) -> tuple[bytes, JsonObject]: ...
+from metaclaw.chat.streamed_calls import JsonEnd
 
 
 class _Item:
-    """What every kind shares: where it stands, and its first and last event."""
+    """What every kind shares: where it stands, and its first and last event.
+
+    It is made, begun, added to, and closed, each in its turn.
+    """
 
     prefix: str
 
@@ -148,14 +149,33 @@ class CallItem(_Item):
 
     def __init__(self, tool: OwnTool, *, call_id: str) -> None:
         self.prefix = call_prefix(tool)
+        self.is_closed = False
         self._tool = tool
         self._call_id = call_id
         self._arguments = ""
+        self._end = JsonEnd()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are complete."""
+        return self._end.is_reached
 
     def add(self, text: str) -> bytes:
         self._arguments += text
-        is_told = text and self._tool.kind not in (freeform.KIND, tool_search.KIND)
+        self._end.feed(text)
+        is_told = text and self._is_function
         return self.event("function_call_arguments.delta", delta=text) if is_told else b""
+
+    def close(self, status: str) -> tuple[bytes, JsonObject]:
+        self.is_closed = True
+        whole = whole_arguments(self._arguments, status) if self._is_function else self._arguments
+        made = self.add(whole.removeprefix(self._arguments))
+        closing, item = super().close(status)
+        return made + closing, item
+
+    @property
+    def _is_function(self) -> bool:
+        return self._tool.kind not in (freeform.KIND, tool_search.KIND)
 
     def item(self, status: str) -> JsonObject:
         return call_item(self.item_id, self._tool, call_id=self._call_id, arguments=self._arguments, status=status)
@@ -163,7 +183,7 @@ class CallItem(_Item):
     def end_parts(self) -> bytes:
         if self._tool.kind == tool_search.KIND:
             return b""  # its item says it all
-        if self._tool.kind != freeform.KIND:
+        if self._is_function:
             name = self._tool.named["name"]
             return self.event("function_call_arguments.done", name=name, arguments=self._arguments)
         text = freeform.text_of(self._arguments)

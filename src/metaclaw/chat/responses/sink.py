@@ -1,7 +1,8 @@
 """Chat chunks as a stream of responses events.
 
-Owns the order of the events; refuses to know the upstream. Invariant: one item is open at a time, every item and part
-that was opened is closed, and the last event holds exactly what the deltas made.
+Owns the order of the events; refuses to know the upstream. Invariant: one item is open at a time, but for calls whose
+arguments are not whole yet (a model may go on with one after it began another); every item and part that was opened is
+closed, and the last event holds exactly what the deltas made.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from metaclaw.chat.reading import as_list, as_object, as_text, objects_in
 from metaclaw.chat.responses.answers import Envelope, status_of, thought_in
 from metaclaw.chat.responses.citations import citations_from_chat
 from metaclaw.chat.responses.namespaces import own_tool
-from metaclaw.chat.responses.open_items import CallItem, MessageItem, OpenItem, ReasoningItem
+from metaclaw.chat.responses.open_items import CallItem, MessageItem, ReasoningItem
 from metaclaw.chat.responses.writing import EventWriter
+from metaclaw.chat.streamed_calls import CallNumbers, arguments_in
 
-_INTERLEAVED: JsonObject = {
+_GOES_ON: JsonObject = {
     "error": {
-        "message": "the model's stream goes back to a tool call that something else followed: it cannot be told here",
+        "message": "the model's stream goes on with the arguments of a tool call that were complete",
         "type": "server_error",
         "code": "server_error",
     }
@@ -30,9 +32,11 @@ class ResponsesSink:
         self._request = request
         self._events = EventWriter()
         self._envelope: Envelope | None = None
-        self._output: list[JsonObject] = []  # the items that are closed
-        self._open: OpenItem | None = None
-        self._calls: list[tuple[object, str]] = []  # index and id of the calls that began
+        self._num_begun = 0  # items
+        self._closed: dict[int, JsonObject] = {}  # the items that are, by their place
+        self._open: MessageItem | ReasoningItem | None = None
+        self._calls: list[CallItem] = []
+        self._numbers = CallNumbers()
         self._finish_reason: str | None = None
         self._usage: JsonObject | None = None
         self._is_over = False
@@ -55,10 +59,9 @@ class ResponsesSink:
             return b""
         made = [self._begin({})]
         status = status_of(self._finish_reason)
-        if self._open is None and not any(item["type"] != "reasoning" for item in self._output):
+        only_thought = not self._calls and all(item["type"] == "reasoning" for item in self._output)
+        if isinstance(self._open, ReasoningItem) or (self._open is None and only_thought):
             made.append(self._say("", is_refusal=False))
-        elif isinstance(self._open, ReasoningItem):
-            made += [self._close(), self._say("", is_refusal=False)]
         made.append(self._close(status))
         made.append(self._end(status))
         return b"".join(made)
@@ -108,14 +111,14 @@ class ResponsesSink:
     def _think(self, text: str) -> bytes:
         made = b""
         if not isinstance(self._open, ReasoningItem):
-            made = self._close() + self._start(ReasoningItem(self._request))
+            made = self._start(ReasoningItem(self._request))
         assert isinstance(self._open, ReasoningItem)
         return made + self._open.add(text)
 
     def _say(self, text: str, *, is_refusal: bool) -> bytes:
         made = b""
         if not isinstance(self._open, MessageItem):
-            made = self._close() + self._start(MessageItem())
+            made = self._start(MessageItem())
         assert isinstance(self._open, MessageItem)
         return made + self._open.say(text, is_refusal=is_refusal)
 
@@ -128,42 +131,44 @@ class ResponsesSink:
         if self._is_over:
             return b""
         function = as_object(delta.get("function"))
-        arguments = as_text(function.get("arguments"))
-        number = self._number_of(delta)
-        made = b""
+        arguments, number, made = arguments_in(function), self._numbers.of(delta), b""
         if number == len(self._calls):
-            tool = own_tool(as_text(function.get("name")), self._request)
-            item = CallItem(tool, call_id=as_text(delta.get("id")))
-            made = self._close() + self._start(item)
-            self._calls.append((delta.get("index"), as_text(delta.get("id"))))
-        if number < len(self._calls) - 1 or not isinstance(self._open, CallItem):
-            # Its item is closed. Half of a call's arguments must not look like all of them.
-            return made + self.fail(_INTERLEAVED) if arguments else made
-        return made + self._open.add(arguments)
+            begun = CallItem(own_tool(as_text(function.get("name")), self._request), call_id=as_text(delta.get("id")))
+            made = self._start(begun)
+            self._calls.append(begun)
+        call = self._calls[number]
+        if call.is_closed:
+            # Half of a call's arguments must not look like all of them.
+            return made + self.fail(_GOES_ON) if arguments.strip() else made
+        return made + call.add(arguments)
 
-    def _number_of(self, delta: JsonObject) -> int:
-        """Which call goes on; the number of calls when a new one begins."""
-        index, call_id = delta.get("index"), as_text(delta.get("id"))
-        # An id is surest: some servers give every call the index 0, others omit it.
-        for number, (_, known_id) in enumerate(self._calls):
-            if call_id and known_id == call_id:
-                return number
-        if call_id or not self._calls:
-            return len(self._calls)
-        if not isinstance(index, int):
-            return len(self._calls) - 1
-        same = [number for number, (known, _) in enumerate(self._calls) if known == index]
-        return same[-1] if same else len(self._calls)
-
-    def _start(self, item: OpenItem) -> bytes:
+    def _start(self, item: MessageItem | ReasoningItem | CallItem) -> bytes:
+        """Begin ``item`` once what it follows is closed: all but calls that are not whole yet."""
         assert self._envelope is not None
-        self._open = item
-        return item.begin(self._envelope, self._events, len(self._output))
+        made = self._close_said() + self._close_calls(only_whole=True)
+        if not isinstance(item, CallItem):
+            self._open = item
+        self._num_begun += 1
+        return made + item.begin(self._envelope, self._events, self._num_begun - 1)
 
     def _close(self, status: str = "completed") -> bytes:
+        return self._close_said(status) + self._close_calls(status)
+
+    def _close_said(self, status: str = "completed") -> bytes:
         if self._open is None:
             return b""
-        closing, item = self._open.close(status)
-        self._output.append(item)
+        closing, self._closed[self._open.index] = self._open.close(status)
         self._open = None
         return closing
+
+    def _close_calls(self, status: str = "completed", *, only_whole: bool = False) -> bytes:
+        made = b""
+        for call in self._calls:
+            if not call.is_closed and (call.is_whole or not only_whole):
+                closing, self._closed[call.index] = call.close(status)
+                made += closing
+        return made
+
+    @property
+    def _output(self) -> list[JsonObject]:
+        return [self._closed[place] for place in sorted(self._closed)]
