@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -129,3 +130,17 @@ async def test_several_requests_on_one_connection_are_each_measured_alone(tmp_pa
         last = request + b"Connection: close\r\n\r\n"
         said = await raw(gateway, (request + b"\r\n") * 5 + last)
         assert said.count(b"HTTP/1.1 200") == 6
+
+
+async def test_what_comes_after_a_body_says_nothing_of_who_asks(tmp_path: Path) -> None:
+    """uvicorn adds such fields to the head; they may be many, and whoever stands before us has not seen them."""
+    body = json.dumps(HELLO).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n" % TOKEN.encode()
+    head += b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    trailers = b"X-Agent-Id: another\r\nX-Session-Id: theirs\r\n" + b"X-Much: %s\r\n" % (b"y" * 1000) * 200
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        said = await raw(gateway, head, b"%x\r\n%s\r\n0\r\n" % (len(body), body), trailers + b"\r\n")
+        assert said.startswith(b"HTTP/1.1 200")
+        [turn] = await gateway.turns()
+    assert turn.agent == "main"
+    assert turn.session != "theirs"

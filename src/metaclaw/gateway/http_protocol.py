@@ -24,6 +24,13 @@ REST_TIMEOUT_S = 5.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Where fields after a chunked body go: uvicorn takes them for headers, and there may be any number of them."""
+
+    def append(self, _field: tuple[bytes, bytes], /) -> None:
+        """Forget it: who asks was said before the body, and was looked at then."""
+
+
 class LimitedHttpProtocol(DecliningHttpProtocol):
     """Ours, with limits."""
 
@@ -71,6 +78,7 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
             self._refuse()
         else:
             super().on_headers_complete()
+        self.headers = _Dropped()  # the scope has its own
 
     def on_body(self, body: bytes) -> None:
         if not self.transport.is_closing():
