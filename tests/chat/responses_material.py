@@ -124,6 +124,8 @@ def chat_requests(draw: st.DrawFn) -> Json:
             },
         )
     )
+    if "tools" not in rest:  # chat models refuse a choice among none
+        rest = {key: value for key, value in rest.items() if key not in ("tool_choice", "parallel_tool_calls")}
     return {"messages": [message for exchange in spoken for message in exchange], **rest}
 
 

@@ -35,6 +35,7 @@ IDS = st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True)
 ARGUMENTS = st.dictionaries(WORDS, st.none() | st.booleans() | st.integers() | WORDS | st.lists(WORDS), max_size=3)
 DATA_URL = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
 LINK = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+NOTE = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "abc"}}
 
 
 @st.composite
@@ -138,6 +139,7 @@ def test_the_parameters_of_claude_code_reach_a_chat_model() -> None:
         ({"type": "enabled", "budget_tokens": 31999}, "high"),
         ({"type": "adaptive"}, None),
         ({"type": "disabled"}, None),
+        ({"type": "between_tools"}, None),
     ],
 )
 def test_a_budget_of_thinking_is_an_effort(thinking: Json, effort: str | None) -> None:
@@ -205,6 +207,12 @@ def test_a_picture_that_a_tool_took_goes_to_the_users_next_message() -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format"),
         ({"output_config": {"new": 1}}, "output_config.new"),
+        ({"thinking": {"type": "new"}}, "thinking"),
+        ({"messages": [user([{**NOTE, "citations": {"enabled": True}}])]}, "messages[0].content[0].citations"),
+        (
+            {"messages": [user([{**image(), "transformations": {"oversize": "error"}}])]},
+            "messages[0].content[0].transformations",
+        ),
         ({"system": [image()]}, "system[0]"),
         ({"messages": [user([{"type": "search_result"}])]}, "messages[0].content[0]"),
         (
@@ -250,6 +258,7 @@ def test_what_a_chat_model_cannot_be_told_is_refused_by_name(change: Json, param
         ({"unheard_of": 1}, "unheard_of"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"tools": [{**FUNCTION, "allowed_callers": ["programmatic"]}]}, "tools[0].allowed_callers"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         ({"messages": [user([{"type": "input_audio"}])]}, "messages[0].content[0]"),
         (
@@ -277,6 +286,36 @@ def test_hints_and_values_that_say_nothing_are_left_out() -> None:
         "response_format": {"type": "text"}, "parallel_tool_calls": True, "tool_choice": "auto", "service_tier": "auto",
     }  # fmt: skip
     assert DIALECT.from_chat(body) == {"model": "m", "messages": [user("hi")], "max_tokens": DEFAULT_MAX_TOKENS}
+
+
+@pytest.mark.parametrize("choice", [{"type": "auto", "disable_parallel_tool_use": True}, {"type": "none"}])
+def test_a_choice_among_no_tools_is_left_out(choice: Json) -> None:
+    """Chat models refuse it: OpenAI's, and vLLM."""
+    chat = DIALECT.to_chat(request(user("hi"), tools=[], tool_choice=choice))
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & chat.keys()
+    assert DIALECT.to_chat(request(user("hi"), tool_choice={"type": "any"}))["tool_choice"] == "required"
+
+
+def test_the_name_of_a_tool_beside_its_result_is_no_name_of_a_speaker() -> None:
+    """OpenAI's own examples had it for years, and many programs send it."""
+    loop = [
+        user("hi"),
+        {**assistant(None), "tool_calls": [call("t")]},
+        {"role": "tool", "tool_call_id": "t", "name": "ls", "content": "done"},
+    ]
+    assert DIALECT.from_chat({"messages": loop})["messages"][-1] == user([result("t", "done")])
+
+
+def test_strings_among_the_parts_of_a_message_are_texts() -> None:
+    assert DIALECT.from_chat({"messages": [user(["a", text("b")])]})["messages"] == [user([text("a"), text("b")])]
+
+
+def test_what_is_said_of_a_pdf_stands_before_it() -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    document = {"type": "document", "source": source, "title": "a.pdf", "context": "the lease of 2024"}
+    [message] = DIALECT.to_chat(request(user([document])))["messages"]
+    assert [part["type"] for part in message["content"]] == ["text", "file"]
+    assert message["content"][0] == text("the lease of 2024")
 
 
 @pytest.mark.parametrize("limits", [{"max_tokens": 7}, {"max_completion_tokens": 7}])

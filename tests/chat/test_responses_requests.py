@@ -186,6 +186,27 @@ def test_what_asks_for_nothing_is_no_reason_to_refuse() -> None:
     assert RESPONSES.to_chat(body) == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
+def test_a_choice_among_no_tools_is_left_out() -> None:
+    """Codex compacts so, and chat models refuse it: OpenAI's, and vLLM."""
+    body = {"model": "m", "input": "hi", "tools": [], "tool_choice": "auto", "parallel_tool_calls": False}
+    assert RESPONSES.to_chat(body) == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    assert RESPONSES.to_chat({**body, "tool_choice": "required"})["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize("kind", ["additional_tools", "configuration_update", "compaction_trigger"])
+def test_what_a_developer_sets_on_the_way_is_no_answer(kind: str) -> None:
+    """Nothing that continued such a conversation was known to: it began with an answer that nobody had given."""
+    spoken = view(input=[said("user", "hi"), {"type": kind, "role": "developer"}, said("assistant", "Hello.")])
+    assert [message["role"] for message in spoken] == ["user", "system", "assistant"]
+    assert spoken[-1]["content"] == "Hello."
+
+
+def test_leave_that_a_person_gave_is_no_answer() -> None:
+    request = {"type": "mcp_approval_request", "id": "r"}
+    spoken = view(input=[said("user", "hi"), request, {"type": "mcp_approval_response", "approval_request_id": "r"}])
+    assert [message["role"] for message in spoken] == ["user", "assistant", "tool"]
+
+
 def test_a_refusal_to_go_on_says_what_to_send_instead() -> None:
     with pytest.raises(InvalidRequestError, match="send the whole history in 'input'"):
         RESPONSES.to_chat({"model": "m", "input": "hi", "previous_response_id": "resp_1"})
@@ -222,6 +243,7 @@ def test_a_responses_model_is_told_not_to_keep_what_it_answers() -> None:
         ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "name": "bob", "content": "x"}]}, "messages[0].name"),
         ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, "messages[0].function_call"),
+        ({"messages": [{"role": "assistant", "content": "x", "name": "bob"}]}, "messages[0].name"),
         ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, "messages[0].content[0]"),
     ],
 )

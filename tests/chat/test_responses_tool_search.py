@@ -60,6 +60,16 @@ def test_a_model_searches_and_calls_what_was_found(is_stream: bool):
     assert (item["type"], item["namespace"], item["name"]) == ("function_call", "mcp__mail", "run")
 
 
+def test_tools_that_are_added_on_the_way_can_be_called():
+    added = {"type": "additional_tools", "role": "developer", "tools": [FOUND]}
+    request = {**REQUEST, "input": [{"role": "user", "content": "hi"}, added]}
+    chat = RESPONSES.to_chat(request)
+    assert [tool["function"]["name"] for tool in chat["tools"]] == ["run", "tool_search", "mcp__mail__run"]
+    assert (chat["messages"][1]["role"], "mcp__mail__run" in chat["messages"][1]["content"]) == ("system", True)
+    item = output_of(request, "mcp__mail__run", "{}", is_stream=False)[0]
+    assert (item["type"], item["namespace"], item["name"]) == ("function_call", "mcp__mail", "run")
+
+
 def test_a_search_that_the_provider_makes_is_left_out_where_the_model_is_told_of_all():
     request = {**REQUEST, "tools": [{**RUN, "defer_loading": True}, {"type": "tool_search"}]}
     assert [tool["function"]["name"] for tool in RESPONSES.to_chat(request)["tools"]] == ["run"]

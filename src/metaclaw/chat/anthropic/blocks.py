@@ -9,9 +9,8 @@ A marker for prompt caches moves from block to block between requests. It says n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
-from metaclaw.chat.anthropic.fields import object_in, objects, text_in, unsaid
+from metaclaw.chat.anthropic.fields import listed, object_in, objects, text_in, unsaid
 from metaclaw.chat.messages import JsonObject
 
 TO = "Anthropic's messages"
@@ -27,7 +26,13 @@ def text_block(text: str) -> JsonObject:
 
 def content_of(content: object) -> str | list[JsonObject]:
     """Content of a message in chat form: a string stays one, blocks become parts."""
-    return content if isinstance(content, str) else [part_of(block) for block in objects(content)]
+    return content if isinstance(content, str) else [part for block in objects(content) for part in parts_of(block)]
+
+
+def parts_of(block: JsonObject) -> list[JsonObject]:
+    """``block`` as parts: what is said of a file stands before it."""
+    part, context = part_of(block), text_in(block.get("context"))
+    return [text_block(context), part] if context and part.get("type") == "file" else [part]
 
 
 def part_of(block: JsonObject) -> JsonObject:
@@ -54,8 +59,11 @@ def is_sayable(block: JsonObject) -> bool:
 
 def blocks_of(content: object, param: str) -> list[JsonObject]:
     """Content of a chat message as blocks. Anthropic refuses texts of nothing but white space: those are left out."""
-    parts: Iterable[JsonObject] = [text_block(content)] if isinstance(content, str) else objects(content)
-    blocks = [_block(part, f"{param}[{index}]") for index, part in enumerate(parts)]
+    parts = [content] if isinstance(content, str) else listed(content)
+    blocks = [
+        text_block(part) if isinstance(part, str) else _block(object_in(part), f"{param}[{index}]")
+        for index, part in enumerate(parts)
+    ]
     return [block for block in blocks if block.get("type") != "text" or block["text"].strip()]
 
 

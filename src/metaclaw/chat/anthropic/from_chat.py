@@ -31,7 +31,7 @@ def request_from_chat(body: JsonObject) -> JsonObject:
     turns: list[tuple[str, list[JsonObject]]] = []
     for index, item in enumerate(listed(body.get("messages"))):
         message, param = object_in(item), f"messages[{index}]"
-        if message.get("name"):
+        if message.get("name") and message.get("role") != "tool":  # a tool's is in the call that it answers
             raise unsaid(f"{param}.name", "a name of who speaks", TO)
         role, blocks = _turn(message, param)
         if role == "system":

@@ -42,6 +42,7 @@ _CHAT_NEUTRAL: dict[str, Any] = {
 
 _LOW_BUDGET, _MEDIUM_BUDGET = 4096, 16384  # tokens of thinking
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+_THINKING = (None, "enabled", "adaptive", "between_tools", "disabled")
 _MAX_USER = 64  # characters that OpenAI takes
 
 
@@ -91,6 +92,8 @@ def _effort_to_chat(body: JsonObject) -> JsonObject:
     result: JsonObject = {}
     if effort := text_in(config.get("effort")):
         result["reasoning_effort"] = effort
+    elif thinking.get("type") not in _THINKING:
+        raise unsaid("thinking", f"thinking of type {thinking.get('type')!r:.80}", sayable.TO)
     elif thinking.get("type") == "enabled" and (budget := count_in(thinking.get("budget_tokens"))):
         result["reasoning_effort"] = (
             "low" if budget <= _LOW_BUDGET else "medium" if budget <= _MEDIUM_BUDGET else "high"

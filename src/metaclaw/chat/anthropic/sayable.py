@@ -44,9 +44,13 @@ def _require_of_user(block: object, param: str) -> None:
 
 def _require_part(block: object, param: str) -> None:
     _require(block, ("text", "image", "document"), param)
-    if not is_sayable(object_in(block)):
-        kind = object_in(block).get("type")
-        source = object_in(object_in(block).get("source")).get("type")
+    found = object_in(block)
+    if object_in(found.get("citations")).get("enabled"):
+        raise unsaid(f"{param}.citations", "the wish that an answer cites it", TO)
+    if found.get("transformations"):
+        raise unsaid(f"{param}.transformations", "how a picture is to be changed", TO)
+    if not is_sayable(found):
+        kind, source = found.get("type"), object_in(found.get("source")).get("type")
         raise unsaid(f"{param}.source", f"{kind} with a source of type {source!r:.80}", TO)
 
 

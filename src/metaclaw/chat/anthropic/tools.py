@@ -14,6 +14,7 @@ from metaclaw.errors import InvalidRequestError
 # When a tool is loaded or cached, and how its input is streamed, changes nothing of what it is.
 _HINTS = ("type", "cache_control", "defer_loading", "eager_input_streaming")
 _SAID = ("name", "description", "input_schema", "strict")
+_FREE = ("auto", "none")
 _TO_CHAT = {"auto": "auto", "any": "required", "none": "none"}
 _FROM_CHAT = {chat: ours for ours, chat in _TO_CHAT.items()}
 
@@ -23,9 +24,9 @@ def tools_to_chat(body: JsonObject) -> JsonObject:
     tools = [_function(object_in(tool), f"tools[{index}]") for index, tool in enumerate(listed(body.get("tools")))]
     result: JsonObject = {"tools": tools} if tools else {}
     choice = object_in(body.get("tool_choice"))
-    if not choice:
-        return result
     kind = choice.get("type")
+    if not choice or (not tools and kind in _FREE):  # chat models refuse a choice among none
+        return result
     if kind == "tool":
         result["tool_choice"] = {"type": "function", "function": {"name": text_in(choice.get("name"))}}
     elif isinstance(kind, str) and kind in _TO_CHAT:
@@ -44,7 +45,7 @@ def tools_from_chat(body: JsonObject) -> JsonObject:
     if body.get("parallel_tool_calls") is False and tools and choice.get("type") != "none":
         choice = {"type": "auto", **choice, "disable_parallel_tool_use": True}
     result: JsonObject = {"tools": tools} if tools else {}
-    if choice and (tools or choice["type"] not in ("auto", "none")):
+    if choice and (tools or choice["type"] not in _FREE):
         result["tool_choice"] = choice
     return result
 
@@ -55,7 +56,7 @@ def _function(tool: JsonObject, param: str) -> JsonObject:
     if not text_in(tool.get("name")):
         raise InvalidRequestError(f"{param} has no 'name'", param=f"{param}.name")
     for key, value in tool.items():
-        if key not in _HINTS and key not in _SAID and value and not (key == "allowed_callers" and value == ["direct"]):
+        if key not in _HINTS and key not in _SAID and value and not _is_direct(key, value):
             raise unsaid(f"{param}.{key}", "this of a tool", sayable.TO)
     function = {"name": tool["name"], "parameters": object_in(tool.get("input_schema"))}
     function |= {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
@@ -68,9 +69,17 @@ def _tool(tool: JsonObject, param: str) -> JsonObject:
     function = object_in(tool.get("function"))
     if not text_in(function.get("name")):
         raise InvalidRequestError(f"{param}.function has no 'name'", param=f"{param}.function.name")
+    for key, value in tool.items():
+        if key not in ("type", "function", "cache_control") and value and not _is_direct(key, value):
+            raise unsaid(f"{param}.{key}", "this of a tool", blocks.TO)
     schema = {"type": "object", **object_in(function.get("parameters"))}
     kept = {key: function[key] for key in ("description", "strict") if function.get(key) is not None}
     return {"name": function["name"], "input_schema": schema, **kept}
+
+
+def _is_direct(key: str, value: object) -> bool:
+    """Whether this says that the model may call a tool, as it may without a word."""
+    return key == "allowed_callers" and value == ["direct"]
 
 
 def _choice(choice: object) -> JsonObject:

@@ -24,6 +24,9 @@ from metaclaw.errors import InvalidRequestError
 
 _OF_AN_ITEM = ("type", "id", "status", "phase")  # an item's own keys, which no message has
 _OUTPUTS = ("function_call_output", freeform.OUTPUT)
+_FROM_OUTSIDE = ("_output", "_approval_response")
+# What a developer says of all that follows; no model said it, and nobody asked it.
+_SETTINGS = (tool_search.ADDED, "configuration_update", "compaction_trigger")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,9 @@ class _Reader:
         kind = item.get("type") or ("message" if "role" in item else "item_reference")
         if kind == "message" and item.get("role") != "assistant":
             self._add_message(index, item)
-        elif kind in _OUTPUTS or (isinstance(kind, str) and kind.endswith("_output")):
+        elif kind in _SETTINGS:
+            self._add_setting(index, item, kind)
+        elif kind in _OUTPUTS or (isinstance(kind, str) and kind.endswith(_FROM_OUTSIDE)):
             self._add_output(index, item, str(kind))
         else:
             self._answer.items.append(index)
@@ -123,12 +128,19 @@ class _Reader:
         message = {**without(item, *_OF_AN_ITEM), "role": "system" if role == "developer" else role, "content": content}
         self.placed.append(Placed(message=message, items=(index,)))
 
+    def _add_setting(self, index: int, item: JsonObject, kind: str) -> None:
+        self.end_answer()
+        if kind == tool_search.ADDED:
+            message = {"role": "system", "content": tool_search.said_of(_names_of(item.get("tools")))}
+        else:
+            self._cannot(index, kind)
+            message = {"role": "system", "content": ""}
+        self.placed.append(Placed(message=message, items=(index,)))
+
     def _add_output(self, index: int, item: JsonObject, kind: str) -> None:
         self.end_answer()
         if kind == tool_search.OUTPUT and tool_search.is_clients(item):
-            tools = objects_in(item.get("tools"))
-            names = [as_text(function.get("name")) for tool in tools for function in functions_in(tool)]
-            item = {**item, "output": tool_search.said_of(names)}
+            item = {**item, "output": tool_search.said_of(_names_of(item.get("tools")))}
         elif kind not in _OUTPUTS:
             self._cannot(index, kind)
         content = content_to_chat(item.get("output"), f"input[{index}].output", self.problems)
@@ -184,3 +196,7 @@ class _Reader:
 
     def _refuse(self, where: str, why: str) -> None:
         self.problems.append(InvalidRequestError(f"{where} {why}", param=where))
+
+
+def _names_of(tools: object) -> list[str]:
+    return [as_text(function.get("name")) for tool in objects_in(tools) for function in functions_in(tool)]

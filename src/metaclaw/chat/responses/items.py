@@ -40,7 +40,7 @@ def _items_of(message: JsonObject, where: str) -> list[JsonObject]:
 
 
 def _items_of_answer(message: JsonObject, where: str) -> list[JsonObject]:
-    for name in ("audio", "function_call"):
+    for name in ("audio", "function_call", "name"):
         if message.get(name):
             raise InvalidRequestError(f"{where}: the responses API takes no {name!r} back", param=f"{where}.{name}")
     items: list[JsonObject] = []

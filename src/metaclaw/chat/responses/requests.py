@@ -105,10 +105,9 @@ def to_chat(body: JsonObject) -> JsonObject:
     if "max_output_tokens" in given:
         # Not max_completion_tokens: most models that speak only chat know only the older name, and ignore the newer.
         chat["max_tokens"] = given["max_output_tokens"]
-    if given.get("tools"):
-        chat["tools"] = tools_to_chat(given)
-    if "tool_choice" in given:
-        chat["tool_choice"] = choice_to_chat(given["tool_choice"])
+    chat |= _tools_to_chat(given)
+    if "tools" not in chat:
+        chat.pop("parallel_tool_calls", None)
     chat |= _text_to_chat(as_object(given.get("text")))
     chat |= _reasoning_to_chat(as_object(given.get("reasoning")))
     if given.get("stream"):
@@ -145,6 +144,14 @@ def from_chat(body: JsonObject) -> JsonObject:
     if "reasoning_effort" in given:
         request["reasoning"] = {"effort": given["reasoning_effort"]}
     return request
+
+
+def _tools_to_chat(given: JsonObject) -> JsonObject:
+    tools, choice = tools_to_chat(given), given.get("tool_choice")
+    if not tools and choice in ("auto", "none"):
+        choice = None  # chat models refuse a choice among none
+    chosen: JsonObject = {} if choice is None else {"tool_choice": choice_to_chat(choice)}
+    return {"tools": tools, **chosen} if tools else chosen
 
 
 def _text_to_chat(text: JsonObject) -> JsonObject:

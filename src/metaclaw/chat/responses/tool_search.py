@@ -17,6 +17,7 @@ from metaclaw.chat.reading import as_text, objects_in
 KIND = "tool_search"
 CALL = "tool_search_call"
 OUTPUT = "tool_search_output"
+ADDED = "additional_tools"
 _BY_CLIENT = "client"
 
 
@@ -51,6 +52,6 @@ def said_of(names: Sequence[str]) -> str:
 
 
 def found_in(request: JsonObject) -> list[JsonObject]:
-    """The tools that searches found, in order, perhaps again and again."""
-    outputs = [item for item in objects_in(request.get("input")) if as_text(item.get("type")) == OUTPUT]
+    """The tools that searches found or that were added on the way, in order, perhaps again and again."""
+    outputs = [item for item in objects_in(request.get("input")) if as_text(item.get("type")) in (OUTPUT, ADDED)]
     return [tool for output in outputs for tool in objects_in(output.get("tools"))]
