@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from metaclaw.chat.responses.dialect import ResponsesDialect
+from metaclaw.chat.responses.reasoning import without_own_reasoning
 from metaclaw.errors import InvalidRequestError
 from tests.chat.responses_material import chat_requests
 
@@ -157,7 +159,6 @@ def test_what_we_rely_on_is_checked(body: Json, param: str) -> None:
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
         ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0]"),
         ({"input": [{"type": "local_shell_call", "call_id": "a", "action": {}}]}, "input[0]"),
-        ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}]}, "input[0].encrypted_content"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
             "input[0].content[0].file_id",
@@ -304,6 +305,29 @@ def test_a_dropped_message_takes_all_of_its_items_with_it() -> None:
         "instructions": "brief",
         "input": [said("user", "two", "block")],
     }
+
+
+def test_what_another_provider_encrypted_is_left_out_and_the_session_goes_on() -> None:
+    """Codex keeps nothing else of it: a fallback, or the policy after an outage, refused its history for ever."""
+    sealed = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
+    chat = RESPONSES.to_chat({"model": "m", "input": [said("user", "one"), sealed, called("a"), result("a")]})
+    assert [message["role"] for message in chat["messages"]] == ["user", "assistant", "tool"]
+    assert "reasoning_content" not in chat["messages"][1]
+
+
+@pytest.mark.parametrize("include", [["reasoning.encrypted_content"], []])
+@pytest.mark.parametrize("summary", ["auto", None])
+def test_thinking_that_we_gave_goes_to_no_model_that_speaks_responses(include: list[str], summary: str | None) -> None:
+    """OpenAI refuses it: it finds no such item, or cannot decrypt it."""
+    request = {"model": "m", "input": "hi", "include": include, "reasoning": {"summary": summary}}
+    message = {"role": "assistant", "content": "4", "reasoning_content": "two and two"}
+    answer = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    theirs = {"type": "reasoning", "id": "rs_0123", "summary": [], "encrypted_content": "gAAA"}
+    own, *rest = RESPONSES.answer_from_chat(answer, request)["output"]
+    body = {"model": "m", "input": [said("user", "2+2?"), own, *rest, theirs, said("user", "sure?")]}
+    kept = {"model": "m", "input": [said("user", "2+2?"), *rest, theirs, said("user", "sure?")]}
+    assert without_own_reasoning(body, json.dumps(body).encode()) == kept
+    assert without_own_reasoning(kept, json.dumps(kept).encode()) is kept
 
 
 def test_our_sealed_thinking_is_read_back_by_whichever_field_a_client_keeps() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from openai import APIError, APIStatusError, BadRequestError, NotFoundError
 from openai.types.responses import Response, ResponseTextDeltaEvent
 
-from tests.fakes.llm import Answer
+from metaclaw.upstreams.presets import PRESETS
+from tests.fakes.llm import Answer, fake_llm
 from tests.gateway.openai_dialects import CHAT, RESPONSES, Json, before, said_in
-from tests.gateway.running import read_turns
+from tests.gateway.running import make_settings, read_turns, running_gateway
 from tests.gateway.test_recall_and_identity import QUESTION, write_skill
 
 pytestmark = pytest.mark.anyio
@@ -252,6 +254,35 @@ async def test_a_chat_client_may_have_a_model_that_speaks_only_responses(tmp_pat
     assert model.requests[0]["max_output_tokens"] == 9
     assert model.requests[0]["store"] is False
     assert [turn.answer["reasoning_content"] for turn in turns if turn.answer] == ["hm", "hm"]
+
+
+async def test_a_session_goes_on_with_a_model_that_checks_who_thought(tmp_path: Path) -> None:
+    """The policy, or a fallback, answered first; the client sends all of it back."""
+    thinks = Answer(message={"role": "assistant", "content": "4", "reasoning_content": "two and two"})
+    spoken: list[Any] = [{"role": "user", "content": "2+2?"}]
+    async with before(tmp_path / "a", CHAT, lambda _: thinks) as (_, gateway):
+        answer = await gateway.client.responses.create(model="any", input=spoken)
+    assert [item.type for item in answer.output] == ["reasoning", "message"]
+    spoken += [*(item.to_dict() for item in answer.output), {"role": "user", "content": "sure?"}]
+    async with before(tmp_path / "b", RESPONSES) as (model, gateway):
+        await gateway.client.responses.create(model="any", input=spoken)
+    [request] = model.requests
+    assert [item.get("type") for item in request["input"]] == [None, "message", None]
+
+
+async def test_openai_gets_no_thinking_in_the_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses a reasoning item with content ("array too long"), as each one of another model's is."""
+    history: list[Any] = [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "4", "reasoning_content": "two and two"},
+        {"role": "user", "content": "sure?"},
+    ]
+    async with fake_llm() as model:
+        monkeypatch.setitem(PRESETS, "openai", replace(PRESETS["openai"], base_url=model.url))
+        llm = {"provider": "openai", "dialects": RESPONSES, "api_key": "k", "max_attempts": 1}
+        async with running_gateway(make_settings(tmp_path, llm=llm)) as gateway:
+            await gateway.client.chat.completions.create(model="any", messages=history)
+    assert [item["role"] for item in model.requests[0]["input"]] == ["user", "assistant", "user"]
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

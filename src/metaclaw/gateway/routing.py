@@ -15,11 +15,12 @@ from functools import partial
 
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, TO_CHAT
+from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
 from metaclaw.chat.fitting import signed_for_gemini, strictly_openai
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.plain_messages import plain_messages
+from metaclaw.chat.responses.reasoning import without_own_reasoning, without_reasoning
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.identify import Caller
@@ -143,7 +144,7 @@ class Router:
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
         name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
         if turn.request.dialect in model.dialects:
-            body = without_own_thinking(turn.body, turn.raw) if turn.dialect is ANTHROPIC else turn.body
+            body = _without_what_is_ours(turn)
             if turn.raw is not None and name == turn.request.model and body is turn.body:
                 raw = turn.raw
             else:
@@ -155,6 +156,8 @@ class Router:
         translated = target.from_chat(turn.dialect.to_chat(turn.body))
         if target is CHAT:
             translated = self._fitted(translated, model, name)
+        elif target is RESPONSES and model.is_strict:
+            translated = without_reasoning(translated)
         body = _encoded({**translated, "model": name} if name else translated)
         return Outbound(dialect=target.name, body=body, headers={}, is_stream=is_stream)
 
@@ -206,6 +209,13 @@ class Router:
             sampling_note=policy.sampling_note(chat, caller),
             on_answer=lambda answer: policy.history.remember(caller.agent, caller.session, answer),
         )
+
+
+def _without_what_is_ours(turn: Outgoing) -> JsonObject:
+    """The body for a model that speaks the client's dialect, which would refuse the thinking that others said."""
+    if turn.dialect is ANTHROPIC:
+        return without_own_thinking(turn.body, turn.raw)
+    return without_own_reasoning(turn.body, turn.raw) if turn.dialect is RESPONSES else turn.body
 
 
 def _plain(body: JsonObject) -> JsonObject:

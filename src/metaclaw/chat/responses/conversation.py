@@ -151,7 +151,7 @@ class _Reader:
         if kind == "message":
             self._add_said(index, item)
         elif kind == "reasoning":
-            self._add_thought(index, item)
+            self._add_thought(item)
         elif kind == "function_call":
             self._add_call(item, item.get("arguments"))
         elif kind == freeform.CALL:
@@ -182,14 +182,10 @@ class _Reader:
             else:
                 self._refuse(f"input[{index}].content[{place}]", "is no text, which is all that a chat model has said")
 
-    def _add_thought(self, index: int, item: JsonObject) -> None:
+    def _add_thought(self, item: JsonObject) -> None:
+        # What another provider encrypted no other model can read; as a session goes on, it is not asked to.
         if text := text_of_reasoning(item):
             self._answer.thoughts.append(text)
-        elif item.get("encrypted_content"):
-            self._refuse(
-                f"input[{index}].encrypted_content",
-                "is another provider's secret, which the model behind this gateway cannot read: leave the item out",
-            )
 
     def _cannot(self, index: int, kind: str) -> None:
         self._refuse(f"input[{index}]", f"is of type {kind!r:.40}, which a chat model cannot be told")

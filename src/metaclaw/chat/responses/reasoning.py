@@ -1,7 +1,8 @@
 """What a model thought, as an item.
 
-Owns the texts of reasoning items and the ``encrypted_content`` that we make; refuses to know who thought.
-Invariant: thinking that we gave a client comes back from it as the same text, by whichever field it keeps.
+Owns the texts of reasoning items, the ``encrypted_content`` that we make, and taking both out of what goes to a model
+that cannot have them; refuses to know who thought. Invariant: thinking that we gave a client comes back from it as the
+same text, by whichever field it keeps.
 
 Clients that keep no responses on the server ask for ``reasoning.encrypted_content`` and send it back (Codex keeps
 nothing else). A chat model has its thinking in the open, so ours is that text, marked and in base64. What another
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_list, as_object, as_text, objects_in
 
 ENCRYPTED = "reasoning.encrypted_content"
 _OURS = "metaclaw:"
+_OUR_ID = re.compile(r"rs_[0-9a-f]{32}_[0-9]+")  # ``Envelope.item_id``
+_REASONING = b'"reasoning"'
 
 
 def wants_summary(request: JsonObject) -> bool:
@@ -52,3 +56,31 @@ def text_of_reasoning(item: JsonObject) -> str:
         return base64.b64decode(sealed.removeprefix(_OURS), validate=True).decode("utf-8", "surrogatepass")
     except (binascii.Error, UnicodeDecodeError):
         return ""
+
+
+def without_own_reasoning(body: JsonObject, raw: bytes | None = None) -> JsonObject:
+    """A request without the thinking that other models were given to say; ``body`` itself if there is none.
+
+    OpenAI looks such an item up, or decrypts it, and refuses the conversation for ever. ``raw`` is its text.
+    """
+    if raw is not None and _REASONING not in raw:
+        return body
+    items = as_list(body.get("input"))
+    kept = [item for item in items if not _is_own(as_object(item))]
+    return body if len(kept) == len(items) else {**body, "input": kept}
+
+
+def without_reasoning(body: JsonObject) -> JsonObject:
+    """A request without any thinking. OpenAI's models take none back in the open ("array too long")."""
+    return {**body, "input": [item for item in as_list(body.get("input")) if not _is_reasoning(as_object(item))]}
+
+
+def _is_reasoning(item: JsonObject) -> bool:
+    return item.get("type") == "reasoning"
+
+
+def _is_own(item: JsonObject) -> bool:
+    if not _is_reasoning(item):
+        return False
+    sealed, uid = as_text(item.get("encrypted_content")), as_text(item.get("id"))
+    return sealed.startswith(_OURS) or (not sealed and _OUR_ID.fullmatch(uid) is not None)
