@@ -1,11 +1,12 @@
-"""Translated requests for models that are strict about what they are sent."""
+"""Requests for models that are strict about what they are sent."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from metaclaw.chat.dialects import DIALECTS
-from metaclaw.chat.fitting import strictly_openai
+from metaclaw.chat.fitting import strictly_openai, without_others_thinking
 
 
 def test_a_claude_conversation_for_openai_holds_nothing_that_its_api_refuses() -> None:
@@ -35,3 +36,15 @@ def test_a_claude_conversation_for_openai_holds_nothing_that_its_api_refuses() -
 def test_a_limit_that_has_its_name_of_today_stands() -> None:
     fitted = strictly_openai({"messages": [], "max_tokens": 9, "max_completion_tokens": 5})
     assert fitted == {"messages": [], "max_completion_tokens": 5}
+
+
+def test_what_other_models_added_to_their_answers_is_taken_out_of_a_history_and_nothing_else() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "ls", "arguments": "{}"}}
+    added = {"reasoning_content": "hm", "thinking_blocks": [{}], "reasoning_details": []}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    theirs = {**answer, **added, "tool_calls": [{**call, "extra_content": {"google": {}}}]}
+    asked, told = {"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": "a", "content": "x"}
+    body = {"model": "m", "max_tokens": 5, "reasoning_effort": "low", "messages": [asked, theirs, told]}
+    plain = {**body, "messages": [asked, answer, told]}
+    assert without_others_thinking(body, json.dumps(body).encode()) == plain
+    assert without_others_thinking(plain, json.dumps(plain).encode()) is plain

@@ -285,6 +285,22 @@ async def test_openai_gets_no_thinking_in_the_open(tmp_path: Path, monkeypatch: 
     assert [item["role"] for item in model.requests[0]["input"]] == ["user", "assistant", "user"]
 
 
+async def test_openai_gets_a_chat_that_another_model_answered_without_its_thinking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history: list[Any] = [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "4", "reasoning_content": "two and two"},
+        {"role": "user", "content": "sure?"},
+    ]
+    async with fake_llm() as model:
+        monkeypatch.setitem(PRESETS, "openai", replace(PRESETS["openai"], base_url=model.url))
+        llm = {"provider": "openai", "api_key": "k", "max_attempts": 1}
+        async with running_gateway(make_settings(tmp_path, llm=llm)) as gateway:
+            await gateway.client.chat.completions.create(model="any", messages=history)
+    assert model.requests[0]["messages"] == [history[0], {"role": "assistant", "content": "4"}, history[2]]
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 async def test_a_length_limit_is_an_incomplete_response(tmp_path: Path, is_stream: bool) -> None:
     async with before(tmp_path, CHAT, lambda _: Answer(text="I was", finish_reason="length")) as (model, gateway):

@@ -1,8 +1,8 @@
-"""A translated chat request, made to fit models that are particular about what they take.
+"""A chat request, made to fit models that are particular about what they take.
 
-Owns what our translations say beyond OpenAI's own chat API, and what Gemini wants beside it; refuses to know where a
-model is. Invariant: nothing that the conversation says is lost but thinking, which OpenAI's models neither take back
-nor need.
+Owns what our translations and other models' answers say beyond OpenAI's own chat API, and what Gemini wants beside it;
+refuses to know where a model is. Invariant: nothing that the conversation says is lost but thinking, which OpenAI's
+models neither take back nor need.
 """
 
 from __future__ import annotations
@@ -11,9 +11,23 @@ import re
 from typing import cast
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.reading import as_object, objects_in
+from metaclaw.chat.reading import as_object, objects_in, without
 
-_NOT_OPENAIS = ("reasoning_content", "reasoning", "thinking_blocks")
+_NOT_OPENAIS = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+_NOT_OF_ITS_CALLS = "extra_content"
+_MARKS = (b'"reasoning', b'"thinking_blocks"', b'"extra_content"')
+
+
+def without_others_thinking(body: JsonObject, raw: bytes | None = None) -> JsonObject:
+    """``body`` without what other models added to their answers; itself if there is none. ``raw`` is its text.
+
+    OpenAI refuses a history with it (400), which a client has that was answered by another model before.
+    """
+    if raw is not None and not any(mark in raw for mark in _MARKS):
+        return body
+    messages = objects_in(body.get("messages"))
+    plain = [_openais(message) for message in messages]
+    return body if plain == messages else {**body, "messages": plain}
 
 
 def strictly_openai(body: JsonObject) -> JsonObject:
@@ -21,15 +35,19 @@ def strictly_openai(body: JsonObject) -> JsonObject:
 
     OpenAI's models that reason refuse ``max_tokens`` (its API reference, chat completions).
     """
-    messages = [
-        {key: value for key, value in message.items() if key not in _NOT_OPENAIS}
-        for message in cast("list[JsonObject]", body.get("messages") or [])
-    ]
-    changed = {**body, "messages": messages}
+    messages = cast("list[JsonObject]", body.get("messages") or [])
+    changed = {**body, "messages": [_openais(message) for message in messages]}
     if "max_tokens" in changed:
         limit = changed.pop("max_tokens")
         changed.setdefault("max_completion_tokens", limit)
     return changed
+
+
+def _openais(message: JsonObject) -> JsonObject:
+    kept = without(message, *_NOT_OPENAIS)
+    if calls := objects_in(kept.get("tool_calls")):
+        kept["tool_calls"] = [without(call, _NOT_OF_ITS_CALLS) for call in calls]
+    return kept
 
 
 # From the third generation on a call in the history must be signed (https://ai.google.dev/gemini-api/docs/

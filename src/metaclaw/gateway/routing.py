@@ -16,7 +16,7 @@ from functools import partial
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
-from metaclaw.chat.fitting import signed_for_gemini, strictly_openai
+from metaclaw.chat.fitting import signed_for_gemini, strictly_openai, without_others_thinking
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.plain_messages import plain_messages
@@ -144,7 +144,7 @@ class Router:
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
         name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
         if turn.request.dialect in model.dialects:
-            body = _without_what_is_ours(turn)
+            body = _without_others_thinking(turn, model)
             if turn.raw is not None and name == turn.request.model and body is turn.body:
                 raw = turn.raw
             else:
@@ -211,11 +211,13 @@ class Router:
         )
 
 
-def _without_what_is_ours(turn: Outgoing) -> JsonObject:
-    """The body for a model that speaks the client's dialect, which would refuse the thinking that others said."""
+def _without_others_thinking(turn: Outgoing, model: ModelClient) -> JsonObject:
+    """The body for a model that speaks the client's dialect, and would refuse the thinking that other models said."""
     if turn.dialect is ANTHROPIC:
         return without_own_thinking(turn.body, turn.raw)
-    return without_own_reasoning(turn.body, turn.raw) if turn.dialect is RESPONSES else turn.body
+    if turn.dialect is RESPONSES:
+        return without_own_reasoning(turn.body, turn.raw)
+    return without_others_thinking(turn.body, turn.raw) if model.is_strict and turn.dialect is CHAT else turn.body
 
 
 def _plain(body: JsonObject) -> JsonObject:
