@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +108,24 @@ def test_a_message_is_the_same_wherever_its_stream_is_cut(cuts: list[int]) -> No
         ],
     }
     assert (answer.finish_reason, answer.usage, source.is_done) == ("tool_calls", {"total_tokens": 3}, True)
+
+
+def test_what_a_model_calls_and_says_aloud_in_pieces_is_whole() -> None:
+    """OpenAI's calls before ``tool_calls``, and its voice: the journal had the last piece alone."""
+    deltas: list[dict[str, Any]] = [
+        {"function_call": {"name": "ls", "arguments": ""}},
+        {"function_call": {"arguments": '{"a"'}},
+        {"function_call": {"arguments": ": 1}"}},
+        {"audio": {"id": "a1", "transcript": "hel"}},
+        {"audio": {"transcript": "lo", "data": "AA"}},
+        {"audio": {"data": "BB", "expires_at": 5}},
+    ]
+    assembler = StreamAssembler()
+    for delta in deltas:
+        assembler.add({"choices": [{"index": 0, "delta": delta}]})
+    message = assembler.answer().message or {}
+    assert message["function_call"] == {"name": "ls", "arguments": '{"a": 1}'}
+    assert message["audio"] == {"id": "a1", "transcript": "hello", "data": "AABB", "expires_at": 5}
 
 
 def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:

@@ -63,3 +63,16 @@ def test_two_answers_of_one_request_are_split_apart() -> None:
     messages = [kept[index].answer().message or {} for index in (0, 1)]
     assert (messages[0]["reasoning_content"], messages[0]["content"]) == ("a", "b")
     assert messages[1]["content"] == "plain <think>"
+
+
+def test_thinking_that_is_a_part_of_the_content_is_thinking() -> None:
+    """Mistral's models that reason answer so, and clients of other dialects got nothing of it."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    filtered, kept = ThinkFilter(), StreamAssembler()
+    for content in ([thought], [{"type": "text", "text": "Par"}], "is"):
+        for passed in filtered.add({"choices": [{"index": 0, "delta": {"content": content}}]}):
+            kept.add(passed)
+    said = {"role": "assistant", "content": [thought, {"type": "text", "text": "Paris"}]}
+    plain = without_think_block({"choices": [{"index": 0, "message": said}]})["choices"][0]["message"]
+    expected = {"role": "assistant", "content": "Paris", "reasoning_content": "hm"}
+    assert plain == kept.answer().message == expected

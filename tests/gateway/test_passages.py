@@ -74,6 +74,24 @@ def test_thinking_is_taken_out_however_it_is_cut(text: str, pieces: list[int], c
     assert outcome.answer.message == message, "the journal keeps what the client saw"
 
 
+@pytest.mark.parametrize("first", ["<think>no</think>Rome", "Rome"])
+def test_each_of_several_answers_is_looked_at_for_itself(first: str) -> None:
+    pieces = [(0, first[:4]), (1, "<thi"), (0, first[4:]), (1, "nk>hm</think>Paris")]
+    chunks: list[dict[str, Any]] = [{"index": index, "delta": {"content": piece}} for index, piece in pieces]
+    chunks += [{"index": index, "delta": {}, "finish_reason": "stop"} for index in (0, 1)]
+    raw = b"".join(b"data: " + json.dumps({"id": "c", "choices": [chunk]}).encode() + b"\n\n" for chunk in chunks)
+    way = passage(CHAT, CHAT, {"n": 2}, "text/event-stream", errors="openai", is_policy=False)
+    kept = StreamAssembler()
+    for event in SseParser().feed(through(way, raw + b"data: [DONE]\n\n", [])):
+        for chunk in CHAT.source().add_event(event):
+            kept.add(chunk)
+    answer = kept.answer()
+    assert answer.message is not None
+    assert answer.message["content"] == "Rome"
+    [other] = answer.others
+    assert (other["message"]["reasoning_content"], other["message"]["content"]) == ("hm", "Paris")
+
+
 def test_a_call_after_a_blank_is_not_held_back() -> None:
     raw = stream("\n", calls=True, done=False)
     way = chat_to_chat()

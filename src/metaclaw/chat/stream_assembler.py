@@ -12,6 +12,8 @@ from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.streamed_calls import CallNumbers
 
+_IN_PIECES = ("function_call", "audio")  # objects whose texts come so
+
 
 class StreamAssembler:
     """Add chunks in order, then ask for the ``answer``."""
@@ -68,6 +70,10 @@ class _Choice:
                 self._add_calls(value)
             elif key == "role":
                 self._message[key] = value or "assistant"
+            elif key in _IN_PIECES and isinstance(value, dict):
+                known = object_or_none(self._message.get(key)) or {}
+                pieces = {name: _joined(known.get(name), piece) for name, piece in cast(JsonObject, value).items()}
+                self._message[key] = {**known, **pieces}
             elif value is not None:
                 self._message[key] = _joined(self._message.get(key), value)
 

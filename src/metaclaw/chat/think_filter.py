@@ -1,14 +1,15 @@
 """Thinking that a model left in its text, taken out of a chat answer.
 
-Owns turning a leading ``<think>`` block of the content into ``reasoning_content``, in a plain answer and in a stream
-of chunks; refuses to know dialects and transport. Invariant: however the text is cut into chunks, the same thinking and
-the same text come out, each choice for itself; and an answer without such a block is not changed.
+Owns turning a leading ``<think>`` block of the content, or its thinking parts, into ``reasoning_content``, in a plain
+answer and in a stream of chunks; refuses to know dialects and transport. Invariant: however the text is cut into
+chunks, the same thinking and the same text come out, each choice for itself; and an answer without any is not changed.
 """
 
 from __future__ import annotations
 
 from metaclaw.chat.chat_stream import choices_of
-from metaclaw.chat.messages import JsonObject, object_or_none
+from metaclaw.chat.messages import JsonObject, object_or_none, text_parts
+from metaclaw.chat.reading import objects_in
 from metaclaw.chat.thinking import OPENS, Split, ThinkSplitter
 
 
@@ -20,11 +21,12 @@ class ThinkFilter:
 
     def add(self, chunk: JsonObject) -> list[JsonObject]:
         """The chunks to pass on for ``chunk``."""
-        if not any(_carries_text(choice) or choice.get("finish_reason") for choice in choices_of(chunk)):
+        choices = [_with_open_delta(choice) for choice in choices_of(chunk)]
+        if not any(_carries_text(choice) or choice.get("finish_reason") for choice in choices):
             return [chunk]
         thinking: list[JsonObject] = []
         others: list[JsonObject] = []
-        for choice in choices_of(chunk):
+        for choice in choices:
             split = self._split(choice)
             if split.thinking:
                 thinking.append(
@@ -74,9 +76,26 @@ def opens_thinking(text: str) -> bool:
     return text.lstrip().startswith(OPENS)
 
 
+def _with_open_delta(choice: JsonObject) -> JsonObject:
+    delta = object_or_none(choice.get("delta"))
+    if delta is None or not isinstance(delta.get("content"), list):
+        return choice
+    return {**choice, "delta": _in_the_open(delta)}
+
+
+def _in_the_open(said: JsonObject) -> JsonObject:
+    """A message or delta whose content is parts, thinking among them (Mistral's), as a text and what was thought."""
+    parts = objects_in(said.get("content"))
+    thoughts = [text for part in parts if part.get("type") == "thinking" for text in text_parts(part.get("thinking"))]
+    opened: JsonObject = {**said, "content": "".join(text_parts(said.get("content")))}
+    return {**opened, "reasoning_content": "".join(thoughts)} if thoughts else opened
+
+
 def _split_choice(choice: JsonObject) -> JsonObject:
     message = object_or_none(choice.get("message")) or {}
     content: object = message.get("content")
+    if any(part.get("type") == "thinking" for part in objects_in(content)):
+        return {**choice, "message": _in_the_open(message)}
     if not isinstance(content, str) or not opens_thinking(content):
         return choice
     splitter = ThinkSplitter()

@@ -16,6 +16,7 @@ from metaclaw.chat.dialect import ChunkSink, ChunkSource, Dialect
 from metaclaw.chat.dialects import CHAT
 from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.chat.openai_chat import ChatAnswer
+from metaclaw.chat.reading import as_count, as_text
 from metaclaw.chat.sse import SseEvent, SseParser, last_boundary
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.think_filter import ThinkFilter, may_open_thinking, opens_thinking
@@ -175,7 +176,9 @@ class ThoughtFree:
         self._request = request
         self._parser = SseParser()
         self._held: list[SseEvent] = []
-        self._begun = ""
+        self._begun: dict[int, str] = {}  # by choice, while it may yet open
+        self._plain: set[int] = set()  # the choices that do not begin with one
+        self._num_choices = max(1, as_count(request.get("n")))
         self._chosen: Unchanged | Translated = Unchanged(CHAT, request, content_type)
         self._is_settled = False
 
@@ -203,27 +206,30 @@ class ThoughtFree:
         out = b""
         for event in events:
             self._held.append(event)
-            is_decided = self._read(event)
-            if opens_thinking(self._begun):
+            for chunk in CHAT.source().add_event(event):
+                for choice in choices_of(chunk):
+                    self._read(choice)
+            is_thinking = any(map(opens_thinking, self._begun.values()))
+            if is_thinking:
                 self._take_thinking_out()
-                is_decided = True
-            if is_decided:
+            if is_thinking or len(self._plain) >= self._num_choices:
                 self._is_settled = True
                 return out + self._pass_held() + self._chosen.feed(self._parser.rest())
-            if not self._begun:
+            if not any(self._begun.values()):
                 out += self._pass_held()
         return out
 
-    def _read(self, event: SseEvent) -> bool:
-        """Whether ``event`` shows that no think block comes."""
-        for chunk in CHAT.source().add_event(event):
-            for choice in choices_of(chunk):
-                delta = object_or_none(choice.get("delta")) or {}
-                content: object = delta.get("content")
-                self._begun += content if isinstance(content, str) else ""
-                if choice.get("finish_reason") or any(delta.get(key) for key in _NOT_TEXT):
-                    return True
-        return not may_open_thinking(self._begun)
+    def _read(self, choice: JsonObject) -> None:
+        index = as_count(choice.get("index"))
+        if index in self._plain:
+            return
+        delta = object_or_none(choice.get("delta")) or {}
+        begun = self._begun.pop(index, "") + as_text(delta.get("content"))
+        is_over = choice.get("finish_reason") or any(delta.get(key) for key in _NOT_TEXT)
+        if opens_thinking(begun) or (may_open_thinking(begun) and not is_over):
+            self._begun[index] = begun
+        else:
+            self._plain.add(index)
 
     def _take_thinking_out(self) -> None:
         translated = Translated(CHAT, ChatSink(), "openai")  # what a model sends unasked stays
