@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
-from metaclaw.chat.responses import freeform, tool_search
+from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
@@ -118,7 +118,7 @@ def finish_reason_of(response: JsonObject) -> str:
         item.get("type") in _CALLS or (item.get("type") == tool_search.CALL and tool_search.is_clients(item))
         for item in objects_in(response.get("output"))
     )
-    return "tool_calls" if has_calls else "stop"
+    return "tool_calls" if has_calls or built_in_calls.waiting_in(response.get("output")) else "stop"
 
 
 def usage_from_chat(usage: JsonObject | None) -> JsonObject | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in, without
-from metaclaw.chat.responses import freeform, tool_search
+from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.namespaces import chat_name, functions_in
 from metaclaw.chat.responses.parts import Problem, content_to_chat
 from metaclaw.chat.responses.reasoning import text_of_reasoning
@@ -158,6 +158,10 @@ class _Reader:
             self._add_call(item, freeform.as_arguments(item.get("input")))
         elif kind == tool_search.CALL and tool_search.is_clients(item):
             called = tool_search.as_called(item)
+            self._add_call(called, called["arguments"])
+        elif kind in built_in_calls.KINDS:
+            self._cannot(index, kind)
+            called = built_in_calls.as_called(item)
             self._add_call(called, called["arguments"])
         elif kind == "item_reference":
             self._refuse(f"input[{index}]", "refers to an item that is not kept here: send the item itself")

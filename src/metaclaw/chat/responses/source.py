@@ -11,7 +11,7 @@ from typing import Literal
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
-from metaclaw.chat.responses import freeform, tool_search
+from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.answers import finish_reason_of, usage_to_chat
 from metaclaw.chat.responses.citations import citations_to_chat
 from metaclaw.chat.responses.namespaces import chat_name
@@ -38,6 +38,7 @@ class ResponsesSource:
         self._has_begun = False
         self._said: dict[tuple[int, str, int], str] = {}  # by item, part and place in it: what was passed on
         self._calls: dict[int, int] = {}  # by item: the number of its call
+        self._items: dict[int, JsonObject] = {}  # as far as they were told
 
     def add_event(self, event: SseEvent) -> list[JsonObject]:
         """The chunks that ``event`` makes."""
@@ -71,9 +72,7 @@ class ResponsesSource:
         chunks = self._begin(response)
         for index, item in enumerate(objects_in(response.get("output"))):
             chunks += self._add_item(index, item, is_done=True)
-        reason = finish_reason_of({**response, "status": phase})
-        if reason == "stop" and self._calls:
-            reason = "tool_calls"
+        reason = finish_reason_of({**response, "status": phase, "output": list(self._items.values())})
         chunks.append(self._chunk({}, finish_reason=reason))
         if usage := usage_to_chat(response.get("usage")):
             chunks.append({**self._head, "choices": [], "usage": usage})
@@ -93,6 +92,7 @@ class ResponsesSource:
         return [self._chunk({"role": "assistant"})]
 
     def _add_item(self, index: int, item: JsonObject, is_done: bool) -> list[JsonObject]:
+        self._items[index] = item
         kind = item.get("type")
         if kind == "function_call":
             return self._add_call(index, item, is_done)
@@ -100,6 +100,8 @@ class ResponsesSource:
             # Only when it is whole: as a function's arguments it is JSON, of which its deltas are no pieces.
             called = {**item, "arguments": freeform.as_arguments(item.get("input"))}
             return self._add_call(index, called, is_done) if is_done else []
+        if kind in built_in_calls.KINDS:
+            return self._add_call(index, built_in_calls.as_called(item), is_done) if is_done else []
         if kind == tool_search.CALL and tool_search.is_clients(item):
             return self._add_call(index, tool_search.as_called(item), is_done) if is_done else []
         if not is_done:
