@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from metaclaw.upstreams.pulse import Patience, Pulse
 from tests.fakes.llm import Answer, fake_llm
 from tests.gateway.policies import KEY, V1, ask, rl_settings, sample_of, serve_version
 from tests.gateway.running import running_gateway
@@ -46,6 +48,48 @@ async def test_a_training_server_that_cannot_even_be_asked_leaves_the_turn_to_th
             await ask(gateway)
             [turn] = await gateway.turns()
     assert (turn.upstream, turn.state) == ("fake", "done")
+
+
+async def test_a_training_server_that_says_nothing_is_waited_for_once_and_not_by_every_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is asleep or stopped takes connections and answers none; a turn may take ten minutes there."""
+    soon = Patience(look_every_s=0.05, look_s=0.05, max_misses=2, rest_s=60.0)
+    monkeypatch.setattr("metaclaw.gateway.policy.Pulse", partial(Pulse, patience=soon))
+    connections = 0
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with fake_llm() as llm, server:
+        settings = rl_settings(tmp_path, None, rl={"remote_url": url}, llm={"api_base": llm.url})
+        async with running_gateway(settings) as gateway:
+            await serve_version(settings.home, "main", 1, V1)
+            await ask(gateway)
+            num_connections = connections
+            await ask(gateway, True)
+            first, second = await gateway.turns()
+    assert connections == num_connections
+    assert [(it["upstream"], it["status"]) for it in first.attempts] == [("policy", None), ("fake", 200)]
+    assert [(it["upstream"], it["status"]) for it in second.attempts] == [("fake", 200)]
+    assert (first.state, second.state) == ("done", "done")
+
+
+@pytest.mark.parametrize("status", [301, 401, 402, 408, 500, 503])
+async def test_what_is_no_fault_of_the_request_leaves_the_turn_to_the_other_model(tmp_path: Path, status: int) -> None:
+    async with fake_llm() as llm, fake_llm(lambda _: Answer(status=status), api_key=KEY) as trainer:
+        settings = rl_settings(tmp_path, trainer, llm={"api_base": llm.url})
+        async with running_gateway(settings) as gateway:
+            await ask(gateway)
+            [turn] = await gateway.turns()
+    assert (turn.upstream, turn.state) == ("fake", "done")
+    assert [(it["upstream"], it["status"]) for it in turn.attempts] == [("policy", status), ("fake", 200)]
+    assert {it["credential"] for it in turn.attempts} == {"rl.remote_api_key", "llm.api_key"}
 
 
 async def test_with_nobody_to_answer_the_client_is_told_to_come_back(tmp_path: Path) -> None:

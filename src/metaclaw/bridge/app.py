@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from starlette.requests import Request
 
 from metaclaw.bridge.model import Facts
-from metaclaw.bridge.pulse import Pulse
 from metaclaw.bridge.sampling import CloudSampling
 from metaclaw.clouds.child import SdkChild
 from metaclaw.http.auth import require_token
@@ -25,11 +24,12 @@ from metaclaw.rendering.renderer import Renderer
 from metaclaw.training.api.openai_routes import OpenAIRoutes
 from metaclaw.training.api.tenants import ADMIN
 from metaclaw.training.api.token_counts import TokenCountRoutes
+from metaclaw.upstreams.pulse import Pulse
 
 
 def make_app(child: SdkChild, renderer: Renderer, facts: Facts, *, base_model: str, key: SecretStr) -> FastAPI:
     """The application; ``child`` is started by its first request and closed at its end."""
-    pulse = Pulse(child.cloud.where, lambda: child.call("models"), clock=time.monotonic)
+    pulse = Pulse(f"the training cloud {child.cloud.where}", lambda: child.call("models"), clock=time.monotonic)
     sampling = CloudSampling(child, pulse, base_model=base_model, facts=facts, decode=renderer.tokenizer.decode)
     openai = OpenAIRoutes(sampling=sampling, renderer=renderer, clock=time.time)
 

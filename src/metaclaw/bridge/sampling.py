@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from metaclaw.bridge.model import Facts
-from metaclaw.bridge.pulse import Pulse
 from metaclaw.clouds.child import SdkChild, SdkError, packed, unpacked
 from metaclaw.errors import InvalidRequestError, NotFoundError, UpstreamError
 from metaclaw.training.api.admission import Admission, Load, Ticket
@@ -22,6 +21,7 @@ from metaclaw.training.api.sampling import Event, Finished, PromptScored, StopRe
 from metaclaw.training.api.tenants import Tenant
 from metaclaw.training.commands import Generate
 from metaclaw.training.samplers.stops import Decode, StopWatch
+from metaclaw.upstreams.pulse import Pulse
 
 _SCHEMES = ("tinker://", "weaver://")
 _MAX_OPEN = 1024  # requests; the cloud has limits of its own

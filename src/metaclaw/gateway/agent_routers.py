@@ -81,6 +81,7 @@ class AgentRouters:
 
     async def close(self) -> None:
         """Let go of every model."""
+        await self._policy.close()
         for pool in [*self._former, *self._own.values(), *([self._shared] if self._shared else [])]:
             await pool.close()
 

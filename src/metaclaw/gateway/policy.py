@@ -6,6 +6,8 @@ client. Invariant: a turn names one exact version, and its session keeps that ve
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 
 from metaclaw.chat.dialect import ClientRequest
@@ -18,9 +20,11 @@ from metaclaw.gateway.recording_path import RecordingPath
 from metaclaw.journal.serving import BASE_VERSION, ServingReader
 from metaclaw.journal.turns import TurnJournal
 from metaclaw.upstreams.http_model import HttpModel
+from metaclaw.upstreams.pulse import Pulse
 
 MIN_TRAINABLE_TEMPERATURE = 0.3  # colder, the draws say too little about the alternatives
 _WHOLE_DISTRIBUTION = {"top_p": 1, "top_k": -1}
+_LOOK_S = 5.0  # its list of models is ready, whatever else it does
 _AT_CLOUDS = 1.0  # the one temperature that they train at
 
 
@@ -57,6 +61,11 @@ class Policy:
         self._recording = recording
         self._settings = settings
         self._base_model: str | None = None
+        self.pulse = Pulse(upstream.name, self._look, clock=time.monotonic)
+
+    async def close(self) -> None:
+        """Stop looking after the training server."""
+        await self.pulse.close()
 
     async def choose(self, caller: Caller, request: ClientRequest, *, now: float) -> PolicyChoice:
         """The version for this turn: its session's own, or the one that serves now. Raises ``UpstreamError``."""
@@ -134,6 +143,14 @@ class Policy:
             model=path or await self._base_name(),
             untrainable=_untrainable(caller, request, self._settings),
         )
+
+    async def _look(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self.upstream.models()
+        except UpstreamError as error:
+            if error.status is None:
+                raise  # a refusal is an answer
 
     async def _base_name(self) -> str:
         if self._base_model is None:

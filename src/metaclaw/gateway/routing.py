@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import Policy, PolicyChoice
 from metaclaw.journal.turns import POLICY
+from metaclaw.upstreams.failures import Kind, kind_of
 from metaclaw.upstreams.model_client import ModelClient, Reply
 from metaclaw.upstreams.pool import Outbound, UpstreamPool
 
@@ -98,7 +100,7 @@ class Router:
         if self._policy is None or (turn.request.dialect not in TO_CHAT and self._models is not None):
             return await self._send_to_models(turn)
         try:
-            return await self._send_to_policy(self._policy, turn)
+            return await self._policy.pulse.during(self._send_to_policy(self._policy, turn))
         except UpstreamError as error:
             if not _is_down(error):
                 raise
@@ -187,7 +189,7 @@ class Router:
         except JournalError as error:
             raise _unknown_policy(error) from error
         try:
-            return await self._ask(policy, turn.caller, chat, choice)
+            return await self._ask(policy, turn, chat, choice)
         except UpstreamError as error:
             if error.status != 404:
                 raise
@@ -198,11 +200,25 @@ class Router:
             if other is None:
                 raise
             _log.warning("%s is not on the training server; the session goes on with %s", choice.label, other.label)
-            return await self._ask(policy, turn.caller, chat, other)
+            return await self._ask(policy, turn, chat, other)
 
-    async def _ask(self, policy: Policy, caller: Caller, chat: ClientRequest, choice: PolicyChoice) -> Routed:
+    async def _ask(self, policy: Policy, turn: Outgoing, chat: ClientRequest, choice: PolicyChoice) -> Routed:
+        caller = turn.caller
+        assert caller is not None
+        body = await policy.body(chat, choice, caller)
+        status, began_at = None, time.monotonic()
+        try:
+            reply = await policy.upstream.chat(body)
+            status = reply.status
+        except UpstreamError as error:
+            status = error.status
+            raise
+        finally:
+            if turn.tell is not None:
+                key, seconds = policy.upstream.upstream.key_setting, round(time.monotonic() - began_at, 4)
+                turn.tell({"upstream": POLICY, "credential": key, "status": status, "seconds": seconds})
         return Routed(
-            reply=await policy.upstream.chat(await policy.body(chat, choice, caller)),
+            reply=reply,
             upstream=POLICY,
             dialect=CHAT,
             policy=choice,
@@ -233,5 +249,5 @@ def _unknown_policy(error: JournalError) -> UpstreamError:
 
 
 def _is_down(error: UpstreamError) -> bool:
-    # 404 comes here only when the server has none of the agent's versions, 401 and 403 when it refused our key.
-    return error.status is None or error.status in (401, 403, 404) or error.status >= 500
+    # 404 comes here only when the server has none of the agent's versions. Too many requests is no outage: it passes.
+    return error.status == 404 or kind_of(error) not in (Kind.REQUEST, Kind.RATE_LIMIT)

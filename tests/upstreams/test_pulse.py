@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from metaclaw.bridge.pulse import Patience, Pulse
 from metaclaw.errors import BackendError, UpstreamError
+from metaclaw.upstreams.pulse import Patience, Pulse
 
 pytestmark = pytest.mark.anyio
 
@@ -68,4 +68,34 @@ async def test_what_a_call_raises_is_raised():
     pulse = Pulse("the cloud", never, clock=Clock(), patience=SOON)
     with pytest.raises(BackendError, match="refused"):
         await pulse.during(fail())
+    await pulse.close()
+
+
+async def test_one_that_cannot_be_reached_for_long_is_left_alone_too():
+    """A machine that is unplugged refuses nothing: each turn would wait for a connection of its own."""
+    clock = Clock()
+
+    async def unreachable(seconds: float) -> str:
+        clock.now += seconds
+        raise UpstreamError("could not be reached")
+
+    pulse = Pulse("the server", never, clock=clock, patience=Patience())
+    for _ in range(2):  # refused at once: the next may ask at once
+        with pytest.raises(UpstreamError, match="could not be reached"):
+            await pulse.during(unreachable(0.1))
+    with pytest.raises(UpstreamError, match="could not be reached"):
+        await pulse.during(unreachable(10.0))
+    with pytest.raises(UpstreamError, match="the server does not answer"):
+        await pulse.during(unreachable(10.0))
+    await pulse.close()
+
+
+async def test_a_call_that_takes_too_long_by_its_own_count_says_so_itself():
+    async def give_up() -> str:
+        async with asyncio.timeout(0):
+            return await never()
+
+    pulse = Pulse("the server", never, clock=Clock(), patience=Patience())
+    with pytest.raises(TimeoutError):
+        await pulse.during(give_up())
     await pulse.close()
