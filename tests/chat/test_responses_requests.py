@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from metaclaw.chat.anthropic.dialect import DIALECT as ANTHROPIC
+from metaclaw.chat.anthropic.whole import stream_of
 from metaclaw.chat.responses.dialect import ResponsesDialect
 from metaclaw.chat.responses.reasoning import without_own_reasoning
+from metaclaw.chat.sse import SseParser
 from metaclaw.errors import InvalidRequestError
 from tests.chat.responses_material import chat_requests
 
@@ -328,6 +331,42 @@ def test_thinking_that_we_gave_goes_to_no_model_that_speaks_responses(include: l
     kept = {"model": "m", "input": [said("user", "2+2?"), *rest, theirs, said("user", "sure?")]}
     assert without_own_reasoning(body, json.dumps(body).encode()) == kept
     assert without_own_reasoning(kept, json.dumps(kept).encode()) is kept
+
+
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+REDACTED = {"type": "redacted_thinking", "data": "c2VjcmV0"}
+
+
+@pytest.mark.parametrize("blocks", [[THOUGHT, REDACTED], [REDACTED], [{**THOUGHT, "thinking": ""}]])
+@pytest.mark.parametrize("summary", ["auto", None])
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_anthropics_sealed_thinking_comes_back_to_it(blocks: list[Json], summary: str | None, is_stream: bool) -> None:
+    """Codex before Claude: within a loop of tools it goes on thinking where it was."""
+    use = {"type": "tool_use", "id": "t", "name": "ls", "input": {}}
+    answer = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [*blocks, use]}
+    answer |= {"stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    request = {"model": "m", "include": ["reasoning.encrypted_content"], "reasoning": {"summary": summary}}
+    if is_stream:
+        source, sink, made = ANTHROPIC.source(), RESPONSES.sink(request), b""
+        for event in SseParser().feed(stream_of(answer) or b""):
+            made += b"".join(map(sink.add_chunk, source.add_event(event)))
+        events = SseParser().feed(made + sink.finish())
+        output = json.loads(events[-1].data or "")["response"]["output"]
+    else:
+        output = RESPONSES.answer_from_chat(ANTHROPIC.answer_to_chat(answer), request)["output"]
+    assert [item["type"] for item in output] == ["reasoning", "function_call"]
+    result = {"type": "function_call_output", "call_id": "t", "output": "a"}
+    body = {**request, "input": [said("user", "list"), *output, result]}
+    assert ANTHROPIC.from_chat(RESPONSES.to_chat(body))["messages"][1]["content"] == [*blocks, use]
+    assert not any("thinking_blocks" in message for message in RESPONSES.parse(body).messages)
+    assert [item.get("type") for item in without_own_reasoning(body)["input"]][1] == "function_call"
+
+
+@pytest.mark.parametrize("sealed", ["!", "bm90IGpzb24=", "e30="])
+def test_what_a_client_made_of_our_seal_is_no_thinking(sealed: str) -> None:
+    item = {"type": "reasoning", "summary": [], "encrypted_content": f"metaclaw:blocks:{sealed}"}
+    messages = RESPONSES.to_chat({"model": "m", "input": [item, said("assistant", "4")]})["messages"]
+    assert messages == [{"role": "assistant", "content": "4"}]
 
 
 def test_our_sealed_thinking_is_read_back_by_whichever_field_a_client_keeps() -> None:

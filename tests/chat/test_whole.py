@@ -186,3 +186,17 @@ def test_a_response_whose_end_is_empty_has_what_its_items_said() -> None:
     last["response"]["output"] = []
     stripped = [*told[:-1], *events(encode_event(json.dumps(last), "response.completed"))]
     assert answer_of(RESPONSES, stripped) == given_
+
+
+def test_a_block_that_is_told_in_deltas_of_a_new_kind_is_whole() -> None:
+    events = [
+        {"type": "message_start", "message": {"id": "m", "type": "message", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "compaction", "content": None}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "compaction_delta", "content": "so far"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "compaction"}, "usage": {"output_tokens": 1}},
+    ]
+    raw = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    answer = answer_of("anthropic.messages", SseParser().feed(raw))
+    assert answer is not None
+    assert answer["content"] == [{"type": "compaction", "content": "so far"}]

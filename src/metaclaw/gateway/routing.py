@@ -21,6 +21,7 @@ from metaclaw.chat.fitting import signed_for_gemini, strictly_openai, without_ot
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.plain_messages import plain_messages
+from metaclaw.chat.reading import without
 from metaclaw.chat.responses.reasoning import without_own_reasoning, without_reasoning
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
@@ -237,7 +238,9 @@ def _without_others_thinking(turn: Outgoing, model: ModelClient) -> JsonObject:
 
 
 def _plain(body: JsonObject) -> JsonObject:
-    return {**body, "messages": plain_messages(body["messages"])}
+    # What is sealed is for the model that sealed it.
+    messages = [without(message, "thinking_blocks") for message in plain_messages(body["messages"])]
+    return {**body, "messages": messages}
 
 
 def _encoded(body: JsonObject) -> bytes:

@@ -115,6 +115,8 @@ class _Folded:
             block["citations"] = [*as_list(block.get("citations")), delta.get("citation")]
         elif key := _ADDED_TO.get(kind):
             block[key] = as_text(block.get(key)) + as_text(delta.get(key))
+        else:  # of a compaction, and what is not known here
+            block |= {key: value for key, value in without(delta, "type").items() if value is not None}
 
     def _end(self, data: JsonObject) -> None:
         if self._message is None:

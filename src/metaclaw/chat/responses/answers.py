@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject, text_of
-from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
+from metaclaw.chat.reading import as_count, as_object, as_text, objects_in, without
 from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
-from metaclaw.chat.responses.reasoning import reasoning_item
+from metaclaw.chat.responses.reasoning import reasoning_item, wants_sealed
 from metaclaw.chat.streamed_calls import arguments_in
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -193,10 +193,16 @@ def thought_in(message: JsonObject) -> str:
     return as_text(message.get("reasoning_content")) or as_text(message.get("reasoning"))
 
 
+def sealed_in(message: JsonObject, request: JsonObject) -> list[JsonObject]:
+    """The thinking of a message or a delta that its model wants back as it is, if the client can send it back."""
+    return [without(block, "index") for block in objects_in(message.get("thinking_blocks")) if wants_sealed(request)]
+
+
 def _output_of(message: JsonObject, envelope: Envelope, status: str) -> list[JsonObject]:
     output: list[JsonObject] = []
-    if thought := thought_in(message):
-        output.append(reasoning_item(envelope.item_id("rs", 0), thought, envelope.request))
+    thought, sealed = thought_in(message), sealed_in(message, envelope.request)
+    if thought or sealed:
+        output.append(reasoning_item(envelope.item_id("rs", 0), thought, envelope.request, blocks=sealed))
     content: list[JsonObject] = []
     calls = objects_in(message.get("tool_calls"))
     refusal = as_text(message.get("refusal"))

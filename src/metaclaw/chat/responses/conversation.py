@@ -19,7 +19,7 @@ from metaclaw.chat.reading import as_object, as_text, objects_in, without
 from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.namespaces import chat_name, functions_in
 from metaclaw.chat.responses.parts import Problem, content_to_chat
-from metaclaw.chat.responses.reasoning import text_of_reasoning
+from metaclaw.chat.responses.reasoning import blocks_of_reasoning, text_of_reasoning
 from metaclaw.errors import InvalidRequestError
 
 _OF_AN_ITEM = ("type", "id", "status", "phase")  # an item's own keys, which no message has
@@ -81,6 +81,7 @@ class _Answer:
     texts: list[str] = field(default_factory=list[str])
     refusals: list[str] = field(default_factory=list[str])
     thoughts: list[str] = field(default_factory=list[str])
+    sealed: list[JsonObject] = field(default_factory=list[JsonObject])  # thinking that its model wants back as it was
     calls: list[JsonObject] = field(default_factory=list[JsonObject])
     items: list[int] = field(default_factory=list[int])
 
@@ -93,6 +94,8 @@ class _Answer:
             message["refusal"] = "".join(self.refusals)
         if self.thoughts:
             message["reasoning_content"] = "\n\n".join(self.thoughts)
+        if self.sealed:
+            message["thinking_blocks"] = self.sealed
         if self.calls:
             message["tool_calls"] = self.calls
         return message
@@ -190,6 +193,7 @@ class _Reader:
         # What another provider encrypted no other model can read; as a session goes on, it is not asked to.
         if text := text_of_reasoning(item):
             self._answer.thoughts.append(text)
+        self._answer.sealed += blocks_of_reasoning(item)
 
     def _cannot(self, index: int, kind: str) -> None:
         self._refuse(f"input[{index}]", f"is of type {kind!r:.40}, which a chat model cannot be told")

@@ -117,6 +117,7 @@ class ReasoningItem(_Item):
     def __init__(self, request: JsonObject) -> None:
         self._is_summary = wants_summary(request)
         self._text = ""
+        self._sealed: list[JsonObject] = []
 
     def begin(self, envelope: Envelope, events: EventWriter, index: int) -> bytes:
         made = super().begin(envelope, events, index)
@@ -130,8 +131,12 @@ class ReasoningItem(_Item):
             return self.event("reasoning_summary_text.delta", summary_index=0, delta=text)
         return self.event("reasoning_text.delta", content_index=0, delta=text)
 
+    def seal(self, block: JsonObject) -> None:
+        """What was thought, as its model wants it back."""
+        self._sealed.append(block)
+
     def item(self, status: str) -> JsonObject:
-        return reasoning_item(self.item_id, self._text, self.request, status=status)
+        return reasoning_item(self.item_id, self._text, self.request, blocks=self._sealed, status=status)
 
     def end_parts(self) -> bytes:
         if self._is_summary:

@@ -5,21 +5,23 @@ that cannot have them; refuses to know who thought. Invariant: thinking that we 
 same text, by whichever field it keeps.
 
 Clients that keep no responses on the server ask for ``reasoning.encrypted_content`` and send it back (Codex keeps
-nothing else). A chat model has its thinking in the open, so ours is that text, marked and in base64. What another
-provider encrypted cannot be read here.
+nothing else). A chat model has its thinking in the open, so ours is that text, marked and in base64; of Anthropic's
+models it is their blocks, whose seals they want back. What another provider encrypted cannot be read here.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import json
 import re
+from collections.abc import Sequence
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_list, as_object, as_text, objects_in
 
 ENCRYPTED = "reasoning.encrypted_content"
 _OURS = "metaclaw:"
+_BLOCKS = "metaclaw:blocks:"
 _OUR_ID = re.compile(r"rs_[0-9a-f]{32}_[0-9]+")  # ``Envelope.item_id``
 _REASONING = b'"reasoning"'
 
@@ -30,16 +32,23 @@ def wants_summary(request: JsonObject) -> bool:
     return bool(reasoning.get("summary") or reasoning.get("generate_summary"))
 
 
-def reasoning_item(item_id: str, text: str, request: JsonObject, *, status: str = "completed") -> JsonObject:
-    """``text`` as the item that the client of ``request`` can use."""
+def wants_sealed(request: JsonObject) -> bool:
+    """Whether the client asked for what it can send back."""
+    return ENCRYPTED in as_list(request.get("include"))
+
+
+def reasoning_item(
+    item_id: str, text: str, request: JsonObject, *, blocks: Sequence[JsonObject] = (), status: str = "completed"
+) -> JsonObject:
+    """``text``, and the sealed ``blocks`` that it came in, as the item that the client of ``request`` can use."""
     is_summary = wants_summary(request)
     item: JsonObject = {"id": item_id, "type": "reasoning", "summary": []}
     if text and is_summary:
         item["summary"] = [{"type": "summary_text", "text": text}]
     if not is_summary:
         item["content"] = [{"type": "reasoning_text", "text": text}] if text else []
-    if text and ENCRYPTED in as_list(request.get("include")):
-        item["encrypted_content"] = _OURS + base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+    if (text or blocks) and wants_sealed(request):
+        item["encrypted_content"] = _BLOCKS + _packed(json.dumps(blocks)) if blocks else _OURS + _packed(text)
     item["status"] = status
     return item
 
@@ -50,11 +59,30 @@ def text_of_reasoning(item: JsonObject) -> str:
         if texts := [as_text(part.get("text")) for part in objects_in(parts)]:
             return "\n\n".join(texts)
     sealed = as_text(item.get("encrypted_content"))
-    if not sealed.startswith(_OURS):
-        return ""
+    if sealed.startswith(_BLOCKS):
+        return "".join(as_text(block.get("thinking")) for block in blocks_of_reasoning(item))
+    return _unpacked(sealed.removeprefix(_OURS)) if sealed.startswith(_OURS) else ""
+
+
+def blocks_of_reasoning(item: JsonObject) -> list[JsonObject]:
+    """The sealed blocks that ``item`` brings back."""
+    sealed = as_text(item.get("encrypted_content"))
+    if not sealed.startswith(_BLOCKS):
+        return []
     try:
-        return base64.b64decode(sealed.removeprefix(_OURS), validate=True).decode("utf-8", "surrogatepass")
-    except (binascii.Error, UnicodeDecodeError):
+        return objects_in(json.loads(_unpacked(sealed.removeprefix(_BLOCKS))))
+    except (ValueError, RecursionError):
+        return []
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+
+
+def _unpacked(packed: str) -> str:
+    try:
+        return base64.b64decode(packed, validate=True).decode("utf-8", "surrogatepass")
+    except (ValueError, UnicodeDecodeError):
         return ""
 
 

@@ -81,11 +81,16 @@ def parse(body: JsonObject) -> ClientRequest:
     return ClientRequest(
         dialect=NAME,
         body=body,
-        messages=conversation_of(body).messages,
+        messages=[_unsealed(message) for message in conversation_of(body).messages],
         model=text_in(body, "model"),
         is_stream=flag_in(body, "stream"),
         temperature=number_in(body, "temperature"),
     )
+
+
+def _unsealed(message: JsonObject) -> JsonObject:
+    # What is sealed is nothing that was said.
+    return without(message, "thinking_blocks") if "thinking_blocks" in message else message
 
 
 def to_chat(body: JsonObject) -> JsonObject:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_list, as_object, as_text, objects_in
-from metaclaw.chat.responses.answers import Envelope, status_of, thought_in
+from metaclaw.chat.responses.answers import Envelope, sealed_in, status_of, thought_in
 from metaclaw.chat.responses.citations import citations_from_chat
 from metaclaw.chat.responses.namespaces import own_tool
 from metaclaw.chat.responses.open_items import CallItem, MessageItem, ReasoningItem
@@ -98,6 +98,10 @@ class ResponsesSink:
         made: list[bytes] = []
         if thought := thought_in(delta):
             made.append(self._think(thought))
+        for block in sealed_in(delta, self._request):
+            made.append(self._think(""))
+            assert isinstance(self._open, ReasoningItem)
+            self._open.seal(block)
         if text := as_text(delta.get("content")):
             made.append(self._say(text, is_refusal=False))
         if refusal := as_text(delta.get("refusal")):
@@ -113,7 +117,7 @@ class ResponsesSink:
         if not isinstance(self._open, ReasoningItem):
             made = self._start(ReasoningItem(self._request))
         assert isinstance(self._open, ReasoningItem)
-        return made + self._open.add(text)
+        return made + self._open.add(text) if text else made
 
     def _say(self, text: str, *, is_refusal: bool) -> bytes:
         made = b""
