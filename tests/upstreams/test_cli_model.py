@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 from metaclaw.chat.messages import JsonObject
 from metaclaw.config import Settings
 from metaclaw.errors import ConfigError, InvalidRequestError, UpstreamError
+from metaclaw.locks import exclusive_lock
 from metaclaw.upstreams.cli_model import CliModel, CliSettings
 from metaclaw.upstreams.cli_programs import PROGRAMS
 from metaclaw.upstreams.configured import open_pool
@@ -350,3 +352,31 @@ async def test_the_settings_of_a_subscription_are_a_member_of_the_pool(
         with pytest.raises(ConfigError, match=r"one of anthropic.*not 'openai'"):
             open_pool(Settings.model_validate({"llm": {**llm, "provider": "openai"}}), session)
     assert await make().models() == [{"id": "m-1", "object": "model", "owned_by": "claude"}]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+async def test_half_of_a_character_is_told_by_its_escape(program: CliProgram, make: Maker, name: str) -> None:
+    program.plan(*LINES[name])
+    messages = [{"role": "system", "content": "Be \ud83d."}, {"role": "user", "content": "hello \udc4b"}]
+    await answer(make(name), json.dumps({"model": "m-1", "messages": messages}).encode())
+    [run] = program.runs()
+    assert "hello \\udc4b" in run.prompt
+    assert "Be \\ud83d." in run.prompt + "".join(run.files.values())
+
+
+async def test_what_a_killed_gateway_left_goes_and_what_another_uses_stays(
+    program: CliProgram, make: Maker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "subscriptions"
+    left, used = folder / "run-left", folder / "run-used"
+    for path in (left, used):
+        path.mkdir(parents=True)
+        (path / "held").touch()
+        (path / "system").write_text("a client's own words")
+        os.utime(path, (0, 0))
+    program.plan(*CLAUDE)
+    with exclusive_lock(used / "held", wait=False):
+        await answer(make(), body())
+        assert not left.exists()
+        assert used.exists()
+    shutil.rmtree(used)

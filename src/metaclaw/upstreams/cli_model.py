@@ -24,7 +24,7 @@ from metaclaw.errors import InvalidRequestError, UpstreamError
 from metaclaw.proxy_variables import PROXY_VARIABLES
 from metaclaw.upstreams.cli_programs import SYSTEM_FILE, CliEvent, Program
 from metaclaw.upstreams.cli_prompt import CliPrompt, cli_prompt
-from metaclaw.upstreams.cli_run import CliRun, make_folder, start_run
+from metaclaw.upstreams.cli_run import CliRun, RunFolder, start_run
 from metaclaw.upstreams.model_client import NO_HEADERS
 from metaclaw.upstreams.upstream import Timeouts
 
@@ -136,9 +136,9 @@ class CliModel:
         files = {**self._program.files, SYSTEM_FILE: prompt.system}
         if self.settings.token.get_secret_value():
             files |= self._program.token_files
-        folder = await asyncio.to_thread(make_folder, self.settings.folder, files)
-        arguments = self._program.arguments(folder, prompt.model)
-        run = await start_run(self.name, self.settings.command, arguments, self._environment(folder), folder)
+        folder = await asyncio.to_thread(RunFolder, self.settings.folder, files)
+        arguments = self._program.arguments(folder.path, prompt.model)
+        run = await start_run(self.name, self.settings.command, arguments, self._environment(folder.path), folder)
         self._runs.add(run)
         return run
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from metaclaw.chat.messages import JsonObject, object_or_none, text_of
+from metaclaw.chat.reading import writable
 from metaclaw.errors import InvalidRequestError
 
 _SYSTEM_ROLES = ("system", "developer")
@@ -45,8 +46,8 @@ def cli_prompt(body: JsonObject, name: str) -> CliPrompt:
     if model and not _MODEL.fullmatch(model):
         raise InvalidRequestError(f"'model' {model!r:.80} is no name of a model", param="model")
     return CliPrompt(
-        system="\n\n".join(system),
-        text=_conversation(turns),
+        system=writable("\n\n".join(system)),
+        text=writable(_conversation(turns)),
         model=model,
         is_stream=body.get("stream") is True,
         wants_usage=bool((object_or_none(body.get("stream_options")) or {}).get("include_usage")),
