@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from metaclaw.chat.dialects import DIALECTS
-from metaclaw.chat.fitting import strictly_openai, without_others_thinking
+from metaclaw.chat.fitting import fitted_for_others, strictly_openai, without_others_thinking
 
 
 def test_a_claude_conversation_for_openai_holds_nothing_that_its_api_refuses() -> None:
@@ -48,3 +50,23 @@ def test_what_other_models_added_to_their_answers_is_taken_out_of_a_history_and_
     plain = {**body, "messages": [asked, answer, told]}
     assert without_others_thinking(body, json.dumps(body).encode()) == plain
     assert without_others_thinking(plain, json.dumps(plain).encode()) is plain
+
+
+@pytest.mark.parametrize(("model", "name"), [("gemini-2.5-pro", "ls"), ("models/gemini-3-pro", "ls"), ("qwen3", None)])
+def test_gemini_reads_at_a_result_which_tool_gave_it(model: str, name: str | None) -> None:
+    """It refuses one without ("Name cannot be empty"); no other dialect says it there."""
+    use = {"type": "tool_use", "id": "t", "name": "ls", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "a"}
+    spoken = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [use]}]
+    body = {"model": model, "max_tokens": 9, "messages": [*spoken, {"role": "user", "content": [result]}]}
+    *_, told = fitted_for_others(DIALECTS["anthropic.messages"].to_chat(body), model)["messages"]
+    assert told.get("name") == name
+    assert (told["role"], told["tool_call_id"], told["content"]) == ("tool", "t", "a")
+
+
+def test_what_is_for_openais_cache_goes_to_openai_alone() -> None:
+    """Codex sends a key of it with each request, and Gemini, Groq and Cerebras refuse that (400)."""
+    body = {"model": "m", "input": "hi", "prompt_cache_key": "k", "safety_identifier": "s", "some_key": 1}
+    chat = DIALECTS["openai.responses"].to_chat(body)
+    assert fitted_for_others(chat, "m").keys() == {"model", "messages", "some_key"}
+    assert strictly_openai(chat)["prompt_cache_key"] == "k"

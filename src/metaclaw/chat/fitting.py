@@ -11,7 +11,7 @@ import re
 from typing import cast
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.reading import as_object, objects_in, without
+from metaclaw.chat.reading import as_object, as_text, objects_in, without
 
 _NOT_OPENAIS = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 _NOT_OF_ITS_CALLS = "extra_content"
@@ -50,6 +50,10 @@ def _openais(message: JsonObject) -> JsonObject:
     return kept
 
 
+# What only OpenAI knows, and what changes no word of an answer. Gemini, Groq and Cerebras refuse a request with it
+# (400); Codex sends a key of its cache each time.
+_HINTS_FOR_OPENAI = ("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier")
+_GEMINI = re.compile(r"(?:^|/)gemini-")
 # From the third generation on a call in the history must be signed (https://ai.google.dev/gemini-api/docs/
 # thought-signatures), which what another model called is not, nor what was called before the gateway was started. For
 # those Google has a word to put there.
@@ -57,11 +61,25 @@ _SIGNS_CALLS = re.compile(r"(?:^|/)gemini-(?![12][.-])")
 _NOT_SIGNED: JsonObject = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 
-def signed_for_gemini(body: JsonObject, model: str) -> JsonObject:
-    """``body`` with a signature on each message's first call, if ``model`` is a Gemini that wants one."""
-    if not _SIGNS_CALLS.search(model):
-        return body
-    return {**body, "messages": [_signed(message) for message in cast("list[JsonObject]", body["messages"])]}
+def fitted_for_others(body: JsonObject, model: str) -> JsonObject:
+    """A translated ``body`` for a ``model`` that is none of OpenAI's."""
+    plain = without(body, *_HINTS_FOR_OPENAI)
+    if not _GEMINI.search(model):
+        return plain
+    messages = _with_names_of_tools(objects_in(plain.get("messages")))
+    return {**plain, "messages": [_signed(message) for message in messages] if _SIGNS_CALLS.search(model) else messages}
+
+
+def _with_names_of_tools(messages: list[JsonObject]) -> list[JsonObject]:
+    """Gemini wants to read at a result which tool gave it ("Name cannot be empty")."""
+    names: JsonObject = {}
+    named: list[JsonObject] = []
+    for message in messages:
+        for call in objects_in(message.get("tool_calls")):
+            names[as_text(call.get("id"))] = as_object(call.get("function")).get("name")
+        name = names.get(as_text(message.get("tool_call_id"))) if message.get("role") == "tool" else None
+        named.append({"name": name, **message} if name else message)
+    return named
 
 
 def _signed(message: JsonObject) -> JsonObject:

@@ -17,7 +17,7 @@ from functools import partial
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
-from metaclaw.chat.fitting import signed_for_gemini, strictly_openai, without_others_thinking
+from metaclaw.chat.fitting import fitted_for_others, strictly_openai, without_others_thinking
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.plain_messages import plain_messages
@@ -169,7 +169,7 @@ class Router:
         plain = _plain(body)
         if model.is_strict:
             return strictly_openai(plain)
-        return signed_for_gemini({**plain, "messages": self._additions.restored(model.name, plain["messages"])}, name)
+        return fitted_for_others({**plain, "messages": self._additions.restored(model.name, plain["messages"])}, name)
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT
-from metaclaw.chat.fitting import strictly_openai
+from metaclaw.chat.fitting import fitted_for_others, strictly_openai
 from metaclaw.chat.messages import JsonObject, answer_identity, text_of
 from metaclaw.chat.openai_chat import parse_answer
 from metaclaw.chat.think_filter import without_think_block
@@ -90,8 +90,8 @@ class PoolAnswerer:
         is_ours = asked in ("", _OUR_MODEL) or asked.startswith(f"{_OUR_MODEL}/") or self._pool.is_fallback(client)
         name = client.model_id or asked if is_ours else asked
         body = target.from_chat({**request, "model": name})
-        if target is CHAT and client.is_strict:
-            body = strictly_openai(body)
+        if target is CHAT:
+            body = strictly_openai(body) if client.is_strict else fitted_for_others(body, name)
         return Outbound(dialect=target.name, body=json.dumps(body, separators=(",", ":")).encode())
 
 
