@@ -137,6 +137,30 @@ async def test_nothing_of_it_goes_to_another_upstream(tmp_path: Path) -> None:
     assert "reasoning_details" not in message
 
 
+def deepseek(body: Json) -> Answer:
+    """Thinks before it calls, and wants that back."""
+    if any(message["role"] == "tool" for message in body["messages"]):
+        return Answer(text="done")
+    call = {key: value for key, value in CALLS[0].items() if key != "extra_content"}
+    return Answer(
+        message={"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]},
+        finish_reason="tool_calls",
+    )
+
+
+async def test_what_was_thought_before_a_call_goes_back_with_it_if_the_client_leaves_it_out(tmp_path: Path) -> None:
+    """Codex does, of a model that it does not know, and DeepSeek refuses the history (400)."""
+    async with fake_llm(deepseek) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        await by_responses(gateway, "deepseek-v4", is_stream=False)
+        assert sent_back(llm)["reasoning_content"] == "hm"
+        request = _again(sent_back(llm))
+        own = {"type": "thinking", "thinking": "its own", "signature": ""}
+        request["messages"][1]["content"].insert(0, own)
+        async with gateway.post(request, "/v1/messages") as response:
+            assert response.status == 200
+    assert sent_back(llm)["reasoning_content"] == "its own"
+
+
 def _again(message: Json) -> Json:
     """A request whose history has the calls of a chat message."""
     calls = [(call["id"], json.loads(call["function"]["arguments"])) for call in message["tool_calls"]]

@@ -4,8 +4,10 @@ Owns remembering it and putting it back; refuses to know what it means and who i
 upstream that it came from alone, with the very call that it came with, and never to a client.
 
 Gemini signs its calls (``extra_content``) and refuses a history in which a signature is missing; OpenRouter has its
-thinking in the message (``reasoning_details``). A client that speaks chat keeps both itself. After a restart they are
-gone: ``chat.fitting`` has what Gemini takes instead.
+thinking in the message (``reasoning_details``). A client that speaks chat keeps both itself. DeepSeek and Kimi refuse
+a history whose calls lack what was thought before them (``reasoning_content``), which some clients leave out: Codex
+sends none back unless it knows that a model thinks. After a restart they are gone: ``chat.fitting`` has what Gemini
+takes instead.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.reading import as_text, objects_in
 
 _OF_A_CALL = frozenset(("id", "index", "type", "function"))
-_OF_A_MESSAGE = ("reasoning_details",)
+_OF_A_MESSAGE = ("reasoning_details", "reasoning_content")
 _MAX_CALLS = 8192
 _MAX_BYTES = 16 * 1024 * 1024
 _NOT_KEPT = re.compile(r"[^A-Za-z0-9]")  # clients rewrite ids: of OpenClaw's ``call_1`` comes ``call1`` back
@@ -57,7 +59,7 @@ class CallAdditions:
             return message
         restored = [{**call, **one[0]} if one else call for call, one in zip(calls, found, strict=True)]
         beside = next(one[1] for one in found if one)
-        return {**message, **beside, "tool_calls": restored}
+        return {**beside, **message, "tool_calls": restored}
 
     def _add(self, key: _Key, added: JsonObject, beside: JsonObject) -> None:
         size = len(json.dumps([added, beside]))
