@@ -4,7 +4,9 @@
         [--resident 20000] [--stub-port 9000 --reference http://127.0.0.1:30001/v1]
 
 All programs are processes of their own on loopback before one stub model, whose streams send a token each millisecond.
-Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program.
+Rounds are interleaved, so a busy machine slows all of them: quote the ratios. CPU is that of the measured program, with
+what it does after its last answer. A round of some tenths of a second is over before the gateway writes its journal:
+``--requests 10000`` shows what a client sees that asks for longer without a pause.
 Three kinds of requests: plain ones to a model that answers at once, plain ones to one that thinks for 5 to 20 ms (which
 are not counted), and streams. ``--resident N`` sends N more through the gateway without recall, and reports its
 resident memory on the way. ``--reference`` measures another gateway that runs already and asks the same stub
@@ -31,6 +33,7 @@ from benchmarks.gateway_programs import BARE, DIRECT, PLAIN, TOPICS, Program, fr
 from benchmarks.http_load import Load, load
 
 ROUNDS = 5
+_LOOK_S, _IDLE_CPU_S = 0.25, 0.005
 KINDS = ("plain", "thinking", "stream")
 _SYSTEM = "You are a careful assistant. " * 30
 _THINK = re.compile(rb"\[\[think ([\d.]+)\]\]")
@@ -74,6 +77,7 @@ async def _compare(programs: list[Program], kind: str, num_requests: int, concur
         for program in programs:
             before = program.cpu_s
             part = await _load(program, kind, num_requests, concurrency, f"{concurrency} at a time, round {number}")
+            await _until_idle(program)
             cpu_s[program.name] += program.cpu_s - before
             seen[program.name].add(part)
             took = {"first": part.percentile_ms(50, "firsts")}
@@ -148,6 +152,14 @@ def _bodies(kind: str, occasion: str) -> Callable[[int], bytes]:
 
 def _thinking_s(body: bytes) -> float:
     return float(found[1]) / 1e3 if (found := _THINK.search(body)) else 0.0
+
+
+async def _until_idle(program: Program) -> None:
+    """What a program puts off, as the gateway its journal, is counted as its own and not in the next one's way."""
+    before = float("-inf")
+    while program.cpu_s > before + _IDLE_CPU_S:  # of another's program nothing is known
+        before = program.cpu_s
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _until_open(program: Program) -> None:
