@@ -16,6 +16,7 @@ from metaclaw.learner.remembering import Remembering
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.extraction.unread import UnreadExchanges, When
 from metaclaw.memory.store import Extraction, MemoryStore
+from metaclaw.recall.memories import MIN_TRUST
 from tests.fakes.llm import fake_llm
 from tests.gateway.running import TOKEN, RunningGateway, make_settings, running_gateway
 from tests.gateway.test_access import make
@@ -45,6 +46,19 @@ async def test_what_was_stored_is_found_shown_and_forgotten(tmp_path: Path) -> N
             assert answer.status == 404
         async with gateway.http.get(f"{address}/stats", headers=gateway.headers) as answer:
             assert await answer.json() == {"agent": "main", "forgotten": 1}
+
+
+async def test_what_a_model_asked_to_keep_is_believed_less_than_what_a_person_wrote_down(tmp_path: Path) -> None:
+    async with running_gateway(make_settings(tmp_path)) as gateway:
+        found: list[dict[str, Any]] = []
+        for body in ({"text": "The office is in Lisbon."}, {"text": "The plants need water.", "source": "tool"}):
+            async with gateway.post(body, f"{URL}/store") as answer:
+                unit = (await answer.json())["id"]
+            async with gateway.http.get(f"{gateway.url}{URL}/{unit}", headers=gateway.headers) as answer:
+                found.append(await answer.json())
+        person, model = found
+        assert (person["source"], model["source"]) == ("manual", "tool")
+        assert MIN_TRUST < model["trust"] < person["trust"]
 
 
 @asynccontextmanager
@@ -209,6 +223,7 @@ async def test_it_needs_a_token_and_says_so_when_it_is_off(tmp_path: Path) -> No
         ("POST", "/store", {"text": ""}),
         ("POST", "/store", {"text": "x", "agent": "other"}),
         ("POST", "/store", {"text": "x", "scope": "user"}),
+        ("POST", "/store", {"text": "x", "source": "user"}),
         ("POST", "/buffer_turn", {"session_id": "s"}),
         ("POST", "/buffer_turn", {"session_id": "s", "turn": {"prompt_text": ""}}),
         ("POST", "/flush_session", {}),

@@ -31,7 +31,7 @@ def connect(
     ] = None,
     plugin: Annotated[bool, typer.Option(help="OpenClaw: our plugin, which says who asks.")] = True,
     memory_slot: Annotated[
-        bool, typer.Option(help="OpenClaw: MetaClaw's memory in its memory slot, for memory_search.")
+        bool, typer.Option(help="OpenClaw: MetaClaw's memory in its memory slot: tools and commands.")
     ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -21,6 +21,7 @@ from metaclaw.gateway.memory_desk import MemoryDesk
 from metaclaw.gateway.memory_turns import BufferTurn, FlushSession, Ingest, buffer_turn, flush_session, ingest
 from metaclaw.http.body import parse_json_object
 from metaclaw.http.errors import error_body
+from metaclaw.memory.extraction.remembered import TRUST
 from metaclaw.memory.forgetting import forgotten_ids
 from metaclaw.memory.query import Found, MemoryQuery
 from metaclaw.memory.reports import maintain, plan, report_state, report_use
@@ -59,7 +60,7 @@ class Stands(Protocol):
 
 
 class NewMemory(BaseModel):
-    """What a program or a person wants remembered."""
+    """What a person wants remembered, or a model (``source`` "tool"): that is believed as results of tools are."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -70,10 +71,12 @@ class NewMemory(BaseModel):
     user: str | None = Field(default=None, max_length=200)
     workspace: str | None = Field(default=None, max_length=200)
     session: str | None = Field(default=None, max_length=200)
+    source: Literal["manual", "tool"] = "manual"
 
     def unit(self, agent: str, now: float) -> MemoryUnit:
         """It as a unit. Raises ``InvalidRequestError``."""
-        return MemoryUnit(id=new_id(), agent=agent, said_at=now, created_at=now, source="manual", **self.model_dump())
+        trust = TRUST["tool"] if self.source == "tool" else 1.0
+        return MemoryUnit(id=new_id(), agent=agent, said_at=now, created_at=now, trust=trust, **self.model_dump())
 
 
 class Served(BaseModel):
