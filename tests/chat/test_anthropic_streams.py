@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from metaclaw.chat.anthropic.dialect import DIALECT
 from metaclaw.chat.anthropic.own_thinking import SIGNATURE
-from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.messages import JsonObject, answer_identity
 from metaclaw.chat.sse import SseEvent, SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from tests.chat.anthropic_material import Json, call, request, text, use
@@ -317,6 +317,32 @@ def test_a_call_whose_pieces_have_ids_of_their_own_is_one() -> None:
     for one in chunks:
         assembler.add(one)
     assert (assembler.answer().message or {})["tool_calls"][0]["id"] == "t0"
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_a_tool_with_a_longer_name_than_chat_takes_is_called_and_comes_back(is_stream: bool) -> None:
+    """Anthropic takes 128 characters, and MCP's tools need them; OpenAI and Gemini refused the whole request."""
+    name = f"mcp__{'calendar_of_the_whole_office_' * 3}__list"
+    asked = request(
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [use("t0", name)]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t0", "content": "x"}]},
+        tools=[{"name": name, "input_schema": {}}, {"name": "ls", "input_schema": {}}],
+        tool_choice={"type": "tool", "name": name},
+    )
+    chat = DIALECT.to_chat(asked)
+    short = chat["tools"][0]["function"]["name"]
+    assert len(short) == 64
+    assert chat["tool_choice"]["function"]["name"] == short
+    assert chat["messages"][1]["tool_calls"][0]["function"]["name"] == short
+    assert answer_identity(chat["messages"][1]) == answer_identity(DIALECT.parse(asked).messages[1])
+    called = call("t1", "{}", short)
+    if is_stream:
+        [said] = read_by_anthropic(sunk([calls({"index": 0, **called})], asked))["content"]
+        assert said == use("t1", name)
+    else:
+        answer = {"id": "a", "choices": [{"message": {"tool_calls": [called]}, "finish_reason": "tool_calls"}]}
+        assert DIALECT.answer_from_chat(answer, asked)["content"] == [use("t1", name)]
 
 
 def test_arguments_that_are_an_object_are_told() -> None:

@@ -146,6 +146,12 @@ def test_a_budget_of_thinking_is_an_effort(thinking: Json, effort: str | None) -
     assert DIALECT.to_chat(request(user("hi"), thinking=thinking)).get("reasoning_effort") == effort
 
 
+def test_an_effort_does_not_turn_thinking_on_that_is_turned_off() -> None:
+    """Claude Code's subagents send both, and DeepSeek refuses the pair (400)."""
+    asked = request(user("hi"), thinking={"type": "disabled"}, output_config={"effort": "high"})
+    assert "reasoning_effort" not in DIALECT.to_chat(asked)
+
+
 def test_thinking_goes_to_a_chat_model_without_its_seal() -> None:
     sealed = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "x"}]
     body = request(user("hi"), assistant([*sealed, text("yes")]), user("go"))

@@ -18,6 +18,8 @@ from typing import Any, cast
 
 JsonObject = dict[str, Any]
 _SHORT = 1024  # characters of a call's arguments that are remembered
+MAX_NAME = 64  # characters of a tool's name that OpenAI's chat and Gemini take
+_DIGEST = 8
 
 # ``json.dumps`` would make one of these at each call.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
@@ -114,17 +116,27 @@ def _text_of_part(part: object) -> str | None:
     return None
 
 
+def short_name(name: str) -> str:
+    """The name of a tool as chat models take it; Anthropic's may have twice as many characters, and MCP's do."""
+    if len(name) <= MAX_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{name[: MAX_NAME - _DIGEST - 1]}_{digest}"
+
+
 def _call_identity(call: object) -> list[object]:
     function: object = cast(JsonObject, call).get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return [call]
     named = cast(JsonObject, function)
-    arguments = named.get("arguments")
+    arguments, name = named.get("arguments"), named.get("name")
+    if isinstance(name, str):
+        name = short_name(name)  # of one tool, whichever dialect it is said in
     if isinstance(arguments, str):
-        return [named.get("name"), (_canonical_shortly if len(arguments) <= _SHORT else _canonical_text)(arguments)]
+        return [name, (_canonical_shortly if len(arguments) <= _SHORT else _canonical_text)(arguments)]
     with contextlib.suppress(ValueError, RecursionError):
         arguments = canonical_json(arguments)
-    return [named.get("name"), arguments]
+    return [name, arguments]
 
 
 def _canonical_text(arguments: str) -> str:

@@ -14,6 +14,7 @@ from metaclaw.chat.anthropic.conversation import answer_message
 from metaclaw.chat.anthropic.endings import finish_reason, stop_keys, usage_from_chat, usage_to_chat
 from metaclaw.chat.anthropic.fields import is_object, object_in, objects, text_in
 from metaclaw.chat.anthropic.own_thinking import SIGNATURE
+from metaclaw.chat.anthropic.tools import own_name
 from metaclaw.chat.messages import JsonObject
 
 
@@ -42,7 +43,7 @@ def answer_from_chat(answer: JsonObject, request: JsonObject) -> JsonObject:
     """The first choice of a ``chat.completion`` as an Anthropic message."""
     choice = next(iter(objects(answer.get("choices"))), JsonObject())
     message = object_in(choice.get("message"))
-    content = _content(message, text_in(answer.get("id")))
+    content = _content(message, text_in(answer.get("id")), request)
     has_calls = any(block["type"] == "tool_use" for block in content)
     return {
         "id": text_in(answer.get("id")),
@@ -91,7 +92,7 @@ def input_of(arguments: object) -> JsonObject:
     return object_in(arguments)
 
 
-def _content(message: JsonObject, answer_id: str) -> list[JsonObject]:
+def _content(message: JsonObject, answer_id: str, request: JsonObject) -> list[JsonObject]:
     blocks: list[JsonObject] = sealed_in(message)
     thinking = thinking_in(message)
     if thinking and not blocks:
@@ -101,7 +102,7 @@ def _content(message: JsonObject, answer_id: str) -> list[JsonObject]:
     blocks += [text_block(text) for text in (*texts, text_in(message.get("refusal"))) if text]
     for number, call in enumerate(objects(message.get("tool_calls"))):
         function = object_in(call.get("function"))
-        name, arguments = text_in(function.get("name")), input_of(function.get("arguments"))
+        name, arguments = own_name(text_in(function.get("name")), request), input_of(function.get("arguments"))
         uid = call_id(call.get("id"), answer_id, number)
         blocks.append(JsonObject(type="tool_use", id=uid, name=name, input=arguments))
     return blocks

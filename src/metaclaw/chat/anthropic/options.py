@@ -90,7 +90,9 @@ def _effort_to_chat(body: JsonObject) -> JsonObject:
         if name not in ("effort", "format", "task_budget") and value is not None:
             raise unsaid(f"output_config.{name}", "this parameter", sayable.TO)
     result: JsonObject = {}
-    if effort := text_in(config.get("effort")):
+    if thinking.get("type") == "disabled":
+        pass  # an effort beside it is about words; a chat model would take it for the wish to think
+    elif effort := text_in(config.get("effort")):
         result["reasoning_effort"] = effort
     elif thinking.get("type") not in _THINKING:
         raise unsaid("thinking", f"thinking of type {thinking.get('type')!r:.80}", sayable.TO)

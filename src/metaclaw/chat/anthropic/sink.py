@@ -15,6 +15,7 @@ from metaclaw.chat.anthropic.answers import call_id, sealed_in, thinking_in
 from metaclaw.chat.anthropic.endings import stop_keys, usage_from_chat
 from metaclaw.chat.anthropic.fields import object_in, objects, text_in
 from metaclaw.chat.anthropic.open_blocks import OpenBlocks
+from metaclaw.chat.anthropic.tools import own_name
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import encode_event
 from metaclaw.chat.streamed_calls import CallNumbers, arguments_in
@@ -84,7 +85,8 @@ class MessageSink:
             function = object_in(call.get("function"))
             number = self._calls.of(call)
             uid = call_id(call.get("id"), self._id, number)
-            yield from self._blocks.call(number, uid, text_in(function.get("name")), arguments_in(function))
+            name = own_name(text_in(function.get("name")), self._request)
+            yield from self._blocks.call(number, uid, name, arguments_in(function))
 
     def _last_events(self) -> Iterator[JsonObject]:
         if not self._has_begun:

@@ -7,8 +7,8 @@ cannot have is an ``InvalidRequestError`` that names it.
 from __future__ import annotations
 
 from metaclaw.chat.anthropic import blocks, sayable
-from metaclaw.chat.anthropic.fields import listed, object_in, text_in, unsaid
-from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.anthropic.fields import listed, object_in, objects, text_in, unsaid
+from metaclaw.chat.messages import MAX_NAME, JsonObject, short_name
 from metaclaw.errors import InvalidRequestError
 
 # When a tool is loaded or cached, and how its input is streamed, changes nothing of what it is.
@@ -28,7 +28,7 @@ def tools_to_chat(body: JsonObject) -> JsonObject:
     if not choice or (not tools and kind in _FREE):  # chat models refuse a choice among none
         return result
     if kind == "tool":
-        result["tool_choice"] = {"type": "function", "function": {"name": text_in(choice.get("name"))}}
+        result["tool_choice"] = {"type": "function", "function": {"name": short_name(text_in(choice.get("name")))}}
     elif isinstance(kind, str) and kind in _TO_CHAT:
         result["tool_choice"] = _TO_CHAT[kind]
     else:
@@ -36,6 +36,23 @@ def tools_to_chat(body: JsonObject) -> JsonObject:
     if choice.get("disable_parallel_tool_use") is True:
         result["parallel_tool_calls"] = False
     return result
+
+
+def own_name(called: str, request: JsonObject) -> str:
+    """The name that ``request`` has for the tool that a chat model ``called``."""
+    if len(called) != MAX_NAME:  # as all have that were cut
+        return called
+    names = (text_in(object_in(tool).get("name")) for tool in listed(request.get("tools")))
+    return next((name for name in names if short_name(name) == called), called)
+
+
+def with_short_names(message: JsonObject) -> JsonObject:
+    """A chat message whose calls are of tools as a chat model knows them."""
+    calls = objects(message.get("tool_calls"))
+    if not any(len(call["function"]["name"]) > MAX_NAME for call in calls):
+        return message
+    named = [{**call, "function": {**call["function"], "name": short_name(call["function"]["name"])}} for call in calls]
+    return {**message, "tool_calls": named}
 
 
 def tools_from_chat(body: JsonObject) -> JsonObject:
@@ -58,7 +75,7 @@ def _function(tool: JsonObject, param: str) -> JsonObject:
     for key, value in tool.items():
         if key not in _HINTS and key not in _SAID and value and not _is_direct(key, value):
             raise unsaid(f"{param}.{key}", "this of a tool", sayable.TO)
-    function = {"name": tool["name"], "parameters": object_in(tool.get("input_schema"))}
+    function = {"name": short_name(tool["name"]), "parameters": object_in(tool.get("input_schema"))}
     function |= {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
     return {"type": "function", "function": function}
 

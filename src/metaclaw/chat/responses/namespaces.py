@@ -8,17 +8,14 @@ Codex puts the tools of each MCP server, and those for its own helpers, into nam
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.messages import JsonObject, short_name
 from metaclaw.chat.reading import as_text, objects_in
 from metaclaw.chat.responses import tool_search
 
 KIND = "namespace"
 _BETWEEN = "__"
-_MAX_NAME = 64  # characters that OpenAI's chat takes
-_DIGEST = 8
 
 
 def chat_name(function: JsonObject, namespace: object = None) -> str:
@@ -26,11 +23,7 @@ def chat_name(function: JsonObject, namespace: object = None) -> str:
     name, space = as_text(function.get("name")), as_text(namespace or function.get(KIND))
     if not space:
         return name
-    whole = f"{space.removesuffix(_BETWEEN)}{_BETWEEN}{name}"
-    if len(whole) <= _MAX_NAME:
-        return whole
-    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
-    return f"{whole[: _MAX_NAME - _DIGEST - 1]}_{digest}"
+    return short_name(f"{space.removesuffix(_BETWEEN)}{_BETWEEN}{name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
