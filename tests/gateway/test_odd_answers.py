@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -138,3 +139,30 @@ async def test_a_stream_under_another_name_is_passed_on_as_it_comes(tmp_path: Pa
         [turn] = await gateway.turns()
     assert "".join(it.choices[0].delta.content or "" for it in first + rest) == "Hello from the fake model."
     assert turn.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("listed", "status"),
+    [
+        (b'{"data": [{"id": "half \\ud83d"}]}', 200),
+        (b'{"data": [{"id": "m", "created": 1e999, "pricing": NaN}]}', 200),
+        (b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 503),
+        (b"", 503),
+    ],
+)
+async def test_an_odd_list_of_models_is_no_error_of_ours(tmp_path: Path, listed: bytes, status: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(listed)
+
+    async def list_models(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + listed)
+        writer.close()
+
+    async with await asyncio.start_server(list_models, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with (
+            running_gateway(make_settings(tmp_path, llm_url=url)) as gateway,
+            gateway.http.get(f"{gateway.url}/v1/models", headers=gateway.headers) as response,
+        ):
+            assert response.status == status
+            assert "data" in (told := await response.json()) or "error" in told

@@ -7,6 +7,7 @@ nothing but ``/healthz`` answers without the token, and what was opened at the s
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
@@ -229,7 +230,8 @@ async def _models(request: Request) -> Response:
     listed = await list_models(agent, policy=router.policy, models=router.models)
     shown = in_anthropics_shape(listed) if "anthropic-version" in request.headers else listed
     model = request.path_params.get("model")
-    return JSONResponse(shown if model is None else named(model, shown))
+    told = shown if model is None else named(model, shown)
+    return Response(json.dumps(told), media_type="application/json")  # a name may hold what UTF-8 cannot
 
 
 async def _feedback(request: Request) -> Response:
