@@ -87,7 +87,7 @@ def read_settings(
     path = config_path(place)
     given, warnings = _from_file(path) if path.exists() else ({}, [])
     given |= _from_env(env)
-    warnings += _suspicious_variables(env)
+    warnings += _suspicious_variables(env) + config_legacy.old_variables(env)
     for name, value in (overrides or {}).items():
         if value is not None:
             given[require_key(name).name] = Given(value=value, origin="flag")

@@ -100,6 +100,16 @@ IGNORED: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+# Environment variables that older releases read, and what is set in their place. Another program may mean the same
+# names, so they are told of and not read.
+VARIABLES = {
+    "PRM_MODEL": "rl.judge.model",
+    "SKILL_EVOLVER_MODEL": "evolver.model",
+    "METACLAW_USE_BEDROCK": "llm.provider, rl.judge.provider or evolver.provider to bedrock",
+    "BEDROCK_MODEL": "rl.judge.model or evolver.model",
+    "BEDROCK_REGION": "llm.bedrock_region, rl.judge.bedrock_region or evolver.bedrock_region",
+}
+
 
 def is_legacy(name: str) -> bool:
     """Whether ``name`` is a key of an older release."""
@@ -121,6 +131,13 @@ def current_name(name: str) -> str:
 def why_ignored(name: str) -> str | None:
     """Why a key of an older release does nothing; ``None`` when it is not such a key."""
     return next((why for why, patterns in IGNORED.items() if _any_match(name, patterns)), None)
+
+
+def old_variables(env: Iterable[str]) -> list[str]:
+    """What a user should know of variables that older releases read."""
+    return [
+        f"{name} was read by older releases, and is not: set {now}" for name, now in VARIABLES.items() if name in env
+    ]
 
 
 def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from metaclaw.config import RlSettings
 from metaclaw.config_file import read_settings, set_value
 from metaclaw.config_keys import setting_keys
-from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES, is_legacy
+from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES, VARIABLES, is_legacy
 from metaclaw.errors import ConfigError
 
 # What its set-up wrote, with every key that its releases and its fork documented.
@@ -275,3 +276,14 @@ def test_openai_as_provider_meant_the_url_and_is_no_judge_without_one(tmp_path: 
     assert not settings.rl.judge.has_model
     settings, _ = load(tmp_path, "rl: {prm_provider: openai, prm_url: 'http://127.0.0.1:9/v1', prm_api_key: sk-1}\n")
     assert (settings.rl.judge.provider, settings.rl.judge.url) == ("", "http://127.0.0.1:9/v1")
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_of_older_releases_is_not_read_and_never_ignored_in_silence(tmp_path: Path, name: str):
+    as_it_was, _ = read_settings(tmp_path, {})
+    settings, warnings = read_settings(tmp_path, {name: "something"})
+    assert settings == as_it_was
+    (warning,) = warnings
+    assert warning.startswith(f"{name} ")
+    for setting in re.findall(r"[a-z_]+(?:\.[a-z_]+)+", warning):
+        assert setting in setting_keys()
