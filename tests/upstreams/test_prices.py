@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,16 @@ def test_usage_is_read_in_every_form_that_providers_write() -> None:
         }
     )  # fmt: skip
     assert openai == TokenCounts(prompt=10, completion=5, cached=10, reasoning=4)
-    assert token_counts(
-        {"prompt_tokens": "many", "completion_tokens": True, "prompt_tokens_details": []}
-    ) == TokenCounts(prompt=0, completion=0)
+    assert token_counts({"prompt_tokens": 10.0, "completion_tokens": 2.0}) == TokenCounts(prompt=10, completion=2)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": -5, "completion_tokens": math.nan},
+        {"prompt_tokens": "many", "completion_tokens": True, "prompt_tokens_details": []},
+    ],
+)
+def test_a_usage_of_nothing_is_none_so_that_budgets_go_by_an_estimate(usage: dict[str, object]) -> None:
+    assert token_counts(usage) is None

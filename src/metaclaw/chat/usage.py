@@ -27,10 +27,12 @@ class TokenCounts:
 
 
 def token_counts(usage: Mapping[str, Any] | None) -> TokenCounts | None:
-    """The counts in ``usage``; ``None`` when it has neither of the two main ones."""
-    if usage is None or not {"prompt_tokens", "completion_tokens"} & usage.keys():
+    """The counts in ``usage``; ``None`` when it has neither of the two main ones: nothing takes no tokens at all."""
+    if usage is None:
         return None
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if not prompt + completion:
+        return None
     of_prompt, of_completion = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
     # DeepSeek and Moonshot say it beside the details, or instead of them.
     beside = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")
@@ -51,4 +53,6 @@ def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     value: object = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+    if not isinstance(value, int | float) or isinstance(value, bool):  # a few servers say 10.0
+        return 0
+    return int(value) if 0 <= value < 2**53 else 0
