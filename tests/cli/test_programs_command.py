@@ -18,6 +18,7 @@ from metaclaw.config_file import load_settings, set_values
 from metaclaw.errors import ConfigError, MetaClawError, WiringError
 from metaclaw.http.auth import digest
 from metaclaw.journal.access_store import AccessStore, AccessToken
+from metaclaw.training.data_dir import alone_in
 from tests.agents.configs import CLAUDE_CODE, OPENCLAW
 
 Run = Callable[..., Result]
@@ -126,6 +127,17 @@ def test_uninstalling_leaves_nothing_in_other_programs_and_the_home_unless_told(
     assert (user / "metaclaw" / "config.yaml").exists()
     assert run("uninstall", answer="y\nyes\n").exit_code == 0
     assert not (user / "metaclaw").exists()
+
+
+def test_a_home_from_which_a_training_server_runs_stays(user: Path, run: Run):
+    server = user / "metaclaw" / "train-server"
+    with alone_in(server):
+        done = run("uninstall", "--yes", "--remove-home")
+        assert done.exit_code == 1
+        assert "training server" in done.output
+        assert server.exists()
+    assert run("uninstall", "--yes", "--remove-home").exit_code == 0
+    assert not server.exists()
 
 
 def test_a_program_that_cannot_be_disconnected_does_not_hold_up_the_others_and_nothing_is_removed(user: Path, run: Run):

@@ -57,9 +57,24 @@ def _remove_or_name(home: Path, *, wanted: bool, is_asked: bool) -> None:
         if is_asked and not wanted:
             typer.echo(f"{home} holds conversations, memories, skills, and what was trained")
             wanted = typer.prompt("Remove it for good? Type 'yes' to do so", default="no") == "yes"
+        if wanted and _is_served_from(home):
+            typer.echo(f"left: {home}, from which a training server runs; stop it and come again", err=True)
+            raise typer.Exit(1)
         if wanted:
             shutil.rmtree(home)
             typer.echo(f"removed {home}")
         else:
             typer.echo(f"left: {home} (remove it by hand, or with `metaclaw uninstall --remove-home`)")
     typer.echo("left: the package itself (`pip uninstall metaclaw`), and models and downloads in the caches they share")
+
+
+def _is_served_from(home: Path) -> bool:
+    from metaclaw.config_file import load_settings
+    from metaclaw.errors import MetaClawError
+    from metaclaw.training.data_dir import is_in_use
+
+    try:
+        folder = load_settings().train_server_dir
+    except MetaClawError:  # they go with the rest, whatever is wrong with them
+        folder = home / "train-server"
+    return folder.is_relative_to(home) and is_in_use(folder)

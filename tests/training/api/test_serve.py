@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from metaclaw.config import Settings
 from metaclaw.errors import ConfigError, ModelSourceError, ProcessError
 from metaclaw.training.api.server import listen, serve
+from metaclaw.training.data_dir import alone_in, is_in_use
 
 
 def settings(tmp_path, **own):
@@ -34,3 +37,27 @@ def test_a_port_that_is_taken_is_named():
         port = other.getsockname()[1]
         with pytest.raises(ProcessError, match=f"127.0.0.1:{port}"):
             listen("127.0.0.1", port)
+
+
+def test_a_second_server_on_one_folder_is_refused_and_a_dead_one_is_nobody(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from metaclaw.training.data_dir import alone_in\n"
+        "with alone_in(Path(sys.argv[1])):\n    print('in', flush=True)\n    input()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert is_in_use(tmp_path)
+        with pytest.raises(ProcessError, match=f"another training server runs on {tmp_path}"), alone_in(tmp_path):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    assert not is_in_use(tmp_path)
+    with alone_in(tmp_path):
+        assert is_in_use(tmp_path)

@@ -24,6 +24,7 @@ from metaclaw.training.api.hub import local_folder
 from metaclaw.training.api.sampler_choice import sampler_spec
 from metaclaw.training.api.sampling import BaseModel
 from metaclaw.training.api.workers import WorkerSpec
+from metaclaw.training.data_dir import alone_in
 from metaclaw.training.devices import ENGINE_ALLOCATOR, assign_devices
 from metaclaw.training.model_shape import count_parameters
 
@@ -50,15 +51,16 @@ def serve(settings: Settings) -> None:
         raise ConfigError("no base model: set train_server.base_model or rl.model, or pass --base-model")
     directory = local_folder(name)
     listener = listen(server.host, server.port)
-    deps = make_deps(server, settings.train_server_dir, name, directory, key)
-    app = make_app(deps)
-    config = uvicorn.Config(
-        app, loop="uvloop", http=DecliningHttpProtocol, lifespan="on", log_config=None, access_log=False,
-        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, backlog=_BACKLOG,
-    )  # fmt: skip
-    host, port = listener.getsockname()[:2]
-    _log.info("training server for %s on http://%s:%d", name, f"[{host}]" if ":" in host else host, port)
-    _Server(config, on_stop=app.state.stop_waiting).run(sockets=[listener])
+    with listener, alone_in(settings.train_server_dir):
+        deps = make_deps(server, settings.train_server_dir, name, directory, key)
+        app = make_app(deps)
+        config = uvicorn.Config(
+            app, loop="uvloop", http=DecliningHttpProtocol, lifespan="on", log_config=None, access_log=False,
+            timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, backlog=_BACKLOG,
+        )  # fmt: skip
+        host, port = listener.getsockname()[:2]
+        _log.info("training server for %s on http://%s:%d", name, f"[{host}]" if ":" in host else host, port)
+        _Server(config, on_stop=app.state.stop_waiting).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
