@@ -18,14 +18,17 @@ _LOCK_FILE = ".server.lock"
 
 @contextmanager
 def alone_in(data_dir: Path) -> Generator[None]:
-    """Be the one training server on ``data_dir``. Raises ``ProcessError`` while another process is."""
+    """Be the one training server on ``data_dir``. Raises ``ProcessError`` while another is, or if it cannot be used."""
     with ExitStack() as stack:
         try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             stack.enter_context(exclusive_lock(data_dir / _LOCK_FILE, wait=False))
         except LockedError as error:
             raise ProcessError(
                 f"another training server runs on {data_dir}: stop it, or give this one its own train_server.data_dir"
             ) from error
+        except OSError as error:
+            raise ProcessError(f"{data_dir} cannot be used: {error.strerror}") from error
         yield
 
 

@@ -61,3 +61,11 @@ def test_a_second_server_on_one_folder_is_refused_and_a_dead_one_is_nobody(tmp_p
     assert not is_in_use(tmp_path)
     with alone_in(tmp_path):
         assert is_in_use(tmp_path)
+
+
+def test_the_folder_is_the_users_own_and_one_that_cannot_be_used_is_named(tmp_path):
+    with alone_in(tmp_path / "new" / "data"):
+        assert (tmp_path / "new" / "data").stat().st_mode & 0o077 == 0
+    (tmp_path / "file").touch()
+    with pytest.raises(ProcessError, match=f"{tmp_path / 'file'} cannot be used"), alone_in(tmp_path / "file"):
+        pass
