@@ -160,10 +160,11 @@ def test_status_says_what_was_learned(tmp_path: Path):
             " VALUES ('t1', 'e1', 'main', 0, 1.0, 'pending', 0, 0)"
         )
         connection.execute("INSERT INTO updates VALUES (7, 'main', 0, 'rejected', 'KL is over the limit', '{}', 0, 1)")
-    done = metaclaw(tmp_path, "status")
+    done = metaclaw(tmp_path, "status", env={"TZ": "UTC"})
     assert done.returncode == 1
     assert done.stdout.splitlines()[1] == (
-        "main: the base model serves; 1 exchange judged, 1 turn waits; update 7 rejected: KL is over the limit"
+        "main: the base model serves; 1 exchange judged, 1 turn waits;"
+        " update 7 rejected at 1970-01-01 00:00: KL is over the limit"
     )
     learning = json.loads(metaclaw(tmp_path, "status", "--json").stdout)["learning"]
     assert learning[0]["last_update"]["id"] == 7

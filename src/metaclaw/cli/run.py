@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,4 +169,5 @@ def _progress(agent: AgentStatus) -> str:
     last = agent.last_update
     if last is None:
         return line
-    return f"{line}; update {last.id} {last.state}" + (f": {last.reason}" if last.reason else "")
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.finished_at or last.started_at))
+    return f"{line}; update {last.id} {last.state} at {when}" + (f": {last.reason}" if last.reason else "")
