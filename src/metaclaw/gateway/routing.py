@@ -18,6 +18,7 @@ from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
 from metaclaw.chat.fitting import fitted_for_others, strictly_openai, without_others_thinking
+from metaclaw.chat.functions_by_responses import by_responses, chat_refuses
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.plain_messages import plain_messages
@@ -146,6 +147,9 @@ class Router:
 
     def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
         name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
+        if (asked := _functions_for_openai(turn, model, name)) is not None:
+            body = _encoded({**asked, "model": name} if name else asked)
+            return Outbound(dialect=RESPONSES.name, body=body, headers={}, is_stream=is_stream)
         if turn.request.dialect in model.dialects:
             body = _without_others_thinking(turn, model)
             if turn.raw is not None and name == turn.request.model and body is turn.body:
@@ -226,6 +230,15 @@ class Router:
             sampling_note=policy.sampling_note(chat, caller),
             on_answer=lambda answer: policy.history.remember(caller.agent, caller.session, answer),
         )
+
+
+def _functions_for_openai(turn: Outgoing, model: ModelClient, name: str) -> JsonObject | None:
+    """What OpenAI is asked by responses though its chat could say it; ``None`` for all else."""
+    if not model.is_strict or RESPONSES.name not in model.dialects or turn.dialect not in (CHAT, ANTHROPIC):
+        return None
+    if turn.dialect is CHAT and not chat_refuses(turn.body, name):
+        return None  # a client's own dialect goes through as it is, if it can
+    return by_responses(turn.dialect.to_chat(turn.body))
 
 
 def _without_others_thinking(turn: Outgoing, model: ModelClient) -> JsonObject:

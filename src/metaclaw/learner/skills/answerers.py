@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT
+from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, RESPONSES
 from metaclaw.chat.fitting import fitted_for_others, strictly_openai
+from metaclaw.chat.functions_by_responses import by_responses, chat_refuses
 from metaclaw.chat.messages import JsonObject, answer_identity, text_of
 from metaclaw.chat.openai_chat import parse_answer
 from metaclaw.chat.think_filter import without_think_block
@@ -86,10 +87,15 @@ class PoolAnswerer:
         target = next((DIALECTS[spoken] for spoken in client.dialects if spoken in FROM_CHAT), None)
         if target is None:
             return None
-        asked = str(request.get("model") or "")
-        is_ours = asked in ("", _OUR_MODEL) or asked.startswith(f"{_OUR_MODEL}/") or self._pool.is_fallback(client)
-        name = client.model_id or asked if is_ours else asked
-        body = target.from_chat({**request, "model": name})
+        named = str(request.get("model") or "")
+        is_ours = named in ("", _OUR_MODEL) or named.startswith(f"{_OUR_MODEL}/") or self._pool.is_fallback(client)
+        name = client.model_id or named if is_ours else named
+        asked = {**request, "model": name}
+        if client.is_strict and RESPONSES.name in client.dialects and chat_refuses(asked, name):
+            by_other = by_responses(asked)
+            if by_other is not None:
+                return Outbound(dialect=RESPONSES.name, body=json.dumps(by_other, separators=(",", ":")).encode())
+        body = target.from_chat(asked)
         if target is CHAT:
             body = strictly_openai(body) if client.is_strict else fitted_for_others(body, name)
         return Outbound(dialect=target.name, body=json.dumps(body, separators=(",", ":")).encode())
