@@ -31,6 +31,15 @@ def test_a_started_gateway_answers_and_ends_with_everything_on_sigterm(home: Pat
     assert status(home) == {"running": False, "healthy": False}
 
 
+@pytest.mark.parametrize("provider", ["ollama", "openai"])
+def test_the_name_of_a_provider_is_enough_to_start(tmp_path: Path, provider: str):
+    home = tmp_path / "home"
+    done = metaclaw(home, "setup", "--yes", "--provider", provider, "--api-key", "sk-x", "--port", "0")
+    assert done.returncode == 0, done.stderr
+    with started(home):
+        assert status(home)["healthy"]
+
+
 def test_in_the_background_it_answers_when_the_command_returns(home: Path):
     done = metaclaw(home, "start", "--daemon")
     assert done.returncode == 0, done.stderr
@@ -134,7 +143,7 @@ def test_start_refuses_what_could_not_answer(home: Path):
     assert metaclaw(home, "config", "llm.api_base", "").returncode == 0
     done = metaclaw(home, "start")
     assert done.returncode == 2
-    assert "llm.api_base is not set" in done.stderr
+    assert "neither llm.provider nor llm.api_base is set" in done.stderr
     done = metaclaw(home, "start", "--mode", "rl")
     assert done.returncode == 2
     assert "needs rl.model" in done.stderr

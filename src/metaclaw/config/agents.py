@@ -61,8 +61,7 @@ class AgentSettings(Section):
     @property
     def has_own_model(self) -> bool:
         """Whether its turns go to a model of its own rather than to ``llm``."""
-        own = self.llm
-        return bool(own.api_base) or own.provider != "custom" or own.auth_method == "oauth_token"
+        return self.llm.is_named
 
 
 class AgentsSettings(Section):

@@ -55,6 +55,11 @@ class UpstreamSettings(Section):
     )
     gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")
 
+    @property
+    def is_named(self) -> bool:
+        """Whether it says whom to ask: by a URL, the name of a provider, or a subscription."""
+        return bool(self.api_base) or self.provider != "custom" or self.auth_method == "oauth_token"
+
 
 class LlmSettings(UpstreamSettings):
     """The model that answers in ``skills_only`` mode, and when the training server is down."""
