@@ -70,3 +70,9 @@ def test_what_is_for_openais_cache_goes_to_openai_alone() -> None:
     chat = DIALECTS["openai.responses"].to_chat(body)
     assert fitted_for_others(chat, "m").keys() == {"model", "messages", "some_key"}
     assert strictly_openai(chat)["prompt_cache_key"] == "k"
+
+
+def test_what_openai_samples_by_anyhow_is_not_said() -> None:
+    fitted = strictly_openai({"messages": [], "temperature": 1, "top_p": 1.0})
+    assert fitted == {"messages": []}
+    assert strictly_openai({"messages": [], "temperature": 0.2})["temperature"] == 0.2

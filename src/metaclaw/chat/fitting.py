@@ -14,6 +14,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in, without
 
 _NOT_OPENAIS = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+_SAMPLED_BY = ("temperature", "top_p")
 _NOT_OF_ITS_CALLS = "extra_content"
 _MARKS = (b'"reasoning', b'"thinking_blocks"', b'"extra_content"')
 
@@ -30,11 +31,17 @@ def without_others_thinking(body: JsonObject, raw: bytes | None = None) -> JsonO
     return body if plain == messages else {**body, "messages": plain}
 
 
+def without_defaults(body: JsonObject) -> JsonObject:
+    """``body`` without what OpenAI samples by anyhow: models of its that reason refuse to be told."""
+    return {name: value for name, value in body.items() if name not in _SAMPLED_BY or value != 1}
+
+
 def strictly_openai(body: JsonObject) -> JsonObject:
     """``body`` without thinking in the history, and with the length limit under its name of today.
 
     OpenAI's models that reason refuse ``max_tokens`` (its API reference, chat completions).
     """
+    body = without_defaults(body)
     messages = cast("list[JsonObject]", body.get("messages") or [])
     changed = {**body, "messages": [_openais(message) for message in messages]}
     if "max_tokens" in changed:

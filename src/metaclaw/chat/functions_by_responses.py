@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 from metaclaw.chat.dialects import RESPONSES
+from metaclaw.chat.fitting import without_defaults
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.responses.reasoning import without_reasoning
 from metaclaw.errors import InvalidRequestError
@@ -31,7 +32,7 @@ def by_responses(chat: JsonObject) -> JsonObject | None:
     if not chat.get("tools"):
         return None
     try:
-        request = without_reasoning(RESPONSES.from_chat(chat))
+        request = without_defaults(without_reasoning(RESPONSES.from_chat(chat)))
     except InvalidRequestError:
         return None
     limit = request.get("max_output_tokens")
