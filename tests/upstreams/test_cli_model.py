@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Protocol
@@ -362,6 +363,26 @@ async def test_half_of_a_character_is_told_by_its_escape(program: CliProgram, ma
     [run] = program.runs()
     assert "hello \\udc4b" in run.prompt
     assert "Be \\ud83d." in run.prompt + "".join(run.files.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="only there is known where a process works")
+async def test_a_program_that_outlived_its_gateway_is_ended_with_its_folder(
+    program: CliProgram, make: Maker, tmp_path: Path
+) -> None:
+    work = tmp_path / "subscriptions" / "run-left" / "work"
+    work.mkdir(parents=True)
+    left = await asyncio.create_subprocess_exec("sleep", "600", cwd=work, start_new_session=True)
+    other = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    for process, folder in ((left, work.parent), (other, tmp_path / "subscriptions" / "run-other")):
+        (folder / "work").mkdir(parents=True, exist_ok=True)
+        (folder / "held").write_text(str(process.pid))
+        os.utime(folder, (0, 0))
+    program.plan(*CLAUDE)
+    await answer(make(), body())
+    assert await left.wait() == -signal.SIGKILL
+    assert other.returncode is None, "another's, which has the number by now"
+    other.kill()
+    await other.wait()
 
 
 async def test_what_a_killed_gateway_left_goes_and_what_another_uses_stays(

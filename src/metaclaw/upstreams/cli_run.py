@@ -37,13 +37,17 @@ class RunFolder:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         self._hold = contextlib.ExitStack()
         try:
-            self._hold.enter_context(exclusive_lock(self.path / _HELD, wait=False))
+            self._handle = self._hold.enter_context(exclusive_lock(self.path / _HELD, wait=False))
             (self.path / "work").mkdir()
             for name, text in files.items():
                 (self.path / name).write_text(text, encoding="utf-8")
         except BaseException:
             self.remove()
             raise
+
+    def note(self, pid: int) -> None:
+        """Leave word of the process that works in it, in the few bytes that whoever cleans up after us needs."""
+        os.write(self._handle, b"%d" % pid)
 
     def remove(self) -> None:
         """Delete it with all that is in it."""
@@ -122,6 +126,7 @@ async def start_run(
         if isinstance(error, OSError):
             raise UpstreamError(f"{name} cannot be started: {command}: {error.strerror}") from error
         raise
+    folder.note(process.pid)
     return CliRun(process, folder, name)
 
 
@@ -131,7 +136,16 @@ def _remove_leftovers(parent: Path) -> None:
         with contextlib.suppress(OSError):
             is_old = time.time() - folder.stat().st_mtime > _LEFT_AFTER_S
             if is_old and not is_locked(folder / _HELD):
+                _end_leftover(folder)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_leftover(folder: Path) -> None:
+    # It would go on talking to the vendor, with the user's token. Without /proc nobody knows whose the id is by now.
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / _HELD).read_bytes())
+        if Path(f"/proc/{pid}/cwd").samefile(folder / "work"):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _tail(path: Path) -> str:
