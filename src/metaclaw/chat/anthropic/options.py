@@ -40,6 +40,7 @@ _CHAT_NEUTRAL: dict[str, Any] = {
     "modalities": ["text"], "verbosity": "medium", "functions": [], "min_p": 0, "repetition_penalty": 1,
 }  # fmt: skip
 
+_SAMPLED_BY = ("temperature", "top_p")  # 1 is what there is without; newer models refuse both together, or any
 _LOW_BUDGET, _MEDIUM_BUDGET = 4096, 16384  # tokens of thinking
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _THINKING = (None, "enabled", "adaptive", "between_tools", "disabled")
@@ -72,7 +73,8 @@ def options_from_chat(body: JsonObject) -> JsonObject:
             continue
         if name not in _CHAT_NEUTRAL or value != _CHAT_NEUTRAL[name]:
             raise unsaid(name, f"{value!r:.80}", blocks.TO)
-    result = {name: body[name] for name in _SAME if body.get(name) is not None}
+    said = {name: value for name, value in body.items() if name not in _SAMPLED_BY or value != 1}
+    result = {name: said[name] for name in _SAME if said.get(name) is not None}
     temperature: object = body.get("temperature")
     if isinstance(temperature, int | float) and temperature > 1:
         raise unsaid("temperature", f"{temperature} (the most is 1)", blocks.TO)
