@@ -83,14 +83,18 @@ def without_what_moves(body: Json, leaves_out: Collection[str] = ()) -> tuple[st
     Left out: marks for the provider's cache, which move to the newest message, whether a text stands alone or in a
     list, and the state that OpenClaw moves to the end of every request.
     """
-    head = {key: body.get(key) for key in ("system", "instructions", "tools")}
+    head = {key: body.get(key) for key in ("instructions", "tools")}
+    head["system"] = [_unmarked(part) for part in _shown(body.get("system"))]
     pieces: list[Json] = []
     for message in body.get("messages") or body["input"]:
-        content = message.get("content")
-        shown = [{"type": "text", "text": content}] if isinstance(content, str) else content or [None]
+        shown = _shown(message.get("content"))
         rest = {key: value for key, value in message.items() if key != "content" and key not in leaves_out}
         pieces += [{**rest, "content": _unmarked(part)} for part in shown]
     return json.dumps(head), [piece for piece in map(json.dumps, pieces) if _OPENCLAWS_OWN not in piece]
+
+
+def _shown(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or [None]
 
 
 def _unmarked(value: Any) -> Any:

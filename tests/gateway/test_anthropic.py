@@ -369,9 +369,29 @@ async def test_a_chat_client_is_answered_by_an_anthropic_model(tmp_path: Path) -
         assert choice.message.tool_calls[0].to_dict()["function"]["arguments"] == '{"a": "b"}'
         assert (choice.message.model_extra or {})["reasoning_content"] == "hm"
         assert (choice.message.model_extra or {})["thinking_blocks"] == [{**THOUGHT_AND_CALLS[0], "index": 0}]
+    mark = {"cache_control": {"type": "ephemeral"}}  # such clients know a cache that works by itself
     assert model.requests[0] == {
-        "model": "any", "max_tokens": 8192, "system": "be brief", "messages": [user("look")], "tools": [TOOL],
+        "model": "any", "max_tokens": 8192, "system": [text("be brief", **mark)], "tools": [TOOL],
+        "messages": [user([text("look", **mark)])],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("messages", "marked"),
+    [
+        ([user("one")], []),  # nobody would read what was written
+        ([user("one"), assistant("1"), user("two")], [2]),
+        ([user("one"), {**assistant(None), "tool_calls": [call("t")]}, {"role": "tool", "tool_call_id": "t"}], [2]),
+        ([user("one"), assistant("prefilled")], []),
+    ],
+)
+async def test_a_conversation_that_goes_on_is_marked_for_the_cache(
+    tmp_path: Path, messages: list[Any], marked: list[int]
+) -> None:
+    async with before(tmp_path, MESSAGES) as (model, gateway, _):
+        await gateway.client.chat.completions.create(model="any", messages=messages)
+    sent = model.requests[0]["messages"]
+    assert [place for place, message in enumerate(sent) if "cache_control" in json.dumps(message)] == marked
 
 
 async def test_recalled_text_stands_after_the_humans_words(tmp_path: Path) -> None:

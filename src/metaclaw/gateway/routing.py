@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from metaclaw.chat.anthropic.caching import with_cache_marks
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
@@ -165,6 +166,8 @@ class Router:
             translated = self._fitted(translated, model, name)
         elif target is RESPONSES and model.is_strict:
             translated = without_reasoning(translated)
+        elif target is ANTHROPIC:
+            translated = with_cache_marks(translated)
         body = _encoded({**translated, "model": name} if name else translated)
         return Outbound(dialect=target.name, body=body, headers={}, is_stream=is_stream)
 

@@ -1,0 +1,32 @@
+"""Marks for Anthropic's prompt cache on requests of clients that have none.
+
+Owns where they stand; refuses to know prices. Invariant: a mark changes no word.
+
+Clients of chat and of responses know a cache that works by itself, as OpenAI's does. Anthropic's reads only up to a
+mark, and without any it charges an agent's whole history at each step, up to ten times what it would be. A single
+question is not marked: to write the cache costs a quarter more, and nobody would read it.
+"""
+
+from __future__ import annotations
+
+from metaclaw.chat.anthropic.blocks import text_block
+from metaclaw.chat.anthropic.fields import objects, text_in
+from metaclaw.chat.messages import JsonObject
+
+_KEY = "cache_control"
+_MARK: JsonObject = {"type": "ephemeral"}
+
+
+def with_cache_marks(body: JsonObject) -> JsonObject:
+    """A translated request whose system prompt and conversation are kept for the next one."""
+    messages = objects(body.get("messages"))
+    goes_on = len(messages) > 1 or body.get("tools")
+    if not goes_on or messages[-1].get("role") != "user":
+        return body
+    marked = {**body, "messages": [*messages[:-1], {**messages[-1], "content": _marked(messages[-1].get("content"))}]}
+    return {**marked, "system": _marked(body["system"])} if body.get("system") else marked
+
+
+def _marked(content: object) -> list[JsonObject]:
+    blocks = [text_block(text_in(content))] if isinstance(content, str) else objects(content)
+    return [*blocks[:-1], {**blocks[-1], _KEY: _MARK}] if blocks else blocks
