@@ -394,6 +394,19 @@ async def test_a_conversation_that_goes_on_is_marked_for_the_cache(
     assert [place for place, message in enumerate(sent) if "cache_control" in json.dumps(message)] == marked
 
 
+@pytest.mark.parametrize(
+    ("model", "thinking"),
+    [("claude-sonnet-4-5", {"type": "enabled", "budget_tokens": 4096}), ("claude-opus-4-8", {"type": "adaptive"})],
+)
+async def test_an_effort_reaches_each_of_claudes_models_as_it_knows_it(
+    tmp_path: Path, model: str, thinking: dict[str, Any]
+) -> None:
+    async with before(tmp_path, MESSAGES) as (claude, gateway, _):
+        asked: Any = {"model": model, "messages": [user("hi")], "reasoning_effort": "high"}
+        await gateway.client.chat.completions.create(**asked)
+    assert claude.requests[0]["thinking"] == thinking
+
+
 async def test_recalled_text_stands_after_the_humans_words(tmp_path: Path) -> None:
     skill = tmp_path / "skills" / "git-bisect" / "SKILL.md"
     skill.parent.mkdir(parents=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from metaclaw.chat.anthropic.caching import with_cache_marks
+from metaclaw.chat.anthropic.older_models import fitted_for_claude
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
@@ -167,7 +168,7 @@ class Router:
         elif target is RESPONSES and model.is_strict:
             translated = without_reasoning(translated)
         elif target is ANTHROPIC:
-            translated = with_cache_marks(translated)
+            translated = with_cache_marks(fitted_for_claude(translated, name or turn.request.model))
         body = _encoded({**translated, "model": name} if name else translated)
         return Outbound(dialect=target.name, body=body, headers={}, is_stream=is_stream)
 

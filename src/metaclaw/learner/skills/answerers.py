@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from metaclaw.chat.dialects import CHAT, DIALECTS, FROM_CHAT, RESPONSES
+from metaclaw.chat.anthropic.older_models import fitted_for_claude
+from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES
 from metaclaw.chat.fitting import fitted_for_others, strictly_openai
 from metaclaw.chat.functions_by_responses import by_responses, chat_refuses
 from metaclaw.chat.messages import JsonObject, answer_identity, text_of
@@ -98,6 +99,8 @@ class PoolAnswerer:
         body = target.from_chat(asked)
         if target is CHAT:
             body = strictly_openai(body) if client.is_strict else fitted_for_others(body, name)
+        elif target is ANTHROPIC:
+            body = fitted_for_claude(body, name)
         return Outbound(dialect=target.name, body=json.dumps(body, separators=(",", ":")).encode())
 
 
