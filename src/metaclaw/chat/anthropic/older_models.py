@@ -36,7 +36,7 @@ def fitted_for_claude(body: JsonObject, model: str) -> JsonObject:
     fitted = without(body, "thinking", "output_config")
     if rest := without(config, "effort"):
         fitted["output_config"] = rest
-    budget = min(_BUDGETS.get(text_in(config.get("effort")) or "", _MOST), (count_in(body["max_tokens"]) or 0) // 2)
+    budget = min(_BUDGETS.get(text_in(config.get("effort")) or "", _MOST), count_in(body["max_tokens"]) // 2)
     if generation >= _THINKS_SINCE and budget >= _LEAST and not _goes_on_without(body["messages"]):
         fitted["thinking"] = {"type": "enabled", "budget_tokens": budget}
     return fitted
@@ -52,8 +52,7 @@ def _generation(model: str) -> tuple[int, int] | None:
 
 def _goes_on_without(messages: list[JsonObject]) -> bool:
     """Whether the last answer called tools without having thought."""
-    last = messages[-1]["content"] if messages else None
-    if not any(part.get("type") == "tool_result" for part in objects_in(last)):
+    if not any(part.get("type") == "tool_result" for part in objects_in(messages[-1]["content"])):
         return False
     answered = [message for message in messages if message["role"] == "assistant"]
     parts = objects_in(answered[-1]["content"]) if answered else []
