@@ -1,8 +1,8 @@
-"""Where a turn is sent, and in which dialect.
+"""Where a turn is sent.
 
-Owns the choice between the policy and the configured models, the body that each of them gets, and what happens when the
-policy is not to be had; refuses to know how an answer is passed on. Invariant: a turn changes its upstream only before
-the first byte of an answer, and the reason is logged.
+Owns the choice between the policy and the configured models, and what happens when the policy is not to be had; refuses
+to know what each of them takes (``outbound``), and how an answer is passed on. Invariant: a turn changes its upstream
+only before the first byte of an answer, and the reason is logged.
 """
 
 from __future__ import annotations
@@ -14,21 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from metaclaw.chat.anthropic.caching import with_cache_marks
-from metaclaw.chat.anthropic.older_models import fitted_for_claude
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
-from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
-from metaclaw.chat.fitting import fitted_for_others, strictly_openai, without_others_thinking
-from metaclaw.chat.functions_by_responses import by_responses, chat_refuses
+from metaclaw.chat.dialects import CHAT, DIALECTS, TO_CHAT
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
-from metaclaw.chat.plain_messages import plain_messages
-from metaclaw.chat.reading import without
-from metaclaw.chat.responses.reasoning import without_own_reasoning, without_reasoning
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
-from metaclaw.gateway.identify import Caller
+from metaclaw.gateway.outbound import Outgoing, outbound, plain_chat
 from metaclaw.gateway.policy import Policy, PolicyChoice
 from metaclaw.journal.turns import POLICY
 from metaclaw.upstreams.failures import Kind, kind_of
@@ -40,23 +33,6 @@ _COUNT = "anthropic.count_tokens"
 _RETRY_AFTER_S = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """A turn that is ready to be sent: ``body`` in the client's dialect, ``raw`` if it is what the client sent."""
-
-    request: ClientRequest
-    raw: bytes | None
-    body: JsonObject
-    caller: Caller | None  # known before a turn is sent where it ``needs_caller``
-    headers: Mapping[str, str]
-    now: float
-    tell: Callable[[JsonObject], None] | None = None  # about every attempt at a model
-
-    @property
-    def dialect(self) -> Dialect:
-        return DIALECTS[self.request.dialect]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +111,7 @@ class Router:
                 "no model is configured: set llm.provider or llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S
             )
         sent = await self._models.send(
-            lambda model: self._outbound(turn, model),
+            lambda model: outbound(turn, model, self._name_for(turn.request, model), self._additions),
             tell=turn.tell,
             model_of=lambda model: self._name_for(turn.request, model),
         )
@@ -146,38 +122,6 @@ class Router:
             dialect=DIALECTS[sent.dialect],
             on_answer=partial(self._additions.remember, upstream) if is_told else None,
         )
-
-    def _outbound(self, turn: Outgoing, model: ModelClient) -> Outbound | None:
-        name, is_stream = self._name_for(turn.request, model), turn.request.is_stream
-        if (asked := _functions_for_openai(turn, model, name)) is not None:
-            body = _encoded({**asked, "model": name} if name else asked)
-            return Outbound(dialect=RESPONSES.name, body=body, headers={}, is_stream=is_stream)
-        if turn.request.dialect in model.dialects:
-            body = _without_others_thinking(turn, model)
-            if turn.raw is not None and name == turn.request.model and body is turn.body:
-                raw = turn.raw
-            else:
-                raw = _encoded({**body, "model": name} if name else body)
-            return Outbound(dialect=turn.request.dialect, body=raw, headers=turn.headers, is_stream=is_stream)
-        target = next((DIALECTS[spoken] for spoken in model.dialects if spoken in FROM_CHAT), None)
-        if target is None or turn.request.dialect not in TO_CHAT:
-            return None  # another one may speak it
-        translated = target.from_chat(turn.dialect.to_chat(turn.body))
-        if target is CHAT:
-            translated = self._fitted(translated, model, name)
-        elif target is RESPONSES and model.is_strict:
-            translated = without_reasoning(translated)
-        elif target is ANTHROPIC:
-            translated = with_cache_marks(fitted_for_claude(translated, name or turn.request.model))
-        body = _encoded({**translated, "model": name} if name else translated)
-        return Outbound(dialect=target.name, body=body, headers={}, is_stream=is_stream)
-
-    def _fitted(self, body: JsonObject, model: ModelClient, name: str) -> JsonObject:
-        """A translated chat request as this model takes it."""
-        plain = _plain(body)
-        if model.is_strict:
-            return strictly_openai(plain)
-        return fitted_for_others({**plain, "messages": self._additions.restored(model.name, plain["messages"])}, name)
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.
@@ -192,7 +136,7 @@ class Router:
 
     async def _send_to_policy(self, policy: Policy, turn: Outgoing) -> Routed:
         assert turn.caller is not None
-        chat = CHAT.parse(turn.body if turn.dialect is CHAT else _plain(turn.dialect.to_chat(turn.body)))
+        chat = CHAT.parse(turn.body if turn.dialect is CHAT else plain_chat(turn.dialect.to_chat(turn.body)))
         try:
             choice = await policy.choose(turn.caller, chat, now=turn.now)
         except JournalError as error:
@@ -234,30 +178,6 @@ class Router:
             sampling_note=policy.sampling_note(chat, caller),
             on_answer=lambda answer: policy.history.remember(caller.agent, caller.session, answer),
         )
-
-
-def _functions_for_openai(turn: Outgoing, model: ModelClient, name: str) -> JsonObject | None:
-    """What OpenAI is asked by responses though its chat could say it; ``None`` for all else."""
-    if not model.is_strict or RESPONSES.name not in model.dialects or turn.dialect not in (CHAT, ANTHROPIC):
-        return None
-    if turn.dialect is CHAT and not chat_refuses(turn.body, name):
-        return None  # a client's own dialect goes through as it is, if it can
-    return by_responses(turn.dialect.to_chat(turn.body))
-
-
-def _without_others_thinking(turn: Outgoing, model: ModelClient) -> JsonObject:
-    """The body for a model that speaks the client's dialect, and would refuse the thinking that other models said."""
-    if turn.dialect is ANTHROPIC:
-        return without_own_thinking(turn.body, turn.raw)
-    if turn.dialect is RESPONSES:
-        return without_own_reasoning(turn.body, turn.raw)
-    return without_others_thinking(turn.body, turn.raw) if model.is_strict and turn.dialect is CHAT else turn.body
-
-
-def _plain(body: JsonObject) -> JsonObject:
-    # What is sealed is for the model that sealed it.
-    messages = [without(message, "thinking_blocks") for message in plain_messages(body["messages"])]
-    return {**body, "messages": messages}
 
 
 def _encoded(body: JsonObject) -> bytes:
