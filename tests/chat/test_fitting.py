@@ -76,3 +76,43 @@ def test_what_openai_samples_by_anyhow_is_not_said() -> None:
     fitted = strictly_openai({"messages": [], "temperature": 1, "top_p": 1.0})
     assert fitted == {"messages": []}
     assert strictly_openai({"messages": [], "temperature": 0.2})["temperature"] == 0.2
+
+
+MARK = {"cache_control": {"type": "ephemeral"}}
+
+
+def test_claude_by_a_router_keeps_the_conversation_in_its_cache() -> None:
+    """Without a mark OpenRouter's Claude charges an agent's whole history at each step."""
+    use, result = (
+        {"type": "tool_use", "id": "t", "name": "ls", "input": {}},
+        {"type": "tool_result", "tool_use_id": "t"},
+    )
+    said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [use]}]
+    body = {"model": "m", "max_tokens": 9, "system": "You", "messages": said}
+    body["messages"] = [*said, {"role": "user", "content": [{**result, "content": "a.txt"}]}]
+    chat = DIALECTS["anthropic.messages"].to_chat(body)
+    first, *between, last = fitted_for_others(chat, "anthropic/claude-sonnet-4.5")["messages"]
+    assert first == {"role": "system", "content": [{"type": "text", "text": "You", **MARK}]}
+    assert last["content"] == [{"type": "text", "text": "a.txt", **MARK}]
+    assert between == chat["messages"][1:-1]
+    assert fitted_for_others(chat, "openai/gpt-5") == chat
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{"role": "system", "content": "You"}, {"role": "user", "content": "once"}],  # nobody would read it again
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        [{"role": "user", "content": "a"}, {"role": "tool", "tool_call_id": "t", "content": ""}],
+    ],
+)
+def test_what_is_not_worth_a_mark_or_cannot_have_one_has_none(said: list[dict[str, Any]]) -> None:
+    assert fitted_for_others({"messages": said}, "anthropic/claude-sonnet-4.5") == {"messages": said}
+
+
+def test_an_image_at_the_end_leaves_the_mark_to_the_text_before_it() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    seen = {"role": "user", "content": [{"type": "text", "text": "c"}, image]}
+    *_, last = fitted_for_others({"messages": [*said, seen]}, "anthropic/claude-sonnet-4.5")["messages"]
+    assert last["content"] == [{"type": "text", "text": "c", **MARK}, image]

@@ -1,8 +1,8 @@
 """A chat request, made to fit models that are particular about what they take.
 
-Owns what our translations and other models' answers say beyond OpenAI's own chat API, and what Gemini wants beside it;
-refuses to know where a model is. Invariant: nothing that the conversation says is lost but thinking, which OpenAI's
-models neither take back nor need.
+Owns what our translations and other models' answers say beyond OpenAI's own chat API, and what Gemini and Claude want
+beside it; refuses to know where a model is. Invariant: nothing that the conversation says is lost but thinking, which
+OpenAI's models neither take back nor need.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from metaclaw.chat.anthropic.caching import with_cache_marks_in_chat
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.reading import as_object, as_text, objects_in, without
 
@@ -60,6 +61,7 @@ def _openais(message: JsonObject) -> JsonObject:
 # What only OpenAI knows, and what changes no word of an answer. Gemini, Groq and Cerebras refuse a request with it
 # (400); Codex sends a key of its cache each time.
 _HINTS_FOR_OPENAI = ("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier")
+_CLAUDE_BY_A_ROUTER = "anthropic/"  # so OpenRouter and its kin name them
 _GEMINI = re.compile(r"(?:^|/)gemini-")
 # From the third generation on a call in the history must be signed (https://ai.google.dev/gemini-api/docs/
 # thought-signatures), which what another model called is not, nor what was called before the gateway was started. For
@@ -71,6 +73,8 @@ _NOT_SIGNED: JsonObject = {"google": {"thought_signature": "skip_thought_signatu
 def fitted_for_others(body: JsonObject, model: str) -> JsonObject:
     """A translated ``body`` for a ``model`` that is none of OpenAI's."""
     plain = without(body, *_HINTS_FOR_OPENAI)
+    if model.startswith(_CLAUDE_BY_A_ROUTER):
+        return with_cache_marks_in_chat(plain)
     if not _GEMINI.search(model):
         return plain
     messages = _with_names_of_tools(objects_in(plain.get("messages")))

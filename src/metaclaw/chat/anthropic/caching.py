@@ -5,6 +5,9 @@ Owns where they stand; refuses to know prices. Invariant: a mark changes no word
 Clients of chat and of responses know a cache that works by itself, as OpenAI's does. Anthropic's reads only up to a
 mark, and without any it charges an agent's whole history at each step, up to ten times what it would be. A single
 question is not marked: to write the cache costs a quarter more, and nobody would read it.
+
+OpenRouter and other routers pass on the marks of chat requests to Claude's models, on texts of system prompts, of
+users and of tools' results (https://openrouter.ai/docs/features/prompt-caching).
 """
 
 from __future__ import annotations
@@ -25,6 +28,28 @@ def with_cache_marks(body: JsonObject) -> JsonObject:
         return body
     marked = {**body, "messages": [*messages[:-1], {**messages[-1], "content": _marked(messages[-1].get("content"))}]}
     return {**marked, "system": _marked(body["system"])} if body.get("system") else marked
+
+
+def with_cache_marks_in_chat(body: JsonObject) -> JsonObject:
+    """As ``with_cache_marks``, of a chat request to a model of Anthropic's by way of a router."""
+    messages = objects(body.get("messages"))
+    is_system = [message.get("role") == "system" for message in messages]
+    goes_on = is_system.count(False) > 1 or body.get("tools")
+    if not goes_on or messages[-1].get("role") not in ("user", "tool"):
+        return body
+    marked = {is_system.index(True) if any(is_system) else -1, len(messages) - 1}
+    kept = [_marked_text(message) if at in marked else message for at, message in enumerate(messages)]
+    return {**body, "messages": kept}
+
+
+def _marked_text(message: JsonObject) -> JsonObject:
+    content = message.get("content")
+    parts = [text_block(content)] if isinstance(content, str) else objects(content)
+    texts = [at for at, part in enumerate(parts) if text_in(part.get("text"))]  # an empty one cannot be marked
+    if not texts:
+        return message
+    parts[texts[-1]] = {**parts[texts[-1]], _KEY: _MARK}
+    return {**message, "content": parts}
 
 
 def _marked(content: object) -> list[JsonObject]:
