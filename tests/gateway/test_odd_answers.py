@@ -62,7 +62,7 @@ async def test_an_error_that_calls_itself_an_answer_is_an_error(tmp_path: Path, 
     error = {"message": "Provider returned error", "code": 429, "metadata": {"provider_name": "x"}}
     answer = Answer(body=json.dumps({"error": error, "user_id": "u"}).encode())
     async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
-        with pytest.raises(openai.RateLimitError, match="fake failed: Provider returned error") as caught:
+        with pytest.raises(openai.RateLimitError, match="fake answered 429: Provider returned error") as caught:
             await gateway.client.chat.completions.create(model="any", messages=HELLO, stream=is_stream)
         [turn] = await gateway.turns()
     assert caught.value.response.headers["Retry-After"] == "5"
@@ -166,3 +166,32 @@ async def test_an_odd_list_of_models_is_no_error_of_ours(tmp_path: Path, listed:
         ):
             assert response.status == status
             assert "data" in (told := await response.json()) or "error" in told
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions"])
+async def test_a_stream_of_two_answers_of_which_one_has_ended_is_not_complete(tmp_path: Path, dialect: str) -> None:
+    def piece(index: int, reason: str | None = None) -> bytes:
+        if dialect == "chat":
+            return chunk(index, {"content": "a"}, reason)
+        choice = {"index": index, "text": "a", "finish_reason": reason}
+        return b"data: " + json.dumps({"id": "c", "object": "text_completion", "choices": [choice]}).encode() + b"\n\n"
+
+    pieces = [piece(0), piece(1), piece(0, "stop")]
+    cut = Answer(events=tuple(pieces), ends_with_done=False)
+    complete = Answer(events=(*pieces, piece(1, "stop")), ends_with_done=False)
+    body: dict[str, Any] = {"model": "any", "n": 2, "stream": True}
+    asked, path = (
+        ({**body, "messages": HELLO}, "/v1/chat/completions")
+        if dialect == "chat"
+        else ({**body, "prompt": "a"}, "/v1/completions")
+    )
+    async with fake_llm(always(cut)) as llm:
+        model = {"api_base": llm.url, "dialects": ["openai.chat", "openai.completions"]}
+        async with running_gateway(make_settings(tmp_path, llm=model)) as gateway:
+            async with gateway.post(asked, path) as response:
+                assert b"ended in the middle" in await response.read()
+            llm.script = always(complete)
+            async with gateway.post(asked, path) as response:
+                assert b"error" not in await response.read()
+            turns = await gateway.turns()
+    assert [turn.state for turn in turns] == ["failed", "done"]

@@ -438,3 +438,46 @@ async def test_what_is_shown_and_logged_has_counts_and_settings_and_never_a_key(
     assert "rate_limit, HTTP 429" in caplog.text
     assert "sk-of" not in f"{shown}{caplog.text}"
     assert "hello" not in caplog.text
+
+
+OVERLOADED = '{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'
+EVENTS = "text/event-stream"
+FAILED_WITH_200 = [
+    Answer(body=f"event: error\ndata: {OVERLOADED}\n\n".encode(), content_type=EVENTS),
+    Answer(body=f': wait\n\ndata: {{"type": "ping"}}\n\ndata: {OVERLOADED}\n\n'.encode(), content_type=EVENTS),
+    Answer(body=b'data: {"type": "error", "code": "server_error", "message": "no"}\n\n', content_type=EVENTS),
+    Answer(body=b'data: {"error": "x"}\n\n', content_type=EVENTS),
+    Answer(body=b'{"error": {"code": 502, "message": "Provider returned error"}, "user_id": "u"}'),
+    Answer(body=b"\n<!DOCTYPE html>\n<title>Sign in to the airport</title>", content_type="text/html"),
+    Answer(body=b"<HTML><body>Bad gateway"),
+]
+
+
+@pytest.mark.parametrize("answer", FAILED_WITH_200)
+async def test_an_error_that_comes_with_200_is_one_and_another_is_asked(answer: Answer) -> None:
+    async with bench(script(answer, GOOD), script(GOOD)) as it:
+        assert await it.ask() == "b x 2"
+        assert it.states == ["cooling", "ready"]
+
+
+async def test_an_error_that_comes_with_200_has_the_status_that_it_should_have_had() -> None:
+    async with bench(script(*FAILED_WITH_200[:1] * 4)) as it:
+        error = await it.fail()
+    assert (error.status, error.said, error.detail["type"]) == (529, "Overloaded", "overloaded_error")
+    refused_key = b'{"error": {"type": "authentication_error", "message": "sk-of-a is not a key"}}'
+    async with bench(script(Answer(body=refused_key))) as it:
+        assert "sk-of-a" not in str(await it.fail())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type": "response.created", "response": {"id": "r", "error": null}}',
+        '{"id": "c", "choices": [{"index": 0, "delta": {"content": "\\"error\\""}}], "error": {"message": "beside"}}',
+        '"error"',
+    ],
+)
+async def test_an_answer_that_speaks_of_errors_is_none(event: str) -> None:
+    answer = Answer(body=f"data: {event}\n\n".encode(), content_type=EVENTS)
+    async with bench(script(answer), script(GOOD)) as it:
+        assert await it.ask() == "a x 1"

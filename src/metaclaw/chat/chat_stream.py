@@ -13,6 +13,7 @@ from typing import cast
 from pydantic_core import from_json
 
 from metaclaw.chat.messages import JsonObject, object_or_none
+from metaclaw.chat.reading import as_count
 from metaclaw.chat.sse import DONE, SseEvent, encode_event
 
 _END = encode_event(DONE)
@@ -22,8 +23,10 @@ class ChatSource:
     """The chunks of a model that speaks chat."""
 
     def __init__(self) -> None:
-        self.is_done = False  # ``[DONE]`` or a finish reason came
+        self.is_done = False  # ``[DONE]`` came, or a finish reason of each answer that has begun
         self.error: JsonObject | None = None
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
 
     def add_event(self, event: SseEvent) -> list[JsonObject]:
         if event.data is None:
@@ -38,8 +41,11 @@ class ChatSource:
             self.error = object_or_none(chunk["error"]) or {"message": str(chunk["error"])}
             return []
         for choice in choices_of(chunk):
+            index = as_count(choice.get("index"))
+            self._begun.add(index)
             if choice.get("finish_reason"):
-                self.is_done = True
+                self._ended.add(index)
+            self.is_done = self._begun == self._ended
         return [chunk]
 
 

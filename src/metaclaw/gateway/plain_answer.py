@@ -30,16 +30,11 @@ from metaclaw.chat.think_filter import without_think_block
 from metaclaw.chat.whole import answer_of, stream_of
 from metaclaw.errors import UpstreamError
 from metaclaw.journal.turns import RawAnswer
+from metaclaw.upstreams.failed_answers import error_in, status_of
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _OPENS_THINKING = b"<think>"
-# By the names that Anthropic and OpenAI give to errors, where no code says it.
-_STATUS_OF_TYPE = {
-    "invalid_request_error": 400, "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429,
-    "timeout_error": 504, "overloaded_error": 529,
-}  # fmt: skip
-_SAYS_SOMETHING = frozenset(("choices", "content", "output", "data"))  # one of these is in every answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +63,8 @@ def plain_answer(
         parsed = _object(body)
     if parsed is None:
         raise UpstreamError(f"{name} answered with something that is not a JSON object", status=502)
-    if parsed.get("error") and _SAYS_SOMETHING.isdisjoint(parsed):
-        raise _failure(name, parsed["error"])
+    if (error := error_in(parsed)) is not None:
+        raise _failure(name, error)
     must_be_read = "policy_record" in parsed or (upstream is CHAT and (request.is_stream or _OPENS_THINKING in body))
     if is_own and not must_be_read:
         own = _own_stream(parsed, upstream, name) if request.is_stream else None
@@ -87,14 +82,10 @@ def plain_answer(
     return PlainAnswer(body=_encoded(plain), content_type=JSON, answer=answer)
 
 
-def _failure(name: str, error: object) -> UpstreamError:
-    said = object_or_none(error) or {"message": str(error)}
-    code: object = said.get("code")
-    by_type = _STATUS_OF_TYPE.get(str(said.get("type")), 502)
-    status = code if isinstance(code, int) and 400 <= code < 600 else by_type
+def _failure(name: str, said: JsonObject) -> UpstreamError:
     detail = {key: writable(value) for key, value in said.items() if isinstance(value, str)}
     words = writable(str(said.get("message") or said))
-    return UpstreamError(f"{name} failed: {words}", status=status, detail=detail, said=words)
+    return UpstreamError(f"{name} failed: {words}", status=status_of(said), detail=detail, said=words)
 
 
 def _own_stream(parsed: JsonObject, dialect: Dialect, name: str) -> bytes | None:

@@ -20,6 +20,7 @@ from metaclaw.chat.messages import JsonObject, object_or_none
 from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.answered import answered_object
+from metaclaw.upstreams.failed_answers import error_at_once, status_of
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
 from metaclaw.upstreams.proxies import ProxyFailedError
@@ -98,12 +99,16 @@ class HttpModel:
             way = proxy_before(self._session, url)
             through = "" if way is None else f" through {way}"
             raise UpstreamError(f"{self.name} sent nothing for {limit_s:g} s{through}", status=504) from error
-        if response.status == 200:
-            return HttpReply(self.name, response, first, gap_s=timeouts.gap_s)
         try:
-            raise await self._refusal(response)
-        finally:
+            if response.status != 200:
+                raise await self._refusal(response)
+            reply = HttpReply(self.name, response, first, gap_s=timeouts.gap_s)
+            if (error := error_at_once(reply.content_type, first)) is not None:
+                raise self._refused(status_of(error), response, json.dumps({"error": error}).encode())
+            return reply
+        except BaseException:
             response.close()
+            raise
 
     async def _first_chunk(self, response: aiohttp.ClientResponse) -> bytes:
         try:
@@ -159,9 +164,11 @@ class HttpModel:
             if not chunk:
                 break
             body += chunk
+        return self._refused(response.status, response, body)
+
+    def _refused(self, status: int, response: aiohttp.ClientResponse, body: bytes) -> UpstreamError:
         upstream = self.upstream
-        name, setting, key = upstream.name, upstream.key_setting, upstream.api_key
-        error = refusal(name, setting, key, response.status, response.headers, body)
+        error = refusal(upstream.name, upstream.key_setting, upstream.api_key, status, response.headers, body)
         error.headers = told_headers(response.raw_headers)
         return error
 
