@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from metaclaw.deadlines import Later
 from metaclaw.errors import BackendError, UpstreamError
 
 T = TypeVar("T")
@@ -50,13 +51,17 @@ class Pulse:
                 call.close()
             raise self._silent()
         began_at, limit = self._clock(), asyncio.timeout(None)
+        looks: list[asyncio.Task[None]] = []
+        # Most answers have begun before anybody need look.
+        timer = Later(self._patience.look_every_s, lambda: looks.append(asyncio.ensure_future(self._watch(limit))))
         try:
             async with limit:
-                watching = asyncio.ensure_future(self._watch(limit))
                 try:
                     return await call
                 finally:
-                    watching.cancel()
+                    timer.cancel()
+                    for watching in looks:
+                        watching.cancel()
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -77,10 +82,12 @@ class Pulse:
 
     async def _watch(self, limit: asyncio.Timeout) -> None:
         misses = 0
-        while misses < self._patience.max_misses:
-            await asyncio.sleep(self._patience.look_every_s)
+        while True:
             misses = 0 if await self._answers() else misses + 1
-        limit.reschedule(asyncio.get_running_loop().time())
+            if misses == self._patience.max_misses:
+                limit.reschedule(asyncio.get_running_loop().time())
+                return
+            await asyncio.sleep(self._patience.look_every_s)
 
     async def _answers(self) -> bool:
         # One look at a time, whoever asks: an SDK that cannot be interrupted would pile them up.
