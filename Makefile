@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m metaclaw.cli.main models prepare smollm2
-	$(BIN)/python -m demo $(if $(QUICK),--quick)
+	$(BIN)/python -m demo $(if $(QUICK),--quick) $(if $(TRIES),--tries $(TRIES))
 
 test: $(STAMP) clients
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_FLAGS)

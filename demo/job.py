@@ -72,8 +72,20 @@ class Measured:
     scores: Scores
 
 
-async def run(plan: Plan, home: Path) -> bool:
-    """Run the whole demonstration in ``home``; whether it met every limit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What went wrong, in words: ``faults`` of the programs, and ``misses`` of limits on answers drawn at random."""
+
+    faults: list[str]
+    misses: list[str]
+
+    @property
+    def is_good(self) -> bool:
+        return not self.faults and not self.misses
+
+
+async def run(plan: Plan, home: Path) -> Verdict:
+    """Run the whole demonstration in ``home``."""
     counters = Counters(planned_updates=plan.num_updates)
     with Screen(counters) as screen:
         screen.say("starting the training server, the gateway and the learner")
@@ -82,12 +94,12 @@ async def run(plan: Plan, home: Path) -> bool:
             job = _Job(plan, programs, base, counters, screen)
             outcome = await job.run()
         screen.memory(programs.peak_mib, programs.peak_total_mib)
-    failures = outcome.failures(counters.failed)
-    for failure in failures:
+    verdict = outcome.verdict(counters.failed)
+    for failure in (*verdict.faults, *verdict.misses):
         screen.console.print(f"[red]FAILED[/red] {failure}", highlight=False, soft_wrap=True)
-    if not failures:
+    if verdict.is_good:
         screen.console.print("[green]The policy learned the preference, and nobody noticed the swaps.[/green]")
-    return not failures
+    return verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +107,27 @@ class Outcome:
     changes: dict[str, Change]
     swaps_under_load: int
 
-    def failures(self, num_failed: int) -> list[str]:
-        """Every limit that was not met, in words."""
+    def verdict(self, num_failed: int) -> Verdict:
+        """Every limit that was not met."""
         reward_, on_topic = self.changes["reward"], self.changes["on topic"]
         relevance, nll = self.changes["relevance (nats/token)"], self.changes["base model's NLL (nats/token)"]
-        checks = {
+        misses = {
             f"the held-out reward did not rise beyond its interval ({reward_.low:+.3f})": reward_.low <= 0,
             f"answers lost relevance: {relevance.mean:+.3f}, limit {-MAX_RELEVANCE_FALL}": relevance.mean
             < -MAX_RELEVANCE_FALL,
             f"answers strayed from the question: {on_topic.mean:+.3f}, limit {-MAX_ON_TOPIC_FALL}": on_topic.mean
             < -MAX_ON_TOPIC_FALL,
             f"the text degraded: base NLL {nll.mean:+.3f}, limit {MAX_NLL_RISE}": nll.mean > MAX_NLL_RISE,
+        }
+        faults = {
             f"{num_failed} requests failed": num_failed > 0,
             f"only {self.swaps_under_load} swaps had {MIN_OPEN_STREAMS} streams open": self.swaps_under_load
             < MIN_SWAPS,
         }
-        return [text for text, failed in checks.items() if failed]
+        return Verdict(
+            faults=[text for text, is_one in faults.items() if is_one],
+            misses=[text for text, is_one in misses.items() if is_one],
+        )
 
 
 class _Job:
