@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,42 @@ async def test_a_body_that_does_not_come_is_408_and_closes_the_connection(tmp_pa
         assert response.status == 408
         assert response.headers["Connection"] == "close"
         assert (await response.json())["error"]["code"] == "request_timeout"
+
+
+async def test_counting_tokens_is_held_to_the_limits_as_turns_are(tmp_path: Path) -> None:
+    body: Json = {"model": "any", "max_tokens": 5, "messages": [HELLO]}
+    async with fake_llm() as llm:
+        model = {"api_base": llm.url, "dialects": ["anthropic.messages", "anthropic.count_tokens"]}
+        settings = make_settings(tmp_path, llm=model, proxy={"limits": {"requests_per_minute": 3, "max_concurrent": 1}})
+        async with running_gateway(settings) as gateway:
+            statuses: list[int] = []
+            for _ in range(4):
+                async with gateway.post(body, "/v1/messages/count_tokens") as response:
+                    statuses.append(response.status)
+            assert statuses == [200, 200, 200, 429]
+            assert (await ask(gateway))[0] == 429
+    assert (len(llm.token_counts), len(llm.requests)) == (3, 0)
+
+
+async def test_a_request_whose_body_still_comes_has_its_place_already_and_gives_it_back(tmp_path: Path) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncGenerator[bytes]:
+        yield b'{"messages": '
+        began.set()
+        await go_on.wait()
+        yield b"nothing}"
+
+    async with fake_llm() as llm:
+        settings = make_settings(tmp_path, llm_url=llm.url, proxy={"limits": {"max_concurrent": 1}})
+        async with running_gateway(settings) as gateway:
+            url, headers = f"{gateway.url}/v1/chat/completions", gateway.headers
+            sending = asyncio.ensure_future(gateway.http.post(url, data=slowly(), headers=headers))
+            await began.wait()
+            async with asyncio.timeout(30):
+                while (await ask(gateway))[0] != 429:  # noqa: ASYNC110 - it is the gateway's own count
+                    await asyncio.sleep(0.01)
+            go_on.set()
+            async with await sending as response:
+                assert response.status == 400
+            assert (await ask(gateway))[0] == 200

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from metaclaw.gateway import http_protocol
-from tests.fakes.llm import fake_llm
+from tests.fakes.llm import Answer, fake_llm
 from tests.gateway.running import TOKEN, RunningGateway, make_settings, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -226,3 +226,22 @@ async def test_nothing_but_health_answers_without_the_token(
         async with gateway.http.get(f"{gateway.url}/healthz") as response:
             assert response.status == 200
     assert len(llm.requests) == (2 if status == 200 else 0)
+
+
+async def test_a_client_that_reads_nothing_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "UNREAD_TIMEOUT_S", 0.05)
+    piece = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "x" * 500_000}}]}).encode() + b"\n\n"
+    answer = Answer(events=(piece,) * 40)  # more than the system takes for a reader who does not read
+    async with fake_llm(lambda _: answer) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        url = urlsplit(gateway.url)
+        _, writer = await asyncio.open_connection(url.hostname, url.port, limit=1000)
+        body = json.dumps({**json.loads(GOOD), "stream": True}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        async with asyncio.timeout(30):
+            await llm.was_left.wait()
+            while gateway.recorder.num_open:  # noqa: ASYNC110 - it is the gateway's own count
+                await asyncio.sleep(0.01)
+        [turn] = await gateway.turns()
+        writer.close()
+    assert turn.state == "cut"

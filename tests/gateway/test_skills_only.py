@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from metaclaw.chat.openai_chat import parse_request
+from metaclaw.gateway import proxy
 from metaclaw.gateway.answer_stream import CUT
 from metaclaw.gateway.app import open_deps
 from metaclaw.gateway.identify import Caller
@@ -297,3 +298,19 @@ async def test_a_turn_is_recorded_with_its_times_its_tokens_and_its_cost(tmp_pat
         assert turn.closed_at is not None
         assert turn.received_at <= turn.opened_at <= turn.first_byte_at <= turn.closed_at
         assert min(turn.recall_s or 0, turn.queue_s or 0, turn.wait_s or 0) >= 0
+
+
+async def test_a_refusal_that_cannot_be_written_leaves_no_open_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(proxy, "error_answer", broken)
+    answer = Answer(status=422)
+    async with fake_llm(lambda _: answer) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.post({"messages": HELLO}) as response:
+            assert response.status == 500
+        assert gateway.recorder.num_open == 0
+        [turn] = await gateway.turns()
+    assert turn.state == "failed"

@@ -218,9 +218,10 @@ def make_app(deps: Callable[[], AbstractAsyncContextManager[Deps]], *, hosts: Co
 
 async def _token_count(request: Request) -> Response:
     deps: Deps = request.app.state.deps
-    router = deps.routers.of(await deps.reception.agent(request))
-    parsed = ANTHROPIC.parse(parse_json_object(await deps.reception.body(request)))
-    return await count_tokens(router, parsed, headers=request.headers, receive=request.receive)
+    async with deps.reception.question(request) as agent:
+        parsed = ANTHROPIC.parse(parse_json_object(await deps.reception.body(request)))
+        router = deps.routers.of(agent)
+        return await count_tokens(router, parsed, headers=request.headers, receive=request.receive)
 
 
 async def _models(request: Request) -> Response:

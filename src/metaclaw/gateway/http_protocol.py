@@ -1,9 +1,11 @@
 """How much of a request is taken that nobody has asked for, and how long it may take.
 
 Owns the limits on what comes before a body, and on what comes of it after the answer, at the one place where it can be
-cut off: while it is being read; refuses to know what a header means. Invariant: a connection costs no more memory than
-``MAX_HEAD_BYTES`` and lives no longer than ``HEAD_TIMEOUT_S`` before a whole head has come, whoever it is from; and the
-rest of a request that is answered already, because it is too large for example, is read and dropped within limits.
+cut off: while it is being read; and how long an answer may lie unread. Refuses to know what a header means.
+
+Invariant: a connection costs no more memory than ``MAX_HEAD_BYTES`` and lives no longer than ``HEAD_TIMEOUT_S`` before
+a whole head has come, whoever it is from; the rest of a request that is answered already, because it is too large for
+example, is read and dropped within limits; and a client that reads nothing for ``UNREAD_TIMEOUT_S`` has left.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ MAX_HEADERS = 128
 HEAD_TIMEOUT_S = 20.0
 MAX_REST_BYTES = 64 * 1024 * 1024
 REST_TIMEOUT_S = 5.0
+UNREAD_TIMEOUT_S = 300.0  # a program that stands at a breakpoint may come back
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -40,6 +43,7 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
     _head_timer: TimerHandle | None = None
     _rest_bytes = 0
     _rest_timer: TimerHandle | None = None
+    _unread_timer: TimerHandle | None = None
     _patient: PatientTransport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -49,7 +53,17 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timers()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """What is sent lies unread: it is more than the system and the transport hold."""
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self._patient.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_waiting_for_reader()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._rest_timer is not None:
@@ -109,6 +123,11 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
     def _give_up(self) -> None:
         self._head_timer = None
         self._patient.finish()
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _stop_timers(self) -> None:
         for timer in (self._head_timer, self._rest_timer):

@@ -40,6 +40,13 @@ class OpenTurns:
         """A turn that was admitted for its token is so for its agent as well."""
         self._running[turn_id] = self._running[turn_id].with_another(admission)
 
+    def refuse(self, turn_id: str) -> None:
+        """It was admitted and is none after all: nothing is recorded of it that it could be charged for."""
+        admission = self._running.pop(turn_id, None)
+        if admission is not None:
+            admission.release()
+            self._conversations.end(turn_id, None)
+
     def end(self, turn_id: str, answer: ChatAnswer | RawAnswer | None) -> None:
         """It is over, with this answer. Only the first call counts."""
         admission = self._running.pop(turn_id, None)

@@ -22,10 +22,11 @@ from metaclaw.gateway.answer_stream import CUT, AnswerStream
 from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.identify import Caller, Sender
 from metaclaw.gateway.opening import Opening
+from metaclaw.gateway.outbound import Outgoing
 from metaclaw.gateway.passages import passage
 from metaclaw.gateway.plain_answer import EVENTS, plain_answer
 from metaclaw.gateway.recording import Recorder, TurnRecord
-from metaclaw.gateway.routing import Outgoing, Routed, Router
+from metaclaw.gateway.routing import Routed, Router
 from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import error_answer
 from metaclaw.http.sse import CLIENT_CLOSED_REQUEST, ClientLeftError, ForwardingResponse, unless_client_leaves
@@ -78,17 +79,10 @@ class Proxy:
         # A model that has no id for its answer answers under ours: SDKs show one to whoever looks for a turn.
         headers = {"X-MetaClaw-Turn": incoming.turn_id, _REQUEST_ID[incoming.errors]: incoming.turn_id}
         try:
-            return await self._answer(turn, headers)
-        except MetaClawError as error:
-            if isinstance(error, UpstreamError):
-                headers |= _told(error.headers, incoming.errors)
-            answer = error_answer(error, incoming.errors)
-            await turn.close("failed", status=answer.status, error=str(error))
-            headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
-            response = answer.response()
-            for name, value in headers.items():
-                response.headers.setdefault(name, value)
-            return response
+            try:
+                return await self._answer(turn, headers)
+            except MetaClawError as error:
+                return await _refusal(error, turn, headers)
         except ClientLeftError:
             await turn.close("cut", status=CLIENT_CLOSED_REQUEST, error=CUT)
             return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -235,6 +229,18 @@ class _Turn:
             weighed=self.recalled.weighed,
             recall_s=self.recall_s,
         )
+
+
+async def _refusal(error: MetaClawError, turn: _Turn, headers: dict[str, str]) -> Response:
+    if isinstance(error, UpstreamError):
+        headers |= _told(error.headers, turn.incoming.errors)
+    answer = error_answer(error, turn.incoming.errors)
+    await turn.close("failed", status=answer.status, error=str(error))
+    headers["X-MetaClaw-Session"] = (await turn.opening.identify()).session
+    response = answer.response()
+    for name, value in headers.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def _told(came: Mapping[str, str], errors: ErrorDialect) -> Mapping[str, str]:

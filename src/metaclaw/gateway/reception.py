@@ -1,8 +1,8 @@
 """From an HTTP request to a turn whose sender is known.
 
-Owns the order: token, body, what is said to us in it, dialect, limits, identity; refuses to know what becomes of the
-turn. Invariant: nothing of a body is read before the token was, and a turn that was admitted and is not handed on is
-released.
+Owns the order: token, its limits, body, what is said to us in it, dialect, identity; refuses to know what becomes of
+the turn. Invariant: nothing of a body is read before the token was, and a turn that was admitted and is not handed on
+is released.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from metaclaw.chat.dialect import Dialect
@@ -51,33 +53,31 @@ class Reception(Door):
         """
         headers = _headers(scope)
         principal = await self.access.authenticate(headers)
-        received_at = self.clock()
-        raw = await read_body_within(receive, headers, max_bytes=self.max_body_bytes, timeout_s=self.body_timeout_s)
-        sent = parse_json_object(raw)
-        controls, body = take_controls(sent)
-        if body is not sent:
-            raw = json.dumps(body, separators=(",", ":")).encode()
-        parsed = dialect.parse(body)
-        evidence = Evidence(
-            headers=headers,
-            path_agent=path_agent,
-            request=parsed,
-            controls=controls,
-            bound_agent=principal.agent,
-        )
-        turn_id = self.new_turn_id()
-        self.turns.begin(turn_id, self.access.admit(principal))
+        received_at, turn_id = self.clock(), self.new_turn_id()
+        self.turns.begin(turn_id, self.access.admit(principal))  # before its body: many that still come take room
         try:
+            raw = await read_body_within(receive, headers, max_bytes=self.max_body_bytes, timeout_s=self.body_timeout_s)
+            sent = parse_json_object(raw)
+            controls, body = take_controls(sent)
+            if body is not sent:
+                raw = json.dumps(body, separators=(",", ":")).encode()
+            evidence = Evidence(
+                headers=headers,
+                path_agent=path_agent,
+                request=dialect.parse(body),
+                controls=controls,
+                bound_agent=principal.agent,
+            )
             sender = Introduction(evidence, turn_id=turn_id, key=principal.name, conversations=self.conversations)
             self.require_known(sender.agent)
             if (of_agent := self.budgets.admit(sender.agent)) is not None:
                 self.turns.admit_again(turn_id, of_agent)
         except BaseException:
-            self.turns.end(turn_id, None)
+            self.turns.refuse(turn_id)
             raise
         return Incoming(
             turn_id=turn_id,
-            request=parsed,
+            request=evidence.request,
             raw=raw,
             sender=sender,
             headers=headers,
@@ -85,6 +85,22 @@ class Reception(Door):
             receive=receive,
             received_at=received_at,
         )
+
+    @asynccontextmanager
+    async def question(self, request: Request) -> AsyncGenerator[str]:
+        """The agent of a request that a model is asked for though it is no turn, held to the limits as turns are.
+
+        Raises what a turn raises.
+        """
+        principal = await self.authenticate(request)
+        admission = self.access.admit(principal)
+        try:
+            agent = await self.agent(request)
+            if (of_agent := self.budgets.admit(agent)) is not None:
+                admission = admission.with_another(of_agent)
+            yield agent
+        finally:
+            admission.release()
 
 
 def turn_id_at(now_ns: int) -> str:
