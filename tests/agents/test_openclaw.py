@@ -6,7 +6,6 @@ One long test, because OpenClaw takes a quarter of a minute to start and half th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,19 +14,12 @@ import pytest
 from metaclaw.journal.turns import RecordedTurn, TurnReader
 from tests.agents.conversations import FACT, FIRST, RECALLED, SECOND, SKILL, without_what_moves, write_skill
 from tests.agents.openclaw_gateway import OpenClawGateway, openclaw_gateway
-from tests.agents.programs import LIMIT_S, OpenClawLeavings, Said
+from tests.agents.programs import LIMIT_S, Said
 from tests.cli.programs import metaclaw, started, until
 from tests.fakes.agent_model import MODEL, AgentModel, Seen, agent_model
 
-pytestmark = [pytest.mark.agents, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(1200), pytest.mark.usefixtures("openclaw_leaves_nothing")]
 _OURS = ("x-agent-id", "x-session-id", "x-session-key", "x-run-id", "x-turn-type")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    leavings = OpenClawLeavings()
-    yield
-    leavings.remove(tmp_path / "program")
 
 
 def test_a_running_openclaw_is_connected_and_disconnected_and_each_turn_is_known_for_what_it_is(tmp_path: Path):

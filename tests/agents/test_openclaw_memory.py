@@ -6,7 +6,6 @@ import json
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,11 @@ from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
 from tests.agents.openclaw_gateway import OpenClawGateway, openclaw_gateway
-from tests.agents.programs import LIMIT_S, OpenClawLeavings
+from tests.agents.programs import LIMIT_S
 from tests.cli.programs import metaclaw, started, until
 from tests.fakes.agent_model import MODEL, AgentModel, agent_model
 
-pytestmark = [pytest.mark.agents, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    leavings = OpenClawLeavings()
-    yield
-    leavings.remove(tmp_path / "program")
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(1200), pytest.mark.usefixtures("openclaw_leaves_nothing")]
 
 
 def test_each_agents_model_and_user_keep_find_and_forget_memories_of_their_own(tmp_path: Path):

@@ -6,7 +6,7 @@ What is marked slow is left out of ``.ci/run``: OpenClaw takes a minute for its 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,6 @@ from tests.agents.conversations import FACT, RECALLED, SKILL, Conversation, conv
 from tests.agents.programs import (
     OPENCLAW_SESSION,
     Gateway,
-    OpenClawLeavings,
     Program,
     aider,
     claude_code,
@@ -29,19 +28,12 @@ from tests.agents.programs import (
     opencode,
 )
 
-pytestmark = [pytest.mark.agents, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(1200), pytest.mark.usefixtures("openclaw_leaves_nothing")]
 _PATHS = {
     "openai.chat": "/v1/chat/completions",
     "openai.responses": "/v1/responses",
     "anthropic.messages": "/v1/messages",
 }
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    leavings = OpenClawLeavings()
-    yield
-    leavings.remove(tmp_path / "program")
 
 
 @pytest.mark.parametrize(
