@@ -40,7 +40,7 @@ MAX_ON_TOPIC_FALL = 0.10
 
 SETTINGS = {
     "rl.lora_rank": "16",
-    "rl.update.learning_rate": "8e-4",
+    "rl.update.learning_rate": "5e-4",
     "rl.update.warmup_steps": "5",
     "rl.update.max_kl": "0.04",
     "rl.update.steps": "1",
