@@ -181,3 +181,42 @@ async def test_the_provider_bedrock_is_a_member_of_the_pool() -> None:
         assert await pool.models() == [{"id": MODEL, "object": "model", "owned_by": "bedrock"}]
         await pool.close()
     assert "us-west-2/bedrock" in service.requests[0][2]["Authorization"]
+
+
+MARK = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+async def test_a_mark_of_the_whole_request_is_one_of_its_last_block() -> None:
+    """Bedrock does not know it there ("Extra inputs are not permitted")."""
+    system = [{"type": "text", "text": "You", **MARK}]
+    async with bedrock() as (model, service):
+        for messages in (BODY["messages"], [{"role": "user", "content": [{"type": "text", "text": "a", **MARK}]}]):
+            (await model.send("anthropic.messages", body(**MARK, system=system, messages=messages))).close()
+    first, second = (sent for _, sent, _ in service.requests)
+    assert "cache_control" not in first.keys() | second.keys()
+    assert first["system"] == system
+    assert first["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hello", **MARK}]}]
+    assert second["messages"] == [{"role": "user", "content": [{"type": "text", "text": "a", **MARK}]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "has_cache"),
+    [
+        ("anthropic.claude-3-haiku-20240307-v1:0", False),
+        ("us.anthropic.claude-3-5-sonnet-20240620-v1:0", False),
+        ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", True),
+        ("anthropic.claude-3-7-sonnet-20250219-v1:0", True),
+        ("arn:aws:bedrock:eu-west-1:1:application-inference-profile/x", True),
+    ],
+)
+async def test_a_model_without_a_cache_is_asked_without_marks(name: str, has_cache: bool) -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "a", **MARK}], **MARK}
+    use = {"type": "tool_use", "id": "t", "name": "ls", "input": {"cached": [MARK]}}
+    marked = [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    tools = [{"name": "ls", "input_schema": {"type": "object"}, **MARK}]
+    async with bedrock() as (model, service):
+        (await model.send("anthropic.messages", body(model=name, messages=marked, tools=tools))).close()
+    [(_, sent, _)] = service.requests
+    assert sent["messages"][0]["content"] == [use], "what is in a call is the model's own"
+    assert ("cache_control" in json.dumps([sent["tools"], sent["messages"][1]])) == has_cache
+    assert sent["tools"][0]["input_schema"] == {"type": "object"}

@@ -2,7 +2,8 @@
 
 Owns the calls through AWS's SDK, in threads of its own, and what its errors mean; refuses to know where the credentials
 come from, which the SDK does. Invariant: a body goes as it came but for the model and the stream flag, which are not in
-the body there, and what comes back are the model's own events; so nothing of Anthropic's dialect is lost.
+the body there, and marks of a cache that Bedrock would refuse; and what comes back are the model's own events; so
+nothing of Anthropic's dialect is lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
+from metaclaw.chat.anthropic.caching import with_marks_for_bedrock
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import encode_event
 from metaclaw.errors import InvalidRequestError, UpstreamError
@@ -90,6 +92,7 @@ class BedrockModel:
         if not model:
             raise InvalidRequestError(f"{self.name} needs a 'model'", param="model")
         asks_for_stream = bool(request.pop("stream", False))
+        request = with_marks_for_bedrock(request, str(model))
         data = json.dumps({"anthropic_version": _VERSION, **request}, separators=(",", ":")).encode()
         limit_s = self._settings.timeouts.begins_s(is_stream=asks_for_stream)
         reply = BedrockReply(self, is_stream=asks_for_stream, gap_s=self._settings.timeouts.gap_s)

@@ -1,4 +1,4 @@
-"""Marks for Anthropic's prompt cache on requests of clients that have none.
+"""Marks for Anthropic's prompt cache: set for clients that have none, and as whoever passes them on takes them.
 
 Owns where they stand; refuses to know prices. Invariant: a mark changes no word.
 
@@ -12,12 +12,17 @@ users and of tools' results (https://openrouter.ai/docs/features/prompt-caching)
 
 from __future__ import annotations
 
+import re
+
 from metaclaw.chat.anthropic.blocks import text_block
 from metaclaw.chat.anthropic.fields import objects, text_in
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.reading import without
 
 _KEY = "cache_control"
 _MARK: JsonObject = {"type": "ephemeral"}
+_MADE_OF = ("system", "tools", "messages", "content")
+_CACHELESS_ON_BEDROCK = re.compile(r"claude-(v2|instant|3-(opus|sonnet|haiku)|3-5-sonnet-20240620)")
 
 
 def with_cache_marks(body: JsonObject) -> JsonObject:
@@ -42,9 +47,33 @@ def with_cache_marks_in_chat(body: JsonObject) -> JsonObject:
     return {**body, "messages": kept}
 
 
+def with_marks_for_bedrock(body: JsonObject, model: str) -> JsonObject:
+    """A request for ``model`` on Bedrock, which knows no mark of a whole request, and of older models' none at all.
+
+    It refuses what it does not know (400). https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+    """
+    if _CACHELESS_ON_BEDROCK.search(model):
+        return _without_marks(body)
+    if _KEY not in body:
+        return body
+    whole, kept = body[_KEY], without(body, _KEY)
+    messages = objects(kept.get("messages"))
+    blocks = _blocks(messages[-1].get("content")) if messages else []
+    if not blocks or _KEY in blocks[-1]:
+        return kept
+    last = {**messages[-1], "content": [*blocks[:-1], {**blocks[-1], _KEY: whole}]}
+    return {**kept, "messages": [*messages[:-1], last]}
+
+
+def _without_marks(marked: JsonObject) -> JsonObject:
+    """Without the mark of a body, a message or a block, and of what they are made of; what is in a call is no mark."""
+    lists = {name: marked[name] for name in _MADE_OF if isinstance(marked.get(name), list)}
+    return {**without(marked, _KEY), **{name: [*map(_without_marks, objects(it))] for name, it in lists.items()}}
+
+
 def _marked_text(message: JsonObject) -> JsonObject:
     content = message.get("content")
-    parts = [text_block(content)] if isinstance(content, str) else objects(content)
+    parts = _blocks(content)
     texts = [at for at, part in enumerate(parts) if text_in(part.get("text"))]  # an empty one cannot be marked
     if not texts:
         return message
@@ -53,5 +82,9 @@ def _marked_text(message: JsonObject) -> JsonObject:
 
 
 def _marked(content: object) -> list[JsonObject]:
-    blocks = [text_block(text_in(content))] if isinstance(content, str) else objects(content)
+    blocks = _blocks(content)
     return [*blocks[:-1], {**blocks[-1], _KEY: _MARK}] if blocks else blocks
+
+
+def _blocks(content: object) -> list[JsonObject]:
+    return [text_block(content)] if isinstance(content, str) else objects(content)
