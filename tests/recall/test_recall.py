@@ -59,12 +59,10 @@ def write_skill(root: Path, name: str, description: str, body: str = "Do it.") -
 
 
 @asynccontextmanager
-async def recalling(
-    home: Path, budget: Budget | None = None, dropping: Dropping | None = None
-) -> AsyncGenerator[Recaller]:
+async def recalling(home: Path, budget: Budget | None = None) -> AsyncGenerator[Recaller]:
     async with TurnJournal(home / "turns.db") as journal:
         skills = LibrarySkills(SkillLibrary(home / "skills", clock=FakeClock()))
-        yield Recaller(journal, skills=skills, memories=None, budget=budget or BUDGET, dropping=dropping)
+        yield Recaller(journal, skills=skills, memories=None, budget=budget or BUDGET)
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,11 @@ class Sent:
     names: tuple[str, ...] = ()
 
 
-async def recall(recaller: Recaller, messages: Sequence[Message], session: str = "s") -> Sent:
-    recalled = await recaller.recall(messages, about=About(agent="main", session=session), turn_id="t", now=0.0)
+async def recall(
+    recaller: Recaller, messages: Sequence[Message], session: str = "s", dropping: Dropping | None = None
+) -> Sent:
+    about = About(agent="main", session=session)
+    recalled = await recaller.recall(messages, about=about, turn_id="t", now=0.0, dropping=dropping)
     body = CHAT.edited(CHAT.parse({"messages": list(messages)}), blocks=recalled.blocks)
     return Sent(messages=body["messages"], names=recalled.names)
 
@@ -148,17 +149,14 @@ async def test_an_item_that_is_there_is_not_recalled_again_until_it_is_gone(tmp_
 
 @pytest.mark.anyio
 async def test_an_item_on_a_message_that_is_left_out_for_want_of_room_is_not_there(tmp_path: Path) -> None:
-    def first_exchange(messages: Any, blocks: Any, *, num_bytes: int) -> frozenset[int]:
-        return frozenset({0, 1}) if len(messages) > 3 else frozenset()
-
     write_skill(tmp_path / "skills", "one", "alpha beta")
     talk = [user("alpha beta"), said("ok"), user("alpha beta again"), said("ok"), user("alpha beta once more")]
-    async with recalling(tmp_path, dropping=first_exchange) as recaller:
+    async with recalling(tmp_path) as recaller:
         assert (await recall(recaller, talk[:1])).names == ("one",)
         assert (await recall(recaller, talk[:3])).names == ()
-        sent = await recall(recaller, talk)
+        sent = await recall(recaller, talk, dropping=lambda _: {0, 1})
         assert sent.names == ("one",), "the model does not see the first message any more"
-        assert await recall(recaller, talk) == sent
+        assert await recall(recaller, talk, dropping=lambda _: {0, 1}) == sent
 
 
 @pytest.mark.anyio

@@ -15,6 +15,9 @@ from typing import Protocol
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import SseEvent
 
+# What of a request is in its messages, in one dialect or another.
+CONVERSATION_KEYS = frozenset(("messages", "input", "instructions", "system", "prompt"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRequest:

@@ -30,7 +30,6 @@ from metaclaw.gateway.access import Access
 from metaclaw.gateway.access_keeper import AccessKeeper
 from metaclaw.gateway.agent_budgets import AgentBudgets
 from metaclaw.gateway.agent_routers import AgentRouters
-from metaclaw.gateway.context_limit import dropped_messages
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.costs import cost_of
 from metaclaw.gateway.feedback import take_feedback
@@ -371,6 +370,4 @@ def _recaller(
     if recall.max_tokens == 0 or not (library or memories):
         return None
     source = LibrarySkills(library, meanings, Experiments(settings.learning_db)) if library is not None else None
-    limit = settings.max_context_tokens
-    dropping = partial(dropped_messages, max_tokens=limit) if limit else None
-    return Recaller(journal, skills=source, memories=memories, budget=budget, dropping=dropping, measuring=measuring)
+    return Recaller(journal, skills=source, memories=memories, budget=budget, measuring=measuring)

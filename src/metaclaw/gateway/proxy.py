@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.responses import Response
 from starlette.types import Receive
@@ -111,19 +112,21 @@ class Proxy:
                 about=about,
                 turn_id=incoming.turn_id,
                 now=self._recorder.clock(),
-                num_bytes=len(incoming.raw),
+                dropping=partial(self._dropped, incoming) if self._max_context_tokens else None,
             ),
             Recalled(),
         )
 
+    def _dropped(self, incoming: Incoming, blocks: Mapping[int, str]) -> frozenset[int]:
+        limit = self._max_context_tokens
+        if not limit:
+            return frozenset()
+        return dropped_messages(incoming.request, blocks, max_tokens=limit, num_bytes=len(incoming.raw))
+
     def _outgoing(self, turn: _Turn, headers: dict[str, str]) -> Outgoing:
         incoming, recalled, record = turn.incoming, turn.recalled, turn.record
         request = incoming.request
-        dropped: frozenset[int] = frozenset()
-        if self._max_context_tokens:
-            dropped = dropped_messages(
-                request.messages, recalled.blocks, max_tokens=self._max_context_tokens, num_bytes=len(incoming.raw)
-            )
+        dropped = self._dropped(incoming, recalled.blocks)
         if dropped:
             headers["X-MetaClaw-Dropped-Messages"] = str(len(dropped))
             record.num_dropped = len(dropped)

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from metaclaw.chat.dialect import ClientRequest
+from metaclaw.chat.dialect import CONVERSATION_KEYS, ClientRequest
 from metaclaw.chat.dialects import DIALECTS
 from metaclaw.chat.exchanges import claim_exchange
 from metaclaw.chat.messages import JsonObject, canonical_json, freeze
@@ -31,8 +31,6 @@ from metaclaw.journal.unsaid_usage import estimated_usage
 
 _log = logging.getLogger(__name__)
 
-# What of a request is kept as messages, in one dialect or another.
-_CONVERSATION = ("messages", "input", "instructions", "system", "prompt")
 _EVENTS = "text/event-stream"
 
 CUT = SpoolRecord(header={"what": "cut"})  # whatever is open now is of a process that is dead
@@ -222,7 +220,7 @@ def _new_turn(record: SpoolRecord) -> NewTurn:
     request = _request(record)
     messages = request.messages if request else []
     claim = claim_exchange(header["agent"], header["session"], messages, run=header["run"], trace=header["trace"])
-    body = {key: value for key, value in request.body.items() if key not in _CONVERSATION} if request else {}
+    body = {key: value for key, value in request.body.items() if key not in CONVERSATION_KEYS} if request else {}
     return NewTurn(
         id=header["id"],
         agent=header["agent"],

@@ -26,11 +26,9 @@ _BYTES_PER_TOKEN = 3
 
 
 class Dropping(Protocol):
-    """Which messages of a request are left out because it is too long: their indexes."""
+    """Which messages of a request are left out because it is too long with ``blocks``: their indexes."""
 
-    def __call__(
-        self, messages: Sequence[JsonObject], blocks: Mapping[int, str], *, num_bytes: int
-    ) -> Collection[int]: ...
+    def __call__(self, blocks: Mapping[int, str], /) -> Collection[int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +46,7 @@ class Recalled:
 class Recaller:
     """Recalls skills and memories for an agent's turns. A source that is ``None`` is switched off.
 
-    What ``dropping`` will leave out of a request is not there: it may be recalled anew. Without ``measuring`` the
-    budget is one of estimated tokens.
+    Without ``measuring`` the budget is one of estimated tokens.
     """
 
     def __init__(
@@ -59,20 +56,24 @@ class Recaller:
         skills: SkillSource | None,
         memories: MemorySource | None,
         budget: Budget,
-        dropping: Dropping | None = None,
         measuring: Measuring | None = None,
     ) -> None:
         self._journal = journal
         self._skills = skills
         self._memories = memories
         self._budget = budget
-        self._dropping = dropping
         self._measuring = measuring
 
     async def recall(
-        self, messages: Sequence[JsonObject], *, about: About, turn_id: str, now: float, num_bytes: int = 0
+        self,
+        messages: Sequence[JsonObject],
+        *,
+        about: About,
+        turn_id: str,
+        now: float,
+        dropping: Dropping | None = None,
     ) -> Recalled:
-        """What belongs to each human message of a request of ``num_bytes``.
+        """What belongs to each human message. What ``dropping`` will leave out is not there: it may be recalled anew.
 
         Raises ``JournalError`` when that cannot be recorded.
         """
@@ -88,7 +89,7 @@ class Recaller:
         proposals = [(human.key, RecallBlock(text="")) for human in earlier if human.key not in served]
         composed = NOTHING
         if newest.key not in served:
-            staying = self._staying(messages, humans, served, num_bytes)
+            staying = self._staying(humans, served, dropping)
             with self._journal.claiming():
                 composed = await self._compose(messages, staying, served, skills, about, now)
             proposals.append((newest.key, composed.block))
@@ -124,17 +125,16 @@ class Recaller:
 
     def _staying(
         self,
-        messages: Sequence[JsonObject],
         humans: Sequence[HumanMessage],
         blocks: Mapping[BlockKey, RecallBlock],
-        num_bytes: int,
+        dropping: Dropping | None,
     ) -> Sequence[HumanMessage]:
         """The human messages that the model will see; the newest always."""
-        if self._dropping is None:
+        if dropping is None:
             return humans
         texts = {human.index: blocks[human.key].text for human in humans if human.key in blocks}
         texts[humans[-1].index] = " " * (self._budget.max_tokens * _BYTES_PER_TOKEN)  # what is to come, at most
-        dropped = self._dropping(messages, texts, num_bytes=num_bytes)
+        dropped = dropping(texts)
         return [human for human in humans if human.index not in dropped]
 
     async def _compose(
