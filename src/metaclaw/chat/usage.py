@@ -10,16 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+_MAX_USD = 1e6  # more is no price of an answer
+# Anthropic's as we translate it, OpenRouter's, and that of DashScope and of proxies that repeat Anthropic's name.
+_CACHE_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCounts:
-    """``cached`` and ``cache_written`` are among ``prompt``, ``reasoning`` among ``completion``."""
+    """``cached`` and ``cache_written`` are among ``prompt``, ``reasoning`` among ``completion``.
+
+    Of what was written to the cache, ``cache_written_1h`` is kept there for an hour, which is dearer. ``usd`` is what
+    the provider itself says that it costs, if it does.
+    """
 
     prompt: int
     completion: int
     cached: int = 0
     cache_written: int = 0
+    cache_written_1h: int = 0
     reasoning: int = 0
+    usd: float | None = None
 
     @property
     def total(self) -> int:
@@ -36,14 +46,41 @@ def token_counts(usage: Mapping[str, Any] | None) -> TokenCounts | None:
     of_prompt, of_completion = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
     # DeepSeek and Moonshot say it beside the details, or instead of them.
     beside = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")
-    cached = _count(of_prompt, "cached_tokens") or beside
+    cached, written = _count(of_prompt, "cached_tokens") or beside, cache_written(of_prompt) or 0
+    # xAI and Gemini count what was thought in the total alone, and charge for it. Where the rest of a total is what was
+    # read from the cache, a server counts that beside the prompt.
+    unsaid = _count(usage, "total_tokens") - prompt - completion
+    completion += unsaid if unsaid > 0 and unsaid not in (cached, written, cached + written) else 0
     return TokenCounts(
         prompt=prompt,
         completion=completion,
         cached=min(cached, prompt),
-        cache_written=min(_count(of_prompt, "cache_creation_tokens"), prompt),
+        cache_written=min(written, prompt),
+        cache_written_1h=min(_count(of_prompt, "cache_creation_1h_tokens"), written, prompt),
         reasoning=min(_count(of_completion, "reasoning_tokens"), completion),
+        usd=_said_usd(usage),
     )
+
+
+def cache_written(of_prompt: Mapping[str, Any]) -> int | None:
+    """Of the details of a prompt in chat form, how many tokens went into the cache; ``None`` where nothing is said."""
+    said = [_count(of_prompt, name) for name in _CACHE_WRITTEN if of_prompt.get(name) is not None]
+    return max(said, default=None)
+
+
+def _said_usd(usage: Mapping[str, Any]) -> float | None:
+    # OpenRouter's, and what the user's own key was charged with elsewhere. Nothing is said by many who mean no price.
+    usd = _amount(usage, "cost")
+    if usage.get("is_byok") is True:
+        usd += _amount(_details(usage, "cost_details"), "upstream_inference_cost")
+    return usd or None
+
+
+def _amount(values: Mapping[str, Any], name: str) -> float:
+    value: object = values.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if 0 <= value < _MAX_USD else 0.0
 
 
 def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:

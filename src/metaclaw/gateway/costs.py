@@ -12,7 +12,12 @@ from metaclaw.upstreams.prices import PriceTable
 
 
 def cost_of(prices: PriceTable, upstream: str, model: str, tokens: TokenCounts) -> Cost | None:
-    """The cost of an answer with the price that it was reckoned with; ``None`` when nobody knows it."""
+    """The cost of an answer with the price that it was reckoned with; ``None`` when nobody knows it.
+
+    What the provider itself says goes before our table, and what the user wrote before both.
+    """
+    if tokens.usd is not None and prices.find_own(upstream, model) is None:
+        return Cost(usd=tokens.usd, price={"model": model, "said_by": upstream})
     price = prices.find(upstream, model)
     if price is None:
         return None

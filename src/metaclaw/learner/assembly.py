@@ -305,10 +305,8 @@ def _extracting_model(shared: Shared) -> ModelExtractor | None:
 def _extraction_counter(shared: Shared, upstream: str) -> Callable[[Material, StructuredAnswer], Awaitable[None]]:
     """What writes down what reading for memories takes."""
     name = shared.settings.memory.extractor_model
-    price = load_prices(shared.settings.home).find(upstream, name)
-    spending = Spending(
-        book=_calls(shared), model=name, price=lambda tokens: None if price is None else price.cost(tokens)
-    )
+    prices = load_prices(shared.settings.home)
+    spending = Spending(book=_calls(shared), model=name, price=lambda tokens: prices.usd(upstream, name, tokens))
 
     async def count(material: Material, answer: StructuredAnswer) -> None:
         await spending.record("remembering", material.agent, answer.usage)

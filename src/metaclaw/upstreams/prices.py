@@ -29,21 +29,27 @@ _OWN = frozenset({"policy", "ollama", "lmstudio", "lm-studio", "vllm"})
 
 
 class Price(BaseModel):
-    """US dollars per million tokens. ``cached`` and ``cache_write`` are ``input``'s where they are not given."""
+    """US dollars per million tokens. ``cached`` and ``cache_write`` are ``input``'s where they are not given.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    ``cache_write_1h`` is for what the cache keeps for an hour, and ``cache_write``'s where it is not given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
     cached: float | None = Field(default=None, ge=0)
     cache_write: float | None = Field(default=None, ge=0)
+    cache_write_1h: float | None = Field(default=None, ge=0)
 
     def cost(self, tokens: TokenCounts) -> float:
         """US dollars for ``tokens``."""
         cached = self.input if self.cached is None else self.cached
         written = self.input if self.cache_write is None else self.cache_write
+        for_an_hour = written if self.cache_write_1h is None else self.cache_write_1h
         num_plain = max(0, tokens.prompt - tokens.cached - tokens.cache_written)
-        dear = num_plain * self.input + tokens.cached * cached + tokens.cache_written * written
+        dear = num_plain * self.input + tokens.cached * cached
+        dear += (tokens.cache_written - tokens.cache_written_1h) * written + tokens.cache_written_1h * for_an_hour
         return (dear + tokens.completion * self.output) / _PER
 
 
@@ -60,14 +66,25 @@ class PriceTable:
 
     def find(self, upstream: str, model: str) -> Price | None:
         """The price of a model at an upstream; ``None`` when nobody knows it."""
-        upstream, name = upstream.lower(), model.lower()
-        for pattern, price in self.own.items():
-            if fnmatchcase(name, pattern) or fnmatchcase(f"{upstream}/{name}", pattern):
-                return price
-        if upstream in _OWN:
+        if (price := self.find_own(upstream, model)) is not None:
+            return price
+        if upstream.lower() in _OWN:
             return None
-        short = _SNAPSHOT.sub("", name.rpartition("/")[2])
-        return self.ours.get(short)
+        name = model.lower().rpartition("/")[2]
+        return self.ours.get(name) or self.ours.get(_SNAPSHOT.sub("", name))
+
+    def usd(self, upstream: str, model: str, tokens: TokenCounts) -> float | None:
+        """What an answer cost: by the user's own price, as the provider itself says, or by our table."""
+        if tokens.usd is not None and self.find_own(upstream, model) is None:
+            return tokens.usd
+        price = self.find(upstream, model)
+        return None if price is None else price.cost(tokens)
+
+    def find_own(self, upstream: str, model: str) -> Price | None:
+        """The user's own price of it; ``None`` when there is none."""
+        name = model.lower()
+        names = (name, f"{upstream.lower()}/{name}")
+        return next((p for pattern, p in self.own.items() if any(fnmatchcase(one, pattern) for one in names)), None)
 
 
 def load_prices(home: Path) -> PriceTable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from metaclaw.chat.anthropic.fields import count_in, listed, object_in, text_in
 from metaclaw.chat.messages import JsonObject
+from metaclaw.chat.usage import cache_written
 
 _TO_CHAT = {
     "end_turn": "stop",
@@ -53,7 +54,12 @@ def usage_to_chat(usage: JsonObject) -> JsonObject:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    details = {"cached_tokens": cached, "cache_creation_tokens": created}
+    for_an_hour = object_in(usage.get("cache_creation")).get("ephemeral_1h_input_tokens") or None
+    details = {
+        "cached_tokens": cached,
+        "cache_creation_tokens": created,
+        "cache_creation_1h_tokens": for_an_hour,
+    }
     if known := {name: count_in(value) for name, value in details.items() if value is not None}:
         result["prompt_tokens_details"] = known
     thinking = object_in(usage.get("output_tokens_details")).get("thinking_tokens")
@@ -66,16 +72,16 @@ def usage_from_chat(usage: object) -> JsonObject:
     """Chat's usage as Anthropic's; what is not known is 0, because its clients rely on numbers."""
     found = object_in(usage)
     details = object_in(found.get("prompt_tokens_details"))
-    cached, created = details.get("cached_tokens"), details.get("cache_creation_tokens")
+    cached, created = details.get("cached_tokens"), cache_written(details)
     prompt = count_in(found.get("prompt_tokens"))
     result: JsonObject = {
-        "input_tokens": max(0, prompt - count_in(cached) - count_in(created)),
+        "input_tokens": max(0, prompt - count_in(cached) - (created or 0)),
         "output_tokens": count_in(found.get("completion_tokens")),
     }
     if cached is not None:
         result["cache_read_input_tokens"] = count_in(cached)
     if created is not None:
-        result["cache_creation_input_tokens"] = count_in(created)
+        result["cache_creation_input_tokens"] = created
     thinking = object_in(found.get("completion_tokens_details")).get("reasoning_tokens")
     if thinking is not None:
         result["output_tokens_details"] = {"thinking_tokens": count_in(thinking)}

@@ -18,6 +18,7 @@ from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_sealed
 from metaclaw.chat.streamed_calls import arguments_in
+from metaclaw.chat.usage import cache_written
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CALLS = ("function_call", freeform.CALL)
@@ -131,7 +132,7 @@ def usage_from_chat(usage: JsonObject | None) -> JsonObject | None:
         "input_tokens": taken,
         "input_tokens_details": {
             "cached_tokens": as_count(of_prompt.get("cached_tokens")),
-            "cache_write_tokens": as_count(of_prompt.get("cache_creation_tokens")),
+            "cache_write_tokens": cache_written(of_prompt) or 0,
         },
         "output_tokens": given,
         "output_tokens_details": {"reasoning_tokens": as_count(of_answer.get("reasoning_tokens"))},

@@ -110,7 +110,7 @@ def _teacher(
 
 def _spending(settings: Settings, book: CallBook) -> Spending:
     opd = settings.rl.opd
-    price = load_prices(settings.home).find(_TEACHER, opd.model)
+    prices = load_prices(settings.home)
     cap = DayCap(
         doing="teaching",
         section="rl.opd",
@@ -121,6 +121,6 @@ def _spending(settings: Settings, book: CallBook) -> Spending:
     return Spending(
         book=book,
         model=opd.model,
-        price=lambda took: None if price is None else price.cost(took),
+        price=lambda took: prices.usd(_TEACHER, opd.model, took),
         cap=cap,
     )

@@ -103,7 +103,7 @@ def judging_model(settings: JudgeSettings, session: aiohttp.ClientSession, spend
 
 def spending_of(settings: JudgeSettings, book: CallBook, home: Path) -> Spending:
     """What counts the judging of ``settings``, with the prices of ``home``."""
-    price = load_prices(home).find(UPSTREAM_NAME, settings.model)
+    prices = load_prices(home)
     cap = DayCap(
         doing="judging",
         section="rl.judge",
@@ -114,6 +114,6 @@ def spending_of(settings: JudgeSettings, book: CallBook, home: Path) -> Spending
     return Spending(
         book=book,
         model=settings.model,
-        price=lambda tokens: None if price is None else price.cost(tokens),
+        price=lambda tokens: prices.usd(UPSTREAM_NAME, settings.model, tokens),
         cap=cap,
     )

@@ -16,7 +16,6 @@ from typing import cast
 
 import aiohttp
 
-from metaclaw.chat.usage import TokenCounts
 from metaclaw.config import Settings
 from metaclaw.extras import load_backend
 from metaclaw.journal.learning import LearningJournal
@@ -188,10 +187,4 @@ def _answerer(parts: SkillParts) -> Answerer | None:
 
 
 def _prices(settings: Settings) -> Prices:
-    table = load_prices(settings.home)
-
-    def cost(upstream: str, model: str, tokens: TokenCounts) -> float | None:
-        price = table.find(upstream, model)
-        return None if price is None else price.cost(tokens)
-
-    return cost
+    return load_prices(settings.home).usd
