@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class Turn:
     agent: str
     messages: list[Json]
     answer: Json | None = None
+    others: tuple[Json, ...] = ()
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ class Gateway:
             raise JournalError("cannot read")
         newest = {turn.session: turn for turn in self.turns}
         found = [
-            PastTurn(session=turn.session, answer=turn.answer, is_newest=newest[turn.session] is turn)
+            PastTurn(session=turn.session, answers=(turn.answer, *turn.others), is_newest=newest[turn.session] is turn)
             for turn in reversed(self.turns)
             if turn.answer is not None and turn.messages == list(messages) and turn.agent == agent
             and turn.session.startswith(prefix)
@@ -84,11 +85,11 @@ class Gateway:
         turn.session = found if isinstance(found, str) else await found
         return turn
 
-    def end(self, turn: Turn, answer: Json | None) -> None:
-        turn.answer = answer
+    def end(self, turn: Turn, answer: Json | None, *others: Json) -> None:
+        turn.answer, turn.others = answer, others
 
-        def read() -> Mapping[str, Any] | None:
-            return answer
+        def read() -> list[Json]:
+            return [] if answer is None else [answer, *others]
 
         self.conversations.end(f"turn-{self.turns.index(turn):06}", None if answer is None else read, num_bytes=100)
 
@@ -106,6 +107,38 @@ async def test_a_conversation_that_grows_is_one_session_through_tools_and_a_chan
     assert await gateway.ask({**SYSTEM, "content": "It is 9:01."}, *loop, answer=said("a.txt")) == first
     assert await gateway.ask(*loop, said(" a.txt\n"), user("thanks"), answer=said("!")) == first
     assert gateway.num_asked == 0
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_whichever_of_several_answers_a_person_takes_it_was_given(is_restarted: bool) -> None:
+    gateway = Gateway()
+    turn = await gateway.begin(user("pick"))
+    gateway.end(turn, said("one"), said("two"), said(LONG))
+    if is_restarted:
+        gateway.restart()
+    assert await gateway.ask(user("pick"), said("two"), user("on"), answer=said("!")) == turn.session
+    assert await gateway.ask(user("pick"), said("none of them"), user("on"), answer=said("!")) != turn.session
+    assert await gateway.ask(user("pick"), said(LONG), user("on"), answer=said("!")) == turn.session
+
+
+async def test_an_answer_that_the_client_began_is_the_models_and_its_session_goes_on() -> None:
+    """Who wants JSON of Claude writes its first character for it, each time."""
+    gateway = Gateway()
+    begun = said("{")
+    first = await gateway.ask(user("count"), begun, answer=said(' "n": 1}'))
+    told = (user("count"), said('{ "n": 1}'), user("again"))
+    assert await gateway.ask(*told, begun, answer=said('{ "n": 2}')) == first, "and this model repeats it"
+    assert await gateway.ask(*told, said('{ "n": 2}'), user("more"), begun, answer=None) == first
+    gateway.restart()
+    assert await gateway.ask(*told, begun, answer=said("{}")) != first, "the journal knows no more than it was asked"
+    assert await gateway.ask(user("count"), begun, answer=said(' "n": 1}')) != first, "somebody else's"
+
+
+async def test_a_long_answer_that_was_cut_goes_on_in_its_session() -> None:
+    gateway = Gateway()
+    first = await gateway.ask(user("tell"), answer=said(LONG))
+    assert await gateway.ask(user("tell"), said(LONG), answer=said("more")) == first
+    assert await gateway.ask(user("tell"), said(LONG + "more"), user("thanks"), answer=said("!")) == first
 
 
 async def test_two_who_begin_with_the_same_words_are_two_from_the_beginning() -> None:

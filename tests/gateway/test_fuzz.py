@@ -198,6 +198,11 @@ def test_a_spoilt_body_is_answered_and_recorded(gateway: Gateway, path: str, dat
     [
         ("/v1/messages", {"tool_choice": {"type": {}}}),
         ("/v1/messages", {"tool_choice": {"type": []}}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "assistant", "tool_calls": 5}, {"role": "user", "content": "x"}]},
+        ),
+        ("/v1/responses", {"tools": [{"type": "function", "name": {}}]}),
     ],
     ids=str,
 )

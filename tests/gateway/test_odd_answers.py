@@ -89,6 +89,23 @@ async def test_an_error_that_is_hard_to_write_reaches_the_client(tmp_path: Path,
     assert (turn.state, turn.status) == ("failed", response.status)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("odd", [{"message": {"content": "yes", "tool_calls": 5}}, {"finish_reason": []}], ids=str)
+async def test_an_odd_answer_costs_nobody_the_next_turn(tmp_path: Path, path: str, odd: dict[str, Any]) -> None:
+    """Who comes next without a session is looked for among those who were given it."""
+    call = {"id": "c", "type": "function", "function": {"name": "ls", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "yes", "tool_calls": [call]}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", **odd}
+    llm_says = Answer(body=json.dumps({"id": "c", "object": "chat.completion", "choices": [choice]}).encode())
+    said = [*HELLO, {"role": "assistant", "content": "yes"}, *HELLO]
+    async with fake_llm(always(llm_says)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        for history in (HELLO, said):
+            body = {"input": history} if path == "/v1/responses" else {"messages": history, "max_tokens": 9}
+            async with gateway.post({"model": "any", **body}, path) as response:
+                assert response.status == 200, await response.text()
+        assert [turn.state for turn in await gateway.turns()] == ["done", "done"]
+
+
 async def test_a_wait_without_end_is_told_in_days_and_the_turn_is_over(tmp_path: Path) -> None:
     answer = Answer(status=429, headers={"Retry-After": "9" * 400})
     async with fake_llm(always(answer)) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:

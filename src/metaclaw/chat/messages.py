@@ -94,9 +94,10 @@ def answer_identity(message: Mapping[str, Any]) -> bytes:
 
     Ids of tool calls are left out (clients rewrite them), so is the white space around the text and in arguments.
     """
-    calls = cast(Sequence[Mapping[str, Any]], message.get("tool_calls") or ())
+    calls: object = message.get("tool_calls") or ()
     said = text_of(message.get("content")).strip()
-    return identity_of(said, [_call_identity(call) for call in calls])
+    listed = cast(Sequence[object], calls if isinstance(calls, list | tuple) else [calls])  # whoever wrote it
+    return identity_of(said, [_call_identity(call) for call in listed])
 
 
 def identity_of(text: str, others: Sequence[object]) -> bytes:

@@ -30,6 +30,11 @@ class ChatAnswer:
     others: tuple[JsonObject, ...] = ()
     model: str | None = None  # as the answer names it
 
+    @property
+    def messages(self) -> list[JsonObject]:
+        """What it and the further ones say."""
+        return [said for said in (self.message, *(other["message"] for other in self.others)) if said is not None]
+
 
 def parse_request(body: JsonObject) -> ClientRequest:
     """Check ``body``; raises ``InvalidRequestError`` with the name of the parameter."""

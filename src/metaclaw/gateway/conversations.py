@@ -8,9 +8,10 @@ A request that is sent again after nothing came of it belongs where it did. Else
 session, and one with answers continues the turn that asked what comes before its last answer, and was given that
 answer. If there are several such turns, the one that nobody has gone on from yet is taken, the newest first. If all
 have been gone on from, it is an edit or another try, if they are of one session and the end of the history is long
-enough to be somebody's own (``MIN_EVIDENCE`` characters in the last answer and the three messages before it);
-otherwise nobody can know, and a new session begins. A history that was cut at its beginning, or lost its tool calls,
-is recognised by its end under the same condition, if only one session ends so.
+enough to be somebody's own (``MIN_EVIDENCE`` characters in the last answer and the three messages before it); otherwise
+nobody can know, and a new session begins. Of several answers to one request (``n``) each was given. What a request ends
+with in the model's name, unless it was given, is the beginning of the answer to come. A history that was cut at its
+beginning, or lost its tool calls, is recognised by its end under the same condition, if only one session ends so.
 
 A client of responses that leaves its history to the provider (``previous_response_id``) says which answer it goes on
 from: it is in the session of the turn that was given that answer, as long as that is remembered.
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from metaclaw.chat.messages import JsonObject, answer_identity
+from metaclaw.chat.messages import JsonObject, answer_identity, text_of
 from metaclaw.errors import JournalError
 from metaclaw.gateway.history import History, read_history
 from metaclaw.journal.past_turns import PastTurn
@@ -41,7 +42,7 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_ALIKE = 64
 MIN_EVIDENCE = 64
 
-ReadAnswer = Callable[[], Mapping[str, Any] | None]
+ReadAnswers = Callable[[], Sequence[Mapping[str, Any]]]
 
 
 class PastTurns(Protocol):
@@ -60,9 +61,10 @@ class _Turn:
     window: bytes
     context: bytes
     previous: str | None
+    begun: str = ""  # of its answer, by the client
     is_open: bool = True
-    answer: bytes | None = None
-    read: ReadAnswer | None = None  # an answer that nobody has looked at yet
+    answers: frozenset[bytes] = frozenset()
+    read: ReadAnswers | None = None  # answers that nobody has looked at yet
     num_bytes: int = 0
 
 
@@ -98,14 +100,19 @@ class Conversations:
             if not is_side:
                 self._linked[turn_id] = session
             return session
-        history = read_history(prefix.encode(), messages)
-        session = self._remembered(history)
+        scope = prefix.encode()
+        history = read_history(scope, messages, is_begun=True)
+        session = self._remembered(read_history(scope, messages)) if history.begun else None
+        if session is None:
+            session = self._remembered(history)
         if session is None and history.answer is not None and self._past is not None:
             return self._begin_after_asking(self._past, turn_id, messages, history, prefix, agent, is_side)
         return self._begun(turn_id, session, history, prefix, is_side)
 
-    def end(self, turn_id: str, read: ReadAnswer | None, *, num_bytes: int = 0, response_id: str | None = None) -> None:
-        """A turn is over; ``read`` gives its answer (called at most once), ``None`` when nothing came of it.
+    def end(
+        self, turn_id: str, read: ReadAnswers | None, *, num_bytes: int = 0, response_id: str | None = None
+    ) -> None:
+        """A turn is over; ``read`` gives its answers (called at most once), ``None`` when nothing came of it.
 
         ``response_id`` is what the provider calls the answer, if it may keep it.
         """
@@ -157,13 +164,13 @@ class Conversations:
 
     def _tried_before(self, history: History) -> str | None:
         for turn in reversed(self._by_request.get(history.request, ())):
-            came_to_nothing = not turn.is_open and turn.read is None and turn.answer is None
+            came_to_nothing = not turn.is_open and turn.read is None and not turn.answers
             if came_to_nothing and turn.context == history.context and self._newest.get(turn.session) == turn.id:
                 return turn.session
         return None
 
     def _given(self, turns: Sequence[_Turn] | deque[_Turn], history: History) -> list[_Turn]:
-        given = [turn for turn in turns if self._answer(turn) == history.answer]
+        given = [turn for turn in turns if history.answer in self._answers(turn)]
         return [turn for turn in given if turn.context == history.context] or given
 
     def _chosen(self, given: Sequence[_Turn], history: History) -> str:
@@ -186,20 +193,22 @@ class Conversations:
             found = await past.that_asked(asked, agent=agent, prefix=prefix, limit=MAX_ALIKE)
         except JournalError:
             return None  # a session more is less harm than an answer less
-        given = [turn for turn in found if answer_identity(turn.answer) == history.answer]
+        given = [turn for turn in found if history.answer in map(answer_identity, turn.answers)]
         waiting = [turn for turn in given if turn.is_newest and turn.session not in self._newest]
         if waiting:
             return waiting[0].session
         sessions = {turn.session for turn in given}
         return sessions.pop() if len(sessions) == 1 and history.evidence >= MIN_EVIDENCE else None
 
-    def _answer(self, turn: _Turn) -> bytes | None:
+    def _answers(self, turn: _Turn) -> frozenset[bytes]:
         if turn.read is not None:
-            message = turn.read()
+            answers = list(turn.read())
             self._num_bytes -= turn.num_bytes
             turn.read, turn.num_bytes = None, 0
-            turn.answer = None if message is None else answer_identity(message)
-        return turn.answer
+            if turn.begun:  # some models repeat what they went on from, others do not
+                answers += [{**one, "content": turn.begun + text_of(one.get("content"))} for one in answers]
+            turn.answers = frozenset(map(answer_identity, answers))
+        return turn.answers
 
     def _add(self, turn_id: str, session: str, history: History) -> None:
         turn = _Turn(
@@ -208,6 +217,7 @@ class Conversations:
             request=history.request,
             window=history.window,
             context=history.context,
+            begun=history.begun,
             previous=self._newest.get(session),
         )
         self._turns[turn_id] = turn

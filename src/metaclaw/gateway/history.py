@@ -28,6 +28,7 @@ class History:
     ``request`` is all of it, ``window`` the end of what it says without tool calls and results. ``before`` and
     ``window_before`` are the same of what precedes the last answer, and ``answer`` is the identity of that:
     ``None`` when there is no answer yet. ``evidence`` counts the characters in the last window and the last answer.
+    ``begun`` is what the client wrote in the model's name for it to go on from, which is then no part of the rest.
     """
 
     request: bytes
@@ -38,6 +39,7 @@ class History:
     answer: bytes | None = None
     answer_index: int = -1
     evidence: int = 0
+    begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,13 @@ class _Said:
     length: int
 
 
-def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]]) -> History:
-    """The history that ``messages`` are. ``scope`` is whose it is."""
+def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]], *, is_begun: bool = False) -> History:
+    """The history that ``messages`` are. ``scope`` is whose it is.
+
+    ``is_begun``: an answer at the end is the beginning of the one to come.
+    """
+    begun = _beginning(messages) if is_begun else []
+    messages = messages[: len(messages) - len(begun)]
     last = next((index for index in range(len(messages) - 1, -1, -1) if messages[index]["role"] == "assistant"), -1)
     node, spine = _hash(scope), list[_Said]()
     context = hashlib.blake2b(digest_size=_SIZE)
@@ -79,7 +86,17 @@ def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]]) -> History
         answer=answer_identity(messages[last]) if last >= 0 else None,
         answer_index=last,
         evidence=evidence,
+        begun="".join(text_of(message.get("content")) for message in begun),
     )
+
+
+def _beginning(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    size = 0
+    for message in reversed(messages):
+        if message["role"] != "assistant" or message.get("tool_calls"):
+            break
+        size += 1
+    return messages[len(messages) - size :]
 
 
 def _said(message: Mapping[str, Any]) -> _Said | None:

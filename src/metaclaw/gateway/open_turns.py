@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from metaclaw.chat.dialects import RESPONSES
+from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.gateway.access import Admission
 from metaclaw.gateway.conversations import Conversations
@@ -59,13 +59,12 @@ class OpenTurns:
         if isinstance(answer, RawAnswer):
             response_id = _response_id(answer) if answer.dialect == RESPONSES.name else None
             self._conversations.end(
-                turn_id, lambda: _message(answer), num_bytes=len(answer.body), response_id=response_id
+                turn_id, lambda: _messages(answer), num_bytes=len(answer.body), response_id=response_id
             )
         elif answer is None or answer.message is None:
             self._conversations.end(turn_id, None)
         else:
-            message = answer.message
-            self._conversations.end(turn_id, lambda: message)
+            self._conversations.end(turn_id, lambda: answer.messages)
 
     def charge(self, turns: Sequence[TurnSettled]) -> None:
         """What they used is known."""
@@ -80,8 +79,8 @@ def _response_id(raw: RawAnswer) -> str | None:
     return None if found is None else found[1].decode()
 
 
-def _message(raw: RawAnswer) -> Mapping[str, Any] | None:
+def _messages(raw: RawAnswer) -> Sequence[JsonObject]:
     try:
-        return read_answer(raw).message
+        return read_answer(raw).messages
     except ValueError:
-        return None
+        return ()

@@ -53,8 +53,8 @@ class Opening:
     def _begin(self) -> None:
         if self._is_begun:
             return
-        self._is_begun = True
         found = self._sender.caller()
+        self._is_begun = True
         if isinstance(found, Caller):
             self.caller = found
         else:

@@ -19,7 +19,7 @@ from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_reader
 
 _ASKED = """
-    SELECT t.session, a.body, NOT EXISTS (
+    SELECT t.session, a.body, t.other_answers, NOT EXISTS (
         SELECT 1 FROM turns AS n
         WHERE n.agent = t.agent AND n.session = t.session AND n.seq > t.seq AND n.kind = 'main'
     )
@@ -31,10 +31,10 @@ _ASKED = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastTurn:
-    """A turn that was answered. ``is_newest``: nobody has gone on from it."""
+    """A turn that was answered, with each of its ``answers``. ``is_newest``: nobody has gone on from it."""
 
     session: str
-    answer: JsonObject
+    answers: tuple[JsonObject, ...]
     is_newest: bool
 
 
@@ -75,4 +75,9 @@ class PastTurnReader:
             rows = self._connection.execute(_ASKED, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(f"cannot read {self._path}: {error}") from error
-        return [PastTurn(session=row[0], answer=json.loads(row[1]), is_newest=bool(row[2])) for row in rows]
+        return [_past_turn(*row) for row in rows]
+
+
+def _past_turn(session: str, first: str, others: str, is_newest: int) -> PastTurn:
+    further = [message for other in json.loads(others) if (message := other.get("message"))]
+    return PastTurn(session=session, answers=(json.loads(first), *further), is_newest=bool(is_newest))

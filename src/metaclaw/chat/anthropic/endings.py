@@ -33,7 +33,7 @@ def stop_keys(choice: JsonObject, request: JsonObject, *, has_calls: bool, is_re
     Chat does not say which sequence ended an answer, but vLLM and its kin do, in ``stop_reason``.
     """
     sequence = choice.get("stop_reason")
-    if has_calls and choice.get("finish_reason") not in _FROM_CHAT:
+    if has_calls and text_in(choice.get("finish_reason")) not in _FROM_CHAT:
         reason = "tool_use"  # some servers say "stop"
     elif is_refusal:
         reason = "refusal"

@@ -31,10 +31,10 @@ def tools_to_chat(request: JsonObject) -> list[JsonObject]:
         if tool.get("type") not in left_out
         for function in _functions_of(tool, f"tools[{index}]")
     ]
-    names = {function["function"].get("name") for function in functions}
+    names = {as_text(function["function"].get("name")) for function in functions}
     for tool in tool_search.found_in(request):
         for function in _functions_of(tool, "a tool that was found"):
-            if (name := function["function"].get("name")) not in names:
+            if (name := as_text(function["function"].get("name"))) not in names:
                 names.add(name)
                 functions.append(function)
     return functions
