@@ -199,6 +199,16 @@ async def test_prices_that_cannot_be_read_are_one_line_and_end_with_code_2(tmp_p
     assert "Traceback" not in errors.decode()
 
 
+async def test_a_journal_that_cannot_be_read_is_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "turns.db").write_bytes(b"no database" * 1000)
+    async with process(make_settings(tmp_path, llm_url="http://127.0.0.1:9/v1")) as child:
+        _, errors = await child.communicate()
+    assert child.returncode not in (0, None)
+    assert b"turns.db: file is not a database. Nothing in it was changed." in errors
+    assert b"Traceback" not in errors
+    assert (tmp_path / "turns.db").read_bytes() == b"no database" * 1000
+
+
 async def test_two_gateways_never_share_a_home(tmp_path: Path) -> None:
     """PITFALLS, run under faults: a second instance on the same home truncated the records."""
     async with fake_llm() as llm, aiohttp.ClientSession() as http:

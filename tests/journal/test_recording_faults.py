@@ -20,6 +20,7 @@ from metaclaw.journal.backlog import Backlog
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import TurnEnding, TurnOpening
 from metaclaw.journal.turns import RawAnswer, RecordedTurn, TurnJournal, TurnReader
+from metaclaw.journal.verification import verify
 
 pytestmark = pytest.mark.anyio
 
@@ -122,12 +123,59 @@ async def test_what_was_spooled_by_a_dead_process_is_written_once(tmp_path: Path
             other.execute("COMMIT")
     segment = tmp_path / "dead" / "spool" / "00000001.log"
     segment.write_bytes(segment.read_bytes() + b"torn")
-    for _ in range(2):
+    for num_torn in (1, 0):
         async with TurnJournal(tmp_path / "dead" / "turns.db") as journal:
             states = [(turn.id, turn.state) for turn in turns(tmp_path / "dead")]
             assert states == [("t1", "done"), ("t2", "cut"), ("t3", "done")]
-            assert journal.state.num_failures == 0
+            assert journal.state.num_failures == num_torn
         assert list((tmp_path / "dead" / "spool").iterdir()) == []
+
+
+async def test_damage_in_the_spool_costs_the_record_that_it_is_in_and_is_counted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.begin_after(0)
+    places = [spool.append(record(f"t{number}")) for number in range(3) for record in (opening, ending)]
+    spool.close()
+    content = bytearray(spool.path(1).read_bytes())
+    content[places[3].start + 20] ^= 0xFF  # the end of t1
+    spool.path(1).write_bytes(content)
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        assert [turn.state for turn in turns(tmp_path)] == ["done", "cut", "done"]
+        assert journal.state.num_failures == 1
+        assert verify(tmp_path / "turns.db").problems == ()
+
+
+async def test_a_segment_that_a_killed_process_had_no_time_to_delete_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", segment_bytes=1)  # a segment for each record
+    spool.begin_after(0)
+    for record in (opening, ending):
+        spool.append(record("t1"))
+    spool.close()
+    with monkeypatch.context() as killed:
+        killed.setattr(Spool, "discard", lambda _self, _segment: None)
+        killed.setattr(Backlog, "close", lambda self, _connection: self.spool.close())
+        async with TurnJournal(tmp_path / "turns.db"):
+            assert [turn.state for turn in turns(tmp_path)] == ["done"]
+    assert len(list((tmp_path / "spool").iterdir())) == 2
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        await journal.flush()
+        assert journal.state.num_failures == 0
+
+
+async def test_a_spool_that_cannot_be_read_keeps_no_gateway_from_its_work_and_stays(tmp_path: Path) -> None:
+    unreadable = tmp_path / "spool" / "00000007.log"
+    unreadable.mkdir(parents=True)  # as unreadable as what a run by root left
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        journal.append(opening("t1"))
+        journal.append(ending("t1"))
+        await journal.flush()
+        assert journal.state.num_failures == 1
+        [problem] = (await asyncio.to_thread(verify, tmp_path / "turns.db")).problems
+        assert "00000007.log cannot be read" in problem
+    assert [turn.state for turn in turns(tmp_path)] == ["done"]
+    assert list((tmp_path / "spool").iterdir()) == [unreadable]
 
 
 async def test_a_database_that_is_ruined_and_replaced_gets_what_was_spooled_meanwhile(tmp_path: Path) -> None:
@@ -192,6 +240,7 @@ async def test_without_a_spool_the_oldest_bodies_are_given_up_first_and_counted(
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
+from metaclaw.journal.verification import verify
 from metaclaw.journal.turns import TurnJournal
 from tests.journal.test_recording_faults import ending, opening
 

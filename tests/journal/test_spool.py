@@ -29,7 +29,11 @@ def opened(folder: Path, **changes: int) -> Spool:
 
 
 def all_of(spool: Spool) -> list[SpoolRecord]:
-    return [record for segment in spool.segments() for _, record in spool.scan(segment)]
+    return [record for segment in spool.segments() for _, record in spool.scan(segment) if record is not None]
+
+
+def damaged(spool: Spool, segment: int) -> list[Place]:
+    return [place for place, record in spool.scan(segment) if record is None]
 
 
 @given(records=RECORDS, segment_bytes=st.sampled_from([1, 300, 10_000]))
@@ -42,7 +46,7 @@ def test_what_is_appended_comes_back_in_order(
     spool.close()
     assert all_of(spool) == records
     assert [spool.read(place) for place in places] == records
-    assert not any(spool.is_torn(place.segment, place.end) for place in places[-1:])
+    assert not any(damaged(spool, segment) for segment in spool.segments())
 
 
 @given(cut=st.integers(min_value=0, max_value=400), flips=st.booleans())
@@ -60,8 +64,30 @@ def test_a_torn_end_costs_only_the_record_that_was_torn(
     path.write_bytes(data[:at] + (b"\0" * (len(data) - at) if flips else b""))
     num_whole = sum(place.end <= at for place in places)
     assert all_of(spool) == records[:num_whole]
-    last = places[num_whole - 1].end if num_whole else 0
-    assert spool.is_torn(1, last) == (path.stat().st_size > max(last, places[0].start) or at < places[0].start)
+    size = path.stat().st_size
+    begin_of_first = places[0].start if at >= places[0].start else 0
+    begin = places[num_whole - 1].end if num_whole else begin_of_first
+    assert damaged(spool, 1) == ([Place(1, begin, size)] if size > begin else [])
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_what_is_damaged_costs_the_records_that_it_is_in_and_no_others(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    spool = opened(tmp_path_factory.mktemp("spool"))
+    records = [SpoolRecord(header={"n": number}, parts=(b'{"' * number, b"\0" * 30)) for number in range(5)]
+    places = [spool.append(record) for record in records]
+    spool.close()
+    path = spool.path(1)
+    content = bytearray(path.read_bytes())
+    begin = data.draw(st.integers(0, len(content) - 1))
+    end = data.draw(st.integers(begin + 1, min(len(content), begin + 60)))
+    content[begin:end] = bytes(byte ^ 0x55 for byte in content[begin:end])
+    path.write_bytes(content)
+    whole = [record for record, place in zip(records, places, strict=True) if place.end <= begin or place.start >= end]
+    assert all_of(spool) == whole
+    assert damaged(spool, 1)
 
 
 def test_numbers_of_segments_are_never_used_again(tmp_path: Path) -> None:

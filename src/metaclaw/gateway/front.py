@@ -10,7 +10,9 @@ Nearly all requests are turns, and the layers of a router took a tenth of what t
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -20,7 +22,7 @@ from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from metaclaw.chat.dialect import Dialect
 from metaclaw.errors import MetaClawError
@@ -32,6 +34,8 @@ from metaclaw.http.errors import Dialect as ErrorDialect
 from metaclaw.http.errors import bug_answer, error_answer
 from metaclaw.http.hosts import asked_host, host_refusal, is_known_host
 from metaclaw.http.sse import CLIENT_CLOSED_REQUEST
+
+_log = logging.getLogger(__name__)
 
 _OF_AGENT = re.compile(r"/agents/([^/]+)(/.*)")
 _NO_ANSWER = "none"
@@ -85,7 +89,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turn, agent = self._turn_of(scope)
         if turn is None:
-            await self._others(scope, receive, send)
+            await self._others(scope, receive, _without_traceback(send) if scope["type"] == "lifespan" else send)
             return
         deps = cast(TurnDeps, self.state.deps)
         status = _NO_ANSWER
@@ -128,3 +132,19 @@ class Front:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except MetaClawError as error:
             return error_answer(error, turn.errors).response()
+
+
+def _without_traceback(send: Send) -> Send:
+    """``send`` for the start and the end of the application: Starlette's own word for a failure is a whole traceback,
+    which says in its last line what the user needs, and may quote settings.
+    """
+
+    async def told(message: Message) -> None:
+        if message["type"].endswith(".failed"):
+            error = sys.exc_info()[1]
+            if not isinstance(error, MetaClawError):
+                _log.error("the gateway cannot go on", exc_info=error)
+            message = {**message, "message": str(error) if isinstance(error, MetaClawError) else type(error).__name__}
+        await send(message)
+
+    return told

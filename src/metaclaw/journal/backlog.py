@@ -8,6 +8,7 @@ segment was written is part of the transaction that wrote it.
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import time
@@ -29,6 +30,7 @@ _MAX_RECORDS = 512  # in one transaction
 _FEW_RECORDS = 128  # of 64 turns: a third of a second of a gateway with recall that has all it can do
 _STEP_S = 0.02  # longest work on records while nobody waits
 _URGENT_STEP_S = 0.001  # while somebody does: a transaction costs as much as some records
+_DELETE_ROWS = "DELETE FROM spool WHERE segment NOT IN (SELECT value FROM json_each(?))"
 
 Write = Callable[[sqlite3.Connection, SpoolRecord], Any]
 OnWritten = Callable[[Sequence[Any]], None]
@@ -68,7 +70,7 @@ class Backlog:
     ) -> None:
         self.spool = spool
         self.num_refused = 0  # records that cannot be written as they are, and never could
-        self.num_torn = 0  # segments with a torn end
+        self.num_damaged = 0  # stretches of the spool without a whole record, and segments that cannot be read
         self.on_written: OnWritten | None = None
         self._write = write
         self._max_kept_bytes = max_kept_bytes
@@ -77,6 +79,7 @@ class Backlog:
         self._results: list[Any] = []
         self._flushes: deque[tuple[int, Future[None]]] = deque()
         self._discarded_before = 0
+        self._unread: set[int] = set()  # segments that cannot be read now, and at another start perhaps
         self._has_stale_rows = False
         # Each number has one writing thread.
         self._num_added = self._bytes_added = 0
@@ -141,7 +144,12 @@ class Backlog:
         left: list[_Entry] = []
         for segment in self.spool.segments():
             if segment <= last_segment:
-                left.extend(self._left_in(segment, written.get(segment, 0)))
+                try:
+                    left.extend(self._left_in(segment, written.get(segment, 0)))
+                except OSError as error:
+                    self.num_damaged += 1
+                    self._unread.add(segment)
+                    _log.error("what is in the spool's %s cannot be read and stays there: %s", segment, error)
         if left:
             _log.info("%d records of an earlier run are written now", len(left))
         left.append(_Entry(then, None, 0))
@@ -152,19 +160,20 @@ class Backlog:
     def write(self, connection: sqlite3.Connection, is_urgent: Callable[[], bool]) -> None:
         """Write some records, within a transaction. Raises ``sqlite3.Error`` when it is not the record's fault."""
         began_at = time.monotonic()
-        place: Place | None = None
+        ends: dict[int, int] = {}  # of each segment, so that one which could not be deleted is not written again
         while self._entries and len(self._batch) < _MAX_RECORDS:
             entry = self._entries.popleft()
             self._batch.append(entry)
             self._attempt(connection, entry)
-            place = entry.place or place
+            if entry.place is not None:
+                ends[entry.place.segment] = entry.place.end
             if time.monotonic() - began_at > (_URGENT_STEP_S if is_urgent() else _STEP_S):
                 break
         if self._has_stale_rows:
-            connection.execute("DELETE FROM spool WHERE segment < ?", (self._discarded_before,))
+            connection.execute(f"{_DELETE_ROWS} AND segment < ?", (json.dumps([*self._unread]), self._discarded_before))
             self._has_stale_rows = False
-        if place is not None:
-            connection.execute("INSERT OR REPLACE INTO spool VALUES (?, ?)", (place.segment, place.end))
+        for segment, end in ends.items():
+            connection.execute("INSERT OR REPLACE INTO spool VALUES (?, ?)", (segment, end))
 
     def committed(self) -> None:
         """The transaction of ``write`` is durable."""
@@ -197,19 +206,22 @@ class Backlog:
             _log.error("%d records stay in %s until the next start", len(self._entries), self.spool.folder)
             return
         for segment in self.spool.segments():
-            self.spool.discard(segment)
-        connection.execute("DELETE FROM spool")
+            if segment not in self._unread:
+                self.spool.discard(segment)
+        connection.execute(_DELETE_ROWS, (json.dumps([*self._unread]),))
 
     def _left_in(self, segment: int, written: int) -> Iterator[_Entry]:
         size = self.spool.path(segment).stat().st_size
-        end = start = written if written <= size else 0  # a position beyond the end was of another file
+        start = written if written <= size else 0  # a position beyond the end was of another file
         for place, record in self.spool.scan(segment, start):
+            if record is None:
+                self.num_damaged += 1
+                _log.error(
+                    "the spool's %s: from byte %d to %d there is no whole record", segment, place.start, place.end
+                )
+                continue
             is_kept = self._bytes_added - self._bytes_done < self._max_kept_bytes
-            end = place.end
             yield _Entry(record if is_kept else None, place, record.num_bytes)
-        if self.spool.is_torn(segment, end):
-            self.num_torn += 1
-            _log.warning("%s: what is behind byte %d is no whole record and is left out", segment, end)
 
     def _attempt(self, connection: sqlite3.Connection, entry: _Entry) -> None:
         """Write one record; without its bytes when it is refused with them."""
@@ -243,7 +255,7 @@ class Backlog:
             return
         try:
             for old in self.spool.segments():
-                if old < segment:
+                if old < segment and old not in self._unread:
                     self.spool.discard(old)
         except OSError as error:
             _log.warning("the spool cannot be tidied: %s", error)

@@ -27,6 +27,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 _MAGIC = b"MetaClaw spool 1\n"
 _FRAME = struct.Struct("<III")  # bytes of the header, bytes of the parts, CRC-32 of both
 _LENGTHS = "parts"
+_HEADER = b'{"'  # what each begins with
 _HAS_WRITEV = hasattr(os, "writev")  # Windows has none
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 
@@ -105,21 +106,21 @@ class Spool:
             raise ValueError(f"{self.path(place.segment)} is damaged at byte {place.start}")
         return found[0]
 
-    def scan(self, segment: int, start: int = 0) -> Iterator[tuple[Place, SpoolRecord]]:
-        """The records of a segment that nobody appends to, from byte ``start``, up to the first that is not whole."""
-        data = self.path(segment).read_bytes()
-        if not data.startswith(_MAGIC):
-            return
-        offset = max(start, len(_MAGIC))
-        while (found := _record(data, offset)) is not None:
-            record, end = found
-            yield Place(segment, offset, end), record
-            offset = end
+    def scan(self, segment: int, start: int = 0) -> Iterator[tuple[Place, SpoolRecord | None]]:
+        """What is in a segment that nobody appends to, from byte ``start``; ``None`` for what is no whole record.
 
-    def is_torn(self, segment: int, end: int) -> bool:
-        """Whether more than whole records lies in a segment whose last record ends at ``end`` (0: it has none)."""
+        Raises ``OSError``.
+        """
         data = self.path(segment).read_bytes()
-        return len(data) > max(end, len(_MAGIC)) or not data.startswith(_MAGIC)
+        offset = max(start, len(_MAGIC)) if data.startswith(_MAGIC) else start
+        while offset < len(data):
+            begin, found = _next_record(data, offset)
+            if begin > offset:
+                yield Place(segment, offset, begin), None
+            if found is None:
+                return
+            record, offset = found
+            yield Place(segment, begin, offset), record
 
     def discard(self, segment: int) -> None:
         """Delete a segment whose records are all in the database."""
@@ -169,6 +170,16 @@ def _write_all(handle: int, pieces: Sequence[bytes], num_bytes: int) -> None:
     written = os.writev(handle, pieces) if _HAS_WRITEV else os.write(handle, b"".join(pieces))
     if written != num_bytes:
         raise OSError(errno.ENOSPC, f"only {written} of {num_bytes} bytes could be written")
+
+
+def _next_record(data: bytes, offset: int) -> tuple[int, tuple[SpoolRecord, int] | None]:
+    """Where the first whole record from ``offset`` on begins, and it with its end; the end of ``data`` and ``None``."""
+    begin = offset
+    while begin >= 0:
+        if (found := _record(data, begin)) is not None:
+            return begin, found
+        begin = data.find(_HEADER, begin + _FRAME.size + 1) - _FRAME.size  # below 0 where there is none
+    return len(data), None
 
 
 def _record(data: bytes, offset: int) -> tuple[SpoolRecord, int] | None:

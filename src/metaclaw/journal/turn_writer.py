@@ -123,9 +123,10 @@ class TurnJournal:
         """How far the database is behind, and why."""
         backlog, committer = self._backlog.state, self._committer
         num_failures = committer.num_failures + backlog.num_spool_failures + backlog.num_stripped + backlog.num_lost
+        num_failures += self._backlog.num_refused + self._backlog.num_damaged
         return JournalState(
             backlog=backlog,
-            num_failures=num_failures + self._backlog.num_refused + self._scribe.num_refused_samples,
+            num_failures=num_failures + self._scribe.num_refused_samples,
             trouble=committer.trouble,
         )
 

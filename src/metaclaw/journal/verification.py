@@ -87,10 +87,15 @@ def _hashes(connection: sqlite3.Connection) -> list[str]:
 def _spool(spool: Spool, written: dict[int, int]) -> tuple[int, list[str]]:
     num_records, torn = 0, list[str]()
     for segment in spool.segments():
-        start = end = written.get(segment, 0)
-        for place, _ in spool.scan(segment, start):
-            num_records += 1
-            end = place.end
-        if spool.is_torn(segment, end):
-            torn.append(f"{spool.path(segment).name} has an end that is no whole record")
+        name = spool.path(segment).name
+        try:
+            for place, record in spool.scan(segment, written.get(segment, 0)):
+                if record is not None:
+                    num_records += 1
+                else:
+                    torn.append(f"{name} has no whole record from byte {place.start} to {place.end}")
+        except FileNotFoundError:  # the gateway has written all of it meanwhile
+            continue
+        except OSError as error:
+            torn.append(f"{name} cannot be read: {error.strerror}")
     return num_records, torn
