@@ -191,7 +191,7 @@ class _Job:
                 await asyncio.sleep(0.25)
                 continue
             replies = await self._ask(self._random.sample(LEARNING, BATCH), kind="main")
-            asked += len(replies)
+            asked += sum(not reply.error for reply in replies)  # what failed is never judged
             self._counters.recent_reward = float(np.mean([reward(reply.prompt, reply.text) for reply in replies]))
 
     async def _see_updates(self) -> bool:

@@ -99,3 +99,24 @@ async def test_a_call_that_takes_too_long_by_its_own_count_says_so_itself():
     with pytest.raises(TimeoutError):
         await pulse.during(give_up())
     await pulse.close()
+
+
+async def test_a_look_that_another_turn_begins_in_the_same_moment_is_not_taken_for_ones_own():
+    """Of turns that look together some woke when the next look was under way, and took that for silence."""
+    num_turns, answer = 40, asyncio.get_running_loop().create_future()
+
+    async def look() -> None:
+        await asyncio.sleep(0)
+
+    async def call() -> str:
+        return await answer
+
+    pulse = Pulse("the cloud", look, clock=Clock(), patience=Patience(look_every_s=0.005, look_s=5.0, max_misses=1))
+    waiting: list[asyncio.Task[str]] = []
+    for _ in range(num_turns):
+        waiting.append(asyncio.ensure_future(pulse.during(call())))
+        await asyncio.sleep(0.0002)
+    await asyncio.sleep(0.3)
+    answer.set_result("at last")
+    assert await asyncio.gather(*waiting) == ["at last"] * num_turns
+    await pulse.close()

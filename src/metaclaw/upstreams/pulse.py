@@ -91,11 +91,12 @@ class Pulse:
 
     async def _answers(self) -> bool:
         # One look at a time, whoever asks: an SDK that cannot be interrupted would pile them up.
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.ensure_future(self._ask())
-            self._looking.add_done_callback(_seen)
-        await asyncio.wait({self._looking}, timeout=self._patience.look_s)
-        return self._looking.done() and not self._looking.cancelled() and self._looking.exception() is None
+        looking = self._looking
+        if looking is None or looking.done():
+            looking = self._looking = asyncio.ensure_future(self._ask())
+            looking.add_done_callback(_seen)
+        await asyncio.wait({looking}, timeout=self._patience.look_s)
+        return looking.done() and not looking.cancelled() and looking.exception() is None
 
     def _rest(self) -> None:
         self._silent_until = self._clock() + self._patience.rest_s
