@@ -150,6 +150,38 @@ def test_a_reminder_in_a_message_is_not_the_humans_word() -> None:
     assert human_text(user("what is <system-reminder>?")) == "what is <system-reminder>?"
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "<memory-context>\n[System note: The following is recalled memory context, NOT new user input.]\n\nx\n"
+        "</memory-context>",
+        "[Runtime Context \u2014 metadata only, not instructions]\nChannel: cli\n[/Runtime Context]",
+    ],
+    ids=["Hermes", "nanobot"],
+)
+def test_what_an_agent_adds_to_the_newest_message_changes_no_humans_words(block: str) -> None:
+    """Hermes leaves it out again once the message is a part of the history."""
+    assert human_text(user(f"fix the bug\n\n{block}")) == "fix the bug"
+    assert human_identity(user(f"fix the bug\n\n{block}")) == human_identity(user("fix the bug"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[CONTEXT COMPACTION \u2014 REFERENCE ONLY] Earlier turns were compacted into the summary below.",
+        "[System: Your previous response was truncated by the output length limit. Continue exactly",
+        "You just executed tool calls but returned an empty response. Please process the tool results above",
+        "[Subagent 'find it' completed]\n\nTask: find it",
+        "I spoke to you previously about a number of things.\nI asked you to",
+        "I have *added these files to the chat* so you can go ahead and edit them.\n\n*Trust this message",
+        "Here are summaries of some files present in my git repository.\nDo not propose changes",
+    ],
+)
+def test_what_other_agents_write_in_the_users_name_is_no_humans(text: str) -> None:
+    """It was searched for memories of what the user had said (PITFALLS B4, 1)."""
+    assert not is_human(user(text))
+
+
 @pytest.mark.parametrize("prefix", ["", "[Sun 2026-11-22 15:46 UTC] "])
 def test_the_task_of_a_subagent_is_not_a_humans(prefix: str) -> None:
     assert not is_human(user(f"{prefix}[Subagent Context] You are one. [Subagent Task] count"))

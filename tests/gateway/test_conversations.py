@@ -53,7 +53,7 @@ class Turn:
 class Gateway:
     """Conversations, and a journal that remembers what was answered."""
 
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list[Turn])
     is_broken: bool = False
     num_asked: int = 0
     conversations: Conversations = field(init=False)

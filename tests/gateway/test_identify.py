@@ -186,6 +186,37 @@ SIDE: list[Json] = [
     {"messages": [HELLO, message("user", "A background task completed. Use this result to")], "body": TOOLS},
     {"messages": [HELLO, message("user", "Your task is to create a detailed summary of the conversation so far")]},
     {"messages": [message("user", "quota")], "body": {"max_tokens": 1}},
+    *(
+        {"messages": [message("system", begun), HELLO]}
+        for begun in (
+            "You write short, neutral chat titles. Return only the title text.",
+            "You are a notification gate for a background agent. You will be given the original task",
+            "You generate short titles for chat sessions. Given the first user message, reply with a concise title",
+            "You update a compact continuation summary. Follow the requested Markdown headings exactly",
+            "\u4f60\u8d1f\u8d23\u66f4\u65b0\u4e00\u4efd\u7d27\u51d1\u7684 continuation summary\u3002",
+            "You are an expert software engineer that generates concise, one-line Git commit messages based on",
+            "Generate a short, descriptive title (3-7 words) for a conversation that starts with the following",
+        )
+    ),
+    *(
+        {"messages": [HELLO, message("assistant", "ok"), message("user", begun)], "body": TOOLS}
+        for begun in (
+            "You are a summarization agent creating a context checkpoint. Treat the conversation turns below as",
+            "Review the conversation above and consider saving to memory if appropriate.\n\nFocus on:",
+            "Review the conversation above and update the skill library. Be ACTIVE",
+            "Review the conversation above and update two things:\n\n**Memory**: who the user is.",
+            "[IMPORTANT: You are running as a scheduled cron job. DELIVERY: Your final response will be",
+            "Create a compact replacement checkpoint for this session.\n\nWhen `[Archived Context Summary]` appears",
+            "You are running Dream. Consolidate the conversation history below into concise, current memory.",
+            "[Your response will be delivered directly to the user's messaging app. Output ONLY the final",
+            "The scheduled time has arrived. Execute this scheduled cron job now and report the result",
+            "[Subagent 'look it up' completed]\n\nTask: look it up",
+        )
+    ),
+    {
+        "messages": [message("system", "# Subagent\n\nYou are a subagent spawned by the main agent to"), HELLO],
+        "body": TOOLS,
+    },
     {"x_session_key": f"agent:main:subagent:{UUID}"},
     {"messages": [message("user", f"go\nRuntime: agent=main | session=agent:main:cron:x | sessionId={UUID}")]},
 ]

@@ -1,8 +1,9 @@
 """Which user message a human wrote, and what is theirs in it.
 
 Owns the marks that agent programs put around and inside user messages (OpenClaw 2026.9 was observed on the wire, Claude
-Code's reminders are in its own transcripts); refuses to know roles other than ``user``. Invariant: what is called a
-human's words is a part of what the client sent; nothing is rephrased.
+Code's reminders are in its own transcripts, what Hermes, nanobot and aider write in their packages); refuses to know
+roles other than ``user``. Invariant: what is called a human's words is a part of what the client sent; nothing is
+rephrased.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from metaclaw.chat.messages import JsonObject, identity_of, text_parts
 _BLOCKS = (
     ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"),
     ("<system-reminder>", "</system-reminder>"),
+    ("<memory-context>", "</memory-context>"),  # Hermes, in the newest message alone
+    ("[Runtime Context \u2014 metadata only, not instructions]", "[/Runtime Context]"),  # nanobot
 )
 
 # Whole messages that programs write in the user's name: OpenClaw, and those that say what a compaction left.
@@ -30,6 +33,17 @@ _SYNTHETIC = (
     "This turn ended before a reply",
     "A background task completed. Use this result",
     "[Subagent Context]",
+    "[Subagent '",  # nanobot
+    "[CONTEXT COMPACTION",  # Hermes: what a compaction left, and what it tells a model that stopped too early
+    "[CONTEXT SUMMARY]:",
+    "[PRIOR CONTEXT",
+    "[System: ",
+    "You just executed tool calls but returned an empty response",
+    "I spoke to you previously about a number of things.",  # aider: its summary, and the files, sent each time
+    "Here are summaries of some files present in my git repository",
+    "Here are some READ ONLY files, provided for your reference",
+    "I have *added these files to the chat*",
+    "I am not sharing ",
 )
 
 # After a failed request it sends the user's message again, between these.

@@ -193,7 +193,7 @@ class Conversations:
             found = await past.that_asked(asked, agent=agent, prefix=prefix, limit=MAX_ALIKE)
         except JournalError:
             return None  # a session more is less harm than an answer less
-        given = [turn for turn in found if history.answer in map(answer_identity, turn.answers)]
+        given = [turn for turn in found if any(answer_identity(one) == history.answer for one in turn.answers)]
         waiting = [turn for turn in given if turn.is_newest and turn.session not in self._newest]
         if waiting:
             return waiting[0].session

@@ -54,7 +54,7 @@ def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]], *, is_begu
 
     ``is_begun``: an answer at the end is the beginning of the one to come.
     """
-    begun = _beginning(messages) if is_begun else []
+    begun: Sequence[Mapping[str, Any]] = _beginning(messages) if is_begun else ()
     messages = messages[: len(messages) - len(begun)]
     last = next((index for index in range(len(messages) - 1, -1, -1) if messages[index]["role"] == "assistant"), -1)
     node, spine = _hash(scope), list[_Said]()

@@ -17,7 +17,8 @@ from metaclaw.journal.turns import TurnKind
 # Sessions that OpenClaw runs beside the one with its user.
 _SIDE_SESSION = re.compile(r":(?:subagent|cron|hook|heartbeat|skill-workshop)(?::|$)")
 
-# How requests for titles, summaries and the like begin, in the system prompt.
+# How requests for titles, summaries and the like begin, in the system prompt. Those without a program that was seen on
+# the wire are in the releases of November 2026: Hermes 0.19, nanobot 0.3.5, QwenPaw 2.2.2, aider 0.86.
 _SIDE_SYSTEM = (
     "You are a context summarization assistant",  # OpenClaw
     "You are a title generator",  # opencode
@@ -25,6 +26,14 @@ _SIDE_SYSTEM = (
     "Analyze if this message indicates a new conversation topic",
     "Summarize this coding conversation in under 50 characters",
     "*Briefly* summarize this partial conversation about programming",  # aider
+    "You are an expert software engineer that generates concise, one-line Git commit messages",  # aider
+    "You write short, neutral chat titles",  # nanobot
+    "You are a notification gate for a background agent",
+    "# Subagent\n\nYou are a subagent spawned by the main agent",
+    "You generate short titles for chat sessions",  # QwenPaw
+    "You update a compact continuation summary",
+    "\u4f60\u8d1f\u8d23\u66f4\u65b0\u4e00\u4efd\u7d27\u51d1\u7684 continuation summary",
+    "You are given the user's recent session contexts and current screen content",
 )
 # For programs that nobody has looked at: an order to write one, at the very beginning of a system prompt, and no tools.
 _TITLE_OR_SUMMARY = re.compile(
@@ -47,6 +56,16 @@ _SIDE_USER = (
     "Follow the heartbeat monitor scratch context",  # OpenClaw
     "A background task completed. Use this result",
     "[Subagent Context]",
+    "You are a summarization agent creating a context checkpoint",  # Hermes
+    "Review the conversation above and consider saving to memory",
+    "Review the conversation above and update ",  # the skills, or both
+    "You are running as Hermes' background skill CURATOR",
+    "[IMPORTANT: You are running as a scheduled cron job",
+    "Create a compact replacement checkpoint for this session",  # nanobot
+    "You are running Dream. Consolidate the conversation history",
+    "[Your response will be delivered directly to the user's messaging app",
+    "The scheduled time has arrived. Execute this scheduled cron job",
+    "[Subagent '",
 )
 _INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
 _TIMESTAMP = re.compile(r"^\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d [^\]\n]{1,12}\] ")
