@@ -122,6 +122,22 @@ async def test_a_full_disk_costs_the_record_never_the_reply(tmp_path: Path) -> N
     assert llm.requests[0]["messages"] == [user(QUESTION)]
 
 
+async def test_what_was_recalled_stays_while_the_disk_is_full(tmp_path: Path) -> None:
+    """Every prompt of the conversation would be another one, and the provider's cache would be lost twice."""
+    write_skill(tmp_path, "git-commit", "Write git commit messages")
+    talk = [user(QUESTION), {"role": "assistant", "content": "fix: typo"}, user("thanks")]
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        session = {"X-Session-Id": "s"}
+        async with gateway.post({"messages": talk[:1]}, **session) as response:
+            assert response.headers["X-MetaClaw-Recalled"] == "1"
+        await asyncio.to_thread(_forbid_writes, tmp_path / "turns.db")
+        async with gateway.post({"messages": talk}, **session) as response:
+            assert response.status == 200
+        assert gateway.recorder.num_failures > 0
+    before, after = (request["messages"] for request in llm.requests)
+    assert after[: len(before)] == before != talk[:1]
+
+
 def _forbid_writes(path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("CREATE TRIGGER no_turns BEFORE INSERT ON turns BEGIN SELECT RAISE(FAIL, 'disk is full'); END")

@@ -105,7 +105,7 @@ class Proxy:
             workspace=caller.workspace,
             memory_scope=caller.memory_scope,
         )
-        return await self._recorder.path.attempt(
+        recalled = await self._recorder.path.attempt(
             "recall",
             lambda: recaller.recall(
                 messages,
@@ -116,6 +116,9 @@ class Proxy:
             ),
             Recalled(),
         )
+        if recalled.trouble is not None:
+            self._recorder.path.failed("recall", recalled.trouble)
+        return recalled
 
     def _dropped(self, incoming: Incoming, blocks: Mapping[int, str]) -> frozenset[int]:
         limit = self._max_context_tokens

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from metaclaw.chat.humans import human_text
 from metaclaw.chat.messages import JsonObject
+from metaclaw.errors import JournalError
 from metaclaw.journal.recall_blocks import memories_of, without
 from metaclaw.journal.turns import MEMORY_ITEM, BlockKey, RecallBlock, TurnJournal, Weighed
 from metaclaw.recall.blocks import HumanMessage, human_messages
@@ -35,12 +36,14 @@ class Dropping(Protocol):
 class Recalled:
     """Text to attach after messages, by their index, and what was recalled for the newest human message, by name.
 
-    ``weighed`` is what was thought of at that, when this turn is the one that brought the message.
+    ``weighed`` is what was thought of at that, when this turn is the one that brought the message. ``trouble`` is why
+    nothing new could be recalled: messages that are known have what they had.
     """
 
     blocks: Mapping[int, str] = field(default_factory=dict[int, str])
     names: tuple[str, ...] = ()
     weighed: tuple[Weighed, ...] = ()
+    trouble: JournalError | None = None
 
 
 class Recaller:
@@ -73,14 +76,19 @@ class Recaller:
         now: float,
         dropping: Dropping | None = None,
     ) -> Recalled:
-        """What belongs to each human message. What ``dropping`` will leave out is not there: it may be recalled anew.
+        """What belongs to each human message. What ``dropping`` leaves out is not there: it may be recalled anew."""
+        try:
+            return await self._recall(messages, about, turn_id, now, dropping)
+        except JournalError as error:
+            return await self._remembered(messages, about, error)
 
-        Raises ``JournalError`` when that cannot be recorded.
-        """
+    async def _recall(
+        self, messages: Sequence[JsonObject], about: About, turn_id: str, now: float, dropping: Dropping | None
+    ) -> Recalled:
         humans = human_messages(messages, about.session)
         if not humans:
             return Recalled()
-        skills = None if self._skills is None else await self._skills.view(about.agent)
+        skills = await self._view(about.agent)
         known = await self._known(about.agent, [human.key for human in humans])
         blocks = {human.key: block for human, block in zip(humans, known, strict=True) if block is not None}
         served = await self._served(blocks, skills)
@@ -101,11 +109,17 @@ class Recaller:
             others = {key: block for key, block in counting.items() if key not in own}
             served |= own | await self._served(others, skills)
         is_ours = served[newest.key].items == composed.block.items
-        return Recalled(
-            blocks={human.index: block.text for human in humans if (block := served[human.key]).text},
-            names=served[newest.key].items,
-            weighed=composed.weighed if is_ours else (),
-        )
+        return _recalled(humans, served, weighed=composed.weighed if is_ours else ())
+
+    async def _remembered(self, messages: Sequence[JsonObject], about: About, trouble: JournalError) -> Recalled:
+        """What the messages had before the journal could not be asked: the prompt and its cache stay what they are."""
+        humans = human_messages(messages, about.session)
+        remembered = self._journal.remembered_blocks(about.agent, [human.key for human in humans])
+        known = {human.key: block for human, block in zip(humans, remembered, strict=True) if block is not None}
+        return _recalled(humans, await self._served(known, await self._view(about.agent)), trouble=trouble)
+
+    async def _view(self, agent: str) -> SkillView | None:
+        return None if self._skills is None else await self._skills.view(agent)
 
     async def _known(self, agent: str, keys: Sequence[BlockKey]) -> list[RecallBlock | None]:
         # The newest message is nearly always new: the claim of its block finds out whether it is, in the same wait.
@@ -164,6 +178,18 @@ class Recaller:
         if self._measuring is None or not sections:
             return ESTIMATED
         return await self._measuring.sizes(agent, [BEGIN, END, *sections])
+
+
+def _recalled(
+    humans: Sequence[HumanMessage],
+    served: Mapping[BlockKey, RecallBlock],
+    *,
+    weighed: tuple[Weighed, ...] = (),
+    trouble: JournalError | None = None,
+) -> Recalled:
+    texts = {human.index: block.text for human in humans if (block := served.get(human.key)) and block.text}
+    newest = served.get(humans[-1].key)
+    return Recalled(blocks=texts, names=newest.items if newest else (), weighed=weighed, trouble=trouble)
 
 
 def _is_served(name: str, skills: SkillView | None, alive: frozenset[str]) -> bool:
