@@ -146,6 +146,8 @@ async def test_feedback_is_kept_with_the_exchange_that_it_is_about(tmp_path: Pat
             {"turn": turn_id, "score": 0.5, "text": "fine", "source": "a person"},
             {"turn": turn_id, "thumbs": "down"},
             {"session": "s1", "text": "it forgot my name"},
+            {"turn": turn_id, "score": 1, "text": None, "agent": None},
+            {"session": "s1", "text": "cut in the middle of \ud83d"},
         ):
             async with gateway.post(body, path="/v1/feedback") as response:
                 assert response.status == 200, await response.text()
@@ -155,6 +157,8 @@ async def test_feedback_is_kept_with_the_exchange_that_it_is_about(tmp_path: Pat
         (turn_id, turn.exchange, 0.5, "fine", "a person"),
         (turn_id, turn.exchange, -1.0, "", "user"),
         (None, None, None, "it forgot my name", "user"),
+        (turn_id, turn.exchange, 1.0, "", "user"),
+        (None, None, None, "cut in the middle of \\ud83d", "user"),
     ]
 
 
@@ -191,6 +195,8 @@ async def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, body: dic
         ("/v1/feedback", {"X-Agent-Id": "ops"}, {}, 200),
         ("/v1/feedback", {}, {}, 200),
         ("/v1/feedback", {"X-Agent-Id": "main"}, {}, 404),
+        ("/v1/feedback", {}, {"agent": "ops"}, 200),
+        ("/v1/feedback", {}, {"agent": "main"}, 404),
         ("/v1/feedback", {"X-Agent-Id": "main"}, {"agent": "ops"}, 400),
         ("/v1/feedback", {"X-Agent-Id": "../x"}, {}, 400),
     ],

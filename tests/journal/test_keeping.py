@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from metaclaw.cli.main import app
 from metaclaw.errors import JournalError
+from metaclaw.journal.export import export_turns
+from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.learning_records import Sample
 from metaclaw.journal.retention import Retention, prune_stopped
@@ -137,8 +139,50 @@ async def test_the_commands_export_count_and_check(tmp_path: Path, monkeypatch: 
     assert (stats["agent"], stats["turns"]) == ("main", 4)
     checked = run(app, ["journal", "verify", "--json"])
     assert (checked.exit_code, json.loads(checked.stdout)["ok"]) == (0, True)
-    assert run(app, ["journal", "prune"]).exit_code != 0
+    for nothing in ([], ["--max-age-days", "0"], ["--max-size-mb", "inf"]):
+        assert run(app, ["journal", "prune", *nothing]).exit_code != 0
     assert json.loads(run(app, ["journal", "prune", "--max-age-days", "1", "--json"]).stdout) == {"pruned": 3}
+
+
+async def test_an_export_holds_what_was_thought_of_turns_and_of_sessions_each_once(tmp_path: Path) -> None:
+    await talk(tmp_path, 3)
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        with TurnReader.open(tmp_path / "turns.db") as reader:
+            said = [(turn.id, turn.session, turn.agent) for turn in reader.turns()]
+        given = {"only_agent": None, "score": 1.0, "text": "", "source": "user"}
+        _, session, agent = said[0]
+        await journal.add_feedback(NewFeedback(turn="t0", session=None, agent=agent, created_at=9 * DAY_S, **given))
+        for at in (1.5 * DAY_S, -5.0):  # when all was said; by a clock that was wrong
+            await journal.add_feedback(NewFeedback(turn=None, session=session, agent=agent, created_at=at, **given))
+    with TurnReader.open(tmp_path / "turns.db") as reader:
+        lines = list(export_turns(reader, generation=lambda *_: 0))
+    told = {line["id"]: [one["id"] for one in line["feedback"]] for line in lines if line["feedback"]}
+    assert sorted(number for numbers in told.values() for number in numbers) == [1, 2, 3]
+    assert (told["t0"], 2 in told["open"]) == ([1], True)
+
+
+async def test_a_turn_that_is_given_up_while_it_is_exported_is_left_out_and_not_half_there(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    with TurnReader.open(tmp_path / "turns.db") as reader:
+        lines = export_turns(reader, generation=lambda *_: 0)
+        first = next(lines)
+        prune(tmp_path, 20 * DAY_S, max_age_days=17.5)
+        rest = list(lines)
+    assert first["id"] == "t0"
+    assert [line["id"] for line in rest] == kept(tmp_path)
+    assert all(line["messages"] for line in rest)
+
+
+async def test_an_export_of_a_damaged_journal_says_so(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    file = tmp_path / "turns.db"
+    with closing(sqlite3.connect(file)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'turns'").fetchone()
+    content = bytearray(file.read_bytes())
+    content[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    with TurnReader.open(file) as reader, pytest.raises(JournalError, match="malformed"):
+        list(export_turns(reader, generation=lambda *_: 0))
 
 
 async def test_records_that_wait_in_the_spool_are_counted_and_no_problem(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from metaclaw.cli.plurals import counted
 
+_MOST = 1e9  # days or megabytes; infinitely many are no limit, which is 0
 app = typer.Typer(help="The record of all turns (turns.db).", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -49,8 +50,10 @@ def export(
 
 @app.command("prune")
 def prune(
-    max_age_days: Annotated[float | None, typer.Option(min=0, help="Give up older turns.")] = None,
-    max_size_mb: Annotated[float | None, typer.Option(min=0, help="Give up the oldest until it holds less.")] = None,
+    max_age_days: Annotated[float | None, typer.Option(min=0, max=_MOST, help="Give up older turns.")] = None,
+    max_size_mb: Annotated[
+        float | None, typer.Option(min=0, max=_MOST, help="Give up the oldest until it holds less.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Give up old turns while MetaClaw is stopped, and shrink the file. What an update still needs stays.
@@ -69,8 +72,10 @@ def prune(
     retention = Retention(max_age_days=age, max_size_mb=size)
     if max_age_days is None:
         retention = replace(retention, max_age_days_of=settings.agents.max_age_days_of)
-    if max_age_days is None and max_size_mb is None and retention.is_off:
-        raise ConfigError("say what to give up: --max-age-days or --max-size-mb (or the settings journal.max_*)")
+    if retention.is_off:
+        raise ConfigError(
+            "say what to give up: --max-age-days or --max-size-mb, above 0 (or the settings journal.max_*)"
+        )
     pruned = prune_stopped(settings.turns_db, settings.learning_db, retention)
     typer.echo(json.dumps({"pruned": pruned}) if as_json else f"{counted(pruned, 'turn')} given up")
 

@@ -55,7 +55,10 @@ class AgentSettings(Section):
         default=None, description="Folder in which its adapter that serves also lies, as PEFT has it; default none."
     )
     max_age_days: Annotated[float | None, BeforeValidator(none_if_empty)] = Field(
-        default=None, ge=0, description="Its turns are given up when older, 0 keeps all; default journal.max_age_days."
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Its turns are given up when older, 0 keeps all; default journal.max_age_days.",
     )
 
     @property

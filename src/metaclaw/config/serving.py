@@ -48,7 +48,12 @@ class ProxySettings(Section):
 class JournalSettings(Section):
     """How long the record of turns (turns.db) is kept. What an update still needs is kept longer."""
 
-    max_age_days: float = Field(default=0.0, ge=0, description="Turns older than this are given up; 0 keeps all.")
+    max_age_days: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Turns older than this are given up; 0 keeps all."
+    )
     max_size_mb: float = Field(
-        default=0.0, ge=0, description="The oldest turns are given up while the journal holds more; 0 is no limit."
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="The oldest turns are given up while the journal holds more; 0 is no limit.",
     )

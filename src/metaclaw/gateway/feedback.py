@@ -6,15 +6,20 @@ of). Invariant: what was answered with 200 is in the journal, and nothing is kep
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import InvalidRequestError, JournalError, OverloadedError
 from metaclaw.gateway.recording import Recorder
 from metaclaw.identity import DEFAULT_AGENT, agent_id
 from metaclaw.journal.feedback import NewFeedback
+
+
+def _readable(text: object) -> object:
+    # Clients cut texts in the middle of an emoji, and some send each field that they know.
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else "" if text is None else text
 
 
 class FeedbackRequest(BaseModel):
@@ -27,7 +32,7 @@ class FeedbackRequest(BaseModel):
     agent: str | None = Field(default=None, max_length=200)
     score: float | None = Field(default=None, ge=-1, le=1)
     thumbs: Literal["up", "down"] | None = None
-    text: str = Field(default="", max_length=20_000)
+    text: Annotated[str, BeforeValidator(_readable)] = Field(default="", max_length=20_000)
     source: str = Field(default="user", min_length=1, max_length=100)
 
     def given(self, *, only_agent: str | None, now: float) -> NewFeedback:
@@ -37,7 +42,7 @@ class FeedbackRequest(BaseModel):
         if self.score is not None and self.thumbs is not None:
             raise InvalidRequestError("send either 'score' or 'thumbs'", param="score")
         score = {"up": 1.0, "down": -1.0, None: self.score}[self.thumbs]
-        text = self.text.strip().encode("utf-8", "backslashreplace").decode()
+        text = self.text.strip()
         if score is None and not text:
             raise InvalidRequestError(
                 "send a 'score' from -1 to 1, 'thumbs' ('up', 'down'), or a 'text'", param="score"
@@ -51,7 +56,7 @@ class FeedbackRequest(BaseModel):
             turn=self.turn,
             session=self.session,
             agent=agent,
-            only_agent=only_agent,
+            only_agent=agent if self.agent else only_agent,
             score=score,
             text=text,
             source=self.source,

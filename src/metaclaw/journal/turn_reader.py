@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -83,6 +84,19 @@ class TurnReader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """What is read within belongs together, whatever is written or given up meanwhile. Raises ``JournalError``."""
+        try:
+            self._connection.execute("BEGIN")
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal cannot be read: {error}; `metaclaw journal verify` says more") from error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def turn(self, turn_id: str) -> RecordedTurn | None:
         """One turn by its id."""
@@ -164,6 +178,14 @@ class TurnReader:
         """All feedback in the order of its arrival, a page at a time."""
         rows = self._connection.execute("SELECT * FROM feedback WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit))
         return [Feedback(**dict(row)) for row in rows.fetchall()]
+
+    def last_turn_at(self, agent: str, session: str, at: float) -> str | None:
+        """The id of the turn of a session that was the last one to open by a time, or by any."""
+        row = self._connection.execute(
+            "SELECT id FROM turns WHERE agent = ?1 AND session = ?2 ORDER BY opened_at <= ?3 DESC, seq DESC LIMIT 1",
+            (agent, session, at),
+        ).fetchone()
+        return None if row is None else row[0]
 
     def newest_turn(self, agent: str, session: str) -> RecordedTurn | None:
         """The last turn of a session."""
