@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError
 from metaclaw.gateway import conversations
 from metaclaw.gateway.conversations import Conversations
@@ -85,11 +86,12 @@ class Gateway:
         turn.session = found if isinstance(found, str) else await found
         return turn
 
-    def end(self, turn: Turn, answer: Json | None, *others: Json) -> None:
+    def end(self, turn: Turn, answer: Json | None, *others: Json, is_whole: bool = True) -> None:
         turn.answer, turn.others = answer, others
 
-        def read() -> list[Json]:
-            return [] if answer is None else [answer, *others]
+        def read() -> ChatAnswer:
+            further = tuple({"message": other} for other in others)
+            return ChatAnswer(message=answer, finish_reason="stop" if is_whole else None, usage=None, others=further)
 
         self.conversations.end(f"turn-{self.turns.index(turn):06}", None if answer is None else read, num_bytes=100)
 
@@ -132,6 +134,21 @@ async def test_an_answer_that_the_client_began_is_the_models_and_its_session_goe
     gateway.restart()
     assert await gateway.ask(*told, begun, answer=said("{}")) != first, "the journal knows no more than it was asked"
     assert await gateway.ask(user("count"), begun, answer=said(' "n": 1}')) != first, "somebody else's"
+
+
+async def test_who_stops_an_answer_may_have_read_less_of_it_than_was_sent() -> None:
+    gateway = Gateway()
+    turn = await gateway.begin(user("tell"))
+    gateway.end(turn, said(LONG + "one, two, three"), is_whole=False)
+    whole = await gateway.ask(user("tell"), answer=said(LONG + "four"))
+    assert await gateway.ask(user("tell"), said(LONG + "one, tw"), user("and then?"), answer=None) == turn.session
+    assert await gateway.ask(user("tell"), said(LONG + "fo"), user("and then?"), answer=None) not in (
+        turn.session,
+        whole,
+    )
+    assert await gateway.ask(user("tell"), said(LONG[:9]), user("and then?"), answer=None) != turn.session, (
+        "a few words"
+    )
 
 
 async def test_a_long_answer_that_was_cut_goes_on_in_its_session() -> None:

@@ -184,7 +184,7 @@ def test_two_keys_and_two_agents_that_say_the_same_are_in_sessions_of_their_own(
         for who, agent in (("one", "a"), ("one", "b"), ("two", "a"), ("two", "b")):
             turn = f"turn-{who}{agent}"
             begun.append(await begin(talks, turn, [HELLO], agent=agent, who=who))
-            talks.end(turn, lambda: [ANSWER])
+            talks.end(turn, lambda: ChatAnswer(message=ANSWER, finish_reason="stop", usage=None))
         for number, (who, agent) in enumerate((("one", "a"), ("one", "b"), ("two", "a"), ("two", "b"))):
             begun.append(await begin(talks, f"turn-{number}", [HELLO, ANSWER, HELLO], agent=agent, who=who))
         return begun

@@ -10,7 +10,8 @@ answer. If there are several such turns, the one that nobody has gone on from ye
 have been gone on from, it is an edit or another try, if they are of one session and the end of the history is long
 enough to be somebody's own (``MIN_EVIDENCE`` characters in the last answer and the three messages before it); otherwise
 nobody can know, and a new session begins. Of several answers to one request (``n``) each was given. What a request ends
-with in the model's name, unless it was given, is the beginning of the answer to come. A history that was cut at its
+with in the model's name, unless it was given, is the beginning of the answer to come. Of an answer that broke off, or
+was stopped, the client may have had a part, under the same condition of length. A history that was cut at its
 beginning, or lost its tool calls, is recognised by its end under the same condition, if only one session ends so.
 
 A client of responses that leaves its history to the provider (``previous_response_id``) says which answer it goes on
@@ -33,6 +34,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from metaclaw.chat.messages import JsonObject, answer_identity, text_of
+from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError
 from metaclaw.gateway.history import History, read_history
 from metaclaw.journal.past_turns import PastTurn
@@ -42,7 +44,9 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_ALIKE = 64
 MIN_EVIDENCE = 64
 
-ReadAnswers = Callable[[], Sequence[Mapping[str, Any]]]
+_PART = 4096  # characters of an answer that broke off
+
+ReadAnswer = Callable[[], ChatAnswer | None]
 
 
 class PastTurns(Protocol):
@@ -64,7 +68,8 @@ class _Turn:
     begun: str = ""  # of its answer, by the client
     is_open: bool = True
     answers: frozenset[bytes] = frozenset()
-    read: ReadAnswers | None = None  # answers that nobody has looked at yet
+    part: str = ""  # of an answer that broke off, of which its client may have had less
+    read: ReadAnswer | None = None  # an answer that nobody has looked at yet
     num_bytes: int = 0
 
 
@@ -109,10 +114,8 @@ class Conversations:
             return self._begin_after_asking(self._past, turn_id, messages, history, prefix, agent, is_side)
         return self._begun(turn_id, session, history, prefix, is_side)
 
-    def end(
-        self, turn_id: str, read: ReadAnswers | None, *, num_bytes: int = 0, response_id: str | None = None
-    ) -> None:
-        """A turn is over; ``read`` gives its answers (called at most once), ``None`` when nothing came of it.
+    def end(self, turn_id: str, read: ReadAnswer | None, *, num_bytes: int = 0, response_id: str | None = None) -> None:
+        """A turn is over; ``read`` gives its answer (called at most once), ``None`` when nothing came of it.
 
         ``response_id`` is what the provider calls the answer, if it may keep it.
         """
@@ -170,7 +173,7 @@ class Conversations:
         return None
 
     def _given(self, turns: Sequence[_Turn] | deque[_Turn], history: History) -> list[_Turn]:
-        given = [turn for turn in turns if history.answer in self._answers(turn)]
+        given = [turn for turn in turns if self._was_given(turn, history)]
         return [turn for turn in given if turn.context == history.context] or given
 
     def _chosen(self, given: Sequence[_Turn], history: History) -> str:
@@ -200,15 +203,17 @@ class Conversations:
         sessions = {turn.session for turn in given}
         return sessions.pop() if len(sessions) == 1 and history.evidence >= MIN_EVIDENCE else None
 
-    def _answers(self, turn: _Turn) -> frozenset[bytes]:
+    def _was_given(self, turn: _Turn, history: History) -> bool:
         if turn.read is not None:
-            answers = list(turn.read())
+            answer = turn.read()
             self._num_bytes -= turn.num_bytes
             turn.read, turn.num_bytes = None, 0
-            if turn.begun:  # some models repeat what they went on from, others do not
-                answers += [{**one, "content": turn.begun + text_of(one.get("content"))} for one in answers]
-            turn.answers = frozenset(map(answer_identity, answers))
-        return turn.answers
+            if answer is not None:
+                _keep(turn, answer)
+        if history.answer in turn.answers:
+            return True
+        is_somebodys = bool(turn.part and history.said) and history.evidence >= MIN_EVIDENCE
+        return is_somebodys and turn.part.startswith(history.said[:_PART])
 
     def _add(self, turn_id: str, session: str, history: History) -> None:
         turn = _Turn(
@@ -244,6 +249,15 @@ class Conversations:
                 self._newest[turn.session] = turn.previous
             else:
                 del self._newest[turn.session]
+
+
+def _keep(turn: _Turn, answer: ChatAnswer) -> None:
+    messages: list[Mapping[str, Any]] = [*answer.messages]
+    if turn.begun:  # some models repeat what they went on from, others do not
+        messages += [{**one, "content": turn.begun + text_of(one.get("content"))} for one in messages]
+    turn.answers = frozenset(map(answer_identity, messages))
+    if answer.finish_reason is None and messages:
+        turn.part = text_of(messages[-1].get("content")).strip()[:_PART]
 
 
 @lru_cache(maxsize=1024)

@@ -26,9 +26,10 @@ class History:
     """A history in hashes.
 
     ``request`` is all of it, ``window`` the end of what it says without tool calls and results. ``before`` and
-    ``window_before`` are the same of what precedes the last answer, and ``answer`` is the identity of that:
-    ``None`` when there is no answer yet. ``evidence`` counts the characters in the last window and the last answer.
-    ``begun`` is what the client wrote in the model's name for it to go on from, which is then no part of the rest.
+    ``window_before`` are the same of what precedes the last answer, and ``answer`` is the identity of that: ``None``
+    when there is no answer yet. ``evidence`` counts the characters in the last window and the last answer. ``said`` is
+    the text of an answer that calls nothing. ``begun`` is what the client wrote in the model's name for it to go on
+    from, which is then no part of the rest.
     """
 
     request: bytes
@@ -39,6 +40,7 @@ class History:
     answer: bytes | None = None
     answer_index: int = -1
     evidence: int = 0
+    said: str = ""
     begun: str = ""
 
 
@@ -86,6 +88,9 @@ def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]], *, is_begu
         answer=answer_identity(messages[last]) if last >= 0 else None,
         answer_index=last,
         evidence=evidence,
+        said=text_of(messages[last].get("content")).strip()
+        if last >= 0 and not messages[last].get("tool_calls")
+        else "",
         begun="".join(text_of(message.get("content")) for message in begun),
     )
 

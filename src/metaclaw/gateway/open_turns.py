@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from metaclaw.chat.dialects import RESPONSES
-from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.gateway.access import Admission
 from metaclaw.gateway.conversations import Conversations
@@ -58,13 +57,11 @@ class OpenTurns:
             self._uncharged.popitem(last=False)
         if isinstance(answer, RawAnswer):
             response_id = _response_id(answer) if answer.dialect == RESPONSES.name else None
-            self._conversations.end(
-                turn_id, lambda: _messages(answer), num_bytes=len(answer.body), response_id=response_id
-            )
+            self._conversations.end(turn_id, lambda: _read(answer), num_bytes=len(answer.body), response_id=response_id)
         elif answer is None or answer.message is None:
             self._conversations.end(turn_id, None)
         else:
-            self._conversations.end(turn_id, lambda: answer.messages)
+            self._conversations.end(turn_id, lambda: answer)
 
     def charge(self, turns: Sequence[TurnSettled]) -> None:
         """What they used is known."""
@@ -79,8 +76,8 @@ def _response_id(raw: RawAnswer) -> str | None:
     return None if found is None else found[1].decode()
 
 
-def _messages(raw: RawAnswer) -> Sequence[JsonObject]:
+def _read(raw: RawAnswer) -> ChatAnswer | None:
     try:
-        return read_answer(raw).messages
+        return read_answer(raw)
     except ValueError:
-        return ()
+        return None
