@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,24 @@ async def test_nothing_that_a_gateway_leaves_in_its_home_can_be_read_by_others(t
         os.umask(before)
     assert {"turns.db", "turns.db.lock", "spool"} <= left.keys()
     assert {name for name, others in left.items() if others} == set()
+
+
+async def test_what_others_may_read_in_a_copy_of_a_home_they_may_not_once_it_is_used(tmp_path: Path) -> None:
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    async with fake_llm() as llm:
+        async with running_gateway(make_settings(live, llm_url=llm.url)) as gateway:
+            async with gateway.post(HELLO) as response:
+                assert response.status == 200
+            await gateway.turns()
+            await asyncio.to_thread(shutil.copytree, live, copy)  # with the log of the database, as after kill -9
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        async with running_gateway(make_settings(copy, llm_url=llm.url)):
+            left = {path.name: path.stat().st_mode & 0o077 for path in copy.rglob("*.db*")}
+            others_may = (copy / "spool").stat().st_mode & 0o077
+    assert "turns.db-wal" in left
+    assert {name for name, others in left.items() if others} <= {"turns.db.lock"}  # which is empty
+    assert not others_may
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:30000", "[::1]:30000", "LOCALHOST:1", "gate.example:443"])

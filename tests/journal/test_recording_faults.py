@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import shutil
 import sqlite3
@@ -10,7 +11,7 @@ import sys
 from asyncio.subprocess import PIPE
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -265,6 +266,32 @@ async def main(home):
 
 asyncio.run(main(Path(sys.argv[1])))
 """
+
+
+async def test_what_had_no_room_in_the_spool_is_spooled_at_the_end_if_there_is_room_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_spool: Spool, _record: SpoolRecord) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with closing(sqlite3.connect(tmp_path / "turns.db", isolation_level=None)) as other:
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            other.execute("BEGIN IMMEDIATE")
+            with monkeypatch.context() as disk:
+                disk.setattr(Spool, "append", full)
+                journal.append(opening("t1"))
+                journal.append(opening("t2"))
+            journal.append(ending("t1"))
+            await until_in_trouble(journal)
+        assert "3 records stay in" in caplog.text
+        other.execute("COMMIT")
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            other.execute("BEGIN IMMEDIATE")
+            monkeypatch.setattr(Spool, "append", full)
+            journal.append(opening("t3"))
+            await until_in_trouble(journal)
+        assert "1 records are lost" in caplog.text
+    assert [(turn.id, turn.state) for turn in turns(tmp_path)] == [("t1", "done"), ("t2", "cut")]
 
 
 @pytest.mark.parametrize("is_spool_full", [False, True])

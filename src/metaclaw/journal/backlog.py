@@ -198,17 +198,34 @@ class Backlog:
 
     def close(self, connection: sqlite3.Connection | None) -> None:
         """Delete the spool if all of it is in the database. ``connection`` is outside a transaction."""
+        num_gone = self._spool_held()
         self.spool.close()
         for _, future in self._flushes:
             future.set_exception(JournalError("the journal is closed"))
         self._flushes.clear()
         if self._entries or connection is None:
-            _log.error("%d records stay in %s until the next start", len(self._entries), self.spool.folder)
+            num_kept = len(self._entries) - num_gone
+            _log.error("%d records stay in %s until the next start", num_kept, self.spool.folder)
+            if num_gone:
+                _log.error("%d records are lost: neither the database nor the spool had room for them", num_gone)
             return
         for segment in self.spool.segments():
             if segment not in self._unread:
                 self.spool.discard(segment)
         connection.execute(_DELETE_ROWS, (json.dumps([*self._unread]),))
+
+    def _spool_held(self) -> int:
+        """Spool what is in memory alone, now that nothing else can keep it; how much of it cannot be."""
+        entries = [entry for entry in self._entries if entry.num_bytes]  # ``then`` is made anew at the next start
+        first = next((number for number, entry in enumerate(entries) if entry.place is None), len(entries))
+        # What came after the first of them goes behind it again: an end must not be read before its beginning.
+        for entry in entries[first:]:
+            try:
+                record = entry.record or (entry.place and self.spool.read(entry.place))
+                entry.place = self.spool.append(record) if record else entry.place
+            except (OSError, ValueError):
+                break
+        return sum(entry.place is None for entry in entries)
 
     def _left_in(self, segment: int, written: int) -> Iterator[_Entry]:
         size = self.spool.path(segment).stat().st_size

@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Spool:
     def begin_after(self, last_segment: int) -> None:
         """Use numbers above ``last_segment`` and above those of the files that are there. Raises ``OSError``."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)  # a copy of a home may have lost it, and what lies in there was said to a model
         self.segment = max([last_segment, *self.segments()])
 
     def append(self, record: SpoolRecord) -> Place:
@@ -134,7 +136,12 @@ class Spool:
         assert self._handle is not None
         start = self._end
         self._is_torn = True  # until all of it is there
-        _write_all(self._handle, frame, num_bytes)
+        try:
+            _write_all(self._handle, frame, num_bytes)
+        except OSError:
+            with suppress(OSError):  # then before the next one
+                self._cut()
+            raise
         self._is_torn = False
         self._end += num_bytes
         return Place(self.segment, start, self._end)

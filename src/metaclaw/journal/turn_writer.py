@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
 from metaclaw.journal.turn_records import BlockKey, Cost, Feedback, NewTurn, RecallBlock, TurnEnd
 from metaclaw.journal.turn_rows import end_turn, insert_turn
+from metaclaw.locks import LockedError, exclusive_lock
 
 _MAX_CACHED_BLOCKS = 4096
 _BUSY_TIMEOUT_MS = 1000  # what is recorded is tried again anyway, and who waits does not wait long
@@ -269,23 +270,19 @@ def _no_price(upstream: str, model: str, tokens: TokenCounts) -> Cost | None:
     return None
 
 
-def lock_journal(path: Path) -> sqlite3.Connection:
-    """Be the one that writes ``path``, until the connection is closed. Raises ``JournalError``."""
-    # SQLite's own file lock: it works on every system and dies with the process.
+def lock_journal(path: Path) -> ExitStack:
+    """Be the one that writes ``path``, until the stack is closed. Raises ``JournalError``."""
+    # Not SQLite's own lock: to take it a page is written, which a full disk has no room for.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = path.with_name(path.name + ".lock")
-    lock = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
+    held = ExitStack()
     try:
-        file.touch(mode=0o600)  # opens nothing that is there: to close it again would give up a lock of this process
-        file.chmod(0o600)
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        lock.close()
+        held.enter_context(exclusive_lock(file, wait=False))
+    except LockedError as error:
         raise JournalError(f"{path} is being written by another MetaClaw gateway; stop it first") from error
     except OSError as error:
-        lock.close()
         raise JournalError(f"{file} cannot be used: {error.strerror}") from error
-    return lock
+    return held
 
 
 def _pin(connection: sqlite3.Connection, agent: str, session: str, serving: int, now: float, idle_s: float) -> int:
