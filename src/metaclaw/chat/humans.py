@@ -43,7 +43,8 @@ _SYNTHETIC = (
     "Here are summaries of some files present in my git repository",
     "Here are some READ ONLY files, provided for your reference",
     "I have *added these files to the chat*",
-    "I am not sharing ",
+    "I am not sharing any files ",
+    "I am not sharing the full contents of any files ",
 )
 
 # After a failed request it sends the user's message again, between these.
