@@ -196,6 +196,32 @@ async def test_a_database_that_is_ruined_and_replaced_gets_what_was_spooled_mean
     assert {turn.id: turn.state for turn in turns(tmp_path)} == {"t1": "done", "t2": "open"}
 
 
+@pytest.mark.parametrize("is_put_back", [True, False])
+async def test_a_database_that_is_removed_or_put_back_gets_what_is_recorded_from_then_on(
+    tmp_path: Path, is_put_back: bool
+) -> None:
+    path = tmp_path / "turns.db"
+    async with TurnJournal(path) as journal:
+        journal.append(opening("t1"))
+        journal.append(ending("t1"))
+    shutil.copy(path, tmp_path / "backup")
+    async with TurnJournal(path) as journal:
+        journal.append(opening("t2"))
+        journal.append(ending("t2"))
+        await journal.flush()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        shutil.rmtree(tmp_path / "spool")
+        if is_put_back:
+            (tmp_path / "backup").rename(path)
+        journal.append(opening("t3"))
+        journal.append(ending("t3"))
+        await journal.flush()
+    assert [(turn.id, turn.state) for turn in turns(tmp_path)][-1] == ("t3", "done")
+    assert len(turns(tmp_path)) == 1 + is_put_back
+    assert (await asyncio.to_thread(verify, path)).problems == ()
+
+
 async def test_a_record_that_can_never_be_written_does_not_stop_the_others(tmp_path: Path) -> None:
     async with TurnJournal(tmp_path / "turns.db") as journal:
         journal.append(opening("t1"))
@@ -212,7 +238,8 @@ async def test_a_record_that_can_never_be_written_does_not_stop_the_others(tmp_p
 
 
 def held_backlog(folder: Path, max_bytes: int) -> Backlog:
-    spool = Spool(folder / "missing")  # nothing can be written there
+    (folder / "no-folder").touch()
+    spool = Spool(folder / "no-folder")  # nothing can be written there
     return Backlog(spool, lambda _, record: record.header["n"], max_held_bytes=max_bytes)
 
 

@@ -76,7 +76,8 @@ class GroupCommitter:
     """Runs jobs in shared transactions: all that wait when the last commit ends go into the next one, and nothing else:
     records come between, many at a time, so that whoever waits seldom waits for them, and not long.
 
-    ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken;
+    ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken, or
+    when ``is_current`` says before a transaction that it leads elsewhere;
     ``on_commit`` after each commit, when those who waited for it have been told.
     """
 
@@ -87,6 +88,7 @@ class GroupCommitter:
         name: str,
         records: RecordStream | None = None,
         on_commit: Callable[[sqlite3.Connection], None] = lambda _: None,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.num_failures = 0  # transactions that came to nothing
         self.trouble: str | None = None  # why the database cannot be written now
@@ -94,6 +96,7 @@ class GroupCommitter:
         self._connection: sqlite3.Connection | None = None
         self._records: RecordStream = records or _NoRecords()
         self._on_commit = on_commit
+        self._is_current = is_current
         self._jobs: deque[_Job[Any]] = deque()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._wake = threading.Event()  # there is something to do
@@ -220,6 +223,9 @@ class GroupCommitter:
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
         try:
+            if self._connection is not None and not self._is_current():
+                self._connection.close()
+                self._connection = None
             if self._connection is None:
                 self._connection = self._connect()
             with transaction(self._connection):

@@ -152,6 +152,7 @@ class Spool:
         self._is_torn = False
 
     def _begin_segment(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # somebody may have tidied it away
         path = self.path(self.segment + 1)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
         try:

@@ -53,8 +53,13 @@ class TurnJournal:
         self._backlog = Backlog(Spool(path.with_name("spool")), self._scribe.write)
         self._log_keeper = LogKeeper(path)
         self._committer = GroupCommitter(
-            self._reconnect, name="turn-journal", records=self._backlog, on_commit=self._log_keeper.committed
+            self._reconnect,
+            name="turn-journal",
+            records=self._backlog,
+            on_commit=self._log_keeper.committed,
+            is_current=self._is_of_the_file,
         )
+        self._file: FileId | None = None  # that the connection writes to
         self._last_segment = 0
         self._is_recovered = False
         # We are the only writer and blocks change by our own hand alone, so what was read or written once stays true.
@@ -227,7 +232,15 @@ class TurnJournal:
     def _connect(self) -> sqlite3.Connection:
         connection = open_writer(self._path, "turns", busy_timeout_ms=_BUSY_TIMEOUT_MS)
         self._log_keeper.relieve(connection)
+        self._file = _file_id(self._path)
         return connection
+
+    def _is_of_the_file(self) -> bool:
+        """Whether what is written can be found again: somebody may have removed the file, or put back another one."""
+        if _file_id(self._path) == self._file:
+            return True
+        _log.warning("%s is not the file that it was; what is recorded from now on goes into the new one", self._path)
+        return False
 
     def _reconnect(self) -> sqlite3.Connection:
         connection = self._connect()
@@ -260,6 +273,17 @@ class JournalState:
     backlog: BacklogState
     num_failures: int
     trouble: str | None
+
+
+FileId = tuple[int, int]
+
+
+def _file_id(path: Path) -> FileId | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _last_segment(connection: sqlite3.Connection) -> int:
