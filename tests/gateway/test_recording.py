@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -129,6 +130,22 @@ async def test_metrics_say_what_was_left_alone_after_it_failed(tmp_path: Path) -
     assert {f"metaclaw_upstream_cooldown_seconds{labels}", "metaclaw_embeddings_up"} <= metrics.keys()
     assert metrics["metaclaw_embeddings_failures_total"] >= 1
     assert metrics["metaclaw_embeddings_missed_total"] >= metrics["metaclaw_embeddings_failures_total"]
+
+
+async def test_a_clock_that_is_set_back_during_a_turn_takes_nothing_from_what_was_counted(tmp_path: Path) -> None:
+    moments = itertools.count(2_000_000_000.0, -3600.0)
+    async with (
+        fake_llm() as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url), clock=lambda: next(moments)) as gateway,
+    ):
+        await say(gateway)
+        [turn] = await gateway.turns()
+        async with gateway.http.get(f"{gateway.url}/metrics", headers=gateway.headers) as response:
+            page = await response.text()
+    assert (turn.state, turn.queue_s, turn.wait_s) == ("done", 0.0, 0.0)
+    sums = [float(line.rpartition(" ")[2]) for line in page.splitlines() if "_seconds_sum" in line]
+    assert sums
+    assert min(sums) >= 0.0
 
 
 async def test_metrics_are_behind_the_token(tmp_path: Path) -> None:

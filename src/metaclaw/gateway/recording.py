@@ -223,15 +223,20 @@ class TurnRecord:
         turn = ClosedTurn(
             state=state,
             upstream=self._upstream or self._opened_for,
-            added_s=None if self._opened_at is None else self._opened_at - began_at,
-            first_byte_s=None if self._first_byte_at is None else self._first_byte_at - began_at,
-            total_s=closed_at - began_at,
+            added_s=_passed(began_at, self._opened_at),
+            first_byte_s=_passed(began_at, self._first_byte_at),
+            total_s=max(0.0, closed_at - began_at),
         )
         for tell in self._recorder.on_closed:
             tell(turn)
 
     def _since_opening(self, moment: float | None) -> float | None:
-        return None if moment is None or self._opened_at is None else moment - self._opened_at
+        return None if self._opened_at is None else _passed(self._opened_at, moment)
+
+
+def _passed(since: float, moment: float | None) -> float | None:
+    # A clock that was set back meanwhile knows nothing of it; less than nothing would make what is counted shrink.
+    return None if moment is None else max(0.0, moment - since)
 
 
 def _call_soon(
