@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sqlite3
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -99,6 +102,51 @@ def test_a_failure_is_told_without_what_it_quotes(form: str):
         "failed: OperationalError (SQLITE_ERROR)", "failed: turns.db is locked",
     ):  # fmt: skip
         assert said in told
+
+
+UNCAUGHT = """
+import asyncio, gc, sys, threading
+from metaclaw.logs import configure_logs
+
+canary = sys.argv[1]
+configure_logs("gateway")
+
+async def fails():
+    (b"\\xff" + canary.encode()).decode()
+
+async def main():
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0.01)
+    del task
+    gc.collect()
+    asyncio.get_running_loop().call_soon(int, canary)
+    await asyncio.sleep(0.01)
+
+asyncio.run(main())
+thread = threading.Thread(target=int, args=(canary,))
+thread.start()
+thread.join()
+
+class Odd:
+    def __del__(self):
+        int(canary)
+
+Odd()
+int(canary)
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_nobody_catches_is_told_without_what_it_quotes(form: str):
+    child = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT, CANARY],
+        env={**os.environ, "METACLAW_LOG": form}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert child.returncode == 1
+    assert CANARY not in child.stderr
+    assert (child.stderr.count("ValueError"), child.stderr.count("UnicodeDecodeError")) == (4, 1)
+    for told in ("Task exception was never retrieved", "a thread ended", "had nowhere to go", "the process ends"):
+        assert told in child.stderr
 
 
 def test_a_json_line_is_one_object_whatever_is_in_it():

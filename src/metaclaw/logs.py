@@ -15,6 +15,7 @@ import logging
 import os
 import sqlite3
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -28,11 +29,16 @@ VARIABLE = "METACLAW_LOG"
 _SPEAKS_OF_ITSELF = (MemoryError, RuntimeError)
 _FORMS = ("json", "text")
 
+_log = logging.getLogger(__name__)
+
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def configure_logs(process: str, *, env: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
-    """Log to ``stream`` (standard error) as ``process``, Python's warnings too. Raises ``ConfigError``."""
+    """Log to ``stream`` (standard error) as ``process``, Python's warnings too. Raises ``ConfigError``.
+
+    What nobody catches is logged as well, without what it quotes, unless somebody else has taken that over.
+    """
     output: TextIO = sys.stderr if stream is None else stream
     form = env.get(VARIABLE) or ("text" if output.isatty() else "json")
     if form not in _FORMS:
@@ -41,6 +47,29 @@ def configure_logs(process: str, *, env: Mapping[str, str] = os.environ, stream:
     handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter(process))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    if stream is None:
+        _log_what_nobody_catches()
+
+
+def _log_what_nobody_catches() -> None:
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _ended
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_ended
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda told: _log.error("an exception had nowhere to go", exc_info=told.exc_value)
+
+
+def _thread_ended(told: threading.ExceptHookArgs) -> None:
+    if told.exc_type is not SystemExit:
+        _log.error("a thread ended", exc_info=told.exc_value)
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _log.critical("the process ends", exc_info=error)
 
 
 class TextFormatter(logging.Formatter):
@@ -81,6 +110,10 @@ class JsonFormatter(logging.Formatter):
 
 def _unquoted(record: logging.LogRecord) -> logging.LogRecord:
     """``record`` with exceptions among what it tells as far as they may be told."""
+    if record.name == "asyncio" and record.exc_info:  # it adds what the task or the callback was given
+        told = copy.copy(record)
+        told.msg, told.args = record.getMessage().partition("\n")[0].partition(" in callback")[0], ()
+        return told
     if not isinstance(record.args, tuple) or not any(isinstance(arg, BaseException) for arg in record.args):
         return record
     told = copy.copy(record)
