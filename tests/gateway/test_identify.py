@@ -187,6 +187,37 @@ SIDE: list[Json] = [
     {"messages": [HELLO, message("user", "Your task is to create a detailed summary of the conversation so far")]},
     {"messages": [message("user", "quota")], "body": {"max_tokens": 1}},
     *(
+        {**headers, "body": TOOLS}
+        for headers in (
+            {"x_claude_code_session_id": UUID, "x_claude_code_agent_id": "a13a2bdf214081eb0"},
+            {"x_claude_code_session_id": UUID, "x_claude_code_request_class": "compaction"},
+            {"session_id": UUID, "thread_id": UUID, "x_openai_subagent": "review"},
+            {"x_session_id": UUID, "x_parent_session_id": UUID},
+        )
+    ),
+    {
+        "messages": [
+            HELLO,
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "<system-reminder>\nx\n</system-reminder>"},
+                    {
+                        "type": "text",
+                        "text": "[SUGGESTION MODE: Suggest what the user might naturally type next into Claude Code.]",
+                    },
+                ],
+            },
+        ],
+        "body": TOOLS,
+    },
+    {
+        "messages": [message("system", "You are evaluating a stop-condition hook in Claude Code. Read the"), HELLO],
+        "body": TOOLS,
+    },
+    {"messages": [message("system", "You are naming a coding session so the user can pick it out"), HELLO]},
+    {"messages": [HELLO, message("user", "Pre-compaction memory flush. Store durable memories now.")], "body": TOOLS},
+    *(
         {"messages": [message("system", begun), HELLO]}
         for begun in (
             "You write short, neutral chat titles. Return only the title text.",
@@ -230,6 +261,7 @@ MAIN: list[Json] = [
     {"messages": [message("user", "A background task completed. Use this result"), message("user", "and now?")]},
     {"messages": [message("user", "summarize our conversation in a title")]},
     {"x_session_key": "agent:main:gw1"},
+    {"x_claude_code_session_id": UUID, "x_claude_code_request_class": "main", "body": TOOLS},
 ]
 
 

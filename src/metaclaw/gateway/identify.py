@@ -78,7 +78,7 @@ class Introduction:
     def caller(self) -> Caller | Coroutine[Any, Any, Caller]:
         evidence = self._evidence
         messages = evidence.request.messages
-        kind = self._kind or guessed_kind(evidence.request.body, messages, session_key(evidence))
+        kind = self._kind or guessed_kind(evidence.request.body, messages, session_key(evidence), evidence.headers)
         if not messages:  # vectors, tokens: whatever the client calls it, there is nothing to learn from
             kind = "side"
         session = self._session or self._conversations.begin(

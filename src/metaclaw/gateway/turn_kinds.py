@@ -10,9 +10,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metaclaw.chat.messages import JsonObject, text_of, text_parts
+from metaclaw.chat.messages import JsonObject, text_parts
 from metaclaw.errors import InvalidRequestError
 from metaclaw.journal.turns import TurnKind
+
+# What a program says in a header of a request that is no turn of its conversation with the user, though it may be in
+# the same session: Claude Code 2.1 (seen), Codex 0.169 (seen), opencode 1.18 (in its source).
+_SIDE_HEADERS = (
+    "x-claude-code-agent-id",  # of a subagent
+    "x-claude-code-auxiliary-type",
+    "x-openai-subagent",  # also of reviews, compactions and what Codex remembers
+    "x-openai-memgen-request",
+    "x-parent-session-id",
+)
+_REQUEST_CLASS = "x-claude-code-request-class"
 
 # Sessions that OpenClaw runs beside the one with its user.
 _SIDE_SESSION = re.compile(r":(?:subagent|cron|hook|heartbeat|skill-workshop)(?::|$)")
@@ -22,9 +33,20 @@ _SIDE_SESSION = re.compile(r":(?:subagent|cron|hook|heartbeat|skill-workshop)(?:
 _SIDE_SYSTEM = (
     "You are a context summarization assistant",  # OpenClaw
     "You are a title generator",  # opencode
+    "You are a context summarization agent",
+    "You are an anchored context summarization",
     "You are a helpful AI assistant tasked with summarizing conversations",  # Claude Code
     "Analyze if this message indicates a new conversation topic",
     "Summarize this coding conversation in under 50 characters",
+    "You are naming a coding session",
+    "Generate a short kebab-case name",
+    "Generate a concise, technical issue title",
+    "Write a short summary label describing what these tool calls accomplished",
+    "You are selecting memories that will be useful to Claude Code",
+    "Analyze this Claude Code session and extract structured facets",
+    "Summarize this portion of a Claude Code session transcript",
+    "Generate a concise, single-line task title",  # Codex
+    "## Memory Writing Agent",
     "*Briefly* summarize this partial conversation about programming",  # aider
     "You are an expert software engineer that generates concise, one-line Git commit messages",  # aider
     "You write short, neutral chat titles",  # nanobot
@@ -35,6 +57,7 @@ _SIDE_SYSTEM = (
     "\u4f60\u8d1f\u8d23\u66f4\u65b0\u4e00\u4efd\u7d27\u51d1\u7684 continuation summary",
     "You are given the user's recent session contexts and current screen content",
 )
+_HOOK = re.compile(r"You are evaluating an? [^.\n]{0,30}hook in Claude Code")
 # For programs that nobody has looked at: an order to write one, at the very beginning of a system prompt, and no tools.
 _TITLE_OR_SUMMARY = re.compile(
     r"(?:(?:your (?:task|job|role) is to|you (?:will|must|should)|please)\s+)?"
@@ -48,12 +71,17 @@ _TITLE_OR_SUMMARY = re.compile(
 # The same, as the last message in the user's name.
 _SIDE_USER = (
     "Your task is to create a detailed summary of the conversation so far",  # Claude Code's compaction
+    "[SUGGESTION MODE: ",  # what the user may type next
+    "You are now acting as the memory extraction subagent",
+    "The user stepped away and is coming back. Recap",
     "You are performing a CONTEXT CHECKPOINT COMPACTION",  # Codex
+    "Create a new anchored summary from the conversation history",  # opencode
     "Please write a 5-10 word title",
     "### Task:\nGenerate a concise, 3-5 word title",  # Open WebUI
     "### Task:\nGenerate 1-3 broad tags",
     "### Task:\nSuggest 3-5 relevant follow-up",
     "Follow the heartbeat monitor scratch context",  # OpenClaw
+    "Pre-compaction memory flush",
     "A background task completed. Use this result",
     "[Subagent Context]",
     "You are a summarization agent creating a context checkpoint",  # Hermes
@@ -82,32 +110,42 @@ def stated_kind(header: str | None, control: str | None) -> TurnKind | None:
     return kind
 
 
-def guessed_kind(body: JsonObject, messages: Sequence[Mapping[str, Any]], session_key: str | None) -> TurnKind:
-    """What a request looks like."""
+def guessed_kind(
+    body: JsonObject,
+    messages: Sequence[Mapping[str, Any]],
+    session_key: str | None,
+    headers: Mapping[str, str],
+) -> TurnKind:
+    """What a request looks like. ``headers`` has lower-case names or is case-blind."""
     if session_key and _SIDE_SESSION.search(session_key):
         return "side"
-    last = _last_of_user(messages)
-    if last.startswith(_SIDE_USER):
+    if any(headers.get(name) for name in _SIDE_HEADERS) or headers.get(_REQUEST_CLASS, "main") != "main":
         return "side"
-    if last == "quota" and _output_limit(body) == 1:  # Claude Code asks whether it may ask
+    last = _last_of_user(messages)
+    if any(text.startswith(_SIDE_USER) for text in last):
+        return "side"
+    if last == ["quota"] and _output_limit(body) == 1:  # Claude Code asks whether it may ask
         return "side"
     has_tools = bool(body.get("tools") or body.get("functions"))
     for message in messages:
         if message["role"] in ("system", "developer"):
             for text in text_parts(message.get("content")):
                 begun = text.lstrip()
-                if begun.startswith(_SIDE_SYSTEM) or (not has_tools and _TITLE_OR_SUMMARY.match(begun)):
+                if begun.startswith(_SIDE_SYSTEM) or _HOOK.match(begun):
+                    return "side"
+                if not has_tools and _TITLE_OR_SUMMARY.match(begun):
                     return "side"
     return "main"
 
 
-def _last_of_user(messages: Sequence[Mapping[str, Any]]) -> str:
+def _last_of_user(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The texts of the last message, of which a program may have put reminders before its order."""
     for message in reversed(messages):
         if message["role"] == "user":
-            text = text_of(message.get("content")).lstrip()
-            if not text.startswith(_INTERNAL):
-                return _TIMESTAMP.sub("", text, count=1).rstrip()
-    return ""
+            texts = [text.strip() for text in text_parts(message.get("content"))]
+            if not (texts and texts[0].startswith(_INTERNAL)):
+                return [_TIMESTAMP.sub("", text, count=1) for text in texts]
+    return []
 
 
 def _output_limit(body: JsonObject) -> object:
