@@ -67,7 +67,15 @@ def test_a_name_holds_for_its_snapshots_and_routers(tmp_path: Path, model: str) 
     assert price.input == 0.25
 
 
-@pytest.mark.parametrize(("upstream", "model"), [("openai", "gpt-9"), ("ollama", "gpt-5-mini"), ("policy", "gpt-5")])
+@pytest.mark.parametrize(
+    ("upstream", "model"),
+    [
+        ("openai", "gpt-9"),
+        ("ollama", "gpt-5-mini"),
+        ("policy", "gpt-5"),
+        ("anthropic subscription", "claude-haiku-4-5"),  # paid by the month
+    ],
+)
 def test_what_nobody_knows_the_price_of_is_not_free(tmp_path: Path, upstream: str, model: str) -> None:
     assert load_prices(tmp_path).find(upstream, model) is None
 

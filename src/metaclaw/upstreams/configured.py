@@ -23,6 +23,7 @@ from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Limits, Member, UpstreamPool
 from metaclaw.upstreams.presets import BEDROCK, PRESETS, SUBSCRIPTIONS, find_preset, is_bedrock, needs_no_url
+from metaclaw.upstreams.prices import SUBSCRIBED
 from metaclaw.upstreams.upstream import Auth, Timeouts, Upstream
 
 Make = Callable[[aiohttp.ClientSession], ModelClient]
@@ -100,7 +101,7 @@ def _subscription(place: str, settings: UpstreamSettings, folder: Path) -> tuple
             f"{', '.join(SUBSCRIPTIONS)}, not {settings.provider!r}"
         )
     cli = CliSettings(
-        name=settings.provider,
+        name=f"{settings.provider}{SUBSCRIBED}",
         command=str(settings.cli_path.expanduser() if settings.cli_path else program.command),
         token=settings.oauth_token,
         model_id=settings.model_id,

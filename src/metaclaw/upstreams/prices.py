@@ -24,6 +24,7 @@ from metaclaw.errors import ConfigError
 FILE = "prices.yaml"
 _PER = 1_000_000
 _SNAPSHOT = re.compile(r"(?:-\d{4}-?\d{2}-?\d{2}|-latest)$")
+SUBSCRIBED = " subscription"  # what the name of an upstream ends with that is paid by the month
 # What runs on one's own machine has no list price, whatever its name.
 _OWN = frozenset({"policy", "ollama", "lmstudio", "lm-studio", "vllm"})
 
@@ -68,7 +69,7 @@ class PriceTable:
         """The price of a model at an upstream; ``None`` when nobody knows it."""
         if (price := self.find_own(upstream, model)) is not None:
             return price
-        if upstream.lower() in _OWN:
+        if upstream.lower() in _OWN or upstream.endswith(SUBSCRIBED):
             return None
         name = model.lower().rpartition("/")[2]
         return self.ours.get(name) or self.ours.get(_SNAPSHOT.sub("", name))
