@@ -150,3 +150,22 @@ async def test_the_limits_of_the_settings_hold() -> None:
 
 def test_a_key_in_an_upstream_is_not_shown() -> None:
     assert "sk-1" not in repr(UpstreamSettings(api_key=SecretStr("sk-1"), api_keys=(SecretStr("sk-1"),)))
+
+
+@pytest.mark.parametrize(
+    ("provider", "token", "name"),
+    [
+        ("anthropic", "", "anthropic subscription"),
+        ("anthropic", "sk-ant-oat01-x", "anthropic subscription"),  # of `claude setup-token`
+        ("openai-codex", "", "openai-codex subscription"),
+        ("gemini", "AIza-x", "gemini"),  # an API key
+    ],
+)
+async def test_what_is_paid_by_the_month_is_called_so(provider: str, token: str, name: str) -> None:
+    settings = Settings.model_validate(
+        {"llm": {"provider": provider, "auth_method": "oauth_token", "oauth_token": token}}
+    )
+    async with new_session() as session:
+        pool = open_pool(settings, session)
+    assert pool is not None
+    assert [member.client.name for member in pool.members] == [name]

@@ -100,8 +100,10 @@ def _subscription(place: str, settings: UpstreamSettings, folder: Path) -> tuple
             f"{place}.auth_method 'oauth_token' is for subscriptions: set {place}.provider to one of "
             f"{', '.join(SUBSCRIPTIONS)}, not {settings.provider!r}"
         )
+    # The token of Codex and of Gemini's program is an API key, which is charged for by the token.
+    is_subscribed = program is PROGRAMS["claude"] or not settings.oauth_token.get_secret_value()
     cli = CliSettings(
-        name=f"{settings.provider}{SUBSCRIBED}",
+        name=f"{settings.provider}{SUBSCRIBED}" if is_subscribed else settings.provider,
         command=str(settings.cli_path.expanduser() if settings.cli_path else program.command),
         token=settings.oauth_token,
         model_id=settings.model_id,
