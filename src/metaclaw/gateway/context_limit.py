@@ -3,6 +3,9 @@
 Owns the choice of the messages; refuses to know dialects and models. Invariant: only whole exchanges go, the oldest
 first; never a system message, never the exchange that is being answered, never a tool call without its results.
 
+More goes at a time than must, up to an eighth of the limit: a prompt that began with another message at each turn would
+be a new one for the provider's cache each time, at up to ten times the price.
+
 What a request takes is estimated from what it says: not from how its client escapes it, and not from what only the
 provider reads in it (thinking that it has sealed), which may be most of its bytes.
 """
@@ -20,6 +23,7 @@ from metaclaw.chat.reading import objects_in
 
 _BYTES_PER_TOKEN = 3  # fewer than common tokenizers need on the average: the estimate errs upwards
 _BYTES_PER_MEDIUM = 4096  # an image or a sound is that much prompt, whatever its file takes
+_STEPS = 8  # in which a conversation is shortened, of the limit
 _KEPT_ROLES = ("system", "developer")
 
 
@@ -35,6 +39,8 @@ def dropped_messages(
     weights = [_num_bytes(message) - _media_bytes(message) for message in messages]
     beside = {key: value for key, value in request.body.items() if key not in CONVERSATION_KEYS}
     surplus = _num_bytes(beside) + sum(weights) + num_recalled - room
+    step = max(1, room // _STEPS)
+    surplus = -(-surplus // step) * step
     dropped: set[int] = set()
     for start, end in pairwise(_starts(messages)):
         if surplus <= 0:
