@@ -238,6 +238,29 @@ async def test_who_asks_too_long_is_told_what_was_left_out_and_so_is_the_journal
     assert sum(_LONG in str(message) for message in recorded) == 1, "what was asked is recorded as it was asked"
 
 
+@pytest.mark.anyio
+async def test_instructions_of_an_exchange_that_goes_join_the_system_prompt(tmp_path: Path) -> None:
+    """Claude Code sends some behind the user's first message, and Anthropic refuses them in front of one."""
+    long = {"role": "user", "content": f"first {_LONG}"}
+    about = [{"role": "system", "content": [{"type": "text", "text": text}]} for text in ("# Environment", "# Tools")]
+    end = [{"role": "user", "content": "second"}, {"role": "system", "content": "# Today"}]
+    body = {"model": "m", "max_tokens": 9, "system": "Be brief."}
+    said = [long, about[0], {"role": "assistant", "content": "done"}, long, about[1], *end]
+    async with fake_llm() as llm:
+        settings = make_settings(
+            tmp_path, llm_url=llm.url, max_context_tokens=1000, llm={"dialects": ["anthropic.messages"]}
+        )
+        async with (
+            running_gateway(settings) as gateway,
+            gateway.post({**body, "messages": said}, "/v1/messages") as response,
+        ):
+            assert response.status == 200, await response.text()
+            assert response.headers["X-MetaClaw-Dropped-Messages"] == "3"
+    [asked] = llm.requests
+    assert [block["text"] for block in asked["system"]] == ["Be brief.", "# Environment", "# Tools"]
+    assert asked["messages"] == end
+
+
 def _messages(home: Path, turn: RecordedTurn) -> list[Message]:
     with TurnReader.open(home / "turns.db") as reader:
         return reader.messages(turn)

@@ -5,9 +5,10 @@ Invariant: reading is lenient and changes nothing; an edit leaves every other ke
 it.
 
 One message of the client can be several here: the results of tools stand before the rest of the user's message. Text
-blocks of an answer are one string, as the model wrote it; blocks of a user's message stay apart, because clients
-put their own notes and the human's words side by side. The first system block of Claude Code is no prompt but a
-header of its transport, different on every request, which Anthropic takes out as well.
+blocks of an answer are one string, as the model wrote it; blocks of a user's message stay apart, because clients put
+their own notes and the human's words side by side. Instructions within the conversation stand behind a user's message,
+as Anthropic wants it; where that goes they join the system prompt. The first system block of Claude Code is no prompt
+but a header of its transport, different on every request, which Anthropic takes out as well.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from metaclaw.chat.messages import JsonObject
 
 BILLING_HEADER = "x-anthropic-billing-header:"
 _SYSTEM = -1
+_INSTRUCTS = "system"
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _ERROR_WITHIN = 40  # characters: enough to see that a result says itself that it is an error
 
@@ -58,7 +60,20 @@ def edited(body: JsonObject, *, blocks: Mapping[int, str], dropped: Collection[i
         del result["system"]
     elif _SYSTEM in attached:
         result["system"] = _with_text(body.get("system"), attached[_SYSTEM])
-    return result
+    return _with_its_instructions(result) if dropped else result
+
+
+def _with_its_instructions(body: JsonObject) -> JsonObject:
+    """``body`` with instructions that follow nobody in its system prompt."""
+    staying: list[JsonObject] = []
+    moved: list[object] = []
+    for message in objects(body.get("messages")):
+        is_instruction = message.get("role") == _INSTRUCTS
+        if is_instruction and (not staying or staying[-1].get("role") not in ("user", _INSTRUCTS)):
+            moved += _blocks(message.get("content"))
+        else:
+            staying.append(message)
+    return {**body, "messages": staying, "system": [*_blocks(body.get("system")), *moved]} if moved else body
 
 
 def answer_message(content: object) -> JsonObject:
@@ -147,6 +162,9 @@ def _edited(message: JsonObject, gone: Collection[int | None], text: str | None)
 
 
 def _with_text(content: object, text: str) -> list[object]:
+    return [*_blocks(content), text_block(text)]
+
+
+def _blocks(content: object) -> list[object]:
     # A string becomes a block: clients send the same message as a string now and as blocks later.
-    before: list[object] = [text_block(content)] if isinstance(content, str) else listed(content)
-    return [*before, text_block(text)]
+    return [text_block(content)] if isinstance(content, str) else listed(content)
