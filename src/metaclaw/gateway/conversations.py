@@ -11,8 +11,8 @@ have been gone on from, it is an edit or another try, if they are of one session
 enough to be somebody's own (``MIN_EVIDENCE`` characters in the last answer and the three messages before it); otherwise
 nobody can know, and a new session begins. Of several answers to one request (``n``) each was given. What a request ends
 with in the model's name, unless it was given, is the beginning of the answer to come. Of an answer that broke off, or
-was stopped, the client may have had a part, under the same condition of length. A history that was cut at its
-beginning, or lost its tool calls, is recognised by its end under the same condition, if only one session ends so.
+was stopped, the client may have had a part, if that is as long by itself. A history that was cut at its beginning, or
+lost its tool calls, is recognised by its end under the same condition, if only one session ends so.
 
 A client of responses that leaves its history to the provider (``previous_response_id``) says which answer it goes on
 from: it is in the session of the turn that was given that answer, as long as that is remembered.
@@ -212,8 +212,8 @@ class Conversations:
                 _keep(turn, answer)
         if history.answer in turn.answers:
             return True
-        is_somebodys = bool(turn.part and history.said) and history.evidence >= MIN_EVIDENCE
-        return is_somebodys and turn.part.startswith(history.said[:_PART])
+        # What was asked may be anybody's: applications ask all their users' models the same.
+        return len(history.said) >= MIN_EVIDENCE and turn.part.startswith(history.said[:_PART])
 
     def _add(self, turn_id: str, session: str, history: History) -> None:
         turn = _Turn(
