@@ -149,6 +149,10 @@ async def test_who_stops_an_answer_may_have_read_less_of_it_than_was_sent() -> N
     assert await gateway.ask(user("tell"), said(LONG[:9]), user("and then?"), answer=None) != turn.session, (
         "a few words"
     )
+    few = [user(f"tell {LONG}"), said("one"), user("and then?")]
+    stopped = await gateway.begin(few[0])
+    gateway.end(stopped, said("one, two, three"), is_whole=False)
+    assert await gateway.ask(*few, answer=None) != stopped.session, "anybody may ask this, and hear that first"
 
 
 async def test_a_long_answer_that_was_cut_goes_on_in_its_session() -> None:
