@@ -71,6 +71,30 @@ async def test_a_locked_database_breaks_no_reply_is_shown_and_is_made_up_for(tmp
         assert (await page(gateway))["metaclaw_spool_records"] == 0
 
 
+async def test_a_budget_holds_while_nothing_can_be_written_and_is_charged_once(tmp_path: Path) -> None:
+    body = {"messages": HELLO, "model": "m"}  # takes 10 tokens
+    async with fake_llm() as llm:
+        settings = make_settings(tmp_path, llm_url=llm.url, proxy={"limits": {"tokens_per_day": 40}})
+        async with running_gateway(settings) as gateway:
+            with closing(sqlite3.connect(tmp_path / "turns.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                await say(gateway)
+                while (await health(gateway))["journal"] == "ok":  # noqa: ASYNC110 - it is another thread's
+                    await asyncio.sleep(0.01)
+                statuses: list[int] = []
+                while len(statuses) < 10:
+                    async with gateway.post(body) as response:
+                        statuses.append(response.status)
+                other.execute("COMMIT")
+            num_answered = statuses.count(200)
+            assert num_answered in (3, 4)  # the first turn may have ended before the trouble was known
+            assert set(statuses[num_answered:]) == {429}
+            assert len(await gateway.turns()) == num_answered + 1
+            async with gateway.post(body) as response:
+                said = (await response.json())["error"]["message"]
+    assert f"has used {10 * (num_answered + 1)} of its 40 tokens" in said
+
+
 def test_what_goes_wrong_at_every_turn_is_counted_each_time_and_logged_now_and_then(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

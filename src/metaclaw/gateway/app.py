@@ -139,6 +139,7 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         recorder = Recorder(journal, path, clock)
         recorder.on_ended.append(reception.turns.end)
         recorder.on_settled.append(reception.turns.charge)
+        recorder.on_unwritten.append(reception.turns.charge)
         memory = MemoryDesk(settings.memory_db, _asking(settings, embedder)) if settings.memory.enabled else None
         if memory is not None:
             stack.push_async_callback(memory.close)

@@ -34,6 +34,7 @@ class Recorder:
         self.on_closed: list[Callable[[ClosedTurn], None]] = []  # in the next round of the loop
         self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # then too, with the answer
         self.on_settled: list[Callable[[Sequence[TurnSettled]], None]] = []  # once they are in the journal
+        self.on_unwritten: list[Callable[[Sequence[TurnSettled]], None]] = []  # where that takes long, before
         self._open_turns: set[str] = set()
         self._when_idle: asyncio.Event | None = None  # somebody waits for it
         self.loop = loop = asyncio.get_running_loop()
@@ -214,7 +215,19 @@ class TurnRecord:
             self._tell(state, closed_at)
         for tell in recorder.on_ended:
             tell(self.turn_id, answer)
+        if recorder.journal.is_failing:
+            with recorder.path.guarded(f"reckon {self.turn_id}"):
+                self._reckon(state, answer)
         recorder.forget(self.turn_id)
+
+    def _reckon(self, state: EndState, answer: ChatAnswer | RawAnswer | None) -> None:
+        """Say what it took now: budgets hold as well while nothing can be written, for days perhaps."""
+        upstream = self._upstream or self._opened_for
+        taken = self._recorder.journal.unwritten(
+            self.turn_id, state, upstream=upstream, model=self._model, answer=answer
+        )
+        for tell in self._recorder.on_unwritten:
+            tell([taken])
 
     def _tell(self, state: EndState, closed_at: float) -> None:
         if not self._recorder.on_closed:

@@ -27,7 +27,7 @@ from metaclaw.journal.policy_records import PolicyOrigin, SampledBy, read_sample
 from metaclaw.journal.spool import SpoolRecord
 from metaclaw.journal.turn_records import Cost, EndState, NewTurn, RawAnswer, TurnEnd, TurnKind, Weighed
 from metaclaw.journal.turn_rows import cut_open_turns, end_turn, insert_sample, insert_turn
-from metaclaw.journal.unsaid_usage import estimated_usage
+from metaclaw.journal.unsaid_usage import answer_tokens, estimated_usage
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +195,28 @@ class TurnScribe:
             cost=cost,
             charged=charged,
             charged_cost=charged_cost,
+        )
+
+    def unwritten(
+        self, turn_id: str, state: EndState, *, upstream: str, model: str | None, answer: ChatAnswer | RawAnswer | None
+    ) -> TurnSettled:
+        """What a turn took that cannot be written yet: as far as it is known without the turns before it.
+
+        Raises ``ValueError`` where the answer cannot be read.
+        """
+        said = read_answer(answer) if isinstance(answer, RawAnswer) else answer
+        tokens = charged = token_counts(said.usage) if said else None
+        if charged is None and said is not None and said.message is not None:
+            charged = TokenCounts(prompt=0, completion=answer_tokens(said))
+        cost = None if charged is None else self._pricer(upstream, model or (said and said.model) or "", charged)
+        return TurnSettled(
+            id=turn_id,
+            state=state,
+            upstream=upstream,
+            tokens=tokens,
+            cost=None if tokens is None else cost,
+            charged=charged,
+            charged_cost=cost,
         )
 
     def _sample(self, connection: sqlite3.Connection, header: JsonObject, policy_record: JsonObject) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.chat.usage import TokenCounts
 from metaclaw.errors import JournalError
 from metaclaw.journal.backlog import Backlog, BacklogState
@@ -30,7 +31,16 @@ from metaclaw.journal.log_keeper import LogKeeper
 from metaclaw.journal.recall_blocks import insert_blocks, memories_in_blocks, select_blocks
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
-from metaclaw.journal.turn_records import BlockKey, Cost, Feedback, NewTurn, RecallBlock, TurnEnd
+from metaclaw.journal.turn_records import (
+    BlockKey,
+    Cost,
+    EndState,
+    Feedback,
+    NewTurn,
+    RawAnswer,
+    RecallBlock,
+    TurnEnd,
+)
 from metaclaw.journal.turn_rows import end_turn, insert_turn
 from metaclaw.locks import LockedError, exclusive_lock
 
@@ -135,6 +145,17 @@ class TurnJournal:
             num_failures=num_failures + self._scribe.num_refused_samples,
             trouble=committer.trouble,
         )
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the database cannot be written now."""
+        return self._committer.trouble is not None
+
+    def unwritten(
+        self, turn_id: str, state: EndState, *, upstream: str, model: str | None, answer: ChatAnswer | RawAnswer | None
+    ) -> TurnSettled:
+        """What a turn took, before it is written. Raises ``ValueError``."""
+        return self._scribe.unwritten(turn_id, state, upstream=upstream, model=model, answer=answer)
 
     def on_settled(self, tell: Callable[[Sequence[TurnSettled]], None]) -> None:
         """Have ``tell`` called, on the writing thread, with the turns whose ends were written."""

@@ -36,8 +36,13 @@ _ASKED = """
 def estimated_usage(connection: sqlite3.Connection, turn_id: str, answer: ChatAnswer) -> TokenCounts:
     """About what the turn that is open as ``turn_id`` took, with this answer."""
     asked = (json.loads(body) for (body,) in connection.execute(_ASKED, (turn_id,)).fetchall())
+    return TokenCounts(prompt=sum(map(_tokens, asked)), completion=answer_tokens(answer))
+
+
+def answer_tokens(answer: ChatAnswer) -> int:
+    """About how many tokens this answer is."""
     said = [answer.message, *(other.get("message") for other in answer.others)]
-    return TokenCounts(prompt=sum(map(_tokens, asked)), completion=sum(map(_tokens, filter(None, said))))
+    return sum(map(_tokens, filter(None, said)))
 
 
 def _tokens(message: Mapping[str, Any]) -> int:
