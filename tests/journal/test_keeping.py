@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from metaclaw.cli.main import app
 from metaclaw.errors import JournalError
+from metaclaw.journal import retention
+from metaclaw.journal.database import open_writer
 from metaclaw.journal.export import export_turns
 from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
@@ -106,6 +108,27 @@ async def test_the_oldest_go_until_the_journal_holds_less(tmp_path: Path) -> Non
     assert (tmp_path / "turns.db").stat().st_size < 2_000_000
 
 
+async def test_what_was_given_up_is_told_where_the_file_cannot_be_shrunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To shrink it takes as much room again, which is what whoever prunes a full disk lacks."""
+    await talk(tmp_path)
+
+    def without_room(path: Path, schema: str) -> sqlite3.Connection:
+        connection = open_writer(path, schema)
+        connection.set_authorizer(
+            lambda action, *_: sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
+        )
+        return connection
+
+    with monkeypatch.context() as disk:
+        disk.setattr(retention, "open_writer", without_room)
+        with pytest.raises(JournalError, match=r"4 turns were given up, but the file could not be shrunk"):
+            prune(tmp_path, 20 * DAY_S, max_age_days=17.5)
+    assert "t0" not in kept(tmp_path)
+    assert prune(tmp_path, 20 * DAY_S, max_age_days=17.5) == 0  # nobody is in the way
+
+
 async def test_a_running_gateway_prunes_beside_its_turns_and_nobody_else_does(tmp_path: Path) -> None:
     await talk(tmp_path)
     async with TurnJournal(tmp_path / "turns.db") as journal:
@@ -135,6 +158,7 @@ async def test_the_commands_export_count_and_check(tmp_path: Path, monkeypatch: 
     assert lines[1]["answer"] == SAID
     assert (lines[2]["sample"]["version"], lines[2]["sample"]["tokens"]) == (1, "AgAAAA==")
     assert json.loads(run(app, ["journal", "export", "--json", "--session", "nobody"]).stdout) == []
+    assert json.loads(run(app, ["journal", "export", "--json", "--tokens"]).stdout) == lines
     [stats] = json.loads(run(app, ["journal", "stats", "--json"]).stdout)
     assert (stats["agent"], stats["turns"]) == ("main", 4)
     checked = run(app, ["journal", "verify", "--json"])

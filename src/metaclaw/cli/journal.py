@@ -41,11 +41,15 @@ def export(
             with_tokens=tokens,
             generation=skills.generation,
         )
-        if as_json:
-            typer.echo(json.dumps(list(turns)))
+        if not as_json:
+            for turn in turns:
+                typer.echo(json.dumps(turn))
             return
+        before = "["  # written as it is read: a large journal needs no large memory
         for turn in turns:
-            typer.echo(json.dumps(turn))
+            typer.echo(before + json.dumps(turn), nl=False)
+            before = ",\n"
+        typer.echo("[]" if before == "[" else "]")
 
 
 @app.command("prune")

@@ -93,13 +93,21 @@ def prune_stopped(turns_db: Path, learning_db: Path, retention: Retention, now: 
             if not step:
                 break
         if num_pruned:
-            connection.execute("VACUUM")
+            _shrink(connection, num_pruned)
         connection.close()
     except sqlite3.Error as error:
         raise JournalError(f"{turns_db} could not be pruned: {error}") from error
     finally:
         lock.close()
     return num_pruned
+
+
+def _shrink(connection: sqlite3.Connection, num_pruned: int) -> None:
+    try:
+        connection.execute("VACUUM")
+    except sqlite3.Error as error:  # it takes as much room again as what is left
+        said = f"{num_pruned} turns were given up, but the file could not be shrunk: {error}"
+        raise JournalError(f"{said}. Their room in it is used again; with more on the disk, prune once more") from error
 
 
 def erase_stopped(turns_db: Path, memories: Collection[str]) -> bool:
