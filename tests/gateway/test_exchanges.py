@@ -119,6 +119,28 @@ async def test_a_loop_goes_on_in_its_exchange_when_the_client_rewrites_or_retrie
     assert len(set(found)) == 1
 
 
+async def test_a_loop_whose_every_request_has_a_trace_of_its_own_is_one_exchange(tmp_path: Path) -> None:
+    """As HTTP clients under tracing send it when nobody opened a span around the loop."""
+
+    def traced(number: int) -> Json:
+        return {"X-Session-Id": "s", "traceparent": f"00-{number:032x}-{1:016x}-01"}
+
+    loop = [MORNING, called("a"), RESULT]
+    async with (
+        scripted(called("a"), called("b"), said("done"), called("a"), said("done")) as llm,
+        running_gateway(settings(tmp_path, llm)) as gateway,
+    ):
+        await send(gateway, MORNING, **traced(1))
+        await send(gateway, *loop, **traced(2))
+        await send(gateway, *loop, called("b"), RESULT, **traced(3))
+        after = [*loop, said("done"), {"role": "user", "content": "again"}]
+        await send(gateway, *after, **traced(4))
+        await send(gateway, *after, called("a"), RESULT, **traced(5))
+        first, second, third, next_one, last = await exchanges(gateway)
+    assert first == second == third
+    assert next_one == last != first
+
+
 async def test_a_side_turn_takes_no_part_in_a_loop(tmp_path: Path) -> None:
     async with (
         scripted(called("x"), called("x"), said("done")) as llm,

@@ -6,7 +6,8 @@ every turn of the tool loop after it belongs to that exchange, and so does every
 
 Limits: a loop whose answers the client rewrites is told from another one that began with the very same words, after the
 same answer, only by which was last; a request within a loop that is sent again stays in its exchange, whose last answer
-is then the one that is judged. A trace may cover many human messages, a run is taken at its word.
+is then the one that is judged. A trace may cover many human messages, or a single request (programs under tracing send
+a new one with each, unless somebody opened a span around them); a run is taken at its word.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ExchangeClaim:
 
     ``key`` is what the ids of all exchanges about this message begin with. ``continues`` is the identity of the answer
     that the turn goes on from, ``None`` when it begins an exchange, ``UNSEEN`` when the request does not show it.
-    ``is_shared``: all turns of the key are one.
+    ``is_shared``: all turns of the key are one, whatever they continue.
     """
 
     key: str
@@ -59,13 +60,19 @@ def claim_exchange(
     human = next((index for index in range(len(messages) - 1, -1, -1) if is_human(messages[index])), -1)
     if human >= 0:
         digest.update(human_identity(messages[human]))
+    continues = _continued_answer(messages[human + 1 :], human < 0)
     if trace is not None:
         digest.update(b"trace\n" + trace.encode())
-        return ExchangeClaim(key=_key(digest.digest()), is_shared=True)
+        return ExchangeClaim(key=_key(digest.digest()), continues=continues, is_shared=True)
     # Not by the place in the history: clients with a window drop old messages in the middle of a loop.
     if before := _last_answer(messages[: max(human, 0)]):
         digest.update(answer_identity(before))
-    return ExchangeClaim(key=_key(digest.digest()), continues=_continued_answer(messages[human + 1 :], human < 0))
+    return ExchangeClaim(key=_key(digest.digest()), continues=continues)
+
+
+def is_shared(exchange: str) -> bool:
+    """Whether this is the id of all turns that its key is made for."""
+    return exchange.endswith(f"-{_SHARED}")
 
 
 def _key(digest: bytes) -> str:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
-from metaclaw.chat.exchanges import UNSEEN
+from metaclaw.chat.exchanges import UNSEEN, is_shared
 from metaclaw.chat.messages import answer_identity
 from metaclaw.journal.turn_records import NewTurn, exchange_key
 
@@ -23,15 +23,18 @@ def exchange_of(connection: sqlite3.Connection, turn: NewTurn) -> str:
     The best is a loop whose newest answer is continued: of two that gave equal answers the one that was not gone on
     with. Then a loop that gave this answer earlier (the turn is a retry). Then the newest: the client rewrote the
     answer. What does not show the answer goes on with the newest of the session.
+
+    A turn of a trace belongs to that; where it is the first of it, to the loop that gave the answer, if there is one.
     """
-    if turn.continues is None:
+    is_of_trace = is_shared(turn.exchange)
+    if turn.continues is None or (is_of_trace and _is_known(connection, turn.exchange)):
         return turn.exchange
     if turn.continues == UNSEEN:
         return _newest(connection, turn) or turn.exchange
     seen: set[str] = set()
     newest = earlier = None
-    for exchange, answer in _answers(connection, turn):
-        newest = newest or exchange
+    for exchange, answer in _answers(connection, turn, key="" if is_of_trace else exchange_key(turn.exchange)):
+        newest = newest or (None if is_of_trace else exchange)
         if answer_identity(json.loads(answer)) == turn.continues:
             if exchange not in seen:
                 return exchange
@@ -48,8 +51,11 @@ def _newest(connection: sqlite3.Connection, turn: NewTurn) -> str | None:
     return None if row is None else row[0]
 
 
-def _answers(connection: sqlite3.Connection, turn: NewTurn) -> Iterator[tuple[str, str]]:
-    key = exchange_key(turn.exchange)
+def _is_known(connection: sqlite3.Connection, exchange: str) -> bool:
+    return connection.execute("SELECT 1 FROM turns WHERE exchange = ? LIMIT 1", (exchange,)).fetchone() is not None
+
+
+def _answers(connection: sqlite3.Connection, turn: NewTurn, *, key: str) -> Iterator[tuple[str, str]]:
     rows = connection.execute(
         "SELECT exchange, answer FROM turns WHERE agent = ? AND session = ? AND kind = ? ORDER BY seq DESC LIMIT ?",
         (turn.agent, turn.session, turn.kind, _MAX_TURNS),
