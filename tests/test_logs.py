@@ -149,6 +149,18 @@ def test_what_nobody_catches_is_told_without_what_it_quotes(form: str):
         assert told in child.stderr
 
 
+def test_what_strangers_send_fills_no_log():
+    stream = io.StringIO()
+    configure_logs("gateway", env={"METACLAW_LOG": "json"}, stream=stream)
+    log = logging.getLogger("uvicorn.error")
+    for _ in range(100):
+        log.warning("Invalid HTTP request received.")
+        log.error("Exception in ASGI application")
+    lines = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert lines.count("Invalid HTTP request received.") == 1
+    assert lines.count("Exception in ASGI application") == 100
+
+
 def test_a_json_line_is_one_object_whatever_is_in_it():
     stream = io.StringIO()
     configure_logs("engine", env={"METACLAW_LOG": "json"}, stream=stream)

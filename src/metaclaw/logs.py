@@ -28,6 +28,7 @@ VARIABLE = "METACLAW_LOG"
 # What torch and the system say of themselves. Others (ValueError, KeyError, pydantic's ...) quote what they were given.
 _SPEAKS_OF_ITSELF = (MemoryError, RuntimeError)
 _FORMS = ("json", "text")
+_QUIET_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def configure_logs(process: str, *, env: Mapping[str, str] = os.environ, stream:
     handler.setFormatter(JsonFormatter(process) if form == "json" else TextFormatter(process))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("uvicorn.error").addFilter(_SELDOM)
     if stream is None:
         _log_what_nobody_catches()
 
@@ -70,6 +72,28 @@ def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType
         sys.__excepthook__(kind, error, trace)
     else:
         _log.critical("the process ends", exc_info=error)
+
+
+class _Seldom(logging.Filter):
+    """Lets a warning through now and then: of requests that are none uvicorn warns each time, and whoever reaches a
+    port can send as many as they like, without a token, until the disk is full of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed_at: dict[str, float] = {}  # by what is said before it is filled in
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        since = record.created - self._passed_at.get(str(record.msg), 0.0)
+        if 0 <= since < _QUIET_S:  # a clock that was set back says it anew
+            return False
+        self._passed_at[str(record.msg)] = record.created
+        return True
+
+
+_SELDOM = _Seldom()
 
 
 class TextFormatter(logging.Formatter):
