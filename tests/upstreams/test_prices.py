@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metaclaw.chat.anthropic.endings import usage_to_chat
+from metaclaw.chat.anthropic.endings import usage_from_chat, usage_to_chat
 from metaclaw.chat.usage import TokenCounts, token_counts
 from metaclaw.errors import ConfigError
 from metaclaw.gateway.costs import cost_of
@@ -121,6 +121,7 @@ def test_what_was_thought_and_is_in_the_total_alone_is_charged_for() -> None:
         "prompt_tokens_details": {"cached_tokens": 128}, "completion_tokens_details": {"reasoning_tokens": 2809},
     }  # fmt: skip
     assert token_counts(xai) == TokenCounts(prompt=10120, completion=4308, cached=128, reasoning=2809)
+    assert usage_from_chat(xai)["output_tokens"] == 4308  # of which thinking is told too
     gemini = {"prompt_tokens": 21, "completion_tokens": 0, "total_tokens": 81}
     assert token_counts(gemini) == TokenCounts(prompt=21, completion=60)
     beside_the_prompt = {

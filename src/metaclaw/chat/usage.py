@@ -40,17 +40,12 @@ def token_counts(usage: Mapping[str, Any] | None) -> TokenCounts | None:
     """The counts in ``usage``; ``None`` when it has neither of the two main ones: nothing takes no tokens at all."""
     if usage is None:
         return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if not prompt + completion:
+    prompt = _count(usage, "prompt_tokens")
+    if not prompt + _count(usage, "completion_tokens"):
         return None
     of_prompt, of_completion = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
-    # DeepSeek and Moonshot say it beside the details, or instead of them.
-    beside = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")
-    cached, written = _count(of_prompt, "cached_tokens") or beside, cache_written(of_prompt) or 0
-    # xAI and Gemini count what was thought in the total alone, and charge for it. Where the rest of a total is what was
-    # read from the cache, a server counts that beside the prompt.
-    unsaid = _count(usage, "total_tokens") - prompt - completion
-    completion += unsaid if unsaid > 0 and unsaid not in (cached, written, cached + written) else 0
+    cached, written = _cached(usage), cache_written(of_prompt) or 0
+    completion = completion_tokens(usage)
     return TokenCounts(
         prompt=prompt,
         completion=completion,
@@ -60,6 +55,25 @@ def token_counts(usage: Mapping[str, Any] | None) -> TokenCounts | None:
         reasoning=min(_count(of_completion, "reasoning_tokens"), completion),
         usd=_said_usd(usage),
     )
+
+
+def completion_tokens(usage: Mapping[str, Any]) -> int:
+    """How many tokens of a usage were drawn, what was thought among them.
+
+    xAI and Gemini count that in the total alone, and charge for it.
+    """
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    unsaid = _count(usage, "total_tokens") - prompt - completion
+    cached, written = _cached(usage), cache_written(_details(usage, "prompt_tokens_details")) or 0
+    # Where the rest of a total is what the cache had, a server counts that beside the prompt.
+    is_of_the_prompt = unsaid in (cached, written, cached + written)
+    return completion if unsaid <= 0 or is_of_the_prompt else completion + unsaid
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    # DeepSeek and Moonshot say it beside the details, or instead of them.
+    beside = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")
+    return _count(_details(usage, "prompt_tokens_details"), "cached_tokens") or beside
 
 
 def cache_written(of_prompt: Mapping[str, Any]) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from metaclaw.chat.anthropic.fields import count_in, listed, object_in, text_in
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.usage import cache_written
+from metaclaw.chat.usage import cache_written, completion_tokens
 
 _TO_CHAT = {
     "end_turn": "stop",
@@ -76,7 +76,7 @@ def usage_from_chat(usage: object) -> JsonObject:
     prompt = count_in(found.get("prompt_tokens"))
     result: JsonObject = {
         "input_tokens": max(0, prompt - count_in(cached) - (created or 0)),
-        "output_tokens": count_in(found.get("completion_tokens")),
+        "output_tokens": completion_tokens(found),
     }
     if cached is not None:
         result["cache_read_input_tokens"] = count_in(cached)

@@ -18,7 +18,7 @@ from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_sealed
 from metaclaw.chat.streamed_calls import arguments_in
-from metaclaw.chat.usage import cache_written
+from metaclaw.chat.usage import cache_written, completion_tokens
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CALLS = ("function_call", freeform.CALL)
@@ -125,7 +125,7 @@ def finish_reason_of(response: JsonObject) -> str:
 def usage_from_chat(usage: JsonObject | None) -> JsonObject | None:
     if not usage:
         return None
-    taken, given = as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens"))
+    taken, given = as_count(usage.get("prompt_tokens")), completion_tokens(usage)
     of_prompt = as_object(usage.get("prompt_tokens_details"))
     of_answer = as_object(usage.get("completion_tokens_details"))
     return {
