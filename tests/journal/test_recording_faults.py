@@ -155,7 +155,7 @@ async def test_a_segment_that_a_killed_process_had_no_time_to_delete_is_not_writ
         spool.append(record("t1"))
     spool.close()
     with monkeypatch.context() as killed:
-        killed.setattr(Spool, "discard", lambda _self, _segment: None)
+        killed.setattr(Backlog, "_discard_before", lambda _self, _segment: None)
         killed.setattr(Backlog, "close", lambda self, _connection: self.spool.close())
         async with TurnJournal(tmp_path / "turns.db"):
             assert [turn.state for turn in turns(tmp_path)] == ["done"]
