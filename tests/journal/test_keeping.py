@@ -129,6 +129,19 @@ async def test_what_was_given_up_is_told_where_the_file_cannot_be_shrunk(
     assert prune(tmp_path, 20 * DAY_S, max_age_days=17.5) == 0  # nobody is in the way
 
 
+async def test_no_more_go_than_the_limit_needs_however_large_they_are(tmp_path: Path) -> None:
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        for number in range(20):
+            turn = new_turn(f"t{number}", user(f"{number} " + "x" * 100_000), exchange=f"e{number}", opened_at=1.0)
+            await journal.open_turn(turn)
+            await journal.close_turn(turn.id, done(closed_at=2.0))
+    num_pruned = prune(tmp_path, 10 * DAY_S, max_size_mb=1.5)
+    left = kept(tmp_path)
+    assert left == [f"t{number}" for number in range(num_pruned, 20)]
+    assert 12 <= len(left) <= 14
+    assert verify(tmp_path / "turns.db").problems == ()
+
+
 async def test_a_running_gateway_prunes_beside_its_turns_and_nobody_else_does(tmp_path: Path) -> None:
     await talk(tmp_path)
     async with TurnJournal(tmp_path / "turns.db") as journal:

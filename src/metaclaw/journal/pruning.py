@@ -52,10 +52,13 @@ def prune_step(
     of all while the database holds more than ``max_bytes``. What the policy drew after ``unjudged_after`` may not have
     been judged yet and stays.
     """
-    is_too_large = max_bytes is not None and used_bytes(connection) > max_bytes
+
+    def is_too_large() -> bool:
+        return max_bytes is not None and used_bytes(connection) > max_bytes
+
     turns = connection.execute(
         """
-        SELECT turns.seq, turns.id, turns.head, turns.answer
+        SELECT turns.seq, turns.id, turns.head, turns.answer, opened_at < coalesce(own.value, :before)
         FROM turns LEFT JOIN json_each(:before_of) AS own ON own.key = agent
         WHERE state <> 'open' AND (opened_at < coalesce(own.value, :before) OR :is_too_large)
             AND exchange NOT IN (SELECT value FROM json_each(:needed))
@@ -65,13 +68,17 @@ def prune_step(
         {
             "before": opened_before,
             "before_of": json.dumps(opened_before_of),
-            "is_too_large": is_too_large,
+            "is_too_large": is_too_large(),
             "needed": json.dumps(list(needed)),
             "unjudged": unjudged_after,
             "step": _STEP,
         },
     ).fetchall()
-    for seq, turn_id, head, answer in turns:
+    num_pruned = 0
+    for seq, turn_id, head, answer, is_old in turns:
+        if not is_old and not is_too_large():
+            continue  # those before it were enough
+        num_pruned += 1
         connection.execute("DELETE FROM samples WHERE turn = ?", (turn_id,))
         connection.execute("DELETE FROM recall_blocks WHERE turn = ?", (turn_id,))
         connection.execute("DELETE FROM recalls WHERE turn = ?", (turn_id,))
@@ -79,7 +86,7 @@ def prune_step(
         _forget_history(connection, head)
         if answer is not None:
             _forget_message(connection, answer)
-    return len(turns)
+    return num_pruned
 
 
 def _forget_history(connection: sqlite3.Connection, head: bytes | None) -> None:
