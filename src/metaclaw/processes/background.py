@@ -37,7 +37,7 @@ def start(home: Path, flags: Sequence[str], log_file: Path) -> Instance:
     while time.monotonic() < deadline:
         if child.poll() is not None:
             error = ConfigError if child.returncode == EXIT_BAD_SETTINGS else ProcessError
-            raise error(f"{_reason(log_file)} (log: {log_file})")
+            raise error(f"{reason(log_file)} (log: {log_file})")
         instance = running_instance(home)
         if instance is not None and instance.pid == child.pid and is_healthy(instance.url):
             if not may_yet_refuse(home, instance):
@@ -49,7 +49,7 @@ def start(home: Path, flags: Sequence[str], log_file: Path) -> Instance:
         return answered
     child.terminate()
     child.wait()
-    raise ProcessError(f"the gateway did not answer within {READY_S:.0f} s: {_reason(log_file)} (log: {log_file})")
+    raise ProcessError(f"the gateway did not answer within {READY_S:.0f} s: {reason(log_file)} (log: {log_file})")
 
 
 def _spawn(home: Path, flags: Sequence[str], log_file: Path) -> subprocess.Popen[bytes]:
@@ -67,8 +67,11 @@ def _spawn(home: Path, flags: Sequence[str], log_file: Path) -> subprocess.Popen
         os.close(handle)
 
 
-def _reason(log_file: Path) -> str:
-    """The last line of the log; where that points at what a program wrote before it, with what that says."""
+def reason(log_file: Path) -> str:
+    """The last line of the log; where that points at what a program wrote before it, with what that says.
+
+    Others write in between: all of them start at once.
+    """
     written = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
     lines = [line.removeprefix("metaclaw: ") for line in written if line.strip()]
     if not lines:
@@ -76,6 +79,17 @@ def _reason(log_file: Path) -> str:
     said, pointer, _ = lines[-1].partition(SAID_ABOVE)
     if not pointer or len(lines) == 1:
         return lines[-1]
+    program = said.split()[1]  # "the gateway refused ..."
+    own = (words for line in reversed(lines[:-1]) if (words := _words_of(program, line)) is not None)
+    return f"{said}: {next(own, lines[-2])}"
+
+
+def _words_of(program: str, line: str) -> str | None:
+    """What ``line`` says, if it is of ``program``."""
+    prefix = f"metaclaw {program}: "
+    if line.startswith(prefix):
+        return line.removeprefix(prefix)
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return f"{said}: {json.loads(lines[-2])['message']}"
-    return f"{said}: {lines[-2]}"
+        entry = json.loads(line)
+        return str(entry["message"]) if entry["process"] == program else None
+    return None
