@@ -38,9 +38,11 @@ async def fetch(session: aiohttp.ClientSession, rl: RlSettings, path: str, folde
         raise BackendError(f"{rl.backend} gives weights out by its own SDK alone; there they are {path}")
     model, kind, name = path.removeprefix("tinker://").split("/", 2)
     url = f"{rl.remote_url}/api/v1/training_runs/{model}/checkpoints/{kind}/{name}/archive"
+    # It points to where the file is; this header alone is not sent on when that is another host.
+    headers = {"Authorization": f"Bearer {rl.remote_api_key.get_secret_value()}"}
     with tempfile.TemporaryFile() as packed:
         try:
-            async with session.get(url, headers={"X-API-Key": rl.remote_api_key.get_secret_value()}) as answer:
+            async with session.get(url, headers=headers) as answer:
                 if answer.status != 200:
                     raise BackendError(f"{rl.remote_url} answered {answer.status} for {path}")
                 async for chunk in answer.content.iter_chunked(_CHUNK):
@@ -63,7 +65,12 @@ async def hand_over(session: aiohttp.ClientSession, rl: RlSettings, folder: Path
         await asyncio.to_thread(_pack, folder, packed)
         try:
             async with session.post(
-                url, params={"name": name, "ttl_seconds": str(_KEPT_S)}, data=packed, headers=headers, timeout=patience
+                url,
+                params={"name": name, "ttl_seconds": str(_KEPT_S)},
+                data=packed,
+                headers=headers,
+                timeout=patience,
+                allow_redirects=False,  # neither the key nor the weights are for anybody else
             ) as answer:
                 told = (await answer.read())[:_MAX_TOLD].decode(errors="replace")
         except (aiohttp.ClientError, TimeoutError) as error:

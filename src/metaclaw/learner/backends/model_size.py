@@ -38,7 +38,7 @@ async def _stated(url: str, api_key: str, base_model: str) -> int | None:
     try:
         async with (
             new_session() as session,
-            session.get(address, headers={"X-API-Key": api_key}, timeout=_TIMEOUT) as answer,
+            session.get(address, headers={"X-API-Key": api_key}, timeout=_TIMEOUT, allow_redirects=False) as answer,
         ):
             answer.raise_for_status()
             told: Any = await answer.json(content_type=None)
