@@ -108,6 +108,8 @@ def test_claude_by_a_router_keeps_the_conversation_in_its_cache() -> None:
 )
 def test_what_is_not_worth_a_mark_or_cannot_have_one_has_none(said: list[dict[str, Any]]) -> None:
     assert fitted_for_others({"messages": said}, "anthropic/claude-sonnet-4.5") == {"messages": said}
+    nothing: dict[str, Any] = {"messages": [], "tools": [{"type": "function"}]}
+    assert fitted_for_others(nothing, "anthropic/claude-sonnet-4.5") == nothing
 
 
 def test_an_image_at_the_end_leaves_the_mark_to_the_text_before_it() -> None:

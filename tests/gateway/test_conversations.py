@@ -155,6 +155,15 @@ async def test_who_stops_an_answer_may_have_read_less_of_it_than_was_sent() -> N
     assert await gateway.ask(*few, answer=None) != stopped.session, "anybody may ask this, and hear that first"
 
 
+async def test_who_was_given_the_whole_answer_is_not_taken_for_who_stopped_a_longer_one() -> None:
+    gateway = Gateway()
+    bens = await gateway.ask(user("tell"), answer=said(LONG), person="ben")
+    stopped = await gateway.begin(user("tell"))
+    gateway.end(stopped, said(LONG + "one, two, three"), is_whole=False)
+    assert await gateway.ask(user("tell"), said(LONG), user("thanks"), answer=None, person="ben") == bens
+    assert await gateway.ask(user("tell"), said(LONG + "one"), user("on"), answer=None) == stopped.session
+
+
 async def test_a_long_answer_that_was_cut_goes_on_in_its_session() -> None:
     gateway = Gateway()
     first = await gateway.ask(user("tell"), answer=said(LONG))

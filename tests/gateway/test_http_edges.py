@@ -245,3 +245,25 @@ async def test_a_client_that_reads_nothing_has_left(tmp_path: Path, monkeypatch:
         [turn] = await gateway.turns()
         writer.close()
     assert turn.state == "cut"
+
+
+async def test_a_client_that_reads_a_large_answer_slowly_has_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is written at once, and writing goes on only when it was read: minutes, by a telephone's line."""
+    monkeypatch.setattr(http_protocol, "UNREAD_TIMEOUT_S", 1.0)
+    message = {"role": "assistant", "content": "x" * 30_000_000}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    answer = Answer(body=json.dumps({"id": "c", "object": "chat.completion", "choices": [choice]}).encode())
+    async with fake_llm(lambda _: answer) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        url = urlsplit(gateway.url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=100_000)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: {len(GOOD)}\r\n\r\n".encode() + GOOD)
+        async with asyncio.timeout(60):
+            num_bytes = 0
+            while piece := await reader.read(1_000_000):
+                num_bytes += len(piece)
+                await asyncio.sleep(0.01)
+        writer.close()
+    assert num_bytes > 30_000_000

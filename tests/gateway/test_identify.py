@@ -262,6 +262,8 @@ MAIN: list[Json] = [
     {"messages": [message("user", "summarize our conversation in a title")]},
     {"x_session_key": "agent:main:gw1"},
     {"x_claude_code_session_id": UUID, "x_claude_code_request_class": "main", "body": TOOLS},
+    {"messages": [HELLO, message("user", "Review the conversation above and update the README")], "body": TOOLS},
+    {"messages": [message("user", "Please write a 5-10 word title for my talk")]},
 ]
 
 

@@ -57,8 +57,9 @@ _SYNTHETIC = (
     "Here are summaries of some files present in my git repository",
     "Here are some READ ONLY files, provided for your reference",
     "I have *added these files to the chat*",
-    "I am not sharing any files ",
-    "I am not sharing the full contents of any files ",
+    "I am not sharing any files that you can edit yet",
+    "I am not sharing any files with you.",
+    "I am not sharing the full contents of any files with you yet",
 )
 
 # After a failed request it sends the user's message again, between these.

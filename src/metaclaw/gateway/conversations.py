@@ -174,6 +174,8 @@ class Conversations:
 
     def _given(self, turns: Sequence[_Turn] | deque[_Turn], history: History) -> list[_Turn]:
         given = [turn for turn in turns if self._was_given(turn, history)]
+        # Who was given all of it goes before who may have read as much of another answer that begins so.
+        given = [turn for turn in given if history.answer in turn.answers] or given
         return [turn for turn in given if turn.context == history.context] or given
 
     def _chosen(self, given: Sequence[_Turn], history: History) -> str:

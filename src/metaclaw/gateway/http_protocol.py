@@ -59,7 +59,7 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
     def pause_writing(self) -> None:
         """What is sent lies unread: it is more than the system and the transport hold."""
         super().pause_writing()
-        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self._patient.abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
@@ -123,6 +123,17 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
     def _give_up(self) -> None:
         self._head_timer = None
         self._patient.finish()
+
+    def _wait_for_reader(self) -> None:
+        unread = self._patient.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self._look_at_reader, unread)
+
+    def _look_at_reader(self, unread_before: int) -> None:
+        # Writing goes on only when nearly all of it was read: of a large answer, by a slow line, that takes long.
+        if self._patient.get_write_buffer_size() < unread_before:
+            self._wait_for_reader()
+        else:
+            self._patient.abort()
 
     def _stop_waiting_for_reader(self) -> None:
         if self._unread_timer is not None:

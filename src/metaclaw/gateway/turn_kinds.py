@@ -76,7 +76,7 @@ _SIDE_USER = (
     "The user stepped away and is coming back. Recap",
     "You are performing a CONTEXT CHECKPOINT COMPACTION",  # Codex
     "Create a new anchored summary from the conversation history",  # opencode
-    "Please write a 5-10 word title",
+    "Please write a 5-10 word title for the following conversation",
     "### Task:\nGenerate a concise, 3-5 word title",  # Open WebUI
     "### Task:\nGenerate 1-3 broad tags",
     "### Task:\nSuggest 3-5 relevant follow-up",
@@ -86,7 +86,8 @@ _SIDE_USER = (
     "[Subagent Context]",
     "You are a summarization agent creating a context checkpoint",  # Hermes
     "Review the conversation above and consider saving to memory",
-    "Review the conversation above and update ",  # the skills, or both
+    "Review the conversation above and update the skill library",
+    "Review the conversation above and update two things",  # both
     "You are running as Hermes' background skill CURATOR",
     "[IMPORTANT: You are running as a scheduled cron job",
     "Create a compact replacement checkpoint for this session",  # nanobot

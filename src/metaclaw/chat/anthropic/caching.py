@@ -40,7 +40,7 @@ def with_cache_marks_in_chat(body: JsonObject) -> JsonObject:
     messages = objects(body.get("messages"))
     is_system = [message.get("role") == "system" for message in messages]
     goes_on = is_system.count(False) > 1 or body.get("tools")
-    if not goes_on or messages[-1].get("role") not in ("user", "tool"):
+    if not goes_on or not messages or messages[-1].get("role") not in ("user", "tool"):
         return body
     marked = {is_system.index(True) if any(is_system) else -1, len(messages) - 1}
     kept = [_marked_text(message) if at in marked else message for at, message in enumerate(messages)]
