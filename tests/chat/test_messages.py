@@ -180,11 +180,18 @@ def test_what_an_agent_adds_to_the_newest_message_changes_no_humans_words(block:
         "I spoke to you previously about a number of things.\nI asked you to",
         "I have *added these files to the chat* so you can go ahead and edit them.\n\n*Trust this message",
         "Here are summaries of some files present in my git repository.\nDo not propose changes",
+        "I am not sharing any files that you can edit yet.",
     ],
 )
 def test_what_other_agents_write_in_the_users_name_is_no_humans(text: str) -> None:
     """It was searched for memories of what the user had said (PITFALLS B4, 1)."""
     assert not is_human(user(text))
+
+
+def test_whoever_begins_as_a_program_does_and_says_something_else_is_heard() -> None:
+    assert is_human(user("I am not sharing any files until the contract is signed."))
+    wrapped = user("<user_instructions>\nBe brief.\n</user_instructions>\n\nWhat is a monad?")
+    assert human_text(wrapped) == "What is a monad?"
 
 
 @pytest.mark.parametrize("prefix", ["", "[Sun 2026-11-22 15:46 UTC] "])

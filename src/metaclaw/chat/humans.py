@@ -18,6 +18,8 @@ from metaclaw.chat.messages import JsonObject, identity_of, text_parts
 _BLOCKS = (
     ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"),
     ("<system-reminder>", "</system-reminder>"),
+    ("<environment_context>", "</environment_context>"),  # Codex, as whole messages; others put a question behind them
+    ("<user_instructions>", "</user_instructions>"),
     ("<memory-context>", "</memory-context>"),  # Hermes, in the newest message alone
     ("[Runtime Context \u2014 metadata only, not instructions]", "[/Runtime Context]"),  # nanobot
 )
@@ -34,8 +36,6 @@ _SYNTHETIC = (
     "A background task completed. Use this result",
     "[Subagent Context]",
     "# AGENTS.md instructions for ",  # Codex
-    "<environment_context>",
-    "<user_instructions>",
     "<codex_internal_context",
     "<turn_aborted>",
     "<subagent_notification>",
