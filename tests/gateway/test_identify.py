@@ -224,6 +224,7 @@ SIDE: list[Json] = [
             "You are a notification gate for a background agent. You will be given the original task",
             "You generate short titles for chat sessions. Given the first user message, reply with a concise title",
             "You update a compact continuation summary. Follow the requested Markdown headings exactly",
+            "Generate a short kebab-case name (2-4 words) that captures the main topic of this conversation. Use",
             "\u4f60\u8d1f\u8d23\u66f4\u65b0\u4e00\u4efd\u7d27\u51d1\u7684 continuation summary\u3002",
             "You are an expert software engineer that generates concise, one-line Git commit messages based on",
             "Generate a short, descriptive title (3-7 words) for a conversation that starts with the following",
@@ -264,6 +265,7 @@ MAIN: list[Json] = [
     {"x_claude_code_session_id": UUID, "x_claude_code_request_class": "main", "body": TOOLS},
     {"messages": [HELLO, message("user", "Review the conversation above and update the README")], "body": TOOLS},
     {"messages": [message("user", "Please write a 5-10 word title for my talk")]},
+    {"messages": [message("system", "Generate a short kebab-case name for each product that is described"), HELLO]},
 ]
 
 
