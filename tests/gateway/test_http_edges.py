@@ -251,7 +251,7 @@ async def test_a_client_that_reads_a_large_answer_slowly_has_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it is written at once, and writing goes on only when it was read: minutes, by a telephone's line."""
-    monkeypatch.setattr(http_protocol, "UNREAD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(http_protocol, "UNREAD_TIMEOUT_S", 2.0)
     message = {"role": "assistant", "content": "x" * 30_000_000}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     answer = Answer(body=json.dumps({"id": "c", "object": "chat.completion", "choices": [choice]}).encode())
@@ -264,6 +264,6 @@ async def test_a_client_that_reads_a_large_answer_slowly_has_all_of_it(
             num_bytes = 0
             while piece := await reader.read(1_000_000):
                 num_bytes += len(piece)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
         writer.close()
     assert num_bytes > 30_000_000
