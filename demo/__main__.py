@@ -14,7 +14,7 @@ from demo.job import Plan, Verdict, run
 from demo.processes import ProgramError
 
 QUICK = Plan(num_updates=10, answers_per_question=3)
-FULL = Plan(num_updates=14, answers_per_question=4)
+FULL = Plan(num_updates=12, answers_per_question=4)
 
 
 def main() -> int:
