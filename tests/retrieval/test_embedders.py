@@ -90,7 +90,7 @@ def row(embedding: object, index: int = 0) -> dict[str, object]:
         ({"data": [row([])], "extra": 1}, "cannot be compared"),
         ({"data": [row([1.0, None])]}, "no list of embeddings"),
         ({"data": "none"}, "no list of embeddings"),
-        ({"error": {"message": "no"}}, "no list of embeddings"),
+        ({"vectors": []}, "no list of embeddings"),
     ],
 )
 async def test_an_answer_that_is_none_is_an_error_that_names_the_setting(api, session, answer, says):

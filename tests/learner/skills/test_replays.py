@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from metaclaw.chat.dialect import CONVERSATION_KEYS
 from metaclaw.chat.dialects import DIALECTS
 from metaclaw.chat.messages import JsonObject
-from metaclaw.journal.spooled_turns import _CONVERSATION
 from tests.learner.recording import Said, record
 from tests.learner.skills.worlds import NOW, ScriptedAnswerer, World
 from tests.learner.skills.worlds import world as make_world
@@ -71,7 +71,7 @@ async def tool_loop(world: World, dialect: str) -> None:
     """Two turns of one exchange, as the gateway records them: a call, and an answer after its result."""
     body = BODIES[dialect]
     messages = DIALECTS[dialect].parse(body).messages
-    request = {key: value for key, value in body.items() if key not in _CONVERSATION}
+    request = {key: value for key, value in body.items() if key not in CONVERSATION_KEYS}
     asked = next(index for index, one in enumerate(messages) if one["role"] == "assistant")
     step = {"exchange": "ex-1-0", "session": "s", "opened_at": NOW - 9, "sample": None, "dialect": dialect}
     await record(
