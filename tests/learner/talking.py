@@ -49,11 +49,16 @@ async def talk(
     *,
     temperature: float = 1.0,
     agent: str = "main",
+    seed: int | None = None,
 ) -> list[str]:
-    """Let ``who`` answer ``count`` sessions of ``agent`` at once, record them, and return the answers."""
+    """Let ``who`` answer ``count`` sessions of ``agent`` at once, record them, and return the answers.
+
+    With ``seed`` they are the same each time.
+    """
+    seeds = [None if seed is None else seed + number for number in range(count)]
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(headers=headers) as session:
-        return await asyncio.gather(*(_turn(session, trainer, journal, who, temperature, agent) for _ in range(count)))
+        return await asyncio.gather(*(_turn(session, trainer, journal, who, temperature, agent, one) for one in seeds))
 
 
 async def _turn(
@@ -63,10 +68,11 @@ async def _turn(
     who: Serving,
     temperature: float,
     agent: str,
+    seed: int | None,
 ) -> str:
     body = {
         "model": who.model, "max_tokens": 12, "temperature": temperature, "return_policy_record": True,
-        "messages": [{"role": "user", "content": _QUESTION}],
+        "messages": [{"role": "user", "content": _QUESTION}], **({} if seed is None else {"seed": seed}),
     }  # fmt: skip
     async with session.post(f"{trainer.url}/v1/chat/completions", json=body) as response:
         answer = await response.json()
