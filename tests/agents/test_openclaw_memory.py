@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from metaclaw.chat.messages import text_of
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
@@ -68,7 +69,7 @@ def _call(openclaw: OpenClawGateway, method: str, parameters: dict[str, Any]) ->
 
 def _last_said(history: dict[str, Any]) -> str:
     messages = history["messages"]
-    return "".join(part.get("text", "") for part in messages[-1]["content"]) if messages else ""
+    return text_of(messages[-1]["content"]) if messages else ""
 
 
 def _tool(openclaw: OpenClawGateway, agent: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
