@@ -39,12 +39,17 @@ async def test_an_answer_that_sampler_and_trainer_see_differently_is_left_out_of
     assert metrics["excluded"] == {"sampler_mismatch": 2}
 
 
-async def test_when_no_answer_is_left_the_update_is_refused_by_name_and_nothing_is_tried_for_ever(world):
-    await world.converse_wrongly(8)
+@pytest.mark.parametrize("num_agreeing", [1, 3])
+async def test_when_the_two_disagree_about_most_the_update_is_refused_by_name_and_is_not_tried_for_ever(
+    world, num_agreeing
+):
+    await world.converse(num_agreeing)
+    await world.converse_wrongly(8 - num_agreeing)
     updater = world.updater()
     rejected = await updater.attempt("main")
     assert isinstance(rejected, Rejected)
     assert "rl.update.max_mismatch" in rejected.reason
+    assert f"about {8 - num_agreeing} of 8 answers" in rejected.reason
     assert world.states() == {"rejected": 8}
     assert "forward_backward" not in world.trainer.calls
     await world.converse(8)

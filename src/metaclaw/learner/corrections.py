@@ -43,9 +43,14 @@ class Corrected:
     heard: tuple[TaughtTurn, ...] = ()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing is left to train on."""
-        return len(self.masked) == sum(len(datum.spans) for group in self.groups for datum in group.data)
+    def num_turns(self) -> int:
+        """What was to be trained on, masked or not."""
+        return sum(len(datum.spans) for group in self.groups for datum in group.data)
+
+    @property
+    def is_mostly_masked(self) -> bool:
+        """Whether sampler and trainer disagree about more than half: what is left then agrees by chance."""
+        return 2 * len(self.masked) > self.num_turns
 
 
 def as_drawn_now(groups: Sequence[DatumGroup], now: Sequence[Floats]) -> tuple[DatumGroup, ...]:

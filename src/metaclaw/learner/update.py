@@ -48,9 +48,9 @@ MAX_SHORTENED = 2
 
 CLOSE_S = 5.0  # for a trainer that says nothing
 
-_ALL_MASKED = (
-    "sampler and trainer disagree about every answer of the version that serves (rl.update.max_mismatch): nothing is "
-    "left to train on. Do both run the same base model, in the same precision?"
+_MOSTLY_MASKED = (
+    "sampler and trainer disagree about {} of {} answers (rl.update.max_mismatch): the others agree by chance, and "
+    "nothing is trained on. Do both run the same base model, in the same precision?"
 )
 
 
@@ -192,8 +192,9 @@ class Updater:
         drawn = [rolled_out(a.prompt, a.tokens, a.temperature, a.advantage, version=parent) for a in rolled.answers]
         groups = build_groups([*prepared.recorded, *drawn], self._rules.update)
         weighed = await self._stepper.weigh(run, groups, parent=parent, seconds=seconds, lessons=lessons)
-        if weighed.is_empty:
-            return await self._reject(update_id, prepared, _ALL_MASKED, {**weighed.numbers, "seconds": seconds})
+        if weighed.is_mostly_masked:
+            reason = _MOSTLY_MASKED.format(len(weighed.masked), weighed.num_turns)
+            return await self._reject(update_id, prepared, reason, {**weighed.numbers, "seconds": seconds})
         made, shortened = await self._stepped(agent, parent, prepared, weighed, lessons, seconds)
         metrics: dict[str, object] = {
             **made.numbers,
