@@ -228,6 +228,18 @@ async def test_thinking_that_nobody_signed_is_not_shown_to_a_model_that_checks_s
     assert kept[2:] == history[2:]
 
 
+async def test_ids_that_another_model_gave_are_claudes_where_it_takes_over(tmp_path: Path) -> None:
+    """Kimi's have colons, and Claude refuses such a history for as long as the session lasts."""
+    uid = "functions.ls:0"
+    history = [*HELLO, assistant([use(uid)]), user([result(uid, "a.txt")])]
+    async with before(tmp_path, MESSAGES) as (model, _, client):
+        for name in ("claude-opus-5", "kimi-k3"):
+            await client.messages.create(model=name, max_tokens=9, messages=history)
+    claudes, its_own = (request["messages"] for request in model.requests)
+    assert claudes == [*HELLO, assistant([use("functions_ls_0")]), user([result("functions_ls_0", "a.txt")])]
+    assert its_own == history
+
+
 async def test_a_think_block_in_the_text_is_thinking(tmp_path: Path) -> None:
     async with before(tmp_path, CHAT, lambda _: Answer(text="<think> hm, well </think> yes it is")) as (_, __, client):
         plain = await client.messages.create(model="any", max_tokens=9, messages=HELLO)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaclaw.chat.anthropic.caching import with_cache_marks
+from metaclaw.chat.anthropic.call_ids import with_ids_for_claude
 from metaclaw.chat.anthropic.older_models import fitted_for_claude
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
@@ -25,6 +26,8 @@ from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.identify import Caller
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Outbound
+
+_CLAUDE = "claude"  # others that speak its dialect take ids as they gave them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ def outbound(turn: Outgoing, model: ModelClient, name: str, additions: CallAddit
     if (asked := _functions_for_openai(turn, model, name)) is not None:
         return Outbound(dialect=RESPONSES.name, body=_named(asked, name), is_stream=is_stream)
     if turn.request.dialect in model.dialects:
-        body = _without_others_thinking(turn, model)
+        body = _as_it_takes_others(turn, model, name)
         is_unchanged = name == turn.request.model and body is turn.body
         raw = turn.raw if is_unchanged and turn.raw is not None else _named(body, name)
         return Outbound(dialect=turn.request.dialect, body=raw, headers=turn.headers, is_stream=is_stream)
@@ -90,10 +93,11 @@ def _functions_for_openai(turn: Outgoing, model: ModelClient, name: str) -> Json
     return by_responses(turn.dialect.to_chat(turn.body))
 
 
-def _without_others_thinking(turn: Outgoing, model: ModelClient) -> JsonObject:
-    """The body for a model that speaks the client's dialect, and would refuse the thinking that other models said."""
+def _as_it_takes_others(turn: Outgoing, model: ModelClient, name: str) -> JsonObject:
+    """The body for a model that speaks the client's dialect, and would refuse what other models thought and called."""
     if turn.dialect is ANTHROPIC:
-        return without_own_thinking(turn.body, turn.raw)
+        body = without_own_thinking(turn.body, turn.raw)
+        return with_ids_for_claude(body) if _CLAUDE in (name or turn.request.model) else body
     if turn.dialect is RESPONSES:
         return without_own_reasoning(turn.body, turn.raw)
     return without_others_thinking(turn.body, turn.raw) if model.is_strict and turn.dialect is CHAT else turn.body

@@ -10,11 +10,11 @@ back only with its signature: Anthropic refuses it without, and thinking of othe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from metaclaw.chat.anthropic.answers import input_of, sealed_in
 from metaclaw.chat.anthropic.blocks import TO, blocks_of, text_block
+from metaclaw.chat.anthropic.call_ids import with_ids_for_claude
 from metaclaw.chat.anthropic.fields import listed, object_in, text_in, unsaid
 from metaclaw.chat.anthropic.options import options_from_chat
 from metaclaw.chat.anthropic.tools import tools_from_chat
@@ -22,7 +22,6 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import InvalidRequestError
 
 _SYSTEM = ("system", "developer")
-_NOT_OF_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def request_from_chat(body: JsonObject) -> JsonObject:
@@ -45,7 +44,7 @@ def request_from_chat(body: JsonObject) -> JsonObject:
     result = {**options_from_chat(body), **tools_from_chat(body)}
     if system:
         result["system"] = _shortest(system)
-    return {**result, "messages": [_message(role, blocks) for role, blocks in turns]}
+    return with_ids_for_claude({**result, "messages": [_message(role, blocks) for role, blocks in turns]})
 
 
 def _turn(message: JsonObject, param: str) -> tuple[str, list[JsonObject]]:
@@ -67,7 +66,7 @@ def _turn(message: JsonObject, param: str) -> tuple[str, list[JsonObject]]:
 def _result(message: JsonObject, param: str) -> JsonObject:
     content = message.get("content")
     said = content if isinstance(content, str) else blocks_of(content, f"{param}.content")
-    return {"type": "tool_result", "tool_use_id": _id(message.get("tool_call_id")), "content": said}
+    return {"type": "tool_result", "tool_use_id": text_in(message.get("tool_call_id")), "content": said}
 
 
 def _answer(message: JsonObject, param: str) -> Iterator[JsonObject]:
@@ -87,12 +86,7 @@ def _use(call: JsonObject, param: str) -> JsonObject:
         raise unsaid(f"{param}.type", f"a call of type {call.get('type')!r:.80}", TO)
     function = object_in(call.get("function"))
     given = input_of(function.get("arguments"))
-    return {"type": "tool_use", "id": _id(call.get("id")), "name": text_in(function.get("name")), "input": given}
-
-
-def _id(value: object) -> str:
-    """Anthropic takes fewer characters in an id than models put there."""
-    return _NOT_OF_AN_ID.sub("_", text_in(value))
+    return {"type": "tool_use", "id": text_in(call.get("id")), "name": text_in(function.get("name")), "input": given}
 
 
 def _message(role: str, blocks: list[JsonObject]) -> JsonObject:
