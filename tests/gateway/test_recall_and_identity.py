@@ -60,6 +60,22 @@ async def test_side_turns_are_forwarded_as_they_are(tmp_path: Path) -> None:
     assert turn.kind == "side"
 
 
+async def test_a_compaction_repeats_the_prompt_that_the_provider_has_in_its_cache(tmp_path: Path) -> None:
+    """So do Claude Code's suggestions, one for each turn: all that was said was charged in full."""
+    write_skill(tmp_path, "git-commit", "Write git commit messages")
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.post({"messages": [user(QUESTION)]}) as response:
+            answer = (await response.json())["choices"][0]["message"]
+        order = user("You are performing a CONTEXT CHECKPOINT COMPACTION. Write another commit message for git changes")
+        async with gateway.post({"messages": [user(QUESTION), answer, order]}) as response:
+            assert response.headers["X-MetaClaw-Recalled"] == "0"
+        first, compaction = await gateway.turns()
+    said, compacted = (request["messages"] for request in llm.requests)
+    assert "<metaclaw-recall>" in said[0]["content"]
+    assert compacted == [*said, answer, order]
+    assert (compaction.kind, compaction.recalled, compaction.session) == ("side", (), first.session)
+
+
 async def test_an_agents_own_skills_are_its_own(tmp_path: Path) -> None:
     write_skill(tmp_path, "git-commit", "Write git commit messages", owner="ops")
     async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:

@@ -7,9 +7,10 @@ are stored. Invariant: every turn that was opened is closed, whoever goes first:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive
@@ -96,8 +97,6 @@ class Proxy:
 
     async def _recall(self, incoming: Incoming, caller: Caller, recaller: Recaller) -> Recalled:
         messages = incoming.request.messages
-        if caller.kind == "side":
-            return Recalled()
         about = About(
             agent=caller.agent,
             session=caller.session,
@@ -105,17 +104,19 @@ class Proxy:
             workspace=caller.workspace,
             memory_scope=caller.memory_scope,
         )
-        recalled = await self._recorder.path.attempt(
-            "recall",
-            lambda: recaller.recall(
+
+        def look() -> Coroutine[Any, Any, Recalled]:
+            if caller.kind == "side":  # a compaction repeats the conversation, and the provider has that in its cache
+                return recaller.attached(messages, about=about)
+            return recaller.recall(
                 messages,
                 about=about,
                 turn_id=incoming.turn_id,
                 now=self._recorder.clock(),
                 dropping=partial(self._dropped, incoming) if self._max_context_tokens else None,
-            ),
-            Recalled(),
-        )
+            )
+
+        recalled = await self._recorder.path.attempt("recall", look, Recalled())
         if recalled.trouble is not None:
             self._recorder.path.failed("recall", recalled.trouble)
         return recalled

@@ -9,7 +9,7 @@ provider's prompt cache holds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from metaclaw.chat.humans import human_text
@@ -81,6 +81,18 @@ class Recaller:
             return await self._recall(messages, about, turn_id, now, dropping)
         except JournalError as error:
             return await self._remembered(messages, about, error)
+
+    async def attached(self, messages: Sequence[JsonObject], *, about: About) -> Recalled:
+        """What the messages of a conversation have already, for a request that nothing is recalled for."""
+        humans = human_messages(messages, about.session)
+        if not humans or not any(message.get("role") == "assistant" for message in messages):
+            return Recalled()  # a title of a first message, say: it repeats no prompt
+        try:
+            known = await self._known(about.agent, [human.key for human in humans])
+        except JournalError as error:
+            return replace(await self._remembered(messages, about, error), names=())
+        blocks = {human.key: block for human, block in zip(humans, known, strict=True) if block is not None}
+        return replace(_recalled(humans, await self._served(blocks, await self._view(about.agent))), names=())
 
     async def _recall(
         self, messages: Sequence[JsonObject], about: About, turn_id: str, now: float, dropping: Dropping | None
