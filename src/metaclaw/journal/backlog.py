@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,14 +219,18 @@ class Backlog:
         """Spool what is in memory alone, now that nothing else can keep it; how much of it cannot be."""
         entries = [entry for entry in self._entries if entry.num_bytes]  # ``then`` is made anew at the next start
         first = next((number for number, entry in enumerate(entries) if entry.place is None), len(entries))
+        moved = entries[first:]
+        former = [entry.place for entry in moved if entry.place is not None]
         # What came after the first of them goes behind it again: an end must not be read before its beginning.
-        for entry in entries[first:]:
-            try:
+        with suppress(OSError, ValueError):  # then some are there twice, of which the later ones are refused
+            if former:
+                self.spool.begin_segment()
+            for entry in moved:
                 record = entry.record or (entry.place and self.spool.read(entry.place))
                 entry.place = self.spool.append(record) if record else entry.place
-            except (OSError, ValueError):
-                break
-        return sum(entry.place is None for entry in entries)
+            if former:
+                self.spool.take_out(former[0], former[-1])
+        return sum(entry.place is None for entry in moved)
 
     def _left_in(self, segment: int, written: int) -> Iterator[_Entry]:
         size = self.spool.path(segment).stat().st_size

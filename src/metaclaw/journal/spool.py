@@ -128,11 +128,37 @@ class Spool:
         """Delete a segment whose records are all in the database."""
         self.path(segment).unlink(missing_ok=True)
 
+    def begin_segment(self) -> None:
+        """What is appended from now on lies in a new segment. Raises ``OSError``."""
+        if self._is_torn:
+            self._cut()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # somebody may have tidied it away
+        path = self.path(self.segment + 1)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
+        try:
+            _write_all(handle, (_MAGIC,), len(_MAGIC))
+        except OSError:
+            os.close(handle)
+            path.unlink()
+            raise
+        self.close()
+        self._handle, self._end = handle, len(_MAGIC)
+        self.segment += 1
+
+    def take_out(self, first: Place, last: Place) -> None:
+        """Delete what was appended from ``first`` to ``last``, which ends a segment that nobody appends to any more.
+
+        Raises ``OSError``.
+        """
+        for segment in range(last.segment, first.segment, -1):
+            self.discard(segment)
+        os.truncate(self.path(first.segment), first.start)
+
     def _write(self, frame: Sequence[bytes], num_bytes: int) -> Place:
         if self._is_torn:
             self._cut()
         if self._handle is None or self._end >= self._segment_bytes:
-            self._begin_segment()
+            self.begin_segment()
         assert self._handle is not None
         start = self._end
         self._is_torn = True  # until all of it is there
@@ -150,20 +176,6 @@ class Spool:
         if self._handle is not None:
             os.ftruncate(self._handle, self._end)
         self._is_torn = False
-
-    def _begin_segment(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # somebody may have tidied it away
-        path = self.path(self.segment + 1)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
-        try:
-            _write_all(handle, (_MAGIC,), len(_MAGIC))
-        except OSError:
-            os.close(handle)
-            path.unlink()
-            raise
-        self.close()
-        self._handle, self._end = handle, len(_MAGIC)
-        self.segment += 1
 
 
 def _encoded(header: JsonObject) -> bytes:
