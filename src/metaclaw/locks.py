@@ -53,6 +53,10 @@ def is_locked(path: Path) -> bool:
             return False
     except LockedError:
         return True
+    except OSError as error:
+        if error.errno == errno.EROFS:  # who holds it could write it
+            return False
+        raise
 
 
 def _lock(handle: int, *, wait: bool) -> None:

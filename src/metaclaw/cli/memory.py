@@ -44,7 +44,7 @@ def search(
     query = MemoryQuery(
         text=text, agent=agent_id(agent), now=time.time(), limit=limit, with_history=history, is_everything=True
     )
-    with _store() as store:
+    with _store(to_look=True) as store:
         found = store.search(with_time(query), meaning_of(text))
     if as_json:
         typer.echo(json.dumps([{**asdict(one.unit), "score": one.score, "parts": dict(one.parts)} for one in found]))
@@ -70,7 +70,7 @@ def list_units(
     from metaclaw.memory.query import Description
 
     of = Description(kind=kind, user=user, workspace=workspace, session=session, is_oldest_first=oldest)
-    with _store() as store:
+    with _store(to_look=True) as store:
         units = store.latest(agent and agent_id(agent), limit=limit, with_history=history, of=of)
     _print(units, as_json=as_json)
 
@@ -78,7 +78,7 @@ def list_units(
 @app.command("show")
 def show(ids: Ids, as_json: AsJson = False) -> None:
     """Memories with all that is known of them: who said them, when, in which turns."""
-    with _store() as store:
+    with _store(to_look=True) as store:
         units = _known(store, ids)
     if as_json:
         typer.echo(json.dumps([asdict(unit) for unit in units]))
@@ -220,7 +220,7 @@ def stats(agent: Agent = None, as_json: AsJson = False) -> None:
     """How much is remembered, by kind."""
     from metaclaw.identity import agent_id
 
-    with _store() as store:
+    with _store(to_look=True) as store:
         counts = store.stats(agent and agent_id(agent))
     if as_json:
         typer.echo(json.dumps(counts))
@@ -242,7 +242,7 @@ def export(
     from metaclaw.identity import agent_id
     from metaclaw.memory.portable import export, note_copy
 
-    with _store() as store:
+    with _store(to_look=file is None) as store:  # that there is a file is noted
         lines = export(store, agent=agent and agent_id(agent))
         if file is None:
             for line in lines:
@@ -370,11 +370,11 @@ def _moment(day: datetime | None) -> float | None:
 
 
 @contextmanager
-def _store() -> Generator[MemoryStore]:
+def _store(*, to_look: bool = False) -> Generator[MemoryStore]:
     from metaclaw.config_file import load_settings
     from metaclaw.memory.store import MemoryStore
 
-    with MemoryStore.open(load_settings().memory_db) as store:
+    with (MemoryStore.open_to_look if to_look else MemoryStore.open)(load_settings().memory_db) as store:
         yield store
 
 

@@ -17,7 +17,7 @@ def forgotten_origins(settings: Settings) -> list[Descendant]:
 
     if not settings.memory_db.exists():
         return []
-    with MemoryStore.open(settings.memory_db) as store:
+    with MemoryStore.open_to_look(settings.memory_db) as store:
         gone = tombstones(store)
     return descend_from(gone, turns_db=settings.turns_db, learning_db=settings.learning_db)
 

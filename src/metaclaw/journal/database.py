@@ -6,6 +6,7 @@ never reset, renamed or rewritten because it could not be read; a database from 
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Generator, Iterator
@@ -62,14 +63,36 @@ def open_writer(path: Path, schema: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open an existing ``path`` read-only. Raises ``JournalError`` when it is missing or unreadable."""
     try:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
+        return _reader(path, "mode=ro")
+    except sqlite3.Error as error:
+        if not path.exists():
+            raise JournalError(f"there is no journal at {path}") from error
+        if _code(error) != sqlite3.SQLITE_CANTOPEN or os.access(path.parent, os.W_OK):
+            raise JournalError(f"cannot read the journal {path}: {error}") from error
+    # SQLite makes a file beside a database even to read it, unless nobody can write there.
+    log = path.with_name(path.name + "-wal")
+    try:
+        if log.exists() and log.stat().st_size:
+            raise JournalError(
+                f"cannot read the journal {path}: its newest rows are in {log.name}, which cannot be read where nothing"
+                " can be written; copy the home to a disk that can be written, and set METACLAW_HOME to the copy"
+            )
+        return _reader(path, "immutable=1")
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"cannot read the journal {path}: {error}") from error
+
+
+def _reader(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?{how}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    try:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-    except sqlite3.Error as error:
-        raise JournalError(f"cannot read the journal {path}: {error}") from error
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -10,6 +10,7 @@ Any process may write: each method is one short transaction. One thread at a tim
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -65,6 +66,11 @@ class MemoryStore:
             if not is_index_whole(connection):
                 note_index_of_nothing(connection)
             return cls(connection)
+
+    @classmethod
+    def open_to_look(cls, path: Path) -> MemoryStore:
+        """Open ``path`` for reading, making it if there is none; also on a disk that cannot be written."""
+        return cls.open_reader(path) if path.exists() and not os.access(path, os.W_OK) else cls.open(path)
 
     @classmethod
     def open_reader(cls, path: Path) -> MemoryStore:
