@@ -13,6 +13,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from metaclaw.private_folders import make_private
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -35,7 +37,7 @@ def exclusive_lock(path: Path, *, wait: bool) -> Generator[int]:
     With ``wait`` false, raises ``LockedError`` at once when another process holds it; ``OSError`` when it cannot be
     locked at all.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(handle, wait=wait)

@@ -51,6 +51,13 @@ def test_it_goes_to_another_home_and_back(tmp_path: Path):
     assert memory(other, "doctor") == []
 
 
+def test_a_home_that_a_memory_or_a_skill_is_the_first_to_need_is_its_owners_alone(tmp_path: Path):
+    memory(tmp_path / "by-memory", "add", "The office closes at six.")
+    skill = ("--name", "tea", "--description", "Brew tea, green or black", "--body", "Two minutes.")
+    assert metaclaw(tmp_path / "by-skill", "skills", "add", *skill).returncode == 0
+    assert [home.stat().st_mode & 0o777 for home in tmp_path.iterdir()] == [0o700, 0o700]
+
+
 def test_what_fits_a_query_is_forgotten_and_nothing_else(tmp_path: Path):
     memory(tmp_path, "add", "The spare keys of the shed hang in the hall.")
     memory(tmp_path, "add", "The shed is painted red.")

@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from metaclaw.errors import JournalError, MetaClawError
+from metaclaw.private_folders import make_private
 
 BUSY_TIMEOUT_MS = 10_000
 _OF_THE_MOMENT = (
@@ -43,7 +44,7 @@ def open_writer(path: Path, schema: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_
     the reason; whatever was in the file stays in it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
             with suppress(FileNotFoundError):  # those of before, or of a copy that others may read
