@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from metaclaw.errors import UpstreamError
 from metaclaw.http.errors import error_answer
+from metaclaw.upstreams import http_model
 from metaclaw.upstreams.failures import final_error
 from metaclaw.upstreams.http_model import HttpModel
 from metaclaw.upstreams.refusals import refusal, retry_after_s
@@ -225,6 +226,30 @@ async def test_a_dialect_can_be_spoken_elsewhere_and_keys_added_to_a_body_never_
         "route": "fallback",
         "provider": {"sort": "latency", "data_collection": "deny"},
     }
+
+
+@pytest.mark.parametrize("body", [b'{"error": {"mess', b""], ids=["cut", "none"])
+@pytest.mark.parametrize("stays_open", [True, False])
+async def test_a_refusal_counts_though_its_body_does_not_come(
+    body: bytes, stays_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies that refuse a large request close at once, and the reset takes the body with it: 413 was asked again."""
+    monkeypatch.setattr(http_model, "_REFUSAL_S", 0.2)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(65536))
+        writer.write(b"HTTP/1.1 429 Slow Down\r\nContent-Length: 99\r\nRetry-After: 7\r\n\r\n" + body)
+        await writer.drain()
+        if stays_open:
+            await reader.read()  # until our side has given up
+        writer.close()
+
+    asked: list[bytes] = []
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server, client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as model:
+        with pytest.raises(UpstreamError, match="answered 429") as caught:
+            await model.chat(BODY)
+    assert (caught.value.status, caught.value.retry_after_s, len(asked)) == (429, 7, 1)
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -8,6 +8,7 @@ are in an error.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import random
@@ -21,7 +22,7 @@ from metaclaw.deadlines import Within
 from metaclaw.errors import UpstreamError
 from metaclaw.upstreams.answered import answered_object
 from metaclaw.upstreams.failed_answers import error_at_once, status_of
-from metaclaw.upstreams.http_reply import HttpReply, any_chunk, next_chunk
+from metaclaw.upstreams.http_reply import HttpReply, any_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
 from metaclaw.upstreams.proxies import ProxyFailedError
 from metaclaw.upstreams.refusals import refusal
@@ -31,6 +32,7 @@ from metaclaw.upstreams.upstream import Upstream
 
 _CHAT = "openai.chat"
 _MAX_ERROR_BYTES = 64 * 1024
+_REFUSAL_S = 5.0
 _LARGE_BYTES = 256 * 1024
 _MAX_ANSWER_BYTES = 16 << 20  # of an answer that is read as a whole, here and by nobody else
 _MAX_JITTER_S = 0.25
@@ -158,12 +160,11 @@ class HttpModel:
             raise UpstreamError(f"{self.name} cannot be reached: {error or type(error).__name__}") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        body, silence = b"", Within(self.upstream.timeouts.gap_s)
-        while len(body) < _MAX_ERROR_BYTES:
-            chunk = await next_chunk(self.name, response, silence)
-            if not chunk:
-                break
-            body += chunk
+        # The status is here, and says what is to be done; what stands in the body is not waited for long.
+        body = b""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError), Within(_REFUSAL_S):
+            while len(body) < _MAX_ERROR_BYTES and (chunk := await response.content.readany()):
+                body += chunk
         return self._refused(response.status, response, body)
 
     def _refused(self, status: int, response: aiohttp.ClientResponse, body: bytes) -> UpstreamError:
