@@ -166,18 +166,29 @@ async def test_sigterm_lets_running_streams_end(tmp_path: Path) -> None:
     assert turn.state == "done"
 
 
-async def test_the_end_of_the_parent_ends_the_gateway_and_cuts_streams_that_go_on(tmp_path: Path) -> None:
+async def test_the_end_of_the_parent_ends_the_gateway_and_cuts_turns_that_go_on(tmp_path: Path) -> None:
     async with fake_llm(lambda _: Answer(hold_after=2)) as llm, aiohttp.ClientSession() as http:
         settings, url = port_settings(tmp_path, llm)
         async with process(settings) as gateway:
             await until_ready(http, url)
             stream = await begin_stream(http, url)
+            asking = asyncio.create_task(
+                http.post(f"{url}/v1/chat/completions", json={**STREAM, "stream": False}, headers=HEADERS)
+            )
+            while len(llm.requests) < 2:  # noqa: ASYNC110 - the fake has no event for the second
+                await asyncio.sleep(0.01)
             assert gateway.stdin is not None
             gateway.stdin.close()
             assert await asyncio.wait_for(gateway.wait(), 20) == 0
             stream.close()
-    [turn] = await asyncio.to_thread(read_turns, tmp_path)
-    assert (turn.state, turn.answer) == ("cut", {"role": "assistant", "content": "Hello "})
+            async with await asking as waiting:  # which may be asked again
+                assert (waiting.status, waiting.headers["Retry-After"]) == (503, "5")
+                assert (await waiting.json())["error"]["code"] == "upstream_error"
+    turns = await asyncio.to_thread(read_turns, tmp_path)
+    assert [(turn.state, turn.answer) for turn in turns] == [
+        ("cut", {"role": "assistant", "content": "Hello "}),
+        ("cut", None),
+    ]
 
 
 async def test_what_cannot_be_started_says_why_and_ends_with_code_2(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Nearly all requests are turns, and the layers of a router took a tenth of what t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
@@ -25,7 +26,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from metaclaw.chat.dialect import Dialect
-from metaclaw.errors import MetaClawError
+from metaclaw.errors import MetaClawError, UpstreamError
 from metaclaw.gateway.metrics import GatewayMetrics
 from metaclaw.gateway.paths import error_dialect_of
 from metaclaw.gateway.proxy import Proxy
@@ -97,6 +98,12 @@ class Front:
             response = await self._answer(deps, turn, agent, scope, receive)
             status = str(response.status_code)
             await response(scope, receive, send)
+        except asyncio.CancelledError:
+            if status == _NO_ANSWER:  # the server's own word would be a 500 in no dialect
+                ended = error_answer(_ended(), turn.errors)
+                status = str(ended.status)
+                await ended.response()(scope, receive, send)
+            raise
         except Exception as error:
             if status == _NO_ANSWER:
                 status = "500"
@@ -132,6 +139,10 @@ class Front:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except MetaClawError as error:
             return error_answer(error, turn.errors).response()
+
+
+def _ended() -> UpstreamError:
+    return UpstreamError("the gateway was stopped before the model answered; ask again", status=503)
 
 
 def _without_traceback(send: Send) -> Send:
