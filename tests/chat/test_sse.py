@@ -72,6 +72,11 @@ def test_half_a_line_end_is_no_blank_line() -> None:
     assert [event.data for event in parser.feed(b"\r\n")] == ["a\nb"]
 
 
+def test_a_mark_of_the_byte_order_hides_no_event() -> None:
+    [event] = SseParser().feed(b"\xef\xbb\xbfdata: first\n\n")
+    assert event.data == "first"
+
+
 def test_an_event_without_its_blank_line_is_given_at_the_end() -> None:
     parser = SseParser()
     assert parser.feed(b"event: x\ndata: last") == []

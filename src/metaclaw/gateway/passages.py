@@ -69,13 +69,20 @@ class Unchanged:
         self._request = request
         self._content_type = content_type
         self._passed: list[bytes] = []
-        self._held = b""
+        self._held = bytearray()  # of an event that is not complete; a large one comes in hundreds of pieces
         self.has_end = False
 
     def feed(self, chunk: bytes) -> bytes:
-        buffer = self._held + chunk if self._held else chunk
-        end = last_boundary(buffer)
-        whole, self._held = buffer[:end], buffer[end:]
+        if held := self._held:
+            num_held = len(held)
+            held += chunk
+            end = last_boundary(held, num_held)
+            whole = bytes(held[:end])
+            del held[:end]
+        else:
+            end = last_boundary(chunk)
+            whole = chunk[:end]
+            held += chunk[end:]
         if not whole:
             return b""
         self._passed.append(whole)
@@ -91,7 +98,7 @@ class Unchanged:
         self.has_end = _read(self._dialect, whole[last_boundary(whole[:mark]) :]).is_done
 
     def finish(self) -> bytes:
-        rest, self._held = self._held, b""
+        rest, self._held = bytes(self._held), bytearray()
         if rest:
             self._passed.append(rest)
         return rest
