@@ -294,6 +294,16 @@ def test_a_call_without_index_id_or_name_is_still_one() -> None:
     assert message["stop_reason"] == "tool_use"
 
 
+@given(st.sampled_from(["ls -la", '"{\\"path\\": 1}"', "[1]", " null", "{'a': 1}"[1:]]), st.booleans())
+def test_arguments_that_are_no_object_reach_the_client_as_in_a_plain_answer(arguments: str, is_first: bool) -> None:
+    """The SDK raised on them in the middle of the stream, and the agent ended."""
+    odd = [calls(begun(0)), *(calls(more(0, letter)) for letter in arguments)]
+    sound = [calls(begun(1, '{"b": ')), calls(more(1, "2}"))]
+    chunks = [*odd, *sound] if is_first else [*sound, *odd]
+    read = {block["id"]: block["input"] for block in read_by_anthropic(sunk([*chunks, chunk({}, "stop")]))["content"]}
+    assert read == {"t0": {"invalid_arguments": arguments}, "t1": {"b": 2}}
+
+
 @pytest.mark.parametrize("is_one_delta", [True, False])
 def test_calls_that_are_all_counted_as_the_first_are_told_apart(is_one_delta: bool) -> None:
     """Gemini's chat endpoint counts so. The second call was lost, the journal had both in one."""

@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletion
 
 from metaclaw.chat.anthropic.dialect import DIALECT
 from metaclaw.chat.anthropic.options import DEFAULT_MAX_TOKENS
+from metaclaw.chat.dialects import RESPONSES
 from metaclaw.errors import InvalidRequestError
 from tests.chat.anthropic_material import (
     FUNCTION,
@@ -73,6 +74,14 @@ def chat_requests(draw: st.DrawFn) -> Json:
     if draw(st.booleans()):
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return {**body, "messages": messages}
+
+
+def test_what_is_said_of_the_form_of_an_answer_is_said_of_its_schema() -> None:
+    form = {"name": "trip", "description": "Where to go", "schema": {"type": "object"}}
+    for schema, description in (({"type": "object"}, "Where to go"), ({"description": "A trip"}, "A trip")):
+        wanted = {"type": "json_schema", "json_schema": {**form, "schema": schema}}
+        told = DIALECT.from_chat({"model": "m", "messages": [user("hi")], "response_format": wanted})
+        assert told["output_config"]["format"]["schema"] == {"description": description, **schema}
 
 
 @given(chat_requests())
@@ -475,3 +484,14 @@ def test_whatever_a_model_answers_it_is_an_answer(body: Json) -> None:
     answer = DIALECT.answer_from_chat(body, body)
     assert answer["type"] == "message"
     assert isinstance(answer["usage"]["input_tokens"], int)
+
+
+@pytest.mark.parametrize("said", [{"prompt_cache_hit_tokens": 7}, {"cached_tokens": 7, "prompt_tokens_details": None}])
+def test_what_the_cache_had_is_told_wherever_a_model_says_it(said: Json) -> None:
+    """DeepSeek and Kimi say it beside the details."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12, **said}
+    answer = {"id": "c", "choices": [{"message": assistant("hi"), "finish_reason": "stop"}], "usage": usage}
+    claudes = DIALECT.answer_from_chat(answer, request())["usage"]
+    assert (claudes["input_tokens"], claudes["cache_read_input_tokens"]) == (3, 7)
+    openais = RESPONSES.answer_from_chat(answer, {"model": "m", "input": "hi"})["usage"]
+    assert (openais["input_tokens"], openais["input_tokens_details"]["cached_tokens"]) == (10, 7)

@@ -77,3 +77,14 @@ def test_a_schema_and_no_thinking_stay_as_they_are():
     assert asked("claude-sonnet-4-5", response_format=schema)["output_config"]["format"]["type"] == "json_schema"
     assert asked("claude-sonnet-4-5", reasoning_effort="none")["thinking"] == {"type": "disabled"}
     assert "thinking" not in asked("claude-sonnet-4-5", reasoning_effort=None)
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "look"}}])
+@pytest.mark.parametrize("model", ["claude-opus-5", "claude-sonnet-4-5"])
+def test_who_must_call_a_tool_does_not_think_before(model: str, choice: Any):
+    """Frameworks insist on one for an answer of some shape; Claude refuses that together with thinking."""
+    tool = {"type": "function", "function": {"name": "look"}}
+    forced = asked(model, tools=[tool], tool_choice=choice)
+    assert "thinking" not in forced
+    assert forced.get("output_config") == asked(model).get("output_config")
+    assert "thinking" in asked(model, tools=[tool], tool_choice="auto")

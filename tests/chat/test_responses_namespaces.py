@@ -34,7 +34,16 @@ def test_each_function_has_a_name_of_its_own_that_chat_takes() -> None:
     assert names[3] == "agents__run"
     assert len(set(names)) == len(names) == 5
     assert all(len(name) <= 64 for name in names)
-    assert RESPONSES.to_chat(REQUEST)["tools"][1]["function"]["description"] == "a page"
+
+
+def test_what_is_said_of_a_namespace_is_said_once() -> None:
+    """How an MCP server is used is said of its namespace alone."""
+    told = [tool["function"].get("description") for tool in RESPONSES.to_chat(REQUEST)["tools"]]
+    assert told == [None, "a page\n\nOf all tools of mcp__docs: the docs", None, None, None]
+    bare = {**DOCS, "tools": [RUN]}
+    [tool] = RESPONSES.to_chat({**REQUEST, "tools": [bare]})["tools"]
+    assert tool["function"]["description"] == "Of all tools of mcp__docs: the docs"
+    assert DOCS["tools"][0]["description"] == "a page"
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

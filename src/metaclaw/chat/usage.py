@@ -44,7 +44,7 @@ def token_counts(usage: Mapping[str, Any] | None) -> TokenCounts | None:
     if not prompt + _count(usage, "completion_tokens"):
         return None
     of_prompt, of_completion = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
-    cached, written = _cached(usage), cache_written(of_prompt) or 0
+    cached, written = cache_read(usage) or 0, cache_written(of_prompt) or 0
     completion = completion_tokens(usage)
     return TokenCounts(
         prompt=prompt,
@@ -64,16 +64,19 @@ def completion_tokens(usage: Mapping[str, Any]) -> int:
     """
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     unsaid = _count(usage, "total_tokens") - prompt - completion
-    cached, written = _cached(usage), cache_written(_details(usage, "prompt_tokens_details")) or 0
+    cached, written = cache_read(usage) or 0, cache_written(_details(usage, "prompt_tokens_details")) or 0
     # Where the rest of a total is what the cache had, a server counts that beside the prompt.
     is_of_the_prompt = unsaid in (cached, written, cached + written)
     return completion if unsaid <= 0 or is_of_the_prompt else completion + unsaid
 
 
-def _cached(usage: Mapping[str, Any]) -> int:
+def cache_read(usage: Mapping[str, Any]) -> int | None:
+    """Of a usage in chat form, how many tokens came from the cache; ``None`` where nothing is said."""
     # DeepSeek and Moonshot say it beside the details, or instead of them.
-    beside = _count(usage, "prompt_cache_hit_tokens") or _count(usage, "cached_tokens")
-    return _count(_details(usage, "prompt_tokens_details"), "cached_tokens") or beside
+    details = _details(usage, "prompt_tokens_details")
+    places = ((details, "cached_tokens"), (usage, "prompt_cache_hit_tokens"), (usage, "cached_tokens"))
+    said = [_count(place, name) for place, name in places if place.get(name) is not None]
+    return next(filter(None, said), 0) if said else None
 
 
 def cache_written(of_prompt: Mapping[str, Any]) -> int | None:

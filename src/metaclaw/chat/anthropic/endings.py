@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from metaclaw.chat.anthropic.fields import count_in, listed, object_in, text_in
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.usage import cache_written, completion_tokens
+from metaclaw.chat.usage import cache_read, cache_written, completion_tokens
 
 _TO_CHAT = {
     "end_turn": "stop",
@@ -72,14 +72,14 @@ def usage_from_chat(usage: object) -> JsonObject:
     """Chat's usage as Anthropic's; what is not known is 0, because its clients rely on numbers."""
     found = object_in(usage)
     details = object_in(found.get("prompt_tokens_details"))
-    cached, created = details.get("cached_tokens"), cache_written(details)
+    cached, created = cache_read(found), cache_written(details)
     prompt = count_in(found.get("prompt_tokens"))
     result: JsonObject = {
-        "input_tokens": max(0, prompt - count_in(cached) - (created or 0)),
+        "input_tokens": max(0, prompt - (cached or 0) - (created or 0)),
         "output_tokens": completion_tokens(found),
     }
     if cached is not None:
-        result["cache_read_input_tokens"] = count_in(cached)
+        result["cache_read_input_tokens"] = cached
     if created is not None:
         result["cache_creation_input_tokens"] = created
     thinking = object_in(found.get("completion_tokens_details")).get("reasoning_tokens")

@@ -1,11 +1,12 @@
-"""Thinking of Claude's models before 4.6.
+"""Efforts of other dialects where Claude would not think, or not so: models before 4.6, and a choice of tools.
 
 Owns which models know only budgets of tokens, or do not think; refuses to know who asks. Invariant: what a client of
 another dialect wished is not a reason for such a model to refuse the request.
 
 From 4.6 on Claude decides how much to think (``adaptive``, with an effort); models before that answer it with a 400,
 and take a budget, which must be less than ``max_tokens``. A tool loop that began without thinking goes on without it:
-with a budget, the last answer would have to begin with a thinking block.
+with a budget, the last answer would have to begin with a thinking block. And none of them thinks where it must call a
+tool, which OpenAI's models do (https://platform.claude.com/docs/en/build-with-claude/extended-thinking).
 """
 
 from __future__ import annotations
@@ -24,11 +25,19 @@ _NAME = re.compile(
 _BUDGETS = {"low": 2048, "medium": 8192}  # tokens; of the same efforts when they are read from a budget
 _MOST = 24_576
 _LEAST = 1024  # that Anthropic takes
+_FORCED = ("any", "tool")
 _THOUGHTS = ("thinking", "redacted_thinking")
 
 
 def fitted_for_claude(body: JsonObject, model: str) -> JsonObject:
     """A request that was made of another dialect's, with its effort as ``model`` knows it."""
+    fitted = _with_its_effort(body, model)
+    must_call = object_in(fitted.get("tool_choice")).get("type") in _FORCED
+    thinks = object_in(fitted.get("thinking")).get("type") != "disabled"
+    return without(fitted, "thinking") if must_call and thinks else fitted
+
+
+def _with_its_effort(body: JsonObject, model: str) -> JsonObject:
     generation = _generation(model)
     if generation is None or generation >= _ADAPTIVE_SINCE or object_in(body.get("thinking")).get("type") != "adaptive":
         return body

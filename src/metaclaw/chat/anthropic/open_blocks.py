@@ -3,6 +3,9 @@
 Owns their order, indexes, and what waits for its turn; refuses to know chat. Invariant: blocks are numbered from 0 as
 they open, each is closed before the next one opens, and none opens twice.
 
+Arguments that do not begin as a JSON object (some models write a text, or JSON within JSON) are held until they are
+whole, and told as the plain answer has them: SDKs raise on a piece of anything else, and the agent would end there.
+
 A chat model may go on with one tool call after it began another. So a call stays open until its arguments are a whole
 JSON object, and what belongs to later blocks waits that long; models that call one after the other never wait.
 """
@@ -13,6 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from metaclaw.chat.anthropic.answers import input_of
+from metaclaw.chat.anthropic.conversation import written
 from metaclaw.chat.anthropic.own_thinking import SIGNATURE
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.streamed_calls import JsonEnd
@@ -23,6 +28,8 @@ class _Block:
     start: JsonObject
     deltas: list[JsonObject] = field(default_factory=list[JsonObject])  # that are not written yet
     end: JsonEnd | None = None  # of a call
+    held: str = ""  # arguments that do not begin as an object
+    is_told: bool = False  # whether its arguments are told as they come
     is_sealed: bool = False
 
     @property
@@ -71,7 +78,11 @@ class OpenBlocks:
             block.start["name"] = name
         if arguments and block.end is not None:
             block.end.feed(arguments)
-            block.deltas.append({"type": "input_json_delta", "partial_json": arguments})
+            block.held += arguments
+            block.is_told = block.is_told or block.held.lstrip().startswith("{")
+            if block.is_told:
+                block.deltas.append({"type": "input_json_delta", "partial_json": block.held})
+                block.held = ""
         yield from self._written()
 
     def close(self) -> Iterator[JsonObject]:
@@ -92,6 +103,10 @@ class OpenBlocks:
             first.deltas = []
             if not closes_all and (len(self._blocks) == 1 or not first.is_whole):
                 return
+            if first.held.strip():
+                whole = written(input_of(first.held))
+                told = {"type": "input_json_delta", "partial_json": whole}
+                yield {"type": "content_block_delta", "index": self._index, "delta": told}
             if first.start["type"] == "thinking" and not first.is_sealed:
                 mark = {"type": "signature_delta", "signature": SIGNATURE}
                 yield {"type": "content_block_delta", "index": self._index, "delta": mark}

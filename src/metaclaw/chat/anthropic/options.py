@@ -16,7 +16,7 @@ import hashlib
 from typing import Any
 
 from metaclaw.chat.anthropic import blocks, sayable
-from metaclaw.chat.anthropic.fields import count_in, listed, object_in, text_in, unsaid
+from metaclaw.chat.anthropic.fields import count_in, is_object, listed, object_in, text_in, unsaid
 from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import InvalidRequestError
 
@@ -124,10 +124,17 @@ def _effort_from_chat(body: JsonObject) -> JsonObject:
     answer_format = object_in(body.get("response_format"))
     kind = answer_format.get("type", "text")
     if kind == "json_schema":
-        config["format"] = {"type": kind, "schema": object_in(answer_format.get("json_schema")).get("schema")}
+        config["format"] = {"type": kind, "schema": _described(object_in(answer_format.get("json_schema")))}
     elif kind != "text":
         raise unsaid("response_format", f"a format of type {kind!r:.80} (json_schema can)", blocks.TO)
     return {**result, "output_config": config} if config else result
+
+
+def _described(form: JsonObject) -> object:
+    """The schema of a form, with what is said of the form."""
+    schema: object = form.get("schema")
+    description = text_in(form.get("description"))
+    return {"description": description, **object_in(schema)} if is_object(schema) and description else schema
 
 
 def _stops(stop: object) -> list[str]:

@@ -18,7 +18,7 @@ from metaclaw.chat.responses.conversation import message_of
 from metaclaw.chat.responses.namespaces import OwnTool, own_tool
 from metaclaw.chat.responses.reasoning import reasoning_item, wants_sealed
 from metaclaw.chat.streamed_calls import arguments_in
-from metaclaw.chat.usage import cache_written, completion_tokens
+from metaclaw.chat.usage import cache_read, cache_written, completion_tokens
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CALLS = ("function_call", freeform.CALL)
@@ -131,7 +131,7 @@ def usage_from_chat(usage: JsonObject | None) -> JsonObject | None:
     return {
         "input_tokens": taken,
         "input_tokens_details": {
-            "cached_tokens": as_count(of_prompt.get("cached_tokens")),
+            "cached_tokens": cache_read(usage) or 0,
             "cache_write_tokens": cache_written(of_prompt) or 0,
         },
         "output_tokens": given,

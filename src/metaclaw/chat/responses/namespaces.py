@@ -50,8 +50,14 @@ def own_tool(called: str, request: JsonObject) -> OwnTool:
 
 
 def functions_in(tool: JsonObject) -> list[JsonObject]:
-    """The tools of a namespace, under their names in chat; a tool that is none is its own."""
+    """The tools of a namespace, under their names in chat; a tool that is none is its own.
+
+    What is said of the namespace, for example how its server is used, the first of them says.
+    """
     if tool.get("type") != KIND:
         return [tool]
-    tools = objects_in(tool.get("tools"))
-    return [{**inner, "name": chat_name(inner, tool.get("name"))} for inner in tools]
+    tools = [{**inner, "name": chat_name(inner, tool.get("name"))} for inner in objects_in(tool.get("tools"))]
+    if tools and (about := as_text(tool.get("description"))):
+        said = f"Of all tools of {as_text(tool.get('name')).removesuffix(_BETWEEN)}: {about}"
+        tools[0]["description"] = "\n\n".join(filter(None, (as_text(tools[0].get("description")), said)))
+    return tools
