@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -159,6 +159,7 @@ def build_settings(given: Mapping[str, Given], home: Path) -> Settings:
     """``Settings`` from values by dotted name. Raises ``ConfigError``, one line."""
     nested: dict[str, Any] = {"home": home}
     for name, entry in given.items():
+        _require_text(name, entry)
         *sections, leaf = steps_of(name)
         group = nested
         for section in sections:
@@ -171,6 +172,14 @@ def build_settings(given: Mapping[str, Given], home: Path) -> Settings:
     except ValidationError as error:
         # `from None`: pydantic's own text holds the input, which may be a secret.
         raise ConfigError(_explain(error.errors(include_url=False)[0], given)) from None
+
+
+def _require_text(name: str, entry: Given) -> None:
+    values = cast("list[Any]", entry.value) if isinstance(entry.value, list) else [entry.value]
+    try:
+        "".join(value for value in values if isinstance(value, str)).encode()
+    except UnicodeEncodeError:  # a byte that is no UTF-8, or half a surrogate pair: no program could be told of it
+        raise ConfigError(f"{name}: what is there is not UTF-8 text ({entry.origin})") from None
 
 
 def _number(nested: dict[str, Any], name: str) -> None:

@@ -95,6 +95,7 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path):
     assert "needs a text" in refused(tmp_path, "add", "-", stdin=" ")
     assert "line 1 is not a memory" in refused(tmp_path, "import", "-", stdin="{}\n")
     assert "name what" in refused(tmp_path, "forget", "--yes")
+    assert "not UTF-8 text" in refused(tmp_path, "add", "Gr\udcfc\udcdfe aus K\udcf6ln")
 
 
 def test_a_backup_is_taken_in_again_without_what_was_forgotten_since(tmp_path: Path):

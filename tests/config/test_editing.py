@@ -52,6 +52,8 @@ def test_the_file_and_its_home_are_the_owners_alone(tmp_path: Path):
     ("text", "key", "value"),
     [
         (FILE, "proxy.port", "x"),
+        (FILE, "llm.model_id", "m\udcffdel"),  # what a shell with another character set types
+        ('llm: {model_id: "\\ud83d"}\n', "proxy.port", "1"),
         (FILE, "proxy.prot", "1"),
         (FILE, "proxy.host", "0.0.0.0"),
         ("mode: rl\n\tx: 1\n", "proxy.port", "1"),

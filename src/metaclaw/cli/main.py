@@ -91,6 +91,8 @@ def main() -> None:
         sys.exit(0)
     except MetaClawError as error:
         _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except (UnicodeEncodeError, UnicodeDecodeError) as error:  # its text would show what was given
+        _fail(f"what was given is not UTF-8 text: {error.reason}", 1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
 
