@@ -33,8 +33,8 @@ class SseParser:
 
     def __init__(self) -> None:
         self._buffer = bytearray()  # a large event comes in hundreds of pieces: each is copied once
-        self._start = 0  # of what was not given as an event yet
-        self._searched = 0
+        self._start: int = 0  # of what was not given as an event yet
+        self._searched: int = 0
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
         return list(self.events(chunk))
