@@ -252,6 +252,26 @@ async def test_a_refusal_counts_though_its_body_does_not_come(
     assert (caught.value.status, caught.value.retry_after_s, len(asked)) == (429, 7, 1)
 
 
+async def test_blanks_before_a_plain_answer_are_not_its_beginning() -> None:
+    """OpenRouter keeps a connection alive with them, and says only then, under status 200, that a provider failed."""
+    body = [b"\n   \n", b"  \n", b'{"error": {"message": "overloaded", "code": 529}}']
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(whole))
+        for piece in body:
+            await asyncio.sleep(0.05)
+            writer.write(piece)
+        writer.close()
+
+    whole = b"".join(body)
+    server = await asyncio.start_server(answer_late, "127.0.0.1", 0)
+    async with server, client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as model:
+        with pytest.raises(UpstreamError, match="overloaded") as caught:
+            await model.chat(BODY)
+    assert caught.value.status == 529
+
+
 async def test_a_redirect_is_not_followed() -> None:
     moved = b"HTTP/1.1 307 Moved\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n"
     async with raw_server(moved) as (url, _), client(url) as model:

@@ -114,9 +114,15 @@ class HttpModel:
 
     async def _first_chunk(self, response: aiohttp.ClientResponse) -> bytes:
         try:
-            if first := await any_chunk(self.name, response):
-                return first
-            raise UpstreamError(f"{self.name} answered with nothing", status=502)
+            first = await any_chunk(self.name, response)
+            # OpenRouter sends blanks until it has a plain answer, which may be an error. A stream's keep it alive.
+            while first.isspace() and response.content_type != "text/event-stream":
+                if not (more := await any_chunk(self.name, response)):
+                    break
+                first += more
+            if not first:
+                raise UpstreamError(f"{self.name} answered with nothing", status=502)
+            return first
         except BaseException:
             response.close()
             raise
