@@ -54,6 +54,20 @@ def test_pictures_of_tools_go_to_the_user() -> None:
     assert "call b" in text_of(told[4]["content"])
 
 
+def test_who_speaks_while_tools_run_is_heard_after_their_results() -> None:
+    """OpenAI: "tool messages must follow the tool_calls"; responses and Anthropic's messages let anybody in between."""
+    calls = {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}, {"id": "b"}]}
+    one, other = ({"role": "tool", "tool_call_id": uid, "content": uid} for uid in "ab")
+    steer, note = {"role": "user", "content": "hurry"}, {"role": "system", "content": "be brief"}
+    hello, done = {"role": "user", "content": "look"}, {"role": "assistant", "content": "done"}
+    told = plain_messages([hello, calls, one, steer, note, other, done, steer])
+    assert [message["role"] for message in told] == ["user", "assistant", "tool", "tool", "user", "assistant", "user"]
+    assert [message["content"] for message in told[2:4]] == ["a", "b"]
+    assert text_of(told[4]["content"]).startswith("hurry")
+    in_order = [hello, calls, one, other, steer, done, hello]
+    assert plain_messages(in_order) == in_order
+
+
 @pytest.mark.parametrize("content", [None, "", []])
 def test_nothing_is_no_trouble(content: object) -> None:
     roles = ("system", "system", "user", "system", "tool", "assistant")

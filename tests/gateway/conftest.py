@@ -19,5 +19,5 @@ def _no_blocking_call_in_the_event_loop() -> Iterator[None]:
         # The one allowance: the spool is written to the page cache by the event loop itself, some tens of microseconds
         # for a record and a new file every 4 MiB. A thread would cost more, and kill -9 could come before it.
         for function in blockbuster.functions.values():
-            function.can_block_in("metaclaw/journal/spool.py", {"_write_all", "_cut", "_begin_segment"})
+            function.can_block_in("metaclaw/journal/spool.py", {"_write_all", "_cut", "begin_segment"})
         yield

@@ -19,8 +19,9 @@ _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 
 
 def plain_messages(messages: Iterable[JsonObject]) -> list[JsonObject]:
-    """One system message at most, and that first; pictures at users; text alone as one string."""
-    return [_plain(message) for message in _with_pictures_at_users(_with_system_first(messages))]
+    """One system message at most, and that first; results at calls, pictures at users; text alone as one string."""
+    ordered = _with_results_at_calls(_with_system_first(messages))
+    return [_plain(message) for message in _with_pictures_at_users(ordered)]
 
 
 def _with_system_first(messages: Iterable[JsonObject]) -> list[JsonObject]:
@@ -41,6 +42,21 @@ def _with_system_first(messages: Iterable[JsonObject]) -> list[JsonObject]:
         else:
             result.append({"role": "user", "content": told})
     return result
+
+
+def _with_results_at_calls(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    result: list[JsonObject] = []
+    others: list[JsonObject] = []  # what was said after an answer with calls, not by its tools
+    has_calls = False
+    for message in messages:
+        if message["role"] == "assistant":
+            result += [*others, message]
+            others, has_calls = [], bool(message.get("tool_calls"))
+        elif has_calls and message["role"] != "tool":
+            others.append(message)
+        else:
+            result.append(message)
+    return result + others
 
 
 def _with_pictures_at_users(messages: Iterable[JsonObject]) -> list[JsonObject]:

@@ -199,6 +199,7 @@ class Conversations:
         except JournalError:
             return None  # a session more is less harm than an answer less
         given = [turn for turn in found if any(answer_identity(one) == history.answer for one in turn.answers)]
+        given = given or [turn for turn in found if turn.is_cut and _has_read(_part(turn.answers), history)]
         waiting = [turn for turn in given if turn.is_newest and turn.session not in self._newest]
         if waiting:
             return waiting[0].session
@@ -214,8 +215,7 @@ class Conversations:
                 _keep(turn, answer)
         if history.answer in turn.answers:
             return True
-        # What was asked may be anybody's: applications ask all their users' models the same.
-        return len(history.said) >= MIN_EVIDENCE and turn.part.startswith(history.said[:_PART])
+        return _has_read(turn.part, history)
 
     def _add(self, turn_id: str, session: str, history: History) -> None:
         turn = _Turn(
@@ -259,7 +259,17 @@ def _keep(turn: _Turn, answer: ChatAnswer) -> None:
         messages += [{**one, "content": turn.begun + text_of(one.get("content"))} for one in messages]
     turn.answers = frozenset(map(answer_identity, messages))
     if answer.finish_reason is None and messages:
-        turn.part = text_of(messages[-1].get("content")).strip()[:_PART]
+        turn.part = _part(messages)
+
+
+def _part(answers: Sequence[Mapping[str, Any]]) -> str:
+    """Of an answer that broke off, by what its client may know it."""
+    return text_of(answers[-1].get("content")).strip()[:_PART]
+
+
+def _has_read(part: str, history: History) -> bool:
+    # What was asked may be anybody's: applications ask all their users' models the same.
+    return len(history.said) >= MIN_EVIDENCE and part.startswith(history.said[:_PART])
 
 
 @lru_cache(maxsize=1024)
