@@ -175,9 +175,10 @@ def build_settings(given: Mapping[str, Given], home: Path) -> Settings:
 
 
 def _require_text(name: str, entry: Given) -> None:
-    values = cast("list[Any]", entry.value) if isinstance(entry.value, list) else [entry.value]
+    value: object = entry.value
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
     try:
-        "".join(value for value in values if isinstance(value, str)).encode()
+        "".join(one for one in values if isinstance(one, str)).encode()
     except UnicodeEncodeError:  # a byte that is no UTF-8, or half a surrogate pair: no program could be told of it
         raise ConfigError(f"{name}: what is there is not UTF-8 text ({entry.origin})") from None
 
