@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.requests import RequestStore
 from metaclaw.journal.skill_records import Comparison, Evolution, NewCandidate
 from metaclaw.journal.skill_trials import Recall, SkillTrials
-from tests.cli.programs import metaclaw
+from metaclaw.learner.deciding import NOT_DONE
+from tests.cli.programs import METACLAW, environment, metaclaw, until
 
 TEA = "---\nname: tea\ndescription: Use for tea.\n---\nGreen: 80 degrees.\n"
 
@@ -95,6 +97,23 @@ def test_what_the_learner_owns_is_asked_of_it_and_waits(home: Path):
     with closing(RequestStore.open(home / "requests.db")) as store:
         (waiting,) = store.waiting()
         assert (waiting.kind, waiting.agent, waiting.subject) == ("adopt", "main", "check-units")
+
+
+def test_what_the_learner_cannot_do_is_an_error(home: Path):
+    asked = Popen([*METACLAW, "skills", "adopt", "nothing"], env=environment(home), stderr=PIPE, text=True)
+    with closing(RequestStore.open(home / "requests.db")) as store:
+        until(store.waiting)
+        store.answer(store.waiting()[0].id, f"{NOT_DONE}main has no skill 'nothing' on trial", 1.0)
+    assert "main has no skill 'nothing' on trial" in asked.communicate(timeout=60)[1]
+    assert asked.returncode == 1
+
+
+def test_a_skill_that_is_not_here_is_not_called_retired(home: Path):
+    done = metaclaw(home, "skills", "retire", "teaa")
+    assert done.returncode == 1
+    assert "there is no skill 'teaa'" in done.stderr
+    assert not (home / "skills" / ".retired").exists()
+    assert skills(home, "retire", "check-units")["done"] is True  # on trial: no folder yet
 
 
 def test_retiring_counts_at_once_and_rollback_brings_back(home: Path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from metaclaw.config import Settings
     from metaclaw.journal.skill_reader import SkillReader
     from metaclaw.journal.skill_records import Candidate, Utility
+    from metaclaw.skills.library import SkillLibrary
 
 Name = Annotated[str, typer.Argument(help="The skill's name.")]
 Agent = Annotated[str, typer.Option(help="Whose skill.")]
@@ -96,11 +97,14 @@ def retire(
 ) -> None:
     """Serve a skill no more, at once; its file stays. A trial of it ends. Rollback brings it back."""
     from metaclaw.config_file import load_settings
+    from metaclaw.errors import NotFoundError
     from metaclaw.identity import agent_id
     from metaclaw.skills.retired import EVERYBODY, set_retired
 
-    agent = EVERYBODY if everybody else agent_id(agent)
-    set_retired(load_settings().skills_dir, agent, name, retired=True)
+    settings, agent = load_settings(), EVERYBODY if everybody else agent_id(agent)
+    if not _is_known(settings, name):
+        raise NotFoundError(f"there is no skill {name!r} here; see `metaclaw skills list` and `metaclaw skills trial`")
+    set_retired(settings.skills_dir, agent, name, retired=True)
     whom = "anybody" if everybody else agent
     _ask("retire", agent, name, wait, as_json, done=f"{name} is not served to {whom} any more")
 
@@ -138,8 +142,10 @@ def rollback(
 def _ask(kind: str, agent: str, subject: str, wait_s: float, as_json: bool | None, *, done: str = "") -> None:
     """Ask the learner; ``done`` is what is true already. Without ``as_json`` nothing is said."""
     from metaclaw.config_file import load_settings
+    from metaclaw.errors import ConflictError
     from metaclaw.identity import agent_id
     from metaclaw.journal.requests import RequestStore
+    from metaclaw.learner.deciding import NOT_DONE
 
     settings = load_settings()
     agent = agent if agent == "*" else agent_id(agent)
@@ -154,6 +160,8 @@ def _ask(kind: str, agent: str, subject: str, wait_s: float, as_json: bool | Non
     finally:
         store.close()
     outcome = answered.outcome if answered else None
+    if outcome is not None and outcome.startswith(NOT_DONE):
+        raise ConflictError(outcome.removeprefix(NOT_DONE))
     waiting = done or "asked; the learner does it when it runs (`metaclaw start`)"
     told = {"request": number, "agent": agent, "name": subject, "done": bool(outcome or done)}
     if as_json is not None:
@@ -164,14 +172,29 @@ def _say(told: dict[str, Any], as_json: bool) -> None:
     typer.echo(json.dumps(told) if as_json else told["outcome"])
 
 
-def _served(settings: Settings, agent: str, name: str) -> dict[str, Any] | None:
-    """The layer that serves a skill to ``agent``, and who wrote it."""
-    from metaclaw.skills.layout import SHARED, STARTER, STARTER_FOLDER
+def _library(settings: Settings) -> SkillLibrary:
+    from metaclaw.skills.layout import STARTER_FOLDER
     from metaclaw.skills.library import SkillLibrary
 
     starter = STARTER_FOLDER if settings.skills.starter else None
     library = SkillLibrary(settings.skills_dir, starter=starter, own=settings.own_skills_dirs)
     library.scan()
+    return library
+
+
+def _is_known(settings: Settings, name: str) -> bool:
+    """Whether a folder is called so, whoever's and broken or not, or a model wrote such a skill."""
+    from metaclaw.journal.skill_reader import SkillReader
+
+    with SkillReader.open(settings.learning_db) as reader:
+        return any(one.folder.name == name for one in _library(settings).found()) or bool(reader.candidates(name=name))
+
+
+def _served(settings: Settings, agent: str, name: str) -> dict[str, Any] | None:
+    """The layer that serves a skill to ``agent``, and who wrote it."""
+    from metaclaw.skills.layout import SHARED, STARTER
+
+    library = _library(settings)
     if library.retired().covers(agent, name):
         return {"owner": None, "by": None, "retired": True}
     layers = {one.owner: one.skill for one in library.found() if one.skill is not None and one.skill.name == name}

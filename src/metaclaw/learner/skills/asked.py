@@ -15,6 +15,7 @@ from metaclaw.errors import MetaClawError, NotFoundError
 from metaclaw.journal.requests import Request, RequestStore
 from metaclaw.journal.skill_records import Candidate
 from metaclaw.journal.skill_trials import SkillTrials
+from metaclaw.learner.deciding import NOT_DONE
 from metaclaw.learner.failures import FailureFinder
 from metaclaw.learner.skills.evolving import Evolving
 from metaclaw.learner.skills.proving import Proving
@@ -55,7 +56,7 @@ class Asked:
             try:
                 outcome = await self._do(request)
             except MetaClawError as error:
-                outcome = f"not done: {error}"
+                outcome = f"{NOT_DONE}{error}"
             await asyncio.to_thread(self._answer, request.id, outcome)
         return bool(waiting)
 
@@ -70,7 +71,7 @@ class Asked:
             return f"{candidate.name} is served to {candidate.agent}, generation {generation}"
         if request.kind == "trial":
             return await self._try(candidate)
-        return f"not done: this release cannot {request.kind!r}"
+        return f"{NOT_DONE}this release cannot {request.kind!r}"
 
     async def _try(self, candidate: Candidate) -> str:
         for _ in range(_MOST_COMPARISONS):
@@ -85,7 +86,7 @@ class Asked:
 
     async def _evolve(self, agent: str) -> str:
         if self._evolving is None:
-            return "not done: no model writes skills; set evolver.url and evolver.model"
+            return f"{NOT_DONE}no model writes skills; set evolver.url and evolver.model"
         exchanges = (await asyncio.to_thread(self._failures.waiting)).get(agent, [])
         if not exchanges:
             return f"no exchange of {agent} failed lately that was not looked at"
