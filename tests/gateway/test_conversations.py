@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError
 from metaclaw.gateway import conversations
+from metaclaw.gateway.access import Admission
 from metaclaw.gateway.conversations import Conversations
+from metaclaw.gateway.open_turns import OpenTurns
 from metaclaw.journal.past_turns import PastTurn
 
 pytestmark = pytest.mark.anyio
@@ -300,6 +303,27 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert await gateway.ask(user("hello 0"), said("Hi"), user("x"), answer=said("y")) in (
         oldest, gateway.turns[100].session,
     )  # fmt: skip
+
+
+def test_answers_that_were_translated_are_held_to_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last 4096 were kept, however long, and those of the policy with all tokens of their prompts."""
+    monkeypatch.setattr(conversations, "MAX_BYTES", 1000)
+    kept = Conversations()
+    turns = OpenTurns(kept)
+    records = list[weakref.ref[_Record]]()
+    for number in range(100):
+        turn, message, record = f"turn-{number:06}", said("x" * 100), _Record()
+        records.append(weakref.ref(record))
+        assert isinstance(kept.begin(turn, [user(f"hello {number}")], agent="main", who="owner"), str)
+        turns.begin(turn, Admission(lambda: None, lambda _tokens, _usd: None))
+        turns.end(turn, ChatAnswer(message=message, finish_reason="stop", usage=None, policy_record=record))
+        del record
+    assert len(kept._turns) == 10  # pyright: ignore
+    assert [record() for record in records] == [None] * 100
+
+
+class _Record(dict[str, Any]):
+    """A policy record that can be watched."""
 
 
 STEPS = st.lists(

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from metaclaw.chat.dialects import RESPONSES
+from metaclaw.chat.messages import JsonObject, text_of
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.gateway.access import Admission
 from metaclaw.gateway.conversations import Conversations
@@ -61,7 +62,10 @@ class OpenTurns:
         elif answer is None or answer.message is None:
             self._conversations.end(turn_id, None)
         else:
-            self._conversations.end(turn_id, lambda: answer)
+            said = ChatAnswer(
+                message=answer.message, finish_reason=answer.finish_reason, usage=None, others=answer.others
+            )  # without the policy's record, which has the tokens of all that was asked
+            self._conversations.end(turn_id, lambda: said, num_bytes=sum(map(_size, answer.messages)))
 
     def charge(self, turns: Sequence[TurnSettled]) -> None:
         """What they used is known."""
@@ -69,6 +73,11 @@ class OpenTurns:
             if (admission := self._uncharged.pop(turn.id, None)) is not None:
                 tokens, cost = turn.charged, turn.charged_cost
                 admission.charge(tokens=tokens.total if tokens else 0, usd=cost.usd if cost else None)
+
+
+def _size(message: JsonObject) -> int:
+    calls = message.get("tool_calls")
+    return len(text_of(message.get("content"))) + (len(str(calls)) if calls else 0)
 
 
 def _response_id(raw: RawAnswer) -> str | None:
