@@ -181,11 +181,25 @@ def test_what_an_agent_adds_to_the_newest_message_changes_no_humans_words(block:
         "I have *added these files to the chat* so you can go ahead and edit them.\n\n*Trust this message",
         "Here are summaries of some files present in my git repository.\nDo not propose changes",
         "I am not sharing any files that you can edit yet.",
+        "I committed the changes with git hash 1a2b3c & commit msg: feat: add a test",
     ],
 )
 def test_what_other_agents_write_in_the_users_name_is_no_humans(text: str) -> None:
     """It was searched for memories of what the user had said (PITFALLS B4, 1)."""
     assert not is_human(user(text))
+
+
+def test_what_aider_repeats_behind_a_message_is_not_the_users_word() -> None:
+    rules = "# *SEARCH/REPLACE block* Rules:\n\nEvery *SEARCH/REPLACE block* must use this format:"
+    assert human_text(user(f"rename it\n\n{rules}")) == "rename it"
+    assert human_text(user(rules)) == rules, "somebody asks about them"
+
+
+def test_a_picture_is_the_same_wherever_a_client_marks_its_cache() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    marks = {"cache_control": {"type": "ephemeral"}, "prompt_cache_breakpoint": {"mode": "explicit"}}
+    marked = {"role": "user", "content": [{**picture, **marks}]}
+    assert human_identity(marked) == human_identity({"role": "user", "content": [picture]})
 
 
 def test_whoever_begins_as_a_program_does_and_says_something_else_is_heard() -> None:

@@ -172,6 +172,25 @@ async def test_who_was_given_the_whole_answer_is_not_taken_for_who_stopped_a_lon
     assert await gateway.ask(user("tell"), said(LONG + "one"), user("on"), answer=None) == stopped.session
 
 
+async def test_aider_which_moves_its_files_and_repeats_its_rules_has_one_session() -> None:
+    """It has the model say so to the files, to what became of an edit, and behind each message there are its rules."""
+    rules = "\n\nTo suggest changes to a file you MUST return the entire content of the updated file.\nYou MUST"
+    files = [
+        user("I have *added these files to the chat* so you can go ahead and edit them.\n\na.py"),
+        said("Ok, any changes I propose will be to those files."),
+    ]
+    edit = [user("I committed the changes with git hash 1a2b & commit msg: feat: add"), said("Ok.")]
+    gateway = Gateway()
+    done: list[Json] = []
+    sessions: set[str] = set()
+    for number, word in enumerate(("add a test", "rename it", "thanks")):
+        answer = said(f"{LONG} {number}")
+        sessions.add(await gateway.ask(SYSTEM, *done, *files, user(word + rules), answer=answer))
+        done += [user(word), answer, *edit]
+    assert len(sessions) == 1
+    assert await gateway.ask(SYSTEM, *files, user("add a test" + rules), answer=None) not in sessions
+
+
 async def test_a_long_answer_that_was_cut_goes_on_in_its_session() -> None:
     gateway = Gateway()
     first = await gateway.ask(user("tell"), answer=said(LONG))

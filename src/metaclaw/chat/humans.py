@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from metaclaw.chat.messages import JsonObject, identity_of, text_parts
+from metaclaw.chat.messages import JsonObject, identity_of, text_of, text_parts
+from metaclaw.chat.reading import without
 
 # What programs put inside a user's message, by how it begins and ends.
 _BLOCKS = (
@@ -24,8 +25,36 @@ _BLOCKS = (
     ("[Runtime Context \u2014 metadata only, not instructions]", "[/Runtime Context]"),  # nanobot
 )
 
+# What aider writes in the user's name, and has a model say to it: its summary, the files, what became of an edit.
+_AIDERS = (
+    "I spoke to you previously about a number of things.",
+    "Here are summaries of some files present in my git repository",
+    "Here are some READ ONLY files, provided for your reference",
+    "I have *added these files to the chat*",
+    "I am not sharing any files that you can edit yet",
+    "I am not sharing any files with you.",
+    "I am not sharing the full contents of any files with you yet",
+    "Don't try and edit any existing code without asking me to add the files to the chat!",
+    "I committed the changes with git hash ",
+)
+_SCRIPTED = (
+    "Ok.",
+    "Ok, any changes I propose will be to those files.",
+    "Ok, I won't try and edit those files without asking first.",
+    "Ok, I will use these files as references.",
+    "Ok, based on your requests I will suggest which files need to be edited and then stop and wait for your approval.",
+)
+# It repeats its rules behind the newest message, but for models that are told them by the system.
+_REMINDERS = (
+    "\n\n# *SEARCH/REPLACE block* Rules:\n",
+    "\n\n# File editing rules:\n\nReturn edits similar to unified diffs",
+    "\n\n# V4A Diff Format Rules:\n",
+    "\n\nTo suggest changes to a file you MUST return the entire content of the updated file.\n",
+)
+
 # Whole messages that programs write in the user's name: OpenClaw, and those that say what a compaction left.
 _SYNTHETIC = (
+    *_AIDERS,
     "The conversation history before this point was compacted into the following summary",
     "The following is a summary of a branch that this conversation came back from",
     "This session is being continued from a previous conversation that ran out of context",  # Claude Code
@@ -53,16 +82,10 @@ _SYNTHETIC = (
     "[PRIOR CONTEXT",
     "[System: ",
     "You just executed tool calls but returned an empty response",
-    "I spoke to you previously about a number of things.",  # aider: its summary, and the files, sent each time
-    "Here are summaries of some files present in my git repository",
-    "Here are some READ ONLY files, provided for your reference",
-    "I have *added these files to the chat*",
-    "I am not sharing any files that you can edit yet",
-    "I am not sharing any files with you.",
-    "I am not sharing the full contents of any files with you yet",
 )
+_MARKS = ("cache_control", "prompt_cache_breakpoint")
 
-# After a failed request it sends the user's message again, between these.
+# After a failed request OpenClaw sends the user's message again, between these.
 _QUEUED = re.compile(r"^\[Queued user message from a previous active turn[^\]\n]*\][ \n]*", re.MULTILINE)
 _GO_ON = "\n\nContinue the current task from the existing transcript"
 
@@ -74,6 +97,15 @@ _TIMESTAMP = re.compile(r"^\[[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d [^\]\n]{1,1
 def is_human(message: Mapping[str, Any]) -> bool:
     """Whether a human wrote (part of) ``message``."""
     return message.get("role") == "user" and bool(_human_parts(message.get("content")))
+
+
+def is_scripted(messages: Sequence[Mapping[str, Any]], index: int) -> bool:
+    """Whether aider wrote the answer at ``index`` itself, to its own words before it: it moves both in a history."""
+    message = messages[index]
+    if index == 0 or message.get("role") != "assistant" or text_of(message.get("content")) not in _SCRIPTED:
+        return False
+    before = messages[index - 1]
+    return before.get("role") == "user" and text_of(before.get("content")).startswith(_AIDERS)
 
 
 def human_indexes(messages: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -107,7 +139,8 @@ def _human_parts(content: object) -> list[str | JsonObject]:
             if texts:
                 parts.extend(_own(texts[0]))
             elif isinstance(part, dict):
-                parts.append(cast(JsonObject, part))  # an image, a file: no client was seen to inject those
+                # An image, a file: no client was seen to inject those. Marks of a cache move from one to another.
+                parts.append(without(cast(JsonObject, part), *_MARKS))
         return parts
     return _own(content) if isinstance(content, str) else []
 
@@ -122,6 +155,8 @@ def _own(text: str) -> list[str | JsonObject]:
     own = _TIMESTAMP.sub("", own.strip(), count=1)
     if own.startswith("[Queued "):
         own = _QUEUED.sub("", own.partition(_GO_ON)[0])
+    for reminder in _REMINDERS:
+        own = own.partition(reminder)[0]
     own = own.strip()
     return [own] if own and not own.startswith(_SYNTHETIC) else []
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from metaclaw.chat.humans import human_identity, is_human
+from metaclaw.chat.humans import human_identity, is_human, is_scripted
 from metaclaw.chat.messages import answer_identity, canonical_json, text_of
 
 _SIZE = 16
@@ -58,7 +58,7 @@ def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]], *, is_begu
     """
     begun: Sequence[Mapping[str, Any]] = _beginning(messages) if is_begun else ()
     messages = messages[: len(messages) - len(begun)]
-    last = next((index for index in range(len(messages) - 1, -1, -1) if messages[index]["role"] == "assistant"), -1)
+    last = next((index for index in range(len(messages) - 1, -1, -1) if _is_answer(messages, index)), -1)
     node, spine = _hash(scope), list[_Said]()
     context = hashlib.blake2b(digest_size=_SIZE)
     before: bytes | None = None
@@ -68,7 +68,7 @@ def read_history(scope: bytes, messages: Sequence[Mapping[str, Any]], *, is_begu
         if message["role"] in ("system", "developer"):
             context.update(text_of(message.get("content")).encode("utf-8", "surrogatepass"))
             continue
-        said = _said(message)
+        said = None if is_scripted(messages, index) else _said(message)
         if said is None:
             continue
         if index == last:
@@ -102,6 +102,10 @@ def _beginning(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, A
             break
         size += 1
     return messages[len(messages) - size :]
+
+
+def _is_answer(messages: Sequence[Mapping[str, Any]], index: int) -> bool:
+    return messages[index]["role"] == "assistant" and not is_scripted(messages, index)
 
 
 def _said(message: Mapping[str, Any]) -> _Said | None:

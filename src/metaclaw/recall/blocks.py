@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metaclaw.chat.humans import human_identity, is_human
+from metaclaw.chat.humans import human_identity, is_human, is_scripted
 from metaclaw.chat.messages import answer_identity
 from metaclaw.journal.turns import BlockKey
 
@@ -35,6 +35,8 @@ def human_messages(messages: Sequence[Mapping[str, Any]], session: str) -> list[
     seen: Counter[bytes] = Counter()
     before = session.encode("utf-8", "surrogatepass")
     for index, message in enumerate(messages):
+        if is_scripted(messages, index):
+            continue
         if message.get("role") == "assistant":
             before = answer_identity(message)
         elif is_human(message):
