@@ -23,6 +23,7 @@ from metaclaw.journal.learning_records import Sample
 from metaclaw.journal.retention import Retention, prune_stopped
 from metaclaw.journal.turns import TurnJournal, TurnReader
 from metaclaw.journal.verification import verify
+from metaclaw.memory.audit import files_with
 from tests.journal.test_recording_faults import opening
 from tests.journal.test_turns import SAID, SAMPLE, done, new_turn, user
 
@@ -77,6 +78,52 @@ async def test_an_agent_may_have_its_turns_kept_for_longer_or_shorter_than_the_r
     assert kept(tmp_path) == ["main", "long"]
     assert prune(tmp_path, 99 * DAY_S, max_age_days=30, max_age_days_of=of) == 1
     assert kept(tmp_path) == ["long"]
+
+
+async def test_a_session_goes_alone_with_what_was_thought_of_it_down_to_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC C: delete-my-data."""
+    monkeypatch.setenv("METACLAW_HOME", str(tmp_path))
+    async with TurnJournal(tmp_path / "turns.db") as journal:
+        for number, session in enumerate(("mine", "theirs", "mine", "mine")):
+            said = [user("xylophonebarn" if session == "mine" else "hello"), user(f"question {number}")]
+            turn = new_turn(f"t{number}", *said, session=session, exchange=f"e{number}", opened_at=1.0)
+            await journal.open_turn(turn)
+            if number != 3:  # a gateway that was killed left it open
+                await journal.close_turn(turn.id, done())
+            about = NewFeedback(turn=turn.id, agent="main", session=None, only_agent=None, score=1.0,
+                                text=f"of {session}", source="user", created_at=2.0)  # fmt: skip
+            await journal.add_feedback(about)
+    sample = Sample(turn="t2", exchange="e2", agent="main", version=0, reward=1.0, sampled_at=0.0)
+    with LearningJournal.open(tmp_path / "learning.db") as learning:
+        learning.record_verdict(exchange="e2", agent="main", judge="j", score=1.0, detail={}, samples=[sample])
+    run = CliRunner().invoke
+    pruned = run(app, ["journal", "prune", "--session", "mine", "--json"])
+    assert json.loads(pruned.stdout) == {"pruned": 2, "left": 1}
+    assert kept(tmp_path) == ["t1", "t2"]
+    (tmp_path / "learning.db").unlink()
+    assert "1 turn given up" in run(app, ["journal", "prune", "--session", "mine"]).stdout
+    assert kept(tmp_path) == ["t1"]
+    assert verify(tmp_path / "turns.db").problems == ()
+    with TurnReader.open(tmp_path / "turns.db") as reader:
+        assert [one.text for one in reader.feedback_after(0, limit=9)] == ["of theirs"]
+    assert files_with(tmp_path, "xylophonebarn") == []
+    for wrong in (
+        ["--session", "mine"],
+        ["--session", "theirs", "--agent", "other"],
+        ["--session", "theirs", "--max-age-days", "1"],
+    ):
+        assert run(app, ["journal", "prune", *wrong]).exit_code != 0
+    assert kept(tmp_path) == ["t1"]
+
+
+async def test_a_session_is_not_called_gone_while_some_of_it_is_in_the_spool(tmp_path: Path) -> None:
+    await talk(tmp_path)
+    (tmp_path / "spool" / "00000009.log").write_bytes(b"what a killed gateway left")
+    with pytest.raises(JournalError, match="start it, stop it, and try again"):
+        retention.prune_session_stopped(tmp_path / "turns.db", tmp_path / "learning.db", "main", "s")
+    assert len(kept(tmp_path)) == 8
 
 
 async def test_without_a_limit_nothing_is_given_up(tmp_path: Path) -> None:

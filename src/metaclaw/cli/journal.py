@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metaclaw.cli.plurals import counted
+
+if TYPE_CHECKING:
+    from metaclaw.config import Settings
 
 _MOST = 1e9  # days or megabytes; infinitely many are no limit, which is 0
 app = typer.Typer(help="The record of all turns (turns.db).", no_args_is_help=True)
@@ -58,11 +61,13 @@ def prune(
     max_size_mb: Annotated[
         float | None, typer.Option(min=0, max=_MOST, help="Give up the oldest until it holds less.")
     ] = None,
+    session: Annotated[str | None, typer.Option(help="Give up all of this session, and the feedback on it.")] = None,
+    agent: Annotated[str, typer.Option(help="Whose session.")] = "main",
     as_json: AsJson = False,
 ) -> None:
-    """Give up old turns while MetaClaw is stopped, and shrink the file. What an update still needs stays.
+    """Give up old turns or a session while MetaClaw is stopped, and shrink the file. What an update still needs stays.
 
-    A running gateway does this by itself: see journal.max_age_days and journal.max_size_mb.
+    A running gateway gives up old ones by itself: see journal.max_age_days and journal.max_size_mb.
     """
     from dataclasses import replace
 
@@ -71,6 +76,11 @@ def prune(
     from metaclaw.journal.retention import Retention, prune_stopped
 
     settings = load_settings()
+    if session is not None:
+        if max_age_days is not None or max_size_mb is not None:
+            raise ConfigError("--session goes by itself, without --max-age-days and --max-size-mb")
+        _prune_session(settings, agent, session, as_json)
+        return
     age = settings.journal.max_age_days if max_age_days is None else max_age_days
     size = settings.journal.max_size_mb if max_size_mb is None else max_size_mb
     retention = Retention(max_age_days=age, max_size_mb=size)
@@ -82,6 +92,23 @@ def prune(
         )
     pruned = prune_stopped(settings.turns_db, settings.learning_db, retention)
     typer.echo(json.dumps({"pruned": pruned}) if as_json else f"{counted(pruned, 'turn')} given up")
+
+
+def _prune_session(settings: Settings, agent: str, session: str, as_json: bool) -> None:
+    from metaclaw.errors import NotFoundError
+    from metaclaw.identity import agent_id
+    from metaclaw.journal.retention import prune_session_stopped
+
+    agent = agent_id(agent)
+    pruned, left = prune_session_stopped(settings.turns_db, settings.learning_db, agent, session)
+    if not pruned and not left:
+        raise NotFoundError(f"agent {agent!r} has no session {session!r}; `metaclaw why TURN` says which a turn is in")
+    if as_json:
+        typer.echo(json.dumps({"pruned": pruned, "left": left}))
+        return
+    typer.echo(f"{counted(pruned, 'turn')} given up")
+    if left:
+        typer.echo(f"{counted(left, 'turn')} more: an update may still train on what was said there", err=True)
 
 
 @app.command("verify")

@@ -2,7 +2,7 @@
 
 Owns which turns go, and what goes with them; refuses to know when and who asks. Invariant: a turn that is open, or in
 an exchange that is still needed for learning, stays; a message stays as long as any turn that stays has it in its
-history; feedback stays. Each step is a short transaction.
+history; feedback stays, but with a session that is given up by name. Each step is a short transaction.
 """
 
 from __future__ import annotations
@@ -79,14 +79,40 @@ def prune_step(
         if not is_old and not is_too_large():
             continue  # those before it were enough
         num_pruned += 1
-        connection.execute("DELETE FROM samples WHERE turn = ?", (turn_id,))
-        connection.execute("DELETE FROM recall_blocks WHERE turn = ?", (turn_id,))
-        connection.execute("DELETE FROM recalls WHERE turn = ?", (turn_id,))
-        connection.execute("DELETE FROM turns WHERE seq = ?", (seq,))
-        _forget_history(connection, head)
-        if answer is not None:
-            _forget_message(connection, answer)
+        _give_up(connection, seq, turn_id, head, answer)
     return num_pruned
+
+
+def prune_session(connection: sqlite3.Connection, agent: str, session: str, *, needed: Collection[str]) -> int:
+    """Within a transaction, give up a session's turns, those too that a dead gateway left open, and the feedback on
+    them; return how many."""
+    turns = connection.execute(
+        """
+        SELECT seq, id, head, answer FROM turns
+        WHERE agent = ? AND session = ? AND exchange NOT IN (SELECT value FROM json_each(?)) ORDER BY seq
+        """,
+        (agent, session, json.dumps(list(needed))),
+    ).fetchall()
+    for turn in turns:
+        _give_up(connection, *turn)
+    connection.execute(
+        """
+        DELETE FROM feedback WHERE agent = ?1 AND session = ?2
+            AND NOT EXISTS (SELECT 1 FROM turns WHERE agent = ?1 AND session = ?2 AND id = coalesce(turn, id))
+        """,
+        (agent, session),
+    )
+    return len(turns)
+
+
+def _give_up(connection: sqlite3.Connection, seq: int, turn_id: str, head: bytes | None, answer: bytes | None) -> None:
+    connection.execute("DELETE FROM samples WHERE turn = ?", (turn_id,))
+    connection.execute("DELETE FROM recall_blocks WHERE turn = ?", (turn_id,))
+    connection.execute("DELETE FROM recalls WHERE turn = ?", (turn_id,))
+    connection.execute("DELETE FROM turns WHERE seq = ?", (seq,))
+    _forget_history(connection, head)
+    if answer is not None:
+        _forget_message(connection, answer)
 
 
 def _forget_history(connection: sqlite3.Connection, head: bytes | None) -> None:

@@ -11,15 +11,16 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaclaw.errors import JournalError
 from metaclaw.journal.database import open_writer, transaction
 from metaclaw.journal.erasing import empty_log, erase_memories, is_erasure_due, rewrite_blocks
-from metaclaw.journal.pruning import needed_exchanges, prune_step
+from metaclaw.journal.pruning import needed_exchanges, prune_session, prune_step
+from metaclaw.journal.spool import Spool
 from metaclaw.journal.turn_writer import TurnJournal, lock_journal
 
 _DAY_S = 86_400.0
@@ -78,11 +79,7 @@ async def keep_pruned(
 
 def prune_stopped(turns_db: Path, learning_db: Path, retention: Retention, now: float | None = None) -> int:
     """Apply ``retention`` while no gateway runs, and shrink the file. Raises ``JournalError``."""
-    if not turns_db.exists():
-        raise JournalError(f"there is no journal at {turns_db}")
-    lock = lock_journal(turns_db)
-    try:
-        connection = open_writer(turns_db, "turns")
+    with _stopped(turns_db) as connection:
         needed = needed_exchanges(learning_db)
         num_pruned = 0
         moment = time.time() if now is None else now
@@ -94,12 +91,42 @@ def prune_stopped(turns_db: Path, learning_db: Path, retention: Retention, now: 
                 break
         if num_pruned:
             _shrink(connection, num_pruned)
-        connection.close()
+    return num_pruned
+
+
+def prune_session_stopped(turns_db: Path, learning_db: Path, agent: str, session: str) -> tuple[int, int]:
+    """Give up a session while no gateway runs, and shrink the file; how many turns went, and how many stay because an
+    update may still train on them. Raises ``JournalError``."""
+    with _stopped(turns_db) as connection:
+        if spool := Spool(turns_db.with_name("spool")).segments():
+            raise JournalError(
+                f"{len(spool)} file(s) of the spool are not in {turns_db} yet, since MetaClaw was killed: start it,"
+                " stop it, and try again"
+            )
+        needed = needed_exchanges(learning_db)
+        with transaction(connection):
+            num_pruned = prune_session(connection, agent, session, needed=needed)
+            (num_left,) = connection.execute(
+                "SELECT count(*) FROM turns WHERE agent = ? AND session = ?", (agent, session)
+            ).fetchone()
+        if num_pruned:
+            _shrink(connection, num_pruned)
+    return num_pruned, num_left
+
+
+@contextmanager
+def _stopped(turns_db: Path) -> Generator[sqlite3.Connection]:
+    """A connection to the journal while no gateway runs."""
+    if not turns_db.exists():
+        raise JournalError(f"there is no journal at {turns_db}")
+    lock = lock_journal(turns_db)
+    try:
+        with closing(open_writer(turns_db, "turns")) as connection:
+            yield connection
     except sqlite3.Error as error:
         raise JournalError(f"{turns_db} could not be pruned: {error}") from error
     finally:
         lock.close()
-    return num_pruned
 
 
 def _shrink(connection: sqlite3.Connection, num_pruned: int) -> None:
