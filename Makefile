@@ -11,7 +11,8 @@ AGENTS := .agents/.installed
 #   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
-# Most of the tests wait for processes of their own, so two run well on two cores. A file is never split: it shares its servers.
+# Most of the tests wait for processes of their own, so two run well on two cores. A file is never split, and
+# files go in their order, not the largest first: those of a folder share a training server, which takes seconds to start.
 TEST_WORKERS ?= 2
 
 # The model comes from the package index, so a hub is never asked; idle OpenMP threads must not spin on a busy machine.
@@ -53,7 +54,7 @@ demo: $(STAMP)
 	$(BIN)/python -m demo $(if $(QUICK),--quick) $(if $(TRIES),--tries $(TRIES))
 
 test: $(STAMP) clients
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 # Training clients that we did not write, each with what it pins: the tests drive them against our server, and
 # Weaver's, which speaks a language of its own, against answers of its kind.
@@ -83,7 +84,7 @@ $(WEAVER): tests/clients/weaver.txt $(STAMP)
 	@touch $(WEAVER)
 
 test-gpu: $(STAMP)
-	METACLAW_TEST_DEVICE=cuda:0 $(BIN)/python -m pytest -n 4 --dist loadfile $(PYTEST_FLAGS) \
+	METACLAW_TEST_DEVICE=cuda:0 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS) \
 	  tests/training/engine tests/training/samplers tests/training/api tests/training/sampler_contract
 
 test-vllm: $(STAMP)
