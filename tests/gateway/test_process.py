@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import signal
 import socket
 import sys
@@ -146,6 +147,30 @@ async def test_an_idle_connection_outlives_what_clients_keep_it_for(tmp_path: Pa
                 await asyncio.sleep(pause_s)
             writer.close()
             await writer.wait_closed()
+
+
+async def test_the_memory_as_a_process_keeps_to_the_same_limits(tmp_path: Path) -> None:
+    """The gateway's requests met connections that were just being closed, 5 s after the last, and recalled nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {**os.environ, "METACLAW_HOME": str(tmp_path), "METACLAW_PROXY_API_KEY": TOKEN}
+    command = ("-m", "metaclaw.cli.main", "memory", "serve", "--port", str(port))
+    child = await asyncio.create_subprocess_exec(sys.executable, *command, env=env)
+    try:
+        async with aiohttp.ClientSession() as http:
+            await until_ready(http, f"http://127.0.0.1:{port}")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for pause_s in (5.5, 0):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+            await reader.readuntil(b"}")
+            await asyncio.sleep(pause_s)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 431")
+        writer.close()
+    finally:
+        child.kill()
+        await child.wait()
 
 
 async def test_sigterm_lets_running_streams_end(tmp_path: Path) -> None:

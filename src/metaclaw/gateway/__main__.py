@@ -26,15 +26,12 @@ from metaclaw.config_file import parse_settings
 from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.gateway.app import Deps, known_hosts, make_app, open_deps
 from metaclaw.gateway.front import Front
-from metaclaw.gateway.http_protocol import LimitedHttpProtocol
+from metaclaw.gateway.http_protocol import KEEP_ALIVE_S, LimitedHttpProtocol
 from metaclaw.logs import configure_logs
 from metaclaw.upstreams.configured import check_upstreams
 from metaclaw.upstreams.prices import load_prices
 
 _GRACE_S = 5
-# Longer than any client keeps an idle connection (httpx: 5 s, which is uvicorn's default as well: whoever closes first
-# by a hair cuts off the other's next request).
-_KEEP_ALIVE_S = 75
 # The thread that writes the journal gives way so soon. Python's 5 ms would be seen as the gap between two tokens.
 _SWITCH_INTERVAL_S = 0.0002
 # A turn makes and drops thousands of objects, hardly any of them in cycles; Python would look after each 700.
@@ -104,7 +101,7 @@ def _server_config(app: Front) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nobody here asks who a proxy says the client is
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
 

@@ -22,6 +22,9 @@ MAX_HEADERS = 128
 HEAD_TIMEOUT_S = 20.0
 MAX_REST_BYTES = 64 * 1024 * 1024
 REST_TIMEOUT_S = 5.0
+# Longer than any client keeps an idle connection (httpx: 5 s, which is uvicorn's default as well: whoever closes first
+# by a hair cuts off the other's next request).
+KEEP_ALIVE_S = 75
 UNREAD_TIMEOUT_S = 300.0  # a program that stands at a breakpoint may come back
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

@@ -26,6 +26,7 @@ from metaclaw.config import Settings, is_loopback
 from metaclaw.errors import ConfigError, JournalError
 from metaclaw.gateway.access import OWNER, Principal
 from metaclaw.gateway.door import Door
+from metaclaw.gateway.http_protocol import KEEP_ALIVE_S, LimitedHttpProtocol
 from metaclaw.gateway.memory_desk import MemoryDesk
 from metaclaw.gateway.memory_routes import memory_routes
 from metaclaw.http.auth import require_token
@@ -122,7 +123,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     hosts = allowed if is_loopback(host) or allowed else None
     uvicorn.run(
         memory_app(settings, hosts=hosts), host=host, port=port, log_level="warning", access_log=False,
-        server_header=False, proxy_headers=False, ws="none",
+        server_header=False, proxy_headers=False, ws="none", http=LimitedHttpProtocol, timeout_keep_alive=KEEP_ALIVE_S,
     )  # fmt: skip
 
 
