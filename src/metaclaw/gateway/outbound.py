@@ -23,6 +23,7 @@ from metaclaw.chat.plain_messages import plain_messages
 from metaclaw.chat.reading import without
 from metaclaw.chat.responses.reasoning import without_own_reasoning, without_reasoning
 from metaclaw.gateway.call_additions import CallAdditions
+from metaclaw.gateway.efforts import Efforts
 from metaclaw.gateway.identify import Caller
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Outbound
@@ -47,10 +48,13 @@ class Outgoing:
         return DIALECTS[self.request.dialect]
 
 
-def outbound(turn: Outgoing, model: ModelClient, name: str, additions: CallAdditions) -> Outbound | None:
+def outbound(
+    turn: Outgoing, model: ModelClient, name: str, additions: CallAdditions, efforts: Efforts
+) -> Outbound | None:
     """The request for ``model`` under ``name``; ``None`` when it speaks nothing that this can be said in."""
     is_stream = turn.request.is_stream
     if (asked := _functions_for_openai(turn, model, name)) is not None:
+        asked = efforts.fitted(asked, model.name, name)
         return Outbound(dialect=RESPONSES.name, body=_named(asked, name), is_stream=is_stream)
     if turn.request.dialect in model.dialects:
         body = _as_it_takes_others(turn, model, name)
@@ -67,7 +71,14 @@ def outbound(turn: Outgoing, model: ModelClient, name: str, additions: CallAddit
         body = without_reasoning(body)
     elif target is ANTHROPIC:
         body = with_cache_marks(fitted_for_claude(body, name or turn.request.model))
+    body = efforts.fitted(body, model.name, name)
     return Outbound(dialect=target.name, body=_named(body, name), is_stream=is_stream)
+
+
+def as_claude_takes(body: JsonObject, name: str, raw: bytes | None = None) -> JsonObject:
+    """A request of Anthropic's messages for ``name``, without what other models left in it. ``raw`` is its text."""
+    body = without_own_thinking(body, raw)
+    return with_ids_for_claude(body) if _CLAUDE in name else body
 
 
 def plain_chat(body: JsonObject) -> JsonObject:
@@ -96,8 +107,7 @@ def _functions_for_openai(turn: Outgoing, model: ModelClient, name: str) -> Json
 def _as_it_takes_others(turn: Outgoing, model: ModelClient, name: str) -> JsonObject:
     """The body for a model that speaks the client's dialect, and would refuse what other models thought and called."""
     if turn.dialect is ANTHROPIC:
-        body = without_own_thinking(turn.body, turn.raw)
-        return with_ids_for_claude(body) if _CLAUDE in (name or turn.request.model) else body
+        return as_claude_takes(turn.body, name or turn.request.model, turn.raw)
     if turn.dialect is RESPONSES:
         return without_own_reasoning(turn.body, turn.raw)
     return without_others_thinking(turn.body, turn.raw) if model.is_strict and turn.dialect is CHAT else turn.body

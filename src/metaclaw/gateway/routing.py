@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from metaclaw.chat.anthropic.own_thinking import without_own_thinking
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import CHAT, DIALECTS, TO_CHAT
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
-from metaclaw.gateway.outbound import Outgoing, outbound, plain_chat
+from metaclaw.gateway.efforts import Efforts
+from metaclaw.gateway.outbound import Outgoing, as_claude_takes, outbound, plain_chat
 from metaclaw.gateway.policy import Policy, PolicyChoice
 from metaclaw.journal.turns import POLICY
 from metaclaw.upstreams.failures import Kind, kind_of
 from metaclaw.upstreams.model_client import ModelClient, Reply
-from metaclaw.upstreams.pool import Outbound, UpstreamPool
+from metaclaw.upstreams.pool import Outbound, Sent, UpstreamPool
 
 OUR_MODEL = "metaclaw"
 _COUNT = "anthropic.count_tokens"
@@ -50,10 +50,13 @@ class Routed:
 class Router:
     """Sends turns to the policy if there is one, else to the configured models."""
 
-    def __init__(self, *, policy: Policy | None, models: UpstreamPool | None, additions: CallAdditions) -> None:
+    def __init__(
+        self, *, policy: Policy | None, models: UpstreamPool | None, additions: CallAdditions, efforts: Efforts
+    ) -> None:
         self._policy = policy
         self._models = models
         self._additions = additions
+        self._efforts = efforts
 
     @property
     def needs_caller(self) -> bool:
@@ -99,7 +102,8 @@ class Router:
         def prepare(model: ModelClient) -> Outbound | None:
             if _COUNT not in model.dialects:
                 return None
-            body = {**without_own_thinking(request.body), "model": self._model_name(request.model, model)}
+            name = self._model_name(request.model, model)
+            body = {**as_claude_takes(request.body, name), "model": name}
             return Outbound(dialect=_COUNT, body=_encoded(body), headers=headers)
 
         # Anthropic counts these apart from answers: one that was asked too often says nothing of the other.
@@ -110,11 +114,7 @@ class Router:
             raise UpstreamError(
                 "no model is configured: set llm.provider or llm.api_base", status=503, retry_after_s=_RETRY_AFTER_S
             )
-        sent = await self._models.send(
-            lambda model: outbound(turn, model, self._name_for(turn.request, model), self._additions),
-            tell=turn.tell,
-            model_of=lambda model: self._name_for(turn.request, model),
-        )
+        sent = await self._sent(self._models, turn)
         upstream, is_told = sent.client.name, sent.dialect == CHAT.name != turn.request.dialect
         return Routed(
             reply=sent.reply,
@@ -122,6 +122,24 @@ class Router:
             dialect=DIALECTS[sent.dialect],
             on_answer=partial(self._additions.remember, upstream) if is_told else None,
         )
+
+    async def _sent(self, models: UpstreamPool, turn: Outgoing) -> Sent:
+        dialect, last = turn.request.dialect, list[tuple[Outbound, str, str]]()
+
+        def prepare(model: ModelClient) -> Outbound | None:
+            name = self._name_for(turn.request, model)
+            asked = outbound(turn, model, name, self._additions, self._efforts)
+            if asked is not None:
+                last[:] = [(asked, model.name, name)]
+            return asked
+
+        ask = partial(models.send, prepare, tell=turn.tell, model_of=lambda model: self._name_for(turn.request, model))
+        try:
+            return await ask()
+        except UpstreamError as error:
+            if not last or not self._efforts.is_refused(error, *last[0], dialect=dialect):
+                raise
+        return await ask()
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.

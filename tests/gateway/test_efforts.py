@@ -1,0 +1,70 @@
+"""Models that refuse to be told how much to think, before clients that say it with each request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.llm import Answer, fake_llm
+from tests.gateway.running import make_settings, running_gateway
+
+pytestmark = pytest.mark.anyio
+
+Json = dict[str, Any]
+HELLO = [{"role": "user", "content": "hello"}]
+CLAUDE_CODES: Json = {"model": "small", "max_tokens": 9, "messages": HELLO, "output_config": {"effort": "xhigh"}}
+CODEXS: Json = {"model": "small", "input": "hello", "reasoning": {"effort": "high"}}
+OLLAMAS = {"message": '"small" does not support thinking', "type": "invalid_request_error"}
+GROQS = {"message": "`reasoning_effort` is not supported with this model", "param": "reasoning_effort"}
+OF_A_HISTORY = {"message": "The reasoning_content in the thinking mode must be passed back"}
+
+
+def refusing(error: Json) -> Any:
+    def script(body: Json) -> Answer:
+        is_refused = "reasoning_effort" in body
+        return Answer(status=400, body=json.dumps({"error": error}).encode()) if is_refused else Answer()
+
+    return script
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/messages", CLAUDE_CODES), ("/v1/responses", CODEXS)])
+@pytest.mark.parametrize("error", [OLLAMAS, GROQS])
+async def test_a_model_that_refused_an_effort_is_asked_without_one_from_then_on(
+    tmp_path: Path, path: str, body: Json, error: Json
+) -> None:
+    async with (
+        fake_llm(refusing(error)) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+    ):
+        statuses: list[int] = []
+        for name in ("small", "small", "other"):
+            async with gateway.post({**body, "model": name}, path) as response:
+                statuses.append(response.status)
+        turns = await gateway.turns()
+    assert statuses == [200, 200, 200]
+    asked = [(request["model"], "reasoning_effort" in request) for request in llm.requests]
+    assert asked == [("small", True), ("small", False), ("small", False), ("other", True), ("other", False)]
+    assert [turn.state for turn in turns] == ["done"] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        ("/v1/messages", CLAUDE_CODES, OF_A_HISTORY),
+        ("/v1/chat/completions", {"model": "small", "messages": HELLO, "reasoning_effort": "high"}, GROQS),
+    ],
+)
+async def test_what_is_about_something_else_or_in_the_models_own_dialect_is_told_as_it_is(
+    tmp_path: Path, path: str, body: Json, error: Json
+) -> None:
+    async with (
+        fake_llm(refusing(error)) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        gateway.post(body, path) as response,
+    ):
+        assert response.status == 400
+        assert error["message"] in await response.text()
+    assert len(llm.requests) == 1
