@@ -15,8 +15,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
 import uvicorn
@@ -27,6 +27,7 @@ from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.gateway.app import Deps, known_hosts, make_app, open_deps
 from metaclaw.gateway.front import Front
 from metaclaw.gateway.http_protocol import KEEP_ALIVE_S, LimitedHttpProtocol
+from metaclaw.journal.database import may_pass_by_itself
 from metaclaw.logs import configure_logs
 from metaclaw.upstreams.configured import check_upstreams
 from metaclaw.upstreams.prices import load_prices
@@ -61,17 +62,38 @@ def main() -> int:
         settings = parse_settings(next(lines, ""))
         listener = _listen(settings)
     except MetaClawError as error:
-        print(f"metaclaw gateway: {error}", file=sys.stderr)  # noqa: T201 - the log may not be read; this is why we end
-        return _EXIT_CONFIG
+        return _refused(error)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.freeze()  # modules and settings, which never become garbage
     gc.set_threshold(_GC_THRESHOLD)
+    failed: list[MetaClawError] = []
     with listener:
-        app = make_app(lambda: open_deps(settings), hosts=known_hosts(settings))
+        app = make_app(lambda: _opened(settings, failed), hosts=known_hosts(settings))
         server = _Server(_server_config(app))
         _obey_parent(server, app, lines)
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        except SystemExit:  # uvicorn's own way to say that it could not start
+            if not failed:
+                raise
+    if failed and not server.started and not may_pass_by_itself(failed[0]):
+        return _refused(failed[0])
     return 0 if server.started else 1
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, failed: list[MetaClawError]) -> AsyncGenerator[Deps]:
+    try:
+        async with open_deps(settings) as deps:
+            yield deps
+    except MetaClawError as error:  # uvicorn keeps the text of it alone
+        failed.append(error)
+        raise
+
+
+def _refused(error: MetaClawError) -> int:
+    print(f"metaclaw gateway: {error}", file=sys.stderr)  # noqa: T201 - the log may not be read; this is why we end
+    return _EXIT_CONFIG
 
 
 def _listen(settings: Settings) -> socket.socket:

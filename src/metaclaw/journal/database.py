@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from metaclaw.errors import JournalError, MetaClawError
+from metaclaw.locks import LockedError
 from metaclaw.private_folders import make_private
 
 BUSY_TIMEOUT_MS = 10_000
@@ -132,8 +133,9 @@ def may_pass(error: sqlite3.Error) -> bool:
 
 
 def may_pass_by_itself(error: MetaClawError) -> bool:
-    """Whether ``error`` tells of one that ``may_pass``, so that nobody need do anything."""
-    return isinstance(cause := error.__cause__, sqlite3.Error) and may_pass(cause)
+    """Whether ``error`` tells of one that ``may_pass``, or of a lock that is held, so that nobody need do anything."""
+    cause = error.__cause__
+    return isinstance(cause, LockedError) or (isinstance(cause, sqlite3.Error) and may_pass(cause))
 
 
 def _code(error: sqlite3.Error) -> int:
