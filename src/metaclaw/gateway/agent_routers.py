@@ -13,9 +13,9 @@ from typing import Protocol
 from metaclaw.config import Settings
 from metaclaw.errors import ForbiddenError
 from metaclaw.gateway.call_additions import CallAdditions
-from metaclaw.gateway.efforts import Efforts
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import Router
+from metaclaw.gateway.unwelcome import Unwelcome
 from metaclaw.identity import DEFAULT_AGENT
 from metaclaw.upstreams.credential import CredentialState
 from metaclaw.upstreams.pool import UpstreamPool
@@ -39,7 +39,7 @@ class AgentRouters:
         self._former: list[UpstreamPool] = []  # answers of theirs may still run
         self._settings = settings
         self._additions = CallAdditions()
-        self._efforts = Efforts()
+        self._unwelcome = Unwelcome()
         self._shared = open_pool(settings, None)
         self._own = self._own_pools(settings, {})
         self._others, self._named = self._routers()
@@ -102,6 +102,6 @@ class AgentRouters:
             mode = self._settings.mode if agent is None else self._settings.mode_of(agent)
             policy = None if mode == "skills_only" else self._policy
             models = self._own.get(agent or "", self._shared)
-            return Router(policy=policy, models=models, additions=self._additions, efforts=self._efforts)
+            return Router(policy=policy, models=models, additions=self._additions, unwelcome=self._unwelcome)
 
         return router(None), {agent: router(agent) for agent in self._settings.agents.named}

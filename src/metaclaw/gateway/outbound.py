@@ -23,8 +23,8 @@ from metaclaw.chat.plain_messages import plain_messages
 from metaclaw.chat.reading import without
 from metaclaw.chat.responses.reasoning import without_own_reasoning, without_reasoning
 from metaclaw.gateway.call_additions import CallAdditions
-from metaclaw.gateway.efforts import Efforts
 from metaclaw.gateway.identify import Caller
+from metaclaw.gateway.unwelcome import Unwelcome
 from metaclaw.upstreams.model_client import ModelClient
 from metaclaw.upstreams.pool import Outbound
 
@@ -49,12 +49,12 @@ class Outgoing:
 
 
 def outbound(
-    turn: Outgoing, model: ModelClient, name: str, additions: CallAdditions, efforts: Efforts
+    turn: Outgoing, model: ModelClient, name: str, additions: CallAdditions, unwelcome: Unwelcome
 ) -> Outbound | None:
     """The request for ``model`` under ``name``; ``None`` when it speaks nothing that this can be said in."""
     is_stream = turn.request.is_stream
     if (asked := _functions_for_openai(turn, model, name)) is not None:
-        asked = efforts.fitted(asked, model.name, name)
+        asked = unwelcome.fitted(asked, model.name, name)
         return Outbound(dialect=RESPONSES.name, body=_named(asked, name), is_stream=is_stream)
     if turn.request.dialect in model.dialects:
         body = _as_it_takes_others(turn, model, name)
@@ -71,7 +71,7 @@ def outbound(
         body = without_reasoning(body)
     elif target is ANTHROPIC:
         body = with_cache_marks(fitted_for_claude(body, name or turn.request.model))
-    body = efforts.fitted(body, model.name, name)
+    body = unwelcome.fitted(body, model.name, name)
     return Outbound(dialect=target.name, body=_named(body, name), is_stream=is_stream)
 
 

@@ -20,9 +20,9 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
-from metaclaw.gateway.efforts import Efforts
 from metaclaw.gateway.outbound import Outgoing, as_claude_takes, outbound, plain_chat
 from metaclaw.gateway.policy import Policy, PolicyChoice
+from metaclaw.gateway.unwelcome import NUM_KINDS, Unwelcome
 from metaclaw.journal.turns import POLICY
 from metaclaw.upstreams.failures import Kind, kind_of
 from metaclaw.upstreams.model_client import ModelClient, Reply
@@ -51,12 +51,12 @@ class Router:
     """Sends turns to the policy if there is one, else to the configured models."""
 
     def __init__(
-        self, *, policy: Policy | None, models: UpstreamPool | None, additions: CallAdditions, efforts: Efforts
+        self, *, policy: Policy | None, models: UpstreamPool | None, additions: CallAdditions, unwelcome: Unwelcome
     ) -> None:
         self._policy = policy
         self._models = models
         self._additions = additions
-        self._efforts = efforts
+        self._unwelcome = unwelcome
 
     @property
     def needs_caller(self) -> bool:
@@ -128,17 +128,18 @@ class Router:
 
         def prepare(model: ModelClient) -> Outbound | None:
             name = self._name_for(turn.request, model)
-            asked = outbound(turn, model, name, self._additions, self._efforts)
+            asked = outbound(turn, model, name, self._additions, self._unwelcome)
             if asked is not None:
                 last[:] = [(asked, model.name, name)]
             return asked
 
         ask = partial(models.send, prepare, tell=turn.tell, model_of=lambda model: self._name_for(turn.request, model))
-        try:
-            return await ask()
-        except UpstreamError as error:
-            if not last or not self._efforts.is_refused(error, *last[0], dialect=dialect):
-                raise
+        for _ in range(NUM_KINDS):
+            try:
+                return await ask()
+            except UpstreamError as error:
+                if not last or not self._unwelcome.is_refused(error, *last[0], dialect=dialect):
+                    raise
         return await ask()
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from pydantic import SecretStr
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.reading import writable
+from metaclaw.chat.reading import as_object, writable
 from metaclaw.errors import UpstreamError
 
 _MAX_TEXT = 2000
@@ -64,7 +64,10 @@ def _seconds_until(text: str, now: datetime | None) -> float:
 
 
 def _error_object(body: bytes) -> JsonObject:
-    """``{"error": {...}}``, ``error``, ``detail`` or ``message`` as text, and FastAPI's mistakes, as one shape."""
+    """``{"error": {...}}``, ``error``, ``detail`` or ``message`` as text, and FastAPI's mistakes, as one shape.
+
+    Mistral has those in its ``message``.
+    """
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -78,7 +81,7 @@ def _error_object(body: bytes) -> JsonObject:
     if isinstance(error, dict):
         return _plain(cast(JsonObject, error))
     text = next((fields[key] for key in ("error", "detail", "message") if isinstance(fields.get(key), str)), None)
-    text = text or _mistakes(fields.get("detail"))
+    text = text or _mistakes(fields.get("detail")) or _mistakes(as_object(fields.get("message")).get("detail"))
     if not text:
         return {}
     # Older releases of vLLM have them beside the message.

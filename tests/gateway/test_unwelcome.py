@@ -1,4 +1,4 @@
-"""Models that refuse to be told how much to think, before clients that say it with each request."""
+"""Models that refuse an effort, or thinking in a history, before clients that send both with each request."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ CODEXS: Json = {"model": "small", "input": "hello", "reasoning": {"effort": "hig
 OLLAMAS = {"message": '"small" does not support thinking', "type": "invalid_request_error"}
 GROQS = {"message": "`reasoning_effort` is not supported with this model", "param": "reasoning_effort"}
 OF_A_HISTORY = {"message": "The reasoning_content in the thinking mode must be passed back"}
+
+
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+TALK = [*HELLO, {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "hi"}]}, *HELLO]
+GROQS_OF_A_HISTORY = {"error": {"message": "'messages.1' : property 'reasoning_content' is unsupported"}}
+MISTRALS_OF_A_HISTORY = {
+    "object": "error",
+    "message": {
+        "detail": [
+            {
+                "type": "extra_forbidden",
+                "loc": ["body", "messages", 1, "assistant", "reasoning_content"],
+                "msg": "Extra inputs are not permitted",
+            }
+        ]
+    },
+}
 
 
 def refusing(error: Json) -> Any:
@@ -48,6 +65,25 @@ async def test_a_model_that_refused_an_effort_is_asked_without_one_from_then_on(
     asked = [(request["model"], "reasoning_effort" in request) for request in llm.requests]
     assert asked == [("small", True), ("small", False), ("small", False), ("other", True), ("other", False)]
     assert [turn.state for turn in turns] == ["done"] * 3
+
+
+@pytest.mark.parametrize("error", [GROQS_OF_A_HISTORY, MISTRALS_OF_A_HISTORY])
+async def test_a_session_goes_on_before_a_model_that_takes_no_thinking_back(tmp_path: Path, error: Json) -> None:
+    def script(body: Json) -> Answer:
+        if "reasoning_effort" in body:
+            return Answer(status=400, body=json.dumps({"error": GROQS}).encode())
+        if any("reasoning_content" in message for message in body["messages"]):
+            return Answer(status=422, body=json.dumps(error).encode())
+        return Answer()
+
+    async with fake_llm(script) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        for _ in range(2):
+            async with gateway.post({**CLAUDE_CODES, "messages": TALK}, "/v1/messages") as response:
+                assert response.status == 200, await response.text()
+    *refused, first, second = llm.requests
+    assert len(refused) == 2
+    assert first == second
+    assert [message["content"] for message in first["messages"]] == ["hello", "hi", "hello"]
 
 
 @pytest.mark.parametrize(
