@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
+from metaclaw.gateway.passages import Unchanged
 from tests.fakes.llm import Answer, fake_llm
 from tests.gateway.running import make_settings, running_gateway
 
@@ -104,6 +106,42 @@ async def test_an_odd_answer_costs_nobody_the_next_turn(tmp_path: Path, path: st
             async with gateway.post({"model": "any", **body}, path) as response:
                 assert response.status == 200, await response.text()
         assert [turn.state for turn in await gateway.turns()] == ["done", "done"]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_a_time_without_end_is_none(tmp_path: Path, path: str, is_stream: bool) -> None:
+    """The stream ended without a word, and its turn never."""
+    answer = Answer(message={"created_at": float("inf")})
+    async with fake_llm(always(answer)) as llm:
+        model = {"api_base": llm.url, "dialects": ["openai.responses"]}
+        async with running_gateway(make_settings(tmp_path, llm=model)) as gateway:
+            asked = {"input": HELLO} if path == "/v1/responses" else {"messages": HELLO, "max_tokens": 9}
+            async with gateway.post({"model": "any", "stream": is_stream, **asked}, path) as response:
+                assert (response.status, b"Hello" in await response.read()) == (200, True)
+            [turn] = await gateway.turns()
+            assert gateway.recorder.num_open == 0
+    assert turn.state == "done"
+
+
+@pytest.mark.parametrize("broken", ["feed", "outcome"])
+async def test_a_bug_in_what_reads_a_stream_ends_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def raising(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Unchanged, broken, raising)
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        async with gateway.post({"model": "any", "messages": HELLO, "stream": True}) as response:
+            with pytest.raises(aiohttp.ClientError):
+                await response.read()
+        [turn] = await gateway.turns()
+        assert gateway.recorder.num_open == 0
+    assert (turn.state, turn.error) == (
+        "failed",
+        "the gateway could not go on with the answer; its log has the details",
+    )
 
 
 async def test_a_wait_without_end_is_told_in_days_and_the_turn_is_over(tmp_path: Path) -> None:

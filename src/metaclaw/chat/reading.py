@@ -5,6 +5,7 @@ Owns the narrowing of unknown values; refuses to know what they mean. Invariant:
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeGuard, cast
 
 from metaclaw.chat.messages import JsonObject
@@ -41,6 +42,13 @@ def as_text(value: object) -> str:
 def as_count(value: object) -> int:
     """``value`` when it is a whole number, else zero."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def as_time(value: object) -> int:
+    """``value`` in whole seconds when it is a number of them, else zero."""
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) else 0
+    return as_count(value)
 
 
 def writable(text: str) -> str:

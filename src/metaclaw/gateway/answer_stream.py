@@ -19,6 +19,7 @@ from metaclaw.journal.turns import EndState
 from metaclaw.upstreams.model_client import Reply
 
 CUT = "the client left, or the gateway stopped, before the answer was complete"
+_BUG = "the gateway could not go on with the answer; its log has the details"
 _REST_S = 1.0  # what follows a finish reason is ready: usage, the policy record
 
 
@@ -59,6 +60,9 @@ class AnswerStream:
             self._close("failed", passage.outcome(), str(error))
             yield passage.fail(error_answer(error, self._errors).body)
             return
+        except Exception:
+            self._record.close("failed", status=200, error=_BUG)
+            raise
         # Recorded first: a client that has seen the end may rely on the turn being there.
         self._close_complete(outcome)
         yield last
@@ -69,6 +73,12 @@ class AnswerStream:
         if self._record.is_closed:
             self._reply.close()
             return
+        try:
+            await self._end()
+        finally:
+            self._record.close("failed", status=200, error=_BUG)  # nothing, if it ended as it should
+
+    async def _end(self) -> None:
         try:
             # Some clients stop reading at the finish reason: they have their answer, and the turn is complete.
             if self._passage.outcome().is_done:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaclaw.chat.messages import JsonObject, text_of
-from metaclaw.chat.reading import as_count, as_object, as_text, objects_in, without
+from metaclaw.chat.reading import as_count, as_object, as_text, as_time, objects_in, without
 from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.citations import citations_from_chat, citations_to_chat
 from metaclaw.chat.responses.conversation import message_of
@@ -99,7 +99,7 @@ def answer_to_chat(body: JsonObject) -> JsonObject:
     return {
         "id": as_text(body.get("id")),
         "object": "chat.completion",
-        "created": int(created) if isinstance(created := body.get("created_at"), int | float) else 0,
+        "created": as_time(body.get("created_at")),
         "model": as_text(body.get("model")),
         "choices": choices,
         "usage": usage_to_chat(body.get("usage")),

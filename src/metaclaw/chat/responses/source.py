@@ -10,7 +10,7 @@ import json
 from typing import Literal
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.chat.reading import as_count, as_object, as_text, objects_in
+from metaclaw.chat.reading import as_count, as_object, as_text, as_time, objects_in
 from metaclaw.chat.responses import built_in_calls, freeform, tool_search
 from metaclaw.chat.responses.answers import finish_reason_of, usage_to_chat
 from metaclaw.chat.responses.citations import citations_to_chat
@@ -83,10 +83,9 @@ class ResponsesSource:
         if self._has_begun:
             return []
         self._has_begun = True
-        created = response.get("created_at")
         self._head |= {
             "id": as_text(response.get("id")),
-            "created": int(created) if isinstance(created, int | float) else 0,
+            "created": as_time(response.get("created_at")),
             "model": as_text(response.get("model")),
         }
         return [self._chunk({"role": "assistant"})]
