@@ -28,7 +28,7 @@ def test_a_key_is_written_and_read_back(tmp_path: Path):
 
 def test_show_masks_secrets_and_reveals_them_only_when_asked(tmp_path: Path):
     """PITFALLS S6: parts of credentials were printed."""
-    done = metaclaw(tmp_path, "config", "llm.api_key", "-", stdin="sk-abcdef123456\n")
+    done = metaclaw(tmp_path, "config", "llm.api_key", "-", stdin="sk-abcdef123456\r\n")
     assert done.stdout == "llm.api_key: ***\n"
     shown = metaclaw(tmp_path, "config", "show").stdout
     assert "llm.api_key: ***\n" in shown

@@ -16,6 +16,7 @@ from metaclaw.journal.requests import RequestStore
 from metaclaw.journal.skill_records import Comparison, Evolution, NewCandidate
 from metaclaw.journal.skill_trials import Recall, SkillTrials
 from metaclaw.learner.deciding import NOT_DONE
+from metaclaw.processes.instance import held_pid_file
 from tests.cli.programs import METACLAW, environment, metaclaw, until
 
 TEA = "---\nname: tea\ndescription: Use for tea.\n---\nGreen: 80 degrees.\n"
@@ -91,7 +92,7 @@ def test_what_evolving_and_trials_cost_is_shown_and_unknown_is_not_nothing(home:
 
 
 def test_what_the_learner_owns_is_asked_of_it_and_waits(home: Path):
-    asked = skills(home, "adopt", "check-units", "--wait", "0")
+    asked = skills(home, "adopt", "check-units", "--wait", "3600")  # nothing runs, so nobody is waited for
     assert asked["done"] is False
     assert "when it runs" in asked["outcome"]
     with closing(RequestStore.open(home / "requests.db")) as store:
@@ -100,11 +101,11 @@ def test_what_the_learner_owns_is_asked_of_it_and_waits(home: Path):
 
 
 def test_what_the_learner_cannot_do_is_an_error(home: Path):
-    asked = Popen([*METACLAW, "skills", "adopt", "nothing"], env=environment(home), stderr=PIPE, text=True)
-    with closing(RequestStore.open(home / "requests.db")) as store:
+    with held_pid_file(home), closing(RequestStore.open(home / "requests.db")) as store:
+        asked = Popen([*METACLAW, "skills", "adopt", "nothing"], env=environment(home), stderr=PIPE, text=True)
         until(store.waiting)
         store.answer(store.waiting()[0].id, f"{NOT_DONE}main has no skill 'nothing' on trial", 1.0)
-    assert "main has no skill 'nothing' on trial" in asked.communicate(timeout=60)[1]
+        assert "main has no skill 'nothing' on trial" in asked.communicate(timeout=60)[1]
     assert asked.returncode == 1
 
 

@@ -23,7 +23,7 @@ def config(
     elif value is None:
         _print(key)
     else:
-        _write(key, sys.stdin.readline().rstrip("\n") if value == "-" else value)
+        _write(key, sys.stdin.readline().rstrip("\r\n") if value == "-" else value)
 
 
 def _show(reveal: bool) -> None:

@@ -146,13 +146,14 @@ def _ask(kind: str, agent: str, subject: str, wait_s: float, as_json: bool | Non
     from metaclaw.identity import agent_id
     from metaclaw.journal.requests import RequestStore
     from metaclaw.learner.deciding import NOT_DONE
+    from metaclaw.processes.instance import running_instance
 
     settings = load_settings()
     agent = agent if agent == "*" else agent_id(agent)
     store = RequestStore.open(settings.requests_db)
     try:
         number = store.ask(kind, agent=agent, subject=subject, now=time.time())
-        until = time.monotonic() + wait_s
+        until = time.monotonic() + (wait_s if running_instance(settings.home) else 0.0)  # nobody is there to wait for
         answered = store.request(number)
         while answered is not None and answered.outcome is None and time.monotonic() < until:
             time.sleep(_POLL_S)
