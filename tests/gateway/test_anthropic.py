@@ -240,6 +240,20 @@ async def test_ids_that_another_model_gave_are_claudes_where_it_takes_over(tmp_p
     assert its_own == history
 
 
+async def test_a_history_of_calls_that_is_compacted_without_tools_reaches_claude(tmp_path: Path) -> None:
+    """Bedrock: "Requests which include `tool_use` or `tool_result` blocks must define tools"."""
+    calls = {"role": "assistant", "content": None, "tool_calls": [call("a"), call("b")]}
+    results = [{"role": "tool", "tool_call_id": uid, "content": "x"} for uid in "ab"]
+    async with before(tmp_path, MESSAGES) as (model, gateway, _):
+        for messages in ([*HELLO, calls, *results, *HELLO], HELLO):
+            async with gateway.post({"model": "claude-opus-5", "messages": messages}) as response:
+                assert response.status == 200
+    with_calls, without = model.requests
+    assert with_calls["tools"] == [{"name": "ls", "input_schema": {"type": "object"}}]
+    assert with_calls["tool_choice"] == {"type": "none"}
+    assert {"tools", "tool_choice"}.isdisjoint(without)
+
+
 async def test_a_think_block_in_the_text_is_thinking(tmp_path: Path) -> None:
     async with before(tmp_path, CHAT, lambda _: Answer(text="<think> hm, well </think> yes it is")) as (_, __, client):
         plain = await client.messages.create(model="any", max_tokens=9, messages=HELLO)

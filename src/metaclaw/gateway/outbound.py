@@ -14,6 +14,7 @@ from metaclaw.chat.anthropic.caching import with_cache_marks
 from metaclaw.chat.anthropic.call_ids import with_ids_for_claude
 from metaclaw.chat.anthropic.older_models import fitted_for_claude
 from metaclaw.chat.anthropic.own_thinking import without_own_thinking
+from metaclaw.chat.anthropic.tools import with_tools_called
 from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import ANTHROPIC, CHAT, DIALECTS, FROM_CHAT, RESPONSES, TO_CHAT
 from metaclaw.chat.fitting import fitted_for_others, strictly_openai, without_others_thinking
@@ -70,7 +71,7 @@ def outbound(
     elif target is RESPONSES and model.is_strict:
         body = without_reasoning(body)
     elif target is ANTHROPIC:
-        body = with_cache_marks(fitted_for_claude(body, name or turn.request.model))
+        body = with_cache_marks(with_tools_called(fitted_for_claude(body, name or turn.request.model)))
     body = unwelcome.fitted(body, model.name, name)
     return Outbound(dialect=target.name, body=_named(body, name), is_stream=is_stream)
 

@@ -67,6 +67,19 @@ def tools_from_chat(body: JsonObject) -> JsonObject:
     return result
 
 
+def with_tools_called(body: JsonObject) -> JsonObject:
+    """A request with a history of calls and no tools, as it is when a program compacts: the tools that were called.
+
+    Bedrock refuses one without, as Anthropic did for long; none of them can be called.
+    """
+    blocks = (block for message in objects(body.get("messages")) for block in objects(message.get("content")))
+    names = [text_in(block.get("name")) for block in blocks if block.get("type") == "tool_use"]
+    if not names or body.get("tools") or body.get("tool_choice"):
+        return body
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in dict.fromkeys(names)]
+    return {**body, "tools": tools, "tool_choice": {"type": "none"}}
+
+
 def _function(tool: JsonObject, param: str) -> JsonObject:
     if tool.get("type") not in (None, "custom"):
         raise unsaid(f"{param}.type", f"the tool {tool.get('type')!r:.80} of Anthropic's own", sayable.TO)
