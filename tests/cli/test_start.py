@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import urllib.error
 from contextlib import closing
 from pathlib import Path
@@ -73,6 +74,18 @@ def test_status_says_which_key_is_left_alone_and_for_how_long(home: Path):
     (line,) = [line for line in lines if line.startswith("UPSTREAM")]
     assert line.startswith("UPSTREAM llm.api_key (")
     assert "failures since the start: " in line
+
+
+def test_status_says_what_no_file_holds_yet(home: Path):
+    with started(home), closing(sqlite3.connect(home / "turns.db", isolation_level=None)) as other:
+        (home / "spool").rmdir()
+        (home / "spool").touch()  # nothing can be written there
+        other.execute("BEGIN IMMEDIATE")
+        ask(home)
+        until(lambda: "RECORDING: turns.db cannot be written" in metaclaw(home, "status").stdout)
+        assert "2 of them in memory alone" in metaclaw(home, "status").stdout
+        other.execute("COMMIT")
+        until(lambda: json.loads(metaclaw(home, "status", "--json").stdout)["recording"]["records_in_memory"] == 0)
 
 
 def test_a_killed_gateway_is_back_before_the_user_asks_again(home: Path):

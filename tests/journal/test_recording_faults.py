@@ -248,7 +248,7 @@ async def test_without_a_spool_the_oldest_bodies_are_given_up_first_and_counted(
     for number in range(8):
         backlog.append(SpoolRecord(header={"n": number}, parts=(b"x" * 2000,)))
     state = backlog.state
-    assert state.num_records == state.num_spool_failures == 8
+    assert state.num_records == state.num_spool_failures == state.num_held == 8
     assert 0 < state.num_stripped < 8
     assert state.num_lost == 0
     for number in range(8, 100):
@@ -262,7 +262,7 @@ async def test_without_a_spool_the_oldest_bodies_are_given_up_first_and_counted(
             backlog.committed()
     assert written == sorted(written)
     assert len(written) == 100 - backlog.state.num_lost
-    assert backlog.state.num_records == 0
+    assert (backlog.state.num_records, backlog.state.num_held) == (0, 0)
 
 
 FULL = """

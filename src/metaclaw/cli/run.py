@@ -152,6 +152,8 @@ def _recording_trouble(health: dict[str, Any]) -> str | None:
     failures, lost = health.get("recording_failures", 0), health.get("records_lost", 0)
     records, size_mb = health.get("spool_records", 0), health.get("spool_bytes", 0) / 1e6
     waiting = f"{counted(records, 'record')} ({size_mb:.1f} MB)"
+    if held := health.get("records_in_memory", 0):
+        waiting += f", {held} of them in memory alone, lost if MetaClaw ends before there is room on the disk"
     if health.get("journal") == "failing":
         return f"RECORDING: turns.db cannot be written (see the log); in the spool until it can be: {waiting}"
     if failures or lost:

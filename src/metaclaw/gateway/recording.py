@@ -79,6 +79,7 @@ class Recorder:
             "journal": "ok" if state.trouble is None else "failing",
             "spool_records": state.backlog.num_records,
             "spool_bytes": state.backlog.num_bytes,
+            "records_in_memory": state.backlog.num_held,
             "records_lost": state.backlog.num_lost,
         }
 

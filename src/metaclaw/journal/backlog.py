@@ -53,6 +53,7 @@ class BacklogState:
 
     num_records: int
     num_bytes: int
+    num_held: int  # of these, what is in memory alone and goes with the process, unless the spool has room at its end
     num_spool_failures: int  # appends that found no room in the spool
     num_stripped: int  # records kept without their bytes: the turn is known, what was said is not
     num_lost: int
@@ -124,6 +125,7 @@ class Backlog:
         return BacklogState(
             num_records=max(0, self._num_added - self._num_done),
             num_bytes=max(0, self._bytes_added - self._bytes_done),
+            num_held=self._held.num_waiting,
             num_spool_failures=self._num_spool_failures,
             num_stripped=self._held.num_stripped,
             num_lost=self._held.num_lost,
@@ -295,6 +297,10 @@ class _Held:
         self._stripped: deque[tuple[_Entry, int]] = deque()
         self._num_bytes = 0
         self.num_stripped = self.num_lost = 0
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(not entry.is_written for entries in (self._whole, self._stripped) for entry, _ in entries)
 
     def add(self, entry: _Entry) -> None:
         self._whole.append((entry, entry.num_bytes))
