@@ -9,6 +9,7 @@ from typing import Any
 
 from metaclaw.journal.turns import BlockKey, RecallBlock, TurnJournal
 from tests.cli.programs import metaclaw
+from tests.journal.test_recording_faults import opening
 
 
 def memory(home: Path, *arguments: str, stdin: str = "") -> Any:
@@ -77,6 +78,23 @@ def test_what_is_forgotten_is_gone_from_the_journal_too_where_nothing_runs(tmp_p
     assert b"xylophonebarn" in (tmp_path / "turns.db").read_bytes()
     memory(tmp_path, "forget", name)
     assert all(b"xylophonebarn" not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_the_audit_names_the_sessions_in_which_it_was_said_and_how_they_go(tmp_path: Path):
+    async def record() -> None:
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            journal.append(opening("t1"))
+            await journal.flush()
+
+    asyncio.run(record())
+    unit = {"id": "m-1", "kind": "semantic", "text": "The shed is red.", "agent": "main", "scope": "agent",
+            "said_at": 0.0, "created_at": 0.0, "turns": ["t1"]}  # fmt: skip
+    memory(tmp_path, "import", "-", stdin=json.dumps(unit))
+    memory(tmp_path, "forget", "m-1")
+    (line,) = [line for line in metaclaw(tmp_path, "audit").stdout.splitlines() if line.startswith("out of reach")]
+    assert "1 recorded turn in which it was said" in line
+    assert metaclaw(tmp_path, *line.split("`")[1].split()[1:]).stdout == "1 turn given up\n"
+    assert "out of reach" not in metaclaw(tmp_path, "audit").stdout
 
 
 def test_nothing_is_forgotten_without_a_yes(tmp_path: Path):

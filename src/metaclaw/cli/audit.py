@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from metaclaw.cli.origins import remedy
 from metaclaw.cli.plurals import counted
 
 if TYPE_CHECKING:
+    from metaclaw.config import Settings
     from metaclaw.memory.audit import Audit
 
 
@@ -43,7 +46,7 @@ def audit(
         made = [{**asdict(one), "is_served": one.is_served, "remedy": remedy(one)} for one in found.descendants]
         typer.echo(json.dumps({"ok": is_ok, **asdict(found), "descendants": made, "files": files}))
     else:
-        for line in [*_problems(found, files), *_beyond(found)]:
+        for line in [*_problems(found, files), *_beyond(found), *_said_in(found, settings)]:
             typer.echo(line)
         if is_ok:
             typer.echo(f"of {found.forgotten} memories that were forgotten nothing is left")
@@ -63,6 +66,19 @@ def _beyond(found: Audit) -> list[str]:
         lines.append(f"made of turns that held it: {what} {one.name} of {one.agent} ({one.state}){todo}")
     for copy in found.copies:
         lines.append(f"out of reach: the {copy.kind} {copy.path} has {copy.number} of them: delete it")
-    if found.turns:
-        lines.append(f"out of reach: {len(found.turns)} recorded turns, in which it was said: see docs/memory.md")
     return lines
+
+
+def _said_in(found: Audit, settings: Settings) -> list[str]:
+    from metaclaw.journal.turns import TurnReader
+
+    if not found.turns:
+        return []
+    with TurnReader.open(settings.turns_db) as reader:
+        turns = [turn for one in found.turns if (turn := reader.turn(one)) is not None]
+    sessions = Counter((turn.agent, turn.session) for turn in turns)
+    return [
+        f"out of reach: {counted(number, 'recorded turn')} in which it was said, which go with their session: "
+        f"`metaclaw journal prune --agent {agent} --session {shlex.quote(session)}`"
+        for (agent, session), number in sessions.items()
+    ]
