@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -68,9 +69,11 @@ def test_what_has_the_same_tables_is_read_and_what_has_others_says_who_wrote_it(
 def test_it_is_not_written(path: Path):
     newer(path)
     content = path.read_bytes()
-    with pytest.raises(JournalError, match=r"written by a newer MetaClaw; .* Nothing in it was changed"):
+    with pytest.raises(JournalError, match=r"written by a newer MetaClaw; .* Nothing in it was changed") as refused:
         LearningJournal.open(path)
     assert path.read_bytes() == content
+    assert refused.value.__traceback__ is not None  # who keeps it keeps what its frames hold
+    assert str(path) not in {file.path for file in psutil.Process().open_files()}
 
 
 def test_the_command_says_it_in_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -47,19 +47,27 @@ def open_writer(path: Path, schema: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_
     try:
         make_private(path.parent)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
-            with suppress(FileNotFoundError):  # those of before, or of a copy that others may read
-                file.chmod(0o600)
-        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # NORMAL keeps every commit through the death of a process; FULL would also keep the last ones
-        # through a power cut, at an fsync per turn.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection, schema)
+        try:
+            _set_up(connection, path, schema, busy_timeout_ms)
+        except BaseException:
+            connection.close()
+            raise
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"cannot open the journal {path}: {error}. Nothing in it was changed.") from error
     return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path, schema: str, busy_timeout_ms: int) -> None:
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):  # those of before, or of a copy that others may read
+            file.chmod(0o600)
+    connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL keeps every commit through the death of a process; FULL would also keep the last ones
+    # through a power cut, at an fsync per turn.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    _migrate(connection, schema)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -68,14 +68,22 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
-        connection.row_factory = sqlite3.Row
-        for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        _migrate(connection)
+        try:
+            _set_up(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     except (sqlite3.Error, OSError) as error:
         raise EngineError(f"cannot open the registry {path}: {error}. Nothing in it was changed.") from error
     return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+    path.chmod(0o600)
+    connection.row_factory = sqlite3.Row
+    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    _migrate(connection)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
