@@ -26,6 +26,7 @@ Json = dict[str, Any]
 MOVED = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>now<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
 SESSION = {"X-Session-Id": "s"}
 ARGUMENTS = '{"path": "a.txt"}'
+PARAMETERS = {"type": "object", "properties": {"path": {"type": "string"}}}
 
 
 def user(text: str) -> Json:
@@ -95,19 +96,24 @@ def as_anthropic(history: list[Json]) -> list[Json]:
 
 async def ask_chat(gateway: RunningGateway, history: list[Json]) -> None:
     messages: Any = [{"role": "system", "content": "Be brief."}, *as_chat(history)]
-    await gateway.client.chat.completions.create(model="any", messages=messages, extra_headers=SESSION)
+    tools: Any = [{"type": "function", "function": {"name": "read", "parameters": PARAMETERS}}]
+    await gateway.client.chat.completions.create(model="any", messages=messages, tools=tools, extra_headers=SESSION)
 
 
 async def ask_responses(gateway: RunningGateway, history: list[Json]) -> None:
     items: Any = as_items(history)
-    await gateway.client.responses.create(model="any", instructions="Be brief.", input=items, extra_headers=SESSION)
+    tools: Any = [{"type": "function", "name": "read", "parameters": PARAMETERS, "strict": False}]
+    await gateway.client.responses.create(
+        model="any", instructions="Be brief.", input=items, tools=tools, extra_headers=SESSION
+    )
 
 
 async def ask_anthropic(gateway: RunningGateway, history: list[Json]) -> None:
     async with AsyncAnthropic(base_url=gateway.url, api_key=TOKEN, max_retries=0) as client:
         messages: Any = as_anthropic(history)
+        tools: Any = [{"name": "read", "input_schema": PARAMETERS}]
         await client.messages.create(
-            model="any", max_tokens=50, system="Be brief.", messages=messages, extra_headers=SESSION
+            model="any", max_tokens=50, system="Be brief.", messages=messages, tools=tools, extra_headers=SESSION
         )
 
 

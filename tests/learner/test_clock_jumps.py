@@ -4,6 +4,7 @@ again, and nothing that protects may be lifted by it."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,20 +111,21 @@ async def test_silence_counts_from_the_end_of_the_answer_that_took_longest(home,
         Said(turn="ahead", exchange="z", session="p", opened_at=NOW + HOUR_S, closed_at=NOW + HOUR_S),
         Said(turn="last", exchange="w", session="q", opened_at=NOW - 1600, closed_at=NOW - 1590),
     )
-    assert Presence(home.folder / "turns.db").quiet_s(NOW) == 10.0
+    with closing(Presence(home.folder / "turns.db")) as presence:
+        assert presence.quiet_s(NOW) == 10.0
 
 
 async def test_silence_counts_from_when_it_was_seen_where_the_last_word_is_in_the_future(home, turns):
     said = Said(turn="t", exchange="x", opened_at=NOW + YEAR_S, closed_at=NOW + YEAR_S)
     await record(turns, said)
-    presence = Presence(home.folder / "turns.db")
-    assert [presence.quiet_s(NOW + later) for later in (0.0, 60.0, 600.0)] == [0.0, 60.0, 600.0]
-    assert presence.quiet_s(NOW + 300.0) == 300.0, "set back once more"
-    assert presence.quiet_s(NOW - 50.0) == 0.0
-    assert presence.quiet_s(NOW) == 50.0
-    await record(turns, Said(turn="u", exchange="y", opened_at=NOW + 1, closed_at=NOW + 2))
-    assert presence.quiet_s(NOW + 12) == 10.0
-    presence.close()
+    with closing(Presence(home.folder / "turns.db")) as presence:
+        assert [presence.quiet_s(NOW + later) for later in (0.0, 60.0, 600.0)] == [0.0, 60.0, 600.0]
+        assert presence.quiet_s(NOW + 300.0) == 300.0, "set back once more"
+        assert presence.quiet_s(NOW - 50.0) == 0.0
+        assert presence.quiet_s(NOW) == 50.0
+        await record(turns, Said(turn="u", exchange="y", opened_at=NOW + 1, closed_at=NOW + 2))
+        assert presence.quiet_s(NOW + 12) == 10.0
+        presence.close()
 
 
 def version_that_fell(journal: LearningJournal, clock: Clock, *, share: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,8 @@ class World:
 
     def late(self) -> list[tuple]:
         query = "SELECT exchange, score_before, score, num_changed, num_claimed, num_spent FROM late_feedback"
-        return open_reader(self.home / "learning.db").execute(f"{query} ORDER BY feedback").fetchall()
+        with closing(open_reader(self.home / "learning.db")) as learning:
+            return learning.execute(f"{query} ORDER BY feedback").fetchall()
 
     def _new(self) -> Judging:
         inbox = Inbox(

@@ -25,7 +25,7 @@ from metaclaw.training.checkpoints import verify
 from tests.fakes.tiny_model import make_tiny_model
 from tests.system.traffic import Promise, Traffic
 
-NUM_KILLS = int(os.environ.get("METACLAW_KILLS", "5"))
+NUM_KILLS = int(os.environ.get("METACLAW_KILLS", "4"))
 VICTIMS = ("engine", "learner", "gateway", "sampler", "engine", "learner", "gateway", "train-server", "start")
 SETTINGS = {
     "rl.lora_rank": "4",
@@ -105,37 +105,38 @@ async def _until_recorded(home: Path, promises: list[Promise], timeout_s: float 
 
 def _check_turns(home: Path, promises: list[Promise]) -> None:
     """Every turn that a client saw is recorded; every complete answer is recorded with the text that was sent."""
-    turns = open_reader(home / "turns.db")
-    rows = turns.execute("SELECT t.id, t.state, m.body FROM turns t LEFT JOIN messages m ON m.hash = t.answer")
-    recorded = {turn: (state, json.loads(body or "{}").get("content") or "") for turn, state, body in rows}
+    with closing(open_reader(home / "turns.db")) as turns:
+        rows = turns.execute("SELECT t.id, t.state, m.body FROM turns t LEFT JOIN messages m ON m.hash = t.answer")
+        recorded = {turn: (state, json.loads(body or "{}").get("content") or "") for turn, state, body in rows}
+        assert _column(turns, "SELECT count(*) FROM turns WHERE state = 'open' AND closed_at IS NOT NULL") == [0]
     assert len(promises) > 16
     for promise in promises:
         assert promise.turn in recorded
         state, text = recorded[promise.turn]
         if promise.is_complete:
             assert (state, text) == ("done", promise.text)
-    assert _column(turns, "SELECT count(*) FROM turns WHERE state = 'open' AND closed_at IS NOT NULL") == [0]
 
 
 def _check_learning(home: Path) -> None:
     """Manifests, sample states and versions agree, and every trained turn was really sampled by the policy."""
-    learning, turns = open_reader(home / "learning.db"), open_reader(home / "turns.db")
-    manifested = _column(learning, "SELECT turn FROM manifests")
-    assert sorted(manifested) == sorted(set(manifested))
-    assert set(manifested) == set(_column(learning, "SELECT turn FROM samples WHERE state = 'consumed'"))
-    assert set(manifested) <= set(_column(turns, "SELECT turn FROM samples"))
-    versions = _column(learning, "SELECT version FROM versions ORDER BY version")
-    assert versions == list(range(1, len(versions) + 1))
-    committed = _column(learning, "SELECT id FROM updates WHERE state = 'committed' ORDER BY id")
-    assert committed == _column(learning, "SELECT update_id FROM versions ORDER BY update_id")
+    with closing(open_reader(home / "learning.db")) as learning, closing(open_reader(home / "turns.db")) as turns:
+        manifested = _column(learning, "SELECT turn FROM manifests")
+        assert sorted(manifested) == sorted(set(manifested))
+        assert set(manifested) == set(_column(learning, "SELECT turn FROM samples WHERE state = 'consumed'"))
+        assert set(manifested) <= set(_column(turns, "SELECT turn FROM samples"))
+        versions = _column(learning, "SELECT version FROM versions ORDER BY version")
+        assert versions == list(range(1, len(versions) + 1))
+        committed = _column(learning, "SELECT id FROM updates WHERE state = 'committed' ORDER BY id")
+        assert committed == _column(learning, "SELECT update_id FROM versions ORDER BY update_id")
 
 
 def _check_served_adapters(home: Path) -> None:
     """Every version that was not deleted is a complete adapter on disk, with every hash as its manifest says."""
-    paths = _column(open_reader(home / "learning.db"), "SELECT sampler_path FROM versions WHERE deleted_at IS NULL")
-    registry = open_reader(home / "train-server" / "server.db")
-    rows = registry.execute("SELECT model_id, kind, name, directory FROM checkpoints")
-    directories = {f"tinker://{model}/{kind}/{name}": directory for model, kind, name, directory in rows}
+    with closing(open_reader(home / "learning.db")) as learning:
+        paths = _column(learning, "SELECT sampler_path FROM versions WHERE deleted_at IS NULL")
+    with closing(open_reader(home / "train-server" / "server.db")) as registry:
+        rows = registry.execute("SELECT model_id, kind, name, directory FROM checkpoints")
+        directories = {f"tinker://{model}/{kind}/{name}": directory for model, kind, name, directory in rows}
     for path in paths:
         verify(home / "train-server" / directories[path])
 

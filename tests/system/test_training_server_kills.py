@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -113,7 +113,8 @@ def running(trainer: Trainer, asker: Asker) -> Iterator[None]:
 
 def saved(data_dir: Path) -> dict[str, Manifest]:
     """Every registered checkpoint; each must be complete, with every hash as its manifest says."""
-    rows = open_reader(data_dir / "server.db").execute("SELECT model_id, kind, name, directory FROM checkpoints")
+    with closing(open_reader(data_dir / "server.db")) as registry:
+        rows = registry.execute("SELECT model_id, kind, name, directory FROM checkpoints").fetchall()
     return {f"tinker://{model}/{kind}/{name}": verify(data_dir / directory) for model, kind, name, directory in rows}
 
 

@@ -6,6 +6,7 @@ import random
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ async def test_an_experiment_looks_at_an_exchange_once_and_then_waits_for_its_re
         Said(turn="t2", exchange="x2", session="b", human="Write a poem", opened_at=NOW + 1, sample=None),
     )
     assert not await proving.step()
-    with sqlite3.connect(world.turns_db) as turns:  # whoever looks for them again does not find them
+    with closing(sqlite3.connect(world.turns_db)) as turns, turns:  # whoever looks for them again does not find them
         turns.execute("DELETE FROM turns")
     for name in ("x1", "x2"):
         world.learning.record_verdict(exchange=name, agent="main", judge="j", score=1.0, detail={}, samples=[])
