@@ -116,6 +116,13 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path):
     assert "not UTF-8 text" in refused(tmp_path, "add", "Gr\udcfc\udcdfe aus K\udcf6ln")
 
 
+def test_a_terminal_that_has_not_all_characters_is_blamed_itself(tmp_path: Path):
+    memory(tmp_path, "add", "The tea is \U0001f375.")
+    listed = metaclaw(tmp_path, "memory", "list", env={"PYTHONIOENCODING": "latin-1"})
+    assert listed.returncode == 1
+    assert "not all in iso8859-1; with PYTHONIOENCODING=utf-8" in listed.stderr
+
+
 def test_a_backup_is_taken_in_again_without_what_was_forgotten_since(tmp_path: Path):
     """SPEC A1: snapshot and restore. What was forgotten stays forgotten, whatever an old copy holds."""
     kept = memory(tmp_path, "add", "The shed is painted red.")["id"]

@@ -49,7 +49,7 @@ def refusing(error: Json) -> Any:
 
 @pytest.mark.parametrize(("path", "body"), [("/v1/messages", CLAUDE_CODES), ("/v1/responses", CODEXS)])
 @pytest.mark.parametrize("error", [OLLAMAS, GROQS])
-async def test_a_model_that_refused_an_effort_is_asked_without_one_from_then_on(
+async def test_a_model_that_refused_an_effort_is_asked_without_it_from_then_on(
     tmp_path: Path, path: str, body: Json, error: Json
 ) -> None:
     async with (
@@ -65,6 +65,18 @@ async def test_a_model_that_refused_an_effort_is_asked_without_one_from_then_on(
     asked = [(request["model"], "reasoning_effort" in request) for request in llm.requests]
     assert asked == [("small", True), ("small", False), ("small", False), ("other", True), ("other", False)]
     assert [turn.state for turn in turns] == ["done"] * 3
+
+
+async def test_a_model_that_knows_no_xhigh_is_still_told_what_it_knows(tmp_path: Path) -> None:
+    def script(body: Json) -> Answer:
+        is_refused = body.get("reasoning_effort") == "xhigh"
+        return Answer(status=400, body=json.dumps({"error": GROQS}).encode()) if is_refused else Answer()
+
+    async with fake_llm(script) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        for effort in ("xhigh", "high", "xhigh"):
+            async with gateway.post({**CODEXS, "reasoning": {"effort": effort}}, "/v1/responses") as response:
+                assert response.status == 200
+    assert [request.get("reasoning_effort") for request in llm.requests] == ["xhigh", None, "high", None]
 
 
 @pytest.mark.parametrize("error", [GROQS_OF_A_HISTORY, MISTRALS_OF_A_HISTORY])

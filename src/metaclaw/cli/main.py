@@ -92,9 +92,16 @@ def main() -> None:
     except MetaClawError as error:
         _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
     except (UnicodeEncodeError, UnicodeDecodeError) as error:  # its text would show what was given
-        _fail(f"what was given is not UTF-8 text: {error.reason}", 1)
+        _fail(_not_text(error), 1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+
+
+def _not_text(error: UnicodeEncodeError | UnicodeDecodeError) -> str:
+    characters = sys.stdout.encoding
+    if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8" != characters.lower():
+        return f"what is to be written is not all in {characters}; with PYTHONIOENCODING=utf-8 it is written as UTF-8"
+    return f"what was given is not UTF-8 text: {error.reason}"
 
 
 def _fail(message: str, code: int) -> None:
