@@ -79,6 +79,19 @@ async def test_a_model_that_knows_no_xhigh_is_still_told_what_it_knows(tmp_path:
     assert [request.get("reasoning_effort") for request in llm.requests] == ["xhigh", None, "high", None]
 
 
+async def test_a_fallback_that_refuses_an_effort_stands_in_without_it(tmp_path: Path) -> None:
+    async with fake_llm(lambda _: Answer(status=503)) as down, fake_llm(refusing(GROQS)) as other:
+        fallback: Json = {"provider": "custom", "api_base": other.url, "model_id": "small"}
+        settings = make_settings(tmp_path, llm_url=down.url, llm={"fallbacks": [fallback]})
+        async with running_gateway(settings) as gateway:
+            for _ in range(2):
+                async with gateway.post(CODEXS, "/v1/responses") as response:
+                    assert response.status == 200, await response.text()
+            turns = await gateway.turns()
+    assert ["reasoning_effort" in request for request in other.requests] == [True, False, False]
+    assert [attempt["status"] for attempt in turns[0].attempts] == [503, 400, 200]
+
+
 @pytest.mark.parametrize("error", [GROQS_OF_A_HISTORY, MISTRALS_OF_A_HISTORY])
 async def test_a_session_goes_on_before_a_model_that_takes_no_thinking_back(tmp_path: Path, error: Json) -> None:
     def script(body: Json) -> Answer:

@@ -22,7 +22,7 @@ from metaclaw.errors import JournalError, UpstreamError
 from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.outbound import Outgoing, as_claude_takes, outbound, plain_chat
 from metaclaw.gateway.policy import Policy, PolicyChoice
-from metaclaw.gateway.unwelcome import NUM_KINDS, Unwelcome
+from metaclaw.gateway.unwelcome import Unwelcome
 from metaclaw.journal.turns import POLICY
 from metaclaw.upstreams.failures import Kind, kind_of
 from metaclaw.upstreams.model_client import ModelClient, Reply
@@ -133,14 +133,12 @@ class Router:
                 last[:] = [(asked, model.name, name)]
             return asked
 
-        ask = partial(models.send, prepare, tell=turn.tell, model_of=lambda model: self._name_for(turn.request, model))
-        for _ in range(NUM_KINDS):
-            try:
-                return await ask()
-            except UpstreamError as error:
-                if not last or not self._unwelcome.is_refused(error, *last[0], dialect=dialect):
-                    raise
-        return await ask()
+        return await models.send(
+            prepare,
+            tell=turn.tell,
+            model_of=lambda model: self._name_for(turn.request, model),
+            again=lambda error: bool(last) and self._unwelcome.is_refused(error, *last[0], dialect=dialect),
+        )
 
     def _name_for(self, request: ClientRequest, model: ModelClient) -> str:
         # What chat cannot say is not for the model that chats: its own name stands.

@@ -60,7 +60,6 @@ _THINKING = _Unwelcome(
     left_out=without_others_thinking,
 )
 _ALL = (_EFFORT, _THINKING)
-NUM_KINDS = len(_ALL)
 
 
 class Unwelcome:

@@ -58,6 +58,7 @@ class Sent:
 Prepare = Callable[[ModelClient], Outbound | None]
 Tell = Callable[[JsonObject], None]
 ModelOf = Callable[[ModelClient], str]
+Again = Callable[[UpstreamError], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +139,24 @@ class UpstreamPool:
                 failures.append(error)
         raise final_error(failures, 0.0)
 
-    async def send(self, prepare: Prepare, *, tell: Tell | None = None, model_of: ModelOf | None = None) -> Sent:
+    async def send(
+        self,
+        prepare: Prepare,
+        *,
+        tell: Tell | None = None,
+        model_of: ModelOf | None = None,
+        again: Again | None = None,
+    ) -> Sent:
         """Begin an answer. ``prepare`` makes the request for one client; ``None`` leaves that client out.
 
         ``tell`` gets a line about every attempt, also those that came to nothing. ``model_of`` says which model
-        ``prepare`` asks a client for; by default its own.
+        ``prepare`` asks a client for; by default its own. ``again`` is asked about the refusal of a request:
+        whether ``prepare`` now makes another one for that client. It must not say so for ever.
 
         Raises ``UpstreamError`` when nobody answers, and as it came what an upstream says of a request that is wrong in
         itself; ``InvalidRequestError`` when nobody can be asked such a thing; whatever ``prepare`` raises.
         """
-        turn = _Turn(self._credentials, prepare, self._waiting, tell, model_of or _own_model, self.is_fallback)
+        turn = _Turn(self._credentials, prepare, self._waiting, tell, model_of or _own_model, self.is_fallback, again)
         began = self._waiting.now()
         while credential := turn.next_credential():
             pause_s = turn.pause_s(credential)
@@ -175,8 +184,10 @@ class _Turn:
         tell: Tell | None,
         model_of: ModelOf,
         is_fallback: Callable[[ModelClient], bool],
+        again: Again | None,
     ) -> None:
         self._tell = tell
+        self._again = again
         self._is_fallback = is_fallback
         self._model_of = model_of
         self._wished_s = 0.0
@@ -225,7 +236,7 @@ class _Turn:
         self.num_attempts += 1
         model = self._model_of(client)
         is_probe = credential.begin(model)
-        began_at = self._waiting.now()
+        began_at, reply = self._waiting.now(), None
         try:
             reply = await client.send(
                 outbound.dialect, outbound.body, headers=outbound.headers, is_stream=outbound.is_stream
@@ -233,8 +244,10 @@ class _Turn:
         except UpstreamError as error:
             credential.fail(model, error)
             self._say(credential, began_at, error.status)
-            self._note(credential, error)
-            return None
+            is_mended = kind_of(error) is Kind.REQUEST and self._again is not None and self._again(error)
+            if not is_mended:
+                self._note(credential, error)
+                return None
         except InvalidRequestError as error:  # this kind of client cannot be asked that; another may
             self._refused = error
             self._credentials.remove(credential)
@@ -242,6 +255,8 @@ class _Turn:
         finally:
             if is_probe:
                 credential.end_probe()
+        if reply is None:
+            return await self.attempt(credential)
         credential.succeed(model)
         self._say(credential, began_at, reply.status)
         return Sent(reply=reply, client=client, dialect=outbound.dialect, attempts=self.num_attempts)
