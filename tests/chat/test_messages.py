@@ -204,6 +204,7 @@ def test_a_picture_is_the_same_wherever_a_client_marks_its_cache() -> None:
 
 def test_whoever_begins_as_a_program_does_and_says_something_else_is_heard() -> None:
     assert is_human(user("I am not sharing any files until the contract is signed."))
+    assert is_human(user("I committed the changes with git hash 1a2b3c, now write the release notes."))
     wrapped = user("<user_instructions>\nBe brief.\n</user_instructions>\n\nWhat is a monad?")
     assert human_text(wrapped) == "What is a monad?"
 

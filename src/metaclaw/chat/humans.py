@@ -35,8 +35,8 @@ _AIDERS = (
     "I am not sharing any files with you.",
     "I am not sharing the full contents of any files with you yet",
     "Don't try and edit any existing code without asking me to add the files to the chat!",
-    "I committed the changes with git hash ",
 )
+_COMMITTED = re.compile(r"I committed the changes with git hash [0-9a-f]+ & commit msg: ")  # people say the first of it
 _SCRIPTED = (
     "Ok.",
     "Ok, any changes I propose will be to those files.",
@@ -105,7 +105,7 @@ def is_scripted(messages: Sequence[Mapping[str, Any]], index: int) -> bool:
     if index == 0 or message.get("role") != "assistant" or text_of(message.get("content")) not in _SCRIPTED:
         return False
     before = messages[index - 1]
-    return before.get("role") == "user" and text_of(before.get("content")).startswith(_AIDERS)
+    return before.get("role") == "user" and _is_written(text_of(before.get("content")), _AIDERS)
 
 
 def human_indexes(messages: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -158,7 +158,11 @@ def _own(text: str) -> list[str | JsonObject]:
     for reminder in _REMINDERS:
         own = own.partition(reminder)[0]
     own = own.strip()
-    return [own] if own and not own.startswith(_SYNTHETIC) else []
+    return [own] if own and not _is_written(own, _SYNTHETIC) else []
+
+
+def _is_written(text: str, beginnings: tuple[str, ...]) -> bool:
+    return text.startswith(beginnings) or bool(_COMMITTED.match(text))
 
 
 def _without(text: str, begins: str, ends: str) -> str:
