@@ -117,6 +117,12 @@ def test_a_skill_that_is_not_here_is_not_called_retired(home: Path):
     assert skills(home, "retire", "check-units")["done"] is True  # on trial: no folder yet
 
 
+def test_a_skill_can_be_retired_though_the_learners_database_cannot_be_read(home: Path):
+    (home / "learning.db").write_bytes(b"no database" * 100)
+    assert skills(home, "retire", "tea")["done"] is True
+    assert (home / "skills" / ".retired").exists()
+
+
 def test_retiring_counts_at_once_and_rollback_brings_back(home: Path):
     assert skills(home, "retire", "tea")["done"] is True
     assert skills(home, "why", "tea")["served"]["retired"] is True

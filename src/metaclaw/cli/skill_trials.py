@@ -187,8 +187,10 @@ def _is_known(settings: Settings, name: str) -> bool:
     """Whether a folder is called so, whoever's and broken or not, or a model wrote such a skill."""
     from metaclaw.journal.skill_reader import SkillReader
 
+    if any(one.folder.name == name for one in _library(settings).found()):
+        return True  # whatever has become of the learner's database
     with SkillReader.open(settings.learning_db) as reader:
-        return any(one.folder.name == name for one in _library(settings).found()) or bool(reader.candidates(name=name))
+        return bool(reader.candidates(name=name))
 
 
 def _served(settings: Settings, agent: str, name: str) -> dict[str, Any] | None:
