@@ -140,12 +140,14 @@ async def _killer(home: Path, every_s: float, end: float, seen: Seen) -> None:
 
 async def _watch(home: Path, end: float, seen: Seen) -> None:
     start = time.monotonic()
+    pause_s = max(5.0, (end - start) / 30)
+    await asyncio.sleep(pause_s / 2)  # in half an hour it is as long as between two kills: it must not meet them
     while time.monotonic() < end:
         if (pid := _gateway_pid(home)) is not None and psutil.pid_exists(pid):
             resident = psutil.Process(pid).memory_info().rss / 2**20
             minutes = (time.monotonic() - start) / 60
             print(f"  {minutes:5.1f} min: {seen.num_asked:8} asked, gateway {pid} has {resident:6.1f} MiB", flush=True)
-        await asyncio.sleep(max(5.0, (end - start) / 30))
+        await asyncio.sleep(pause_s)
 
 
 def _gateway_pid(home: Path) -> int | None:
