@@ -104,6 +104,7 @@ class RecordedSteps:
         keep = torch.arange(len(segments), device=device)
         fixed = FixedRows([segment.row for segment in segments], inputs_2B[1], self._model.dtype)
         self._selection.choose([segment.slot for segment in segments], range(len(segments)))
+        masks = self._selection.make_masks()
 
         def step() -> Tensor:
             fixed.begin()
@@ -125,7 +126,7 @@ class RecordedSteps:
             self._give_up(error)
             return None
         # Rows are not held: a row that is gone is never asked for again, and its memory is needed.
-        holds = (keep, fixed.line, self._selection.masks())
+        holds = (keep, fixed.line, masks)
         made = Recording(inputs_2B=inputs_2B, logits_BV=logits_BV, replay=replay, holds=holds)
         self._recordings[key] = made
         return made

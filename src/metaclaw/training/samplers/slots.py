@@ -30,20 +30,31 @@ Owners = tuple[tuple[int, int], ...]  # (slot, rank) of the adapters laid side b
 class Selection:
     """The slot of each token of the next forward pass. One per model; set by the thread that runs it."""
 
-    __slots__ = ("_device", "_kept", "_masks", "_slots", "is_mixed", "layout", "used")
+    __slots__ = ("_device", "_kept", "_masks", "_owners", "_slots", "is_mixed", "layout", "used")
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._slots: tuple[int, ...] = ()
         self._kept: tuple[int, ...] = ()
         self._masks: dict[tuple[Owners, bool], Tensor] = {}
+        self._owners: set[Owners] = set()  # whose masks passes asked for since adapters last moved
         self.used: tuple[int, ...] = ()  # slots other than the base, each once, ascending
         self.is_mixed = False
         self.layout = 0  # counts up whenever adapters move in memory
 
-    def masks(self) -> tuple[Tensor, ...]:
-        """Those that passes with the present choice use."""
-        return tuple(self._masks.values())
+    def note_moved(self) -> None:
+        """Adapters lie elsewhere in memory now."""
+        self.layout += 1
+        self._owners.clear()
+
+    def make_masks(self) -> tuple[Tensor, ...]:
+        """Those of a pass with the present choice that keeps all its tokens, as far as one ran since adapters moved.
+
+        A pass that is being recorded cannot make them: they come from outside the device.
+        """
+        if not self.is_mixed:
+            return ()
+        return tuple(self.mask(owners, len(self._slots)) for owners in self._owners)
 
     def choose(self, slots: Sequence[int], keep: Sequence[int] | None = None) -> None:
         """Token i of the next passes uses ``slots[i]``; the output layer sees the tokens ``keep`` (ascending) alone."""
@@ -52,7 +63,8 @@ class Selection:
         if (chosen, kept) == (self._slots, self._kept):
             return
         self._slots, self._kept = chosen, kept
-        self._masks.clear()
+        self._owners.update(owners for owners, _ in self._masks)
+        self._masks = {}
         distinct = set(chosen)
         self.used = tuple(sorted(distinct - {BASE_SLOT}))
         self.is_mixed = len(distinct) > 1
@@ -106,7 +118,7 @@ class SlottedLinear(nn.Module):
         """Hold ``pair`` in ``slot``."""
         device = self.base.weight.device
         self._pairs[slot] = LoraPair(down=pair.down.to(device), up=pair.up.to(device))
-        self._selection.layout += 1
+        self._selection.note_moved()
 
     def lay_out(self, slots: Iterable[int]) -> None:
         """Have the adapters of ``slots`` ready for a mixed pass, which would else do it while answers wait."""
@@ -116,7 +128,7 @@ class SlottedLinear(nn.Module):
     def drop(self, slot: int) -> None:
         """Forget ``slot``. Its columns stay until room is needed: the number is never given again."""
         self._pairs.pop(slot, None)
-        self._selection.layout += 1
+        self._selection.note_moved()
 
     def _added(self, result: Tensor, hidden: Tensor, up: Tensor) -> Tensor:
         if result.dtype == torch.float32:  # in place: fresh memory for each sum costs as much as the sum
@@ -126,7 +138,7 @@ class SlottedLinear(nn.Module):
 
     def _pack(self, used: Iterable[int]) -> None:
         """Lay what is missing of ``used`` beside the others; when that is full, what is not used gives way."""
-        self._selection.layout += 1
+        self._selection.note_moved()
         missing = [slot for slot in used if slot not in self._packed and slot in self._pairs]
         needed = sum(self._pairs[slot].rank for slot in missing)
         capacity = 0 if self._downs is None else self._downs.shape[0]
