@@ -1,4 +1,4 @@
-"""What the gateway adds to a request: direct, through a bare pass-through, and through the gateway, in one run.
+"""What the gateway adds to a request: direct, through a bare pass-through and a skeleton, and through the gateway.
 
     python -m benchmarks.gateway [--requests 2000] [--concurrency 1 8 32 128] [--skills 2000] [--memories 50000]
         [--resident 20000] [--stub-port 9000 --reference http://127.0.0.1:30001/v1]
@@ -29,7 +29,18 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.gateway_leaving import measure_leaving
-from benchmarks.gateway_programs import BARE, DIRECT, PLAIN, TOPICS, Program, free_port, reference, running, sentences
+from benchmarks.gateway_programs import (
+    BARE,
+    DIRECT,
+    PLAIN,
+    SKELETON,
+    TOPICS,
+    Program,
+    free_port,
+    reference,
+    running,
+    sentences,
+)
 from benchmarks.http_load import Load, load
 
 ROUNDS = 5
@@ -62,7 +73,7 @@ async def _measure(programs: list[Program], arguments: argparse.Namespace) -> No
             num_requests = max(concurrency * ROUNDS, arguments.requests // (8 if kind == "stream" else 1))
             await _compare(programs, kind, num_requests // ROUNDS, concurrency)
     if "stream" in arguments.kinds:
-        for program in programs[2:]:  # the bare pass-through notices nothing until the model says something
+        for program in programs[3:]:  # the bare pass-through notices nothing until the model says something
             await measure_leaving(program, programs[0])
     if arguments.resident:
         await _watch_resident(programs, arguments.resident)
@@ -111,7 +122,7 @@ async def _watch_resident(programs: list[Program], num_requests: int) -> None:
         print(f"  after {step * num_requests // steps:6}: {program.resident_mib:6.1f}", flush=True)
         if step < steps:
             await _load(program, "plain", num_requests // steps, 32, f"step {step}")
-    full = next(program for program in programs if program.name not in (PLAIN, BARE, DIRECT))
+    full = next(program for program in programs if program.name not in (PLAIN, SKELETON, BARE, DIRECT))
     print(f"  {full.name}, as measured above: {full.resident_mib:.1f}")
 
 

@@ -1,4 +1,4 @@
-"""What is measured side by side: the stub model, a bare pass-through, and gateways without and with recall.
+"""What is measured side by side: the stub model, two limits, and gateways without and with recall.
 
 Owns starting them and what they recall from; refuses to know how they are measured. Invariant: every process that was
 started ends with the block.
@@ -25,7 +25,7 @@ from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
 
 TOKEN = "benchmark"
-DIRECT, BARE, PLAIN = "direct", "pass-through", "gateway"
+DIRECT, BARE, SKELETON, PLAIN = "direct", "pass-through", "skeleton", "gateway"
 PATH = "/v1/chat/completions"
 TOPICS = ["database", "deploy", "python", "cluster", "login", "tables", "mail", "cron", "cache", "billing", "travel",
           "recipe", "garden", "tax", "contract", "heating"]  # fmt: skip
@@ -65,16 +65,20 @@ def reference(url: str, token: str) -> Program:
 @contextmanager
 def running(folder: Path, stub: int, *, num_skills: int, num_memories: int) -> Generator[list[Program]]:
     """All of them, the model itself first."""
-    bare, plain, full = (free_port() for _ in range(3))
+    bare, skeleton, plain, full = (free_port() for _ in range(4))
     _write_skills(folder / "full", num_skills)
     _write_memories(_settings(folder / "full", full, stub, True), num_memories)
     gateway = [sys.executable, "-m", "metaclaw.gateway"]
     commands = {
         DIRECT: ([sys.executable, "-m", "benchmarks.stub_model", str(stub), "1"], stub, None),
         BARE: ([sys.executable, "-m", "benchmarks.bare_proxy", str(bare), str(stub)], bare, None),
+        SKELETON: (
+            [sys.executable, "-m", "benchmarks.skeleton_proxy", str(skeleton), str(stub), TOKEN, str(folder / "skel")],
+            skeleton, None,
+        ),
         PLAIN: (gateway, plain, _settings(folder / "plain", plain, stub, False)),
         "gateway, full recall": (gateway, full, _settings(folder / "full", full, stub, True)),
-    }
+    }  # fmt: skip
     children: list[subprocess.Popen[bytes]] = []
     programs: list[Program] = []
     try:
