@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from metaclaw.training.samplers.adapter_files import read_adapter
 from metaclaw.training.samplers.attention import RowAttention, Segment
@@ -288,6 +290,49 @@ def test_without_memory_nothing_is_recorded_for_a_minute(both: Both, caplog: pyt
     both.now += 61
     both.steps({"row": None}, 5)
     assert both.recorder.made == 1
+
+
+class Outside(TorchDispatchMode):
+    """Notes the memory that a pass reads and did not make: what a recording's addresses must still mean later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[UntypedStorage] = []
+        self.memory: list[StorageWeakRef] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = {each._cdata for each in self._made}
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in made:
+                self.memory.append(StorageWeakRef(tensor.untyped_storage()))
+        result = func(*args, **(kwargs or {}))
+        self._made += [each.untyped_storage() for each in tree_leaves(result) if isinstance(each, Tensor)]
+        return result
+
+
+@torch.inference_mode()
+def test_a_recording_holds_all_that_it_reads(tied: Family) -> None:
+    """Else another tensor comes to lie there, and of two adapters each is added to the other's answers."""
+    seen: list[StorageWeakRef] = []
+
+    def record(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        with Outside() as outside:
+            result = step()
+        seen[:] = outside.memory
+        return result, lambda: None
+
+    side = Side(tied, record)
+    first, second, *_ = tied.adapters
+    for adapter in (first, second):
+        side.add(adapter)
+    for row, adapter in (("x", first), ("y", second)):  # each prompt by itself
+        side.read(row, 20, adapter)
+    for token in range(3):
+        side.step({"x": first, "y": second}, token)
+    assert side.forward._recorded._recordings
+    side.read("z", 20, None)
+    assert len(seen) > 20
+    assert not [each for each in seen if each.expired()]
 
 
 @torch.inference_mode()

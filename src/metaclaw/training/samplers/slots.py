@@ -50,7 +50,8 @@ class Selection:
     def make_masks(self) -> tuple[Tensor, ...]:
         """Those of a pass with the present choice that keeps all its tokens, as far as one ran since adapters moved.
 
-        A pass that is being recorded cannot make them: they come from outside the device.
+        A pass that is being recorded cannot make them, since they come from outside the device; and whoever replays it
+        must hold them.
         """
         if not self.is_mixed:
             return ()
@@ -63,7 +64,6 @@ class Selection:
         if (chosen, kept) == (self._slots, self._kept):
             return
         self._slots, self._kept = chosen, kept
-        self._owners.update(owners for owners, _ in self._masks)
         self._masks = {}
         distinct = set(chosen)
         self.used = tuple(sorted(distinct - {BASE_SLOT}))
@@ -71,6 +71,7 @@ class Selection:
 
     def mask(self, owners: Owners, num_tokens: int) -> Tensor:
         """(tokens, ranks of ``owners``): 1 where the column belongs to the token's slot. Shared by equal layers."""
+        self._owners.add(owners)
         is_whole = num_tokens == len(self._slots)
         mask = self._masks.get((owners, is_whole))
         if mask is None:
