@@ -12,6 +12,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from metaclaw.private_folders import make_private
 
@@ -47,30 +48,51 @@ def exclusive_lock(path: Path, *, wait: bool) -> Generator[int]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds ``path``."""
-    if not path.exists():
+    """Whether a living process holds ``path``. Who asks is not taken for a holder by others who ask."""
+    try:
+        # For reading: a read-only disk has no holders, and whoever may not write can ask as well.
+        handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    except FileNotFoundError:
         return False
     try:
-        with exclusive_lock(path, wait=False):
-            return False
+        _look(handle)
     except LockedError:
         return True
-    except OSError as error:
-        if error.errno == errno.EROFS:  # who holds it could write it
-            return False
-        raise
+    finally:
+        os.close(handle)
+    return False
+
+
+def _look(handle: int) -> None:
+    # Shared: of two who look at once neither may see the other. A killed instance would seem alive to the second,
+    # and `metaclaw stop` would end whatever program has its process id by now.
+    if sys.platform == "win32":
+        _lock(handle, wait=False)  # it has no shared ones
+    else:
+        _flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _lock(handle: int, *, wait: bool) -> None:
+    if sys.platform != "win32":
+        _flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
     try:
-        if sys.platform == "win32":
-            # The locked byte lies far behind the content: on Windows a locked region cannot be read by others.
-            os.lseek(handle, 1 << 30, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            os.lseek(handle, 0, os.SEEK_SET)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The locked byte lies far behind the content: on Windows a locked region cannot be read by others.
+        os.lseek(handle, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
     except OSError as error:
-        if error.errno in _HELD:
-            raise LockedError from error
-        raise
+        _tell_held(error)
+
+
+def _flock(handle: int, how: int) -> None:
+    try:
+        fcntl.flock(handle, how)
+    except OSError as error:
+        _tell_held(error)
+
+
+def _tell_held(error: OSError) -> NoReturn:
+    if error.errno in _HELD:
+        raise LockedError from error
+    raise error

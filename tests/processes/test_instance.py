@@ -120,6 +120,19 @@ def test_a_file_that_cannot_be_locked_is_not_called_locked(tmp_path: Path, monke
         pass
 
 
+def test_whoever_looks_for_a_holder_is_not_taken_for_one(tmp_path: Path):
+    """Two `metaclaw stop` at once after a kill -9: the one saw the other's look, believed the file that the killed
+    instance had left, and ended whatever program had its process id by then."""
+    path = tmp_path / "metaclaw.pid"
+    path.touch()
+    look = "import sys; from pathlib import Path; from metaclaw.locks import is_locked\n"
+    look += "print(sum(is_locked(Path(sys.argv[1])) for _ in range(5000)))"
+    lookers = [
+        subprocess.Popen([sys.executable, "-c", look, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [looker.communicate()[0] for looker in lookers] == ["0\n"] * 3
+
+
 def test_children_are_told_of(tmp_path: Path):
     with held_pid_file(tmp_path) as pid_file:
         pid_file.write(me(tmp_path))
