@@ -80,6 +80,13 @@ def _parse(path: Path, yaml: YAML) -> Document:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except YAMLError as error:
         raise ConfigError(_yaml_problem(path, error)) from None
+    except ValueError:  # `from None`: the parser's own text may show a secret
+        raise ConfigError(
+            f"{path} holds a date or a number that cannot be; put quotes around what is meant as text. "
+            "Nothing was changed"
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply. Nothing was changed") from None
     if document is None:
         return CommentedMap()
     if not isinstance(document, MutableMapping):

@@ -86,7 +86,12 @@ async def _supervise(
         supervisor.change(dump_settings(changed))
         pid_file.note_mode(changed.mode)
 
+    def say_ended(keeping: asyncio.Task[None]) -> None:
+        if not keeping.cancelled() and (error := keeping.exception()) is not None:
+            report(f"changes of config.yaml count from the next start on: {type(error).__name__} while it was read")
+
     keeping = asyncio.create_task(keep_settings(settings, reread=reread, take_up=take_up, report=report))
+    keeping.add_done_callback(say_ended)
     try:
         await supervisor.run()
     finally:

@@ -1,8 +1,8 @@
 """Settings that change while MetaClaw runs.
 
 Owns noticing that the file changed and which of its settings are taken up at once; refuses to know what they do.
-Invariant: a file that cannot be understood, or with which something could not run, changes nothing and is said; and
-what is taken up is never half of a file.
+Invariant: a file that cannot be understood, or with which something could not run, or that is gone, changes nothing and
+is said; and what is taken up is never half of a file: nobody wrote it between two looks, nor while it was read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.processes.models import require_model
 from metaclaw.processes.supervisor import Report
 
-_POLL_S = 0.5
+_POLL_S = 0.25
 _AT_ONCE = ("mode", "llm", "openrouter", "journal", "agents")
 
 Stamp = tuple[int, int, int]
@@ -29,19 +29,20 @@ async def keep_settings(
     settings: Settings, *, reread: Callable[[], Settings], take_up: Callable[[Settings], None], report: Report
 ) -> None:
     """Watch the file until cancelled; what can be taken up of a change is, and the rest is named."""
-    path = config_path(settings.home)
-    known = await asyncio.to_thread(_stamp, path)
+    known = seen = await asyncio.to_thread(_stamp, settings.home)
     while True:
         await asyncio.sleep(_POLL_S)
-        stamp = await asyncio.to_thread(_stamp, path)
-        if stamp == known:
+        before, seen = seen, await asyncio.to_thread(_stamp, settings.home)
+        if seen == known or seen != before:  # an editor may be in the middle of it
             continue
-        known = stamp
+        known = seen
         try:
-            wanted = await asyncio.to_thread(reread)
+            wanted = await asyncio.to_thread(_read, settings.home, reread, known)
+            if wanted is None:
+                continue
             changed = live(settings, wanted)
             require_model(changed)
-        except MetaClawError as error:
+        except (MetaClawError, OSError) as error:
             report(f"config.yaml is NOT taken up, the settings of before stay in force: {error}")
             continue
         if changed != settings:
@@ -87,9 +88,17 @@ def _later(settings: Settings, wanted: Settings) -> list[str]:
     return later
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _read(home: Path, reread: Callable[[], Settings], stamp: Stamp | None) -> Settings | None:
+    """What the file says that had ``stamp``; ``None`` if it has another one by now: it is read when nobody writes it."""
+    if stamp is None:
+        raise ConfigError("it is not there any more")
+    wanted = reread()
+    return wanted if _stamp(home) == stamp else None
+
+
+def _stamp(home: Path) -> Stamp | None:
     try:
-        status = path.stat()
+        status = config_path(home).stat()  # found anew each time: a link may lead elsewhere by now
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
