@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,16 @@ async def kept(home: Path, said: list[str]) -> AsyncGenerator[list[Settings]]:
         await keeping
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never came")
+
+
 async def until_said(said: list[str], words: str) -> None:
-    async with asyncio.timeout(10):
-        while not any(words in line for line in said):
-            await asyncio.sleep(0.02)
+    await until(lambda: any(words in line for line in said))
 
 
 WHOLE = """\
@@ -134,7 +141,5 @@ async def test_a_link_that_leads_elsewhere_by_now_is_followed(tmp_path: Path):
     async with kept(home, said) as taken_up:
         for number, version in enumerate(("second", "third"), start=1):
             point_to(version)
-            async with asyncio.timeout(10):
-                while len(taken_up) < number:
-                    await asyncio.sleep(0.02)
+            await until(partial(lambda number: len(taken_up) == number, number))
     assert [one.agents.named["private"].llm.model_id for one in taken_up] == ["second", "third"]

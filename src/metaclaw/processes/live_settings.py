@@ -89,7 +89,7 @@ def _later(settings: Settings, wanted: Settings) -> list[str]:
 
 
 def _read(home: Path, reread: Callable[[], Settings], stamp: Stamp | None) -> Settings | None:
-    """What the file says that had ``stamp``; ``None`` if it has another one by now: it is read when nobody writes it."""
+    """What the file says that had ``stamp``; ``None`` if it has another one by now: then somebody writes it."""
     if stamp is None:
         raise ConfigError("it is not there any more")
     wanted = reread()
