@@ -24,7 +24,7 @@ from metaclaw.training.samplers.attention import RowAttention, Segment
 from metaclaw.training.samplers.fixed_attention import attend_pieces
 from metaclaw.training.samplers.forward import ForwardPass
 from metaclaw.training.samplers.kv_rows import STRIDE, KvRow
-from metaclaw.training.samplers.recorded_steps import Record, RecordedSteps, cuda_graphs
+from metaclaw.training.samplers.recorded_steps import RecordedSteps, Recorder, Replay, Step, cuda_graphs
 from metaclaw.training.samplers.slots import LoraSlots, Selection
 from tests.training.device import DEVICE, TOLERANCE
 from tests.training.samplers.adapters import files_of, plain_model
@@ -32,7 +32,9 @@ from tests.training.samplers.conftest import Family
 from tests.training.samplers.test_attention import sliding_model
 
 HERE = torch.device(DEVICE)
-ASKS_OR_BRINGS = {"_local_scalar_dense", "nonzero", "is_nonzero", "_unique2", "lift_fresh", "masked_select"}
+ASKS_OR_BRINGS = {
+    "_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "_unique2", "lift_fresh", "masked_select",
+}  # fmt: skip
 
 
 class NothingFromOutside(TorchDispatchMode):
@@ -44,23 +46,50 @@ class NothingFromOutside(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Outside(TorchDispatchMode):
+    """Notes the memory that a pass reads and did not make: what a recording's addresses must still mean later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[UntypedStorage] = []
+        self.memory: list[StorageWeakRef] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = {each._cdata for each in self._made}
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in made:
+                self.memory.append(StorageWeakRef(tensor.untyped_storage()))
+        result = func(*args, **(kwargs or {}))
+        self._made += [each.untyped_storage() for each in tree_leaves(result) if isinstance(each, Tensor)]
+        return result
+
+
 @dataclass
 class Again:
     """The recorder of tests; counts. What the first pass gave lies where later ones put theirs."""
 
     selection: Selection | None = None  # a recording holds the choice that it was made with
     made: int = 0
-    error: Exception | None = None
+    error: Exception | None = None  # of recordings
+    tried: int = 0
     replays: list[int] = field(default_factory=list)
+    real: Recorder | None = field(default_factory=lambda: cuda_graphs(HERE))
 
-    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    def rehearse(self, step: Step) -> None:
+        if self.real is not None:
+            self.real.rehearse(step)
+            return
+        with NothingFromOutside():
+            step()
+
+    def record(self, step: Step) -> tuple[Tensor, Replay]:
+        self.tried += 1
         if self.error is not None:
             raise self.error
         self.made += 1
         number = self.made
-        real = cuda_graphs(HERE)
-        if real is not None:
-            result, graph = real(step)
+        if self.real is not None:
+            result, graph = self.real.record(step)
         else:
             with NothingFromOutside():
                 result = step()
@@ -85,16 +114,32 @@ class Again:
             setattr(self.selection, name, getattr(other, name))
 
 
+@dataclass
+class Once:
+    """A recorder whose recordings do nothing: for what is seen of them without a replay."""
+
+    seen: list[StorageWeakRef] = field(default_factory=list)  # what the last one read and did not make
+
+    def rehearse(self, step: Step) -> None:
+        step()
+
+    def record(self, step: Step) -> tuple[Tensor, Replay]:
+        with Outside() as outside:
+            result = step()
+        self.seen = outside.memory
+        return result, lambda: None
+
+
 class Side:
     """One way to run steps, over rows of its own."""
 
-    def __init__(self, family: Family, record: Record | None, clock: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, family: Family, recorder: Recorder | None, clock: Callable[[], float] = lambda: 0.0) -> None:
         model = plain_model(family.base).to(HERE)
         self.slots = LoraSlots(model, HERE)
         self.numbers = {None: 0}
         self.forward = ForwardPass(model, self.slots, HERE)
         self.forward._recorded = RecordedSteps(
-            model, self.slots.selection, self.forward._attention, record, clock=clock
+            model, self.slots.selection, self.forward._attention, recorder, clock=clock
         )
         self._family = family
         self.rows: dict[str, KvRow] = {}
@@ -269,14 +314,53 @@ def test_a_row_that_was_cut_back_goes_on_from_there(both: Both) -> None:
     assert both.recorder.made == 1
 
 
-def test_where_nothing_can_be_recorded_steps_run_as_before_and_it_is_said_once(
+def test_what_cannot_be_recorded_is_tried_three_times_a_minute_apart(
     both: Both, caplog: pytest.LogCaptureFixture
 ) -> None:
     both.recorder.error = RuntimeError("operation not permitted when stream is capturing")
     both.read("row", 10, None)
-    both.steps({"row": None}, 5)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    for _ in range(5):
+        both.steps({"row": None}, 5)
+        both.now += 61
+    assert both.recorder.tried == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     assert "cannot be recorded" in caplog.text
+
+
+def test_an_error_of_a_moment_ends_no_recordings(both: Both) -> None:
+    both.read("row", 10, None)
+    both.steps({"row": None}, 3)
+    both.recorder.error = RuntimeError("CUDA error: of a moment")
+    both.read("other", 10, None)
+    both.steps({"row": None, "other": None}, 3)
+    both.recorder.error = None
+    both.now += 61
+    both.steps({"row": None}, 3)
+    assert (both.recorder.made, both.recorder.replays[2:]) == (1, [1] * 2)
+    both.steps({"row": None, "other": None}, 3)
+    assert both.recorder.made == 2
+
+
+def test_a_kind_of_step_that_asks_the_device_is_not_recorded_and_others_are(
+    both: Both, tied: Family, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is seen before a recording breaks off over it."""
+    first, *_ = tied.adapters
+    both.add(first)
+    for row, adapter in (("x", first), ("z", None)):
+        both.read(row, 20, adapter)
+    recorded = both.sides[1]
+
+    def ask(_module: object, _inputs: object, embedded: Tensor) -> None:
+        if recorded.slots.selection.is_mixed:
+            embedded.sum().item()
+
+    recorded.forward._model.get_input_embeddings().register_forward_hook(ask)
+    both.steps({"x": first, "z": None}, 4)
+    assert (both.recorder.tried, len(caplog.records)) == (0, 1)
+    assert "over several adapters" in caplog.text
+    both.steps({"x": first}, 4)
+    assert both.recorder.made == 1
 
 
 def test_without_memory_nothing_is_recorded_for_a_minute(both: Both, caplog: pytest.LogCaptureFixture) -> None:
@@ -292,36 +376,25 @@ def test_without_memory_nothing_is_recorded_for_a_minute(both: Both, caplog: pyt
     assert both.recorder.made == 1
 
 
-class Outside(TorchDispatchMode):
-    """Notes the memory that a pass reads and did not make: what a recording's addresses must still mean later."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._made: list[UntypedStorage] = []
-        self.memory: list[StorageWeakRef] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = {each._cdata for each in self._made}
-        for tensor in tree_leaves((args, kwargs)):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in made:
-                self.memory.append(StorageWeakRef(tensor.untyped_storage()))
-        result = func(*args, **(kwargs or {}))
-        self._made += [each.untyped_storage() for each in tree_leaves(result) if isinstance(each, Tensor)]
-        return result
+def test_recordings_are_made_again_after_memory_ran_out_and_all_were_let_go(both: Both) -> None:
+    """On a GPU their pool has lost its last recording then, and torch refuses to record in it again."""
+    both.read("row", 10, None)
+    both.steps({"row": None}, 3)
+    both.recorder.error = torch.OutOfMemoryError("CUDA out of memory")
+    both.read("other", 10, None)
+    both.steps({"row": None, "other": None}, 3)
+    both.recorder.error = None
+    both.now += 61
+    both.steps({"row": None, "other": None}, 4)
+    both.steps({"row": None}, 4)
+    assert both.recorder.made == 3
 
 
 @torch.inference_mode()
 def test_a_recording_holds_all_that_it_reads(tied: Family) -> None:
     """Else another tensor comes to lie there, and of two adapters each is added to the other's answers."""
-    seen: list[StorageWeakRef] = []
-
-    def record(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        with Outside() as outside:
-            result = step()
-        seen[:] = outside.memory
-        return result, lambda: None
-
-    side = Side(tied, record)
+    recorder = Once()
+    side = Side(tied, recorder)
     first, second, *_ = tied.adapters
     for adapter in (first, second):
         side.add(adapter)
@@ -331,13 +404,13 @@ def test_a_recording_holds_all_that_it_reads(tied: Family) -> None:
         side.step({"x": first, "y": second}, token)
     assert side.forward._recorded._recordings
     side.read("z", 20, None)
-    assert len(seen) > 20
-    assert not [each for each in seen if each.expired()]
+    assert len(recorder.seen) > 20
+    assert not [each for each in recorder.seen if each.expired()]
 
 
 @torch.inference_mode()
 def test_a_recording_holds_no_memory_of_rows(tied: Family) -> None:
-    side = Side(tied, lambda step: (step(), lambda: None))
+    side = Side(tied, Once())
     side.read("row", 10, None)
     for token in range(4):
         side.step({"row": None}, token)

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
+import warnings
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -33,12 +35,26 @@ from metaclaw.training.samplers.slots import Selection
 _MOST = 4  # recordings kept: their tensors lie in one pool, which the largest fills
 _MOST_ROWS = 32  # of each row and layer some small kernels: of many rows a recording takes long to make
 _REST_S = 60.0
+_MOST_FAILURES = 3  # of one kind, then it is given up: torch before 2.12 does not quite get over one that breaks off
 
 _log = logging.getLogger(__name__)
 
 Key = tuple[object, ...]
+Kind = tuple[bool, bool]  # with rows of many pieces; over several adapters: other kernels run
+Step = Callable[[], Tensor]
 Replay = Callable[[], None]
-Record = Callable[[Callable[[], Tensor]], tuple[Tensor, Replay]]  # of a pass: where its result will lie, and the replay
+
+
+class Recorder(Protocol):
+    """How a device records."""
+
+    def rehearse(self, step: Step) -> None:
+        """Run ``step`` as it is; raises ``RuntimeError`` where it asks what a recording cannot answer."""
+        ...
+
+    def record(self, step: Step) -> tuple[Tensor, Replay]:
+        """Where the result of ``step`` will lie, and what puts it there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +76,22 @@ class Recording:
 
 
 class RecordedSteps:
-    """Recordings of one model's steps. ``record`` makes one of a pass; ``None`` where the device has none."""
+    """Recordings of one model's steps. ``recorder`` makes them; ``None`` where the device has none."""
 
     def __init__(
-        self, model: PreTrainedModel, selection: Selection, attention: RowAttention, record: Record | None,
+        self, model: PreTrainedModel, selection: Selection, attention: RowAttention, recorder: Recorder | None,
         *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._model = model
         self._selection = selection
         self._attention = attention
-        self._record = None if attention.has_windows else record
+        self._recorder = None if attention.has_windows else recorder
         self._recordings: OrderedDict[Key, Recording] = OrderedDict()
         self._last: Key | None = None
         self._clock = clock
         self._rests_until = 0.0
-        self._ran: set[bool] = set()  # with rows of many pieces, and without: their kernels are loaded
+        self._rehearsed: set[Kind] = set()
+        self._failures: Counter[Kind] = Counter()
 
     def of(self, segments: Sequence[Segment]) -> Recording | None:
         """The recording of such a step, one token for each of ``segments``, made now if it is time.
@@ -92,13 +109,15 @@ class RecordedSteps:
         return recording
 
     def _key(self, segments: Sequence[Segment]) -> Key | None:
-        if self._record is None or not 0 < len(segments) <= _MOST_ROWS or self._clock() < self._rests_until:
+        if self._recorder is None or not 0 < len(segments) <= _MOST_ROWS or self._clock() < self._rests_until:
+            return None
+        if self._failures and self._failures[_kind(segments)] >= _MOST_FAILURES:
             return None
         rows = tuple((one.row.number, num_pieces(one.row), one.slot) for one in segments)
         return (self._selection.layout, *rows)
 
     def _made(self, key: Key, segments: Sequence[Segment]) -> Recording | None:
-        assert self._record is not None
+        assert self._recorder is not None
         device = self._model.device
         inputs_2B = _inputs(segments).to(device)
         keep = torch.arange(len(segments), device=device)
@@ -117,13 +136,14 @@ class RecordedSteps:
 
         while len(self._recordings) >= _MOST:
             self._recordings.popitem(last=False)
+        kind = _kind(segments)
         try:
-            if (has_pieces := any(num_pieces(one.row) > 1 for one in segments)) not in self._ran:
-                step()  # a kernel's first launch loads it, which cannot be recorded
-                self._ran.add(has_pieces)
-            logits_BV, replay = self._record(step)
+            if kind not in self._rehearsed:
+                self._recorder.rehearse(step)  # a kernel's first launch loads it, which cannot be recorded
+                self._rehearsed.add(kind)
+            logits_BV, replay = self._recorder.record(step)
         except (RuntimeError, MemoryError) as error:
-            self._give_up(error)
+            self._give_up(kind, error)
             return None
         # Rows are not held: a row that is gone is never asked for again, and its memory is needed.
         holds = (keep, fixed.line, masks)
@@ -131,32 +151,60 @@ class RecordedSteps:
         self._recordings[key] = made
         return made
 
-    def _give_up(self, error: Exception) -> None:
-        """For some time where there was no memory, which training takes and gives back; else for good."""
-        self._recordings.clear()
-        name = type(self._model).__name__
-        if is_out_of_memory(error):
-            self._rests_until = self._clock() + _REST_S
-            _log.warning("no memory to record steps of %s, which take longer for %.0f s: %s", name, _REST_S, error)
+    def _give_up(self, kind: Kind, error: Exception) -> None:
+        """For some time: training takes memory and gives it back. What fails otherwise is not tried without end."""
+        name, is_memory = type(self._model).__name__, is_out_of_memory(error)
+        if is_memory:
+            self._recordings.clear()
         else:
-            self._record = None
-            _log.warning("steps of %s cannot be recorded, and take longer: %s", name, error)
+            self._failures[kind] += 1 if kind in self._rehearsed else _MOST_FAILURES
+        if self._failures[kind] < _MOST_FAILURES:
+            self._rests_until = self._clock() + _REST_S
+            why = "no memory to record" if is_memory else "cannot record"
+            _log.warning("%s steps of %s, which take longer for %.0f s: %s", why, name, _REST_S, error)
+        else:
+            which = "over several adapters " * kind[1] + "of long rows " * kind[0]
+            _log.warning("steps %sof %s cannot be recorded, and take longer: %s", which, name, error)
 
 
-def cuda_graphs(device: torch.device) -> Record | None:
-    """How a GPU records; ``None`` for other devices."""
-    if device.type != "cuda":
-        return None
-    pool: Any = torch.cuda.graph_pool_handle()
+class CudaGraphs:
+    """How a GPU records."""
 
-    def record(step: Callable[[], Tensor]) -> tuple[Tensor, Replay]:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
+
+    def rehearse(self, step: Step) -> None:
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is a prototype
+            torch.cuda.set_sync_debug_mode("error")  # what waits for the device would break a recording off
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+    def record(self, step: Step) -> tuple[Tensor, Replay]:
         graph = torch.cuda.CUDAGraph()
+        # All share one pool; of a pool that lost its last graph torch may refuse to record in it again.
+        pool = next((other.pool() for other in self._graphs), None)
+        # The outer one: where a recording breaks off, the inner leaves its own stream behind as the current one.
         # Another thread may be reading an adapter from its file meanwhile.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.stream(torch.cuda.current_stream(self._device)),
+            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+        ):
             result = step()
+        self._graphs.add(graph)
         return result, graph.replay
 
-    return record
+
+def cuda_graphs(device: torch.device) -> Recorder | None:
+    """How ``device`` records; ``None`` where it does not."""
+    return CudaGraphs(device) if device.type == "cuda" else None
+
+
+def _kind(segments: Sequence[Segment]) -> Kind:
+    return any(num_pieces(one.row) > 1 for one in segments), len({one.slot for one in segments}) > 1
 
 
 def _inputs(segments: Sequence[Segment]) -> Tensor:
