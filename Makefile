@@ -20,7 +20,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help install demo test test-gpu test-vllm test-agents agents-pypi clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
+.PHONY: help install demo test test-gpu test-vllm test-agents test-browser agents-pypi clients lint format types imports ci chaos soak junk scopes bench constraints docs clean
 
 help:
 	@echo "make demo          watch it learn, with a real model   (QUICK=1: the short form of CI)"
@@ -28,6 +28,7 @@ help:
 	@echo "make test-gpu      the engine's, the sampler's and the training server's on the first GPU"
 	@echo "make test-vllm     the samplers' contract with vLLM, which it installs first"
 	@echo "make test-agents   sessions of OpenClaw, Claude Code, opencode and Codex, which it installs first (Node and npm)"
+	@echo "make test-browser  the dashboard in Chromium, which must be there"
 	@echo "make agents-pypi   installs hermes-agent, nanobot and aider for it, too"
 	@echo "make ci            everything that must hold before a change goes in (.ci/run)"
 	@echo "make chaos         hundreds of kill -9 in mid-update   (KILLS=200)"
@@ -93,6 +94,9 @@ test-vllm: $(STAMP)
 
 test-agents: $(STAMP) $(AGENTS)
 	$(BIN)/python -m pytest -m agents $(PYTEST_FLAGS) tests/agents
+
+test-browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser $(PYTEST_FLAGS) tests/dashboard
 
 # What comes from PyPI is not part of CI (a gigabyte); with it, `make test-agents` runs two more programs.
 agents-pypi: $(AGENTS)

@@ -16,6 +16,7 @@ from metaclaw.cli import (
     agents,
     audit,
     config,
+    dashboard,
     importing,
     journal,
     judge,
@@ -57,6 +58,7 @@ app.command("train-step")(scheduler.train_step)
 app.command("rollout")(rollout.rollout)
 app.add_typer(scheduler.app, name="scheduler")
 app.command("why")(why.why)
+app.command("dashboard")(dashboard.dashboard)
 app.command("config", context_settings={"ignore_unknown_options": True})(config.config)
 app.add_typer(agents.app, name="agents")
 app.add_typer(importing.app, name="import")

@@ -31,16 +31,11 @@ def why(
 
     from metaclaw.config_file import load_settings
     from metaclaw.journal.turn_explanation import explain
-    from metaclaw.learner.gate.held_out import is_held_out
+    from metaclaw.learner.gate.held_out import is_kept_back
 
     settings = load_settings()
     found = explain(settings.turns_db, settings.learning_db, turn)
-    held_out = (
-        found.policy is not None
-        and found.policy.untrainable is None
-        and found.verdict is None
-        and is_held_out(found.turn.exchange, settings.rl.gate.held_out_share)
-    )
+    held_out = is_kept_back(found, settings.rl.gate.held_out_share)
     if not as_json:
         for line in _lines(found, held_out=held_out):
             typer.echo(line)

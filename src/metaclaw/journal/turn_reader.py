@@ -111,11 +111,26 @@ class TurnReader:
         )
         return [_turn(row) for row in rows.fetchall()]
 
+    def newest_turns(
+        self, *, agent: str | None = None, session: str | None = None, before_seq: int | None = None, limit: int = 50
+    ) -> list[RecordedTurn]:
+        """Turns of every kind and state, the newest first. A ``session`` is one of ``agent``."""
+        rows = self._connection.execute(
+            f"{_TURN} WHERE (?1 IS NULL OR t.seq < ?1) AND (?2 IS NULL OR t.agent = ?2)"
+            " AND (?3 IS NULL OR t.session = ?3) ORDER BY t.seq DESC LIMIT ?4",
+            (before_seq, agent, session, limit),
+        )
+        return [_turn(row) for row in rows.fetchall()]
+
     def messages(self, turn: RecordedTurn) -> list[JsonObject]:
         """The history that the client sent in ``turn``."""
         if turn.head is None:
             return []
         return [json.loads(body) for (body,) in self._connection.execute(_CHAIN, {"head": turn.head}).fetchall()]
+
+    def human(self, turn: RecordedTurn) -> str:
+        """What the person last said in the history of ``turn``; empty where nobody did."""
+        return self._human(turn.head)
 
     def sample(self, turn_id: str) -> PolicySample | None:
         """What the policy drew in a turn; ``None`` when another model answered it."""

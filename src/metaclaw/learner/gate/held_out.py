@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from metaclaw.journal.turn_explanation import Explanation
 from metaclaw.journal.turn_records import exchange_key
 
 HELD_OUT = "held_out"  # the name of the rule, where it is counted
@@ -18,3 +19,9 @@ def is_held_out(exchange: str, share: float) -> bool:
     key = exchange_key(exchange) or exchange
     digest = hashlib.sha256(b"held out\n" + key.encode()).digest()
     return int.from_bytes(digest[:8]) < share * 2**64
+
+
+def is_kept_back(found: Explanation, share: float) -> bool:
+    """Whether a turn has no verdict because it is held out, and not because its judge has yet to speak."""
+    may_train = found.policy is not None and found.policy.untrainable is None
+    return may_train and found.verdict is None and is_held_out(found.turn.exchange, share)
