@@ -115,10 +115,13 @@ class TurnReader:
         self, *, agent: str | None = None, session: str | None = None, before_seq: int | None = None, limit: int = 50
     ) -> list[RecordedTurn]:
         """Turns of every kind and state, the newest first. A ``session`` is one of ``agent``."""
+        # Of an agent alone its index has no order of time: the newest of all are gone through until enough are its.
+        of_agent = "t.agent = ?" if session is not None else "+t.agent = ?"
+        asked = [("t.seq < ?", before_seq), (of_agent, agent), ("t.session = ?", session)]
+        given = [(condition, value) for condition, value in asked if value is not None]
+        where = " AND ".join(condition for condition, _ in given) or "1"
         rows = self._connection.execute(
-            f"{_TURN} WHERE (?1 IS NULL OR t.seq < ?1) AND (?2 IS NULL OR t.agent = ?2)"
-            " AND (?3 IS NULL OR t.session = ?3) ORDER BY t.seq DESC LIMIT ?4",
-            (before_seq, agent, session, limit),
+            f"{_TURN} WHERE {where} ORDER BY t.seq DESC LIMIT ?", (*(value for _, value in given), limit)
         )
         return [_turn(row) for row in rows.fetchall()]
 
