@@ -56,12 +56,22 @@ def test_in_the_background_it_answers_when_the_command_returns(home: Path):
     assert said.pop("teaching")["tokens"] == 0
     (upstream,) = said.pop("upstreams")
     assert (upstream["credential"], upstream["state"], upstream["num_requests"]) == ("llm.api_key", "ready", 1)
-    assert said == {**status(home), "training": None, "agents": {}, "learning": []}
+    assert said == {**status(home), "training": None, "agents": {}, "learning": [], "learning_trouble": None}
     second = metaclaw(home, "start", "-d")
     assert second.returncode == 1
     assert f"already runs on {home}" in second.stderr
     assert metaclaw(home, "stop").stdout.startswith("stopped (pid ")
     assert metaclaw(home, "stop").stdout == "MetaClaw is not running\n"
+
+
+def test_status_says_that_what_was_learned_cannot_be_read_and_the_rest_all_the_same(home: Path):
+    (home / "learning.db").write_bytes(b"no database, and long enough to be looked at " * 100)
+    said = metaclaw(home, "status").stdout
+    assert said.startswith("MetaClaw is not running")
+    assert "LEARNING: cannot read the journal" in said
+    told = json.loads(metaclaw(home, "status", "--json").stdout)
+    assert (told["running"], told["learning"], told["skills"]) == (False, [], None)
+    assert "learning.db" in told["learning_trouble"]
 
 
 def test_status_says_which_key_is_left_alone_and_for_how_long(home: Path):

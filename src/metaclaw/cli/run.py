@@ -14,6 +14,7 @@ from metaclaw.cli.plurals import counted
 if TYPE_CHECKING:
     from metaclaw.config import Settings
     from metaclaw.journal.learning_status import AgentStatus
+    from metaclaw.journal.skill_costs import SkillCosts
     from metaclaw.processes.instance import Instance
 
 
@@ -63,29 +64,25 @@ def status(
     """Whether MetaClaw runs and answers, and what was learned; exit code 1 when it does not answer."""
     from dataclasses import asdict
 
-    from metaclaw.cli.day_spending import spent_lines, spent_today
+    from metaclaw.cli.day_spending import spent_lines
     from metaclaw.cli.scheduler import facts, headline
     from metaclaw.cli.skill_costs import cost_line
     from metaclaw.cli.upstream_lines import upstream_lines, upstreams_of
     from metaclaw.config_file import find_home, read_settings
     from metaclaw.errors import ConfigError
-    from metaclaw.journal.learning_status import read_status
-    from metaclaw.journal.skill_costs import skill_costs
     from metaclaw.processes.instance import read_health, running_instance
 
     home = find_home()
     instance = running_instance(home)
     health = read_health(instance.url) if instance else None
     healthy = health is not None
-    learning = read_status(home / "learning.db")
-    costs = skill_costs(home / "learning.db")
     try:
         settings, trouble_in_file = read_settings(home)[0], None
     except ConfigError as error:  # what runs goes on with the settings that it has
         settings, trouble_in_file = None, str(error)
     training = facts(settings) if settings and instance and instance.mode and settings.trains else None
     agents_apart = _agents_apart(settings) if settings else {}
-    spent = spent_today(settings.rl, home / "learning.db") if settings and instance else {}
+    learning, costs, spent, trouble_in_learning = _learned(home, settings if instance else None)
     upstreams = upstreams_of(settings, instance.url) if settings and instance and healthy else []
     if as_json:
         said = asdict(instance) if instance else {}
@@ -99,7 +96,8 @@ def status(
                     "agents": agents_apart,
                     "upstreams": upstreams,
                     "learning": agents,
-                    "skills": asdict(costs),
+                    "learning_trouble": trouble_in_learning,
+                    "skills": costs and asdict(costs),
                     "judging": spent.get("judging"),
                     "teaching": spent.get("teaching"),
                 }
@@ -115,13 +113,35 @@ def status(
             typer.echo(headline(training))
         if trouble_in_file:
             typer.echo(f"CONFIGURATION: {trouble_in_file}")
+        if trouble_in_learning:
+            typer.echo(f"LEARNING: {trouble_in_learning}")
         for agent, own in agents_apart.items():
             typer.echo(f"{agent}: {', '.join(f'{what} {value}' for what, value in own.items() if value is not None)}")
         for agent in learning:
             typer.echo(_progress(agent))
-        for line in filter(None, (*spent_lines(spent), cost_line(costs))):
+        for line in filter(None, (*spent_lines(spent), costs and cost_line(costs))):
             typer.echo(line)
     raise typer.Exit(0 if healthy else 1)
+
+
+def _learned(
+    home: Path, settings: Settings | None
+) -> tuple[list[AgentStatus], SkillCosts | None, dict[str, Any], str | None]:
+    """Each agent's progress, what skills cost, what was spent today where something runs; and why they are not known.
+
+    A ``learning.db`` that cannot be read is one more thing that a person looks here for.
+    """
+    from metaclaw.cli.day_spending import spent_today
+    from metaclaw.errors import JournalError
+    from metaclaw.journal.learning_status import read_status
+    from metaclaw.journal.skill_costs import skill_costs
+
+    path = home / "learning.db"
+    try:
+        spent = spent_today(settings.rl, path) if settings else {}
+        return read_status(path), skill_costs(path), spent, None
+    except JournalError as error:
+        return [], None, {}, str(error)
 
 
 def _agents_apart(settings: Settings) -> dict[str, dict[str, Any]]:
