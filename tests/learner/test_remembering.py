@@ -88,6 +88,14 @@ async def test_a_session_that_falls_silent_is_read(world):
     assert (unit.source, unit.agent, unit.scope) == ("user", "main", "agent")
 
 
+async def test_what_was_said_before_the_clock_was_set_back_is_read(world):
+    """A machine that woke a year ahead: its last exchanges were to be read in a year, and 2,000 of them kept all that
+    came after them from being read."""
+    await record(world.turns, said(0, "I live in Oslo.", closed_at=365 * 86_400.0))
+    assert await world.job().step()
+    assert world.texts() == ["I live in Oslo."]
+
+
 async def test_an_exchange_that_is_still_answered_waits(world):
     await record(world.turns, said(0, "I live in Oslo.", closed_at=None))
     world.time[0] = 1e6

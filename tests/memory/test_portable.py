@@ -59,6 +59,12 @@ def test_what_is_exported_and_imported_is_the_same(tmp_path_factory: pytest.Temp
         ({"trust": True}, "trust must be a number"),
         ({"turns": "t1"}, "turns must be a list"),
         ({"scope": "session"}, "needs a session"),
+        ({"said_at": 1732000000000}, "said_at is 1732000000000; times are in seconds"),  # no turn that it fitted could
+        (
+            {"true_until": -1e300},
+            "true_until is -1e\\+300; times are in seconds",
+        ),  # recall anything, nor `list` show it
+        ({"created_at": float("nan")}, "created_at is nan; times are in seconds"),
     ],
 )
 def test_a_line_that_is_no_memory_is_named_and_nothing_is_taken(spoilt, why):

@@ -28,6 +28,8 @@ _SQLITE = b"SQLite format 3\x00"
 _ALLOWED = {"kind": KINDS, "scope": SCOPES, "source": SOURCES}
 _NUMBERS = ("said_at", "created_at", "trust", "confidence")
 _MAYBE_NUMBERS = ("true_from", "true_until")
+_TIMES = ("said_at", "created_at", *_MAYBE_NUMBERS)
+_YEARS = -62_000_000_000.0, 253_370_000_000.0  # seconds that have a date: of the years 5 to 9998
 _TEXTS = ("id", "text", "agent", "subject")
 _MAYBE_TEXTS = ("user", "workspace", "session", "superseded_by")
 _FIELDS = frozenset(field.name for field in fields(MemoryUnit))
@@ -137,6 +139,9 @@ def unit_from(value: object) -> MemoryUnit:
     said = {name: value for name, value in given.items() if value is not None}
     _check(said, _MAYBE_TEXTS, str, "a text")
     _check(said, _MAYBE_NUMBERS, (int, float), "a number")
+    for name in _TIMES:
+        if name in said and not _YEARS[0] <= said[name] <= _YEARS[1]:  # recall tells the day of it to the model
+            raise InvalidRequestError(f"{name} is {said[name]!r}; times are in seconds since 1970")
     turns = given.get("turns", [])
     if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in cast(list[object], turns)):
         raise InvalidRequestError("turns must be a list of turn ids")

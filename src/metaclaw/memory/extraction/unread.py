@@ -84,7 +84,7 @@ class UnreadExchanges:
         return [
             one
             for those in sessions.values()
-            if len(those) >= self._when.every_n or now - those[-1].said_at >= self._when.idle_s
+            if len(those) >= self._when.every_n or self._is_silent(those[-1].said_at, now)
             for one in those
         ]
 
@@ -103,7 +103,12 @@ class UnreadExchanges:
 
     def _due(self, waiting: list[RecordedExchange], now: float) -> list[RecordedExchange]:
         ended = [one for one in waiting if not one.is_open]
-        silent = {one.id for one in ended if one.closed_at is not None and now - one.closed_at >= self._when.idle_s}
+        silent = {one.id for one in ended if one.closed_at is not None and self._is_silent(one.closed_at, now)}
         if sum(one.has_later for one in ended) >= self._when.every_n:
             return [one for one in ended if one.has_later or one.id in silent]
         return [one for one in ended if one.id in silent]
+
+    def _is_silent(self, last_at: float, now: float) -> bool:
+        # What ended so long from now was recorded before the clock was set back. Were it waited for, some thousands of
+        # such exchanges would be all that is looked at, until that time comes.
+        return abs(now - last_at) >= self._when.idle_s
