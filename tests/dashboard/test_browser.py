@@ -37,7 +37,7 @@ def shown(served: Served, page: str, profile: Path) -> str:
         ("turns?agent=research", ["other", "failed 502"]),
         ("turn?id=t1", ["Hi there.", "+0.50", "version 1 was trained on it", "recalled", "m1"]),
         ("policies", ["1 (serves)", "KL 0.010"]),
-        ("skills", ["None was written yet."]),
+        ("skills", ["<td>starter</td>", "None was written yet."]),
         ("memories", ["likes tea"]),
         ("memories?words=tea", ["likes tea", "score"]),
         ("nowhere", ["There is no such page."]),

@@ -5,6 +5,9 @@ import { moment, number, signed } from "./format.js";
 
 export const title = "Skills";
 
+const STARTER = "_starter";
+const OWNERS = { _shared: "everybody's", [STARTER]: "starter" };
+
 export async function show(get) {
   const told = await get("skills");
   const used = new Map();
@@ -13,14 +16,14 @@ export async function show(get) {
     el("h1", {}, "Skills"),
     table(
       [
-        ["whose", (skill) => (skill.owner === "_shared" ? "everybody's" : skill.owner)],
+        ["whose", (skill) => OWNERS[skill.owner] ?? skill.owner],
         ["name", (skill) => skill.name],
         ["for", (skill) => (skill.error ? el("span", { class: "bad" }, `broken: ${skill.error}`) : skill.description)],
         ["", (skill) => (skill.retired_for.length ? el("span", { class: "warn" }, `retired for ${skill.retired_for.join(", ")}`) : "")],
         ["recalled", (skill) => number((used.get(skill.name) ?? []).reduce((sum, one) => sum + one.num_recalled, 0)), "number"],
         ["mean score with, without", (skill) => (used.get(skill.name) ?? []).map((one) => compared(one)), "number"],
       ],
-      told.skills,
+      [...told.skills].sort((one, other) => (one.owner === STARTER) - (other.owner === STARTER)),
       "There are no skills.",
     ),
     el("h2", {}, "Written from failures"),
