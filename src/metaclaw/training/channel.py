@@ -60,6 +60,10 @@ class Channel:
         except (BrokenPipeError, ValueError):  # ValueError: the sink was closed under us
             self._end_process(0)
 
+    def end(self, code: int) -> None:
+        """End the process at once. What was sent is with the parent."""
+        self._end_process(code)
+
     def _read(self) -> None:
         while (frame := self._read_frame()) is not None:
             self._frames.put(frame)

@@ -30,6 +30,7 @@ from metaclaw.training.adapters import Adapters, adapter_files
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.checkpoints import read_checkpoint, write_checkpoint
 from metaclaw.training.datums import Limits, read_examples
+from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.gated_mlp import thin_blocks
 from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
@@ -44,8 +45,6 @@ from metaclaw.training.trained_models import TrainedModel, check_spec, filled, m
 # and more than 20 s at 2,048, with peaks of 1.3, 1.8 and 3.5 GB (benchmarks/engine.py, one thread, a busy machine).
 _BATCH_TOKENS = {"cpu": 256, "cuda": 8192}
 _MIB = 1 << 20
-# How torch's CPU allocator, C++ below it and its kernels say that there is no memory.
-_NO_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory")
 
 Answer = dict[str, Any]
 Work = Generator[int, None, Answer]
@@ -127,10 +126,8 @@ class Engine:
                     f"the engine has no command {command.op!r}; that is the sampler's", param="op"
                 )
             return handler(command)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise self._out_of_memory(command.op, error) from None
-        except RuntimeError as error:
-            if not any(words in str(error) for words in _NO_MEMORY):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise self._out_of_memory(command.op, error) from None
 

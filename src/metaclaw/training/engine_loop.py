@@ -1,7 +1,7 @@
 """The engine as a process: frames in, steps of commands in fair order, frames out.
 
 Owns the job boundary and what becomes of abandoned jobs; refuses to know what a command does and whose turn it is.
-Invariant: every frame is answered exactly once, and no failure of a job ends the process.
+Invariant: every frame is answered exactly once, and no failure of a job ends the process, unless the device is lost.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
+
+import torch
 
 from metaclaw.errors import InvalidRequestError, MetaClawError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.channel import Channel, Frame
 from metaclaw.training.commands import Cancel, Command, ForwardBackward, parse_command
+from metaclaw.training.device_errors import check_device
 from metaclaw.training.engine import Engine, EngineOptions
 from metaclaw.training.failures import error_body
 from metaclaw.training.fair_queue import FairQueue, Job
@@ -32,17 +36,21 @@ class _CancelledError(Exception):
 class EngineLoop:
     """Runs an engine on the frames of a channel."""
 
-    def __init__(self, base: LoadedBase, config: dict[str, Any], channel: Channel) -> None:
+    def __init__(
+        self, base: LoadedBase, config: dict[str, Any], channel: Channel,
+        *, check: Callable[[torch.device], None] = check_device,
+    ) -> None:  # fmt: skip
         known = {field.name for field in fields(EngineOptions)}
         self.engine = Engine(base, EngineOptions(**{key: value for key, value in config.items() if key in known}))
         self._channel = channel
+        self._check = partial(check, base.device)
         self._queue = FairQueue()
         self._running: Job | None = None
         self._early: deque[Frame] = deque()  # taken in during a step, to be accepted after it
         self.engine.interrupt = self._look_for_its_end
 
     def run(self) -> None:
-        """Serve until the process ends, which the channel does when the parent is gone."""
+        """Serve until the process ends, which the channel does when the parent is gone. Raises ``DeviceLostError``."""
         while True:
             self.advance()
 
@@ -96,7 +104,7 @@ class EngineLoop:
             self._step(job, lambda: job.work.throw(_CancelledError()))
 
     def _step(self, job: Job, step: Callable[[], int]) -> None:
-        self._running = job
+        self._running, has_failed = job, False
         try:
             self._queue.charge(job, step())
             return
@@ -108,12 +116,14 @@ class EngineLoop:
             answer = {"error": error_body(error)}
         except Exception as error:  # noqa: BLE001 - the job boundary: this job fails, the next one runs
             _log.exception("%s failed", job.op)
-            answer = {"error": error_body(error)}
+            answer, has_failed = {"error": error_body(error)}, True
         finally:
             self._running = None
         self._queue.charge(job, _SHORT_COST)
         self._queue.remove(job)
         self._channel.send({"id": job.frame_id} | answer)
+        if has_failed:
+            self._check()
 
 
 def _parse(frame: Frame) -> Command:

@@ -1,4 +1,4 @@
-"""How a worker tells the API process that a job failed.
+"""How a worker tells the API process that a job failed, and what ends the worker itself.
 
 Owns which errors are the caller's fault; refuses to know HTTP. Invariant: an error we did not foresee is never
 blamed on the caller.
@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaclaw.errors import CheckpointError, ConflictError, InvalidRequestError, MetaClawError, NotFoundError
+from metaclaw.errors import (
+    CheckpointError,
+    ConflictError,
+    EngineError,
+    InvalidRequestError,
+    MetaClawError,
+    NotFoundError,
+)
 
 _CALLER_FAULTS = (InvalidRequestError, NotFoundError, ConflictError, CheckpointError)
+
+
+class DeviceLostError(EngineError):
+    """Nothing more can be done on the device in this process. No job is answered with it."""
 
 
 def error_body(error: Exception) -> dict[str, Any]:

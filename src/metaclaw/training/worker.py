@@ -20,7 +20,7 @@ from typing import Any
 from metaclaw.errors import MetaClawError, MissingExtraError
 from metaclaw.logs import configure_logs
 from metaclaw.training.channel import Channel, Frame, claim_standard_streams
-from metaclaw.training.failures import error_body
+from metaclaw.training.failures import DeviceLostError, error_body
 from metaclaw.training.priority import session_steps_back, step_back
 
 _LOOPS = {
@@ -30,6 +30,7 @@ _LOOPS = {
 _VLLM = "vllm"  # a sampler that leaves the model to another program, and never loads it or torch itself
 _ENGINE_NICE = 15  # decoding goes before training: the sampler's median token gap then stays as it was (90 -> 91 ms)
 _ENGINE_SESSION_NICE = 10  # a tenth of a core that others want: training still gets on where all cores decode
+_DEVICE_LOST_EXIT = 71  # EX_OSERR; the parent starts another process
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,12 @@ def run_worker(role: str, channel: Channel) -> int:
     channel.send({"id": start["id"], "ok": ready})
     if role == "engine":  # not before: loading a model takes seconds, for which clients wait
         session_steps_back(_ENGINE_SESSION_NICE)
-    loop.run()
+    try:
+        loop.run()
+    except DeviceLostError as error:
+        _log.critical("the %s cannot go on in this process: %s", role, error)
+        # Not by way of the interpreter's end, where destructors would still ask for the device.
+        channel.end(_DEVICE_LOST_EXIT)
     return 0
 
 

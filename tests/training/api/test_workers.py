@@ -30,14 +30,23 @@ sys.stdout.buffer.flush()
 time.sleep(60)
 """
 )
+# Says that it has a GPU, and ends; its successor tells what it was asked for.
+_ON_A_GPU = _READY.replace('"cpu"', '"cuda"')
+_TELLS = """
+import struct, sys
+from metaclaw.training.commands import decode_frame, encode_frame
+(size,) = struct.unpack("<I", sys.stdin.buffer.read(4))
+body = encode_frame({"id": 0, "error": {"message": decode_frame(sys.stdin.buffer.read(size))["device"]}})
+sys.stdout.buffer.write(struct.pack("<I", len(body)) + body)
+"""
 _STAYS = _READY + "sys.stdin.buffer.read()"
 
 
 class ScriptedWorker(Worker):
     """Starts these programs one after the other, the last one again and again; ``None`` cannot be started."""
 
-    def __init__(self, *programs: str | None) -> None:
-        super().__init__(_SPEC)
+    def __init__(self, *programs: str | None, spec: WorkerSpec = _SPEC) -> None:
+        super().__init__(spec)
         self.programs = list(programs)
         self.started: list[asyncio.subprocess.Process] = []
 
@@ -84,3 +93,14 @@ async def test_a_process_that_never_starts_is_given_up_with_the_reason(monkeypat
         while worker.state != "failed":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert "Resource temporarily unavailable" in worker.detail
+
+
+async def test_a_worker_that_had_a_gpu_is_not_started_again_on_the_cpu(monkeypatch):
+    """What "auto" means is settled by the first start."""
+    monkeypatch.setattr("metaclaw.training.api.workers._MAX_BACKOFF_S", 0.01)
+    spec = WorkerSpec(name="engine", start={"device": "auto"}, environment={})
+    worker = ScriptedWorker(_ON_A_GPU, _TELLS, spec=spec)
+    async with running(worker), asyncio.timeout(60):
+        while worker.state != "failed":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert worker.detail == "cuda"

@@ -198,7 +198,7 @@ class Worker:
         assert process.stdout is not None
         reason = ""
         try:
-            await self._send({"id": 0, "op": "start", **self._spec.start})
+            await self._send({"id": 0, "op": "start", **self._spec.start, **self._same_device()})
             while (frame := await _read_frame(process.stdout)) is not None:
                 if frame["id"] == 0:
                     reason = await self._started(frame)
@@ -225,6 +225,10 @@ class Worker:
         self._ready = WorkerReady(**body)
         await self._become("ready")
         return ""
+
+    def _same_device(self) -> dict[str, str]:
+        # Where a GPU is gone, "auto" would be the CPU from then on: a model that takes minutes for an answer.
+        return {} if self._ready is None or "device" not in self._spec.start else {"device": self._ready.device}
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         # A session of its own: Ctrl-C in the terminal goes to us, and we end the children in order.

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metaclaw.errors import EngineError
+from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.failures import error_body
 from metaclaw.training.samplers.draw import draw
 from metaclaw.training.samplers.requests import Request, Sample
@@ -34,6 +34,7 @@ class Answers:
         self._open: dict[int, Request] = {}
         self._frames: list[Frame] = []
         self.has_ended = False  # some request ended since this was last reset
+        self.has_failed = False  # some request failed since this was last reset
 
     @property
     def is_any_open(self) -> bool:
@@ -107,7 +108,7 @@ class Answers:
         """End ``request`` with an error, unless it is over."""
         if not request.is_over:
             _log.warning("generation %d failed: %s: %s", request.frame_id, type(error).__name__, error)
-            request.has_failed = True
+            request.has_failed = self.has_failed = True
             self.end(request, {"error": error_body(_told(error))})
 
     def fail_broken(self, request: Request) -> None:
@@ -124,11 +125,6 @@ class Answers:
         del self._open[request.frame_id]
         self._frames.append({"id": request.frame_id, **answer})
         self._on_end(request)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether ``error`` is an allocation that failed. torch has no class of its own for that on a CPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _told(error: Exception) -> Exception:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from metaclaw.training.samplers.answers import Answers, Frame, is_out_of_memory
+from metaclaw.training.device_errors import is_out_of_memory
+from metaclaw.training.samplers.answers import Answers, Frame
 from metaclaw.training.samplers.attention import Segment
 from metaclaw.training.samplers.fair_queue import FairQueue
 from metaclaw.training.samplers.forward import ForwardPass
@@ -114,6 +115,11 @@ class Decoder:
     def collect(self) -> list[Frame]:
         """The frames made since the last call."""
         return self._answers.collect()
+
+    def has_failed(self) -> bool:
+        """Whether a request failed since the last call."""
+        failed, self._answers.has_failed = self._answers.has_failed, False
+        return failed
 
     # Waiting to reading
 

@@ -1,7 +1,8 @@
 """The sampler process: commands in, frames out, one thread that owns the model.
 
 Owns the loop and what each command does; refuses to know how tokens are made. Invariants: commands are taken
-between decode steps, in order of arrival; every command is answered; nothing that one command does ends the loop.
+between decode steps, in order of arrival; every command is answered; nothing that one command does ends the loop, as
+long as the device is there.
 """
 
 # pyright: basic
@@ -12,8 +13,8 @@ import gc
 import logging
 import os
 import secrets
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from metaclaw.errors import CheckpointError, InvalidRequestError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.commands import Cancel, Generate, LoadAdapter, UnloadAdapter, parse_command
+from metaclaw.training.device_errors import check_device
 from metaclaw.training.failures import error_body
 from metaclaw.training.samplers.adapter_loading import AdapterLoads
 from metaclaw.training.samplers.adapter_table import AdapterTable
@@ -58,10 +60,15 @@ class Frames(Protocol):
 class SamplerLoop:
     """Serves ``SamplerCommand`` frames until the process ends."""
 
-    def __init__(self, base: LoadedBase, config: dict[str, Any], channel: Frames) -> None:
+    def __init__(
+        self, base: LoadedBase, config: dict[str, Any], channel: Frames,
+        *, check: Callable[[torch.device], None] = check_device,
+    ) -> None:  # fmt: skip
         ready = base.ready
         slots = LoraSlots(base.model, base.device)
         self._channel = channel
+        self._check = partial(check, base.device)
+        self._has_failed = False
         self._reader = RequestReader(
             Limits(vocab_size=ready.vocab_size, max_context=ready.max_context, end_tokens=ready.end_tokens),
             decode=_Text(base.path).decode,
@@ -80,7 +87,10 @@ class SamplerLoop:
         self._loads = AdapterLoads(ready.base_digest, self._adapters.put)
 
     def run(self) -> None:
-        """Serve for ever; blocks on the channel while there is nothing to decode."""
+        """Serve for ever; blocks on the channel while there is nothing to decode.
+
+        Raises ``DeviceLostError``.
+        """
         # A full collection over what torch and transformers have made takes as long as a step or two.
         gc.collect()
         gc.freeze()
@@ -89,7 +99,10 @@ class SamplerLoop:
                 self.turn()
 
     def turn(self) -> None:
-        """Take the commands that have come, then make one step."""
+        """Take the commands that have come, then make one step.
+
+        Raises ``DeviceLostError``, once those whose requests failed are told.
+        """
         is_idle = not self._decoder.is_busy and not self._loads.is_any_open
         frame = self._channel.receive(None if is_idle else 0)
         while frame is not None:
@@ -98,6 +111,9 @@ class SamplerLoop:
         self._advance_loads()
         self._decoder.step()
         self._flush()
+        if self._decoder.has_failed() or self._has_failed:
+            self._has_failed = False
+            self._check()
 
     def _handle(self, frame: Frame) -> None:
         try:
@@ -106,6 +122,7 @@ class SamplerLoop:
             body = error_body(error)
             if not body["caller_fault"]:
                 _log.exception("command %r failed", frame.get("op"))
+                self._has_failed = True
             self._channel.send({"id": frame["id"], "error": body})
 
     def _obey(self, frame: Frame) -> None:
@@ -140,6 +157,7 @@ class SamplerLoop:
         if isinstance(error, CheckpointError):
             return CheckpointError(f"adapter {adapter_id!r} is not served: {error}")
         _log.error("loading an adapter failed", exc_info=error)  # its name may be words of a client
+        self._has_failed = True
         return error
 
     def _generate(self, frame_id: int, command: Generate, share: str) -> None:

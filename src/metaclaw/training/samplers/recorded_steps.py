@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from metaclaw.training.samplers.answers import is_out_of_memory
+from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.samplers.attention import RowAttention, Segment
 from metaclaw.training.samplers.fixed_attention import FixedRows, num_pieces
 from metaclaw.training.samplers.slots import Selection
