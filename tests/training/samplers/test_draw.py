@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaclaw.training.samplers.draw import DrawSettings, draw, token_logprobs, topk_logprobs
+from tests.training.device import DEVICE
 
 LOGIT = st.floats(-30, 30, width=32)
 SETTINGS = st.builds(
@@ -117,6 +118,15 @@ def test_a_row_that_is_not_a_number_is_named_and_its_neighbours_are_drawn() -> N
     assert draws.broken_B.tolist() == [False, True, True, True, False]
     assert draws.tokens_B[0] == 1
     assert draws.tokens_B[4] == 0
+
+
+@pytest.mark.parametrize("temperature", [1e-37, 1e-39, 1e-46, 5e-324])
+def test_the_least_temperatures_take_the_likeliest_and_leave_their_neighbours_alone(temperature: float) -> None:
+    """One that float32 has as 0 made 0 / 0: on a CPU the whole step failed, on a GPU an index beyond the vocabulary."""
+    logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 0.0]], device=DEVICE)
+    draws = draw(logits, [DrawSettings(temperature=temperature), DrawSettings()], [0.99, 0.5])
+    assert draws.tokens_B.tolist() == [1, 0]
+    assert draws.logprobs_B[0].item() == 0.0
 
 
 def test_the_vocabulary_is_drawn_from_to_its_end() -> None:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 _NUCLEUS = 1024  # tokens that hold nearly every top_p; finding them takes a fifth of a full sort
 
+_LEAST = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawSettings:
@@ -31,7 +33,8 @@ class DrawSettings:
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature == 0.0
+        # Below that, float32 has it as 0, or as a number that a GPU may take for 0: 0 / 0 is no distribution.
+        return self.temperature < _LEAST
 
     @property
     def truncates(self) -> bool:
