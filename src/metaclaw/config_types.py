@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 
 def _http_url(value: str) -> str:
@@ -99,6 +99,7 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
 Devices = Annotated[str, BeforeValidator(_device_text), AfterValidator(_devices)]
+Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds; no clock rings at infinity
 OptionalPath = Annotated[Path | None, BeforeValidator(none_if_empty)]
 
 

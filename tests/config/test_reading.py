@@ -108,6 +108,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, text: st
         ('llm:\n  api_base: "http://gpu/v1\\n"\n', "a blank or a control character"),
         ('rl:\n  remote_url: "http://gp\\u0001u"\n', "a blank or a control character"),
         ("rl:\n  update:\n    min_exchanges: 4\n", "rl.update: min_informative (8) is above min_exchanges (4)"),
+        ("llm:\n  gap_timeout_s: .inf\n", "llm.gap_timeout_s: inf is not valid"),  # each turn was an error of ours
         ("rl: 3\n", "'rl' is a group of settings"),
         ("rl.judge.url: http://x\n", "written with dots"),
     ],

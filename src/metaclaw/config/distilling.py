@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from metaclaw.config_types import ApiKey, HttpUrl, Section
+from metaclaw.config_types import ApiKey, HttpUrl, Section, Timeout
 
 
 class OpdSettings(Section):
@@ -36,7 +36,7 @@ class OpdSettings(Section):
     max_gap: float = Field(
         default=5.0, gt=0, description="Largest difference of a token's log-probability that counts, in nats."
     )
-    timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of the teacher.")
+    timeout_s: Timeout = Field(default=120.0, description="Time for one answer of the teacher.")
     max_tokens_per_day: int = Field(
         default=5_000_000,
         ge=0,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from metaclaw.config_types import ApiKey, HttpUrl, Section, split
+from metaclaw.config_types import ApiKey, HttpUrl, Section, Timeout, split
 
 JudgeSource = Literal["feedback", "verifier", "command", "llm"]
 
@@ -80,7 +80,7 @@ class JudgeSettings(Section):
     )
     temperature: float = Field(default=0.6, ge=0, le=2, description="Sampling temperature of the votes.")
     max_tokens: int = Field(default=1024, ge=16, description="Longest answer of one vote.")
-    timeout_s: float = Field(default=120.0, gt=0, description="Time for one vote.")
+    timeout_s: Timeout = Field(default=120.0, description="Time for one vote.")
     idle_s: float = Field(
         default=300.0, gt=0, description="Silence after which an exchange is judged without a follow-up."
     )

@@ -15,7 +15,7 @@ from metaclaw.config.distilling import OpdSettings, SelfDistillationSettings
 from metaclaw.config.gating import GateSettings
 from metaclaw.config.judging import JudgeSettings
 from metaclaw.config.updating import UpdateSettings
-from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section
+from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, Timeout
 
 _VERSION = re.compile(r"(?P<agent>[^@/]+)@(?P<version>\d+)")
 
@@ -44,9 +44,8 @@ class RlSettings(Section):
     model: str = Field(default="", description="Base model: a Hugging Face id, a local path, or 'smollm2'.")
     remote_url: HttpUrl = Field(default="http://127.0.0.1:8000", description="Where the training server listens.")
     remote_api_key: ApiKey = Field(default=SecretStr(""), description="Key of the training server.")
-    remote_timeout_s: float = Field(
+    remote_timeout_s: Timeout = Field(
         default=600.0,
-        gt=0,
         description="Longest wait for one training request; a pass of more than 16,384 tokens has as much more.",
     )
     tokenizer: str = Field(

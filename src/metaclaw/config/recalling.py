@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, is_loopback
+from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, Timeout, is_loopback
 
 
 class TrialSettings(Section):
@@ -65,8 +65,8 @@ class EmbeddingSettings(Section):
     path: OptionalPath = Field(
         default=None, description="Folder of a static model: model.safetensors and tokenizer.json, as of model2vec."
     )
-    timeout_s: float = Field(
-        default=1.0, gt=0, description="Time for a turn's query, else words do alone; other texts have 15 times that."
+    timeout_s: Timeout = Field(
+        default=1.0, description="Time for a turn's query, else words do alone; other texts have 15 times that."
     )
     min_likeness: float = Field(
         default=0.3,
@@ -123,8 +123,8 @@ class MemorySettings(Section):
     sidecar_api_key: ApiKey = Field(
         default=SecretStr(""), description="Token of that process; on this machine proxy.api_key where it is empty."
     )
-    sidecar_timeout_s: float = Field(
-        default=1.0, gt=0, description="Time for its answer to a turn, which else recalls no memories."
+    sidecar_timeout_s: Timeout = Field(
+        default=1.0, description="Time for its answer to a turn, which else recalls no memories."
     )
     every_n_exchanges: int = Field(
         default=3, ge=1, description="A session is read for memories when so many of its exchanges wait for it."
@@ -142,7 +142,7 @@ class MemorySettings(Section):
         ge=0,
         description="What was said longer ago is read by the rules and never sent to extractor_url; 0 sends all.",
     )
-    extractor_timeout_s: float = Field(default=120.0, gt=0, description="Time for one answer of that model.")
+    extractor_timeout_s: Timeout = Field(default=120.0, description="Time for one answer of that model.")
 
     @model_validator(mode="after")
     def _has_a_token(self) -> MemorySettings:
@@ -169,7 +169,7 @@ class EvolverSettings(Section):
     model: str = Field(default="", description="Model that writes skills; a strong one is worth its price.")
     api_key: ApiKey = Field(default=SecretStr(""), description="Key for that API.")
     max_tokens: int = Field(default=8192, ge=256, description="Longest answer, thinking included.")
-    timeout_s: float = Field(default=300.0, gt=0, description="Time for one answer.")
+    timeout_s: Timeout = Field(default=300.0, description="Time for one answer.")
     min_failures: int = Field(default=3, ge=1, description="An agent's new failures before it is asked.")
     max_new: int = Field(default=2, ge=1, le=10, description="Most skills and edits of one answer that go on trial.")
     min_pause_s: float = Field(default=1800.0, ge=0, description="Least time between two answers for one agent.")

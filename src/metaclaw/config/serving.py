@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from metaclaw.config_types import ApiKey, Section, is_loopback, split
+from metaclaw.config_types import ApiKey, Section, Timeout, is_loopback, split
 
 
 class LimitSettings(Section):
@@ -32,7 +32,7 @@ class ProxySettings(Section):
         default=SecretStr(""), description="Token that clients must send; `metaclaw setup` makes one."
     )
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0, description="Largest request body that is accepted.")
-    body_timeout_s: float = Field(default=60.0, gt=0, description="Time for a request's body to come, then 408.")
+    body_timeout_s: Timeout = Field(default=60.0, description="Time for a request's body to come, then 408.")
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         default=(), description="Names beside this machine's own that requests may be sent to, such as a proxy's."
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, split
+from metaclaw.config_types import ApiKey, HttpUrl, OptionalPath, Section, Timeout, split
 
 DialectName = Literal[
     "openai.chat", "openai.responses", "openai.completions", "openai.embeddings",
@@ -46,14 +46,13 @@ class UpstreamSettings(Section):
         default=(), description="Dialects that it speaks itself, best first; default the preset's, or openai.chat."
     )
     bedrock_region: str = Field(default="us-east-1", description="AWS region of the provider bedrock.")
-    connect_timeout_s: float = Field(default=10.0, gt=0, description="Time to open a connection.")
-    first_byte_timeout_s: float = Field(default=120.0, gt=0, description="Time until the first byte of a stream.")
-    answer_timeout_s: float = Field(
+    connect_timeout_s: Timeout = Field(default=10.0, description="Time to open a connection.")
+    first_byte_timeout_s: Timeout = Field(default=120.0, description="Time until the first byte of a stream.")
+    answer_timeout_s: Timeout = Field(
         default=600.0,
-        gt=0,
         description="Time until an answer that is not streamed: it begins when all of it is there.",
     )
-    gap_timeout_s: float = Field(default=120.0, gt=0, description="Longest silence inside an answer.")
+    gap_timeout_s: Timeout = Field(default=120.0, description="Longest silence inside an answer.")
 
     @property
     def is_named(self) -> bool:
