@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.conftest import HOSTILE, Served
+from tests.cli.programs import ask, metaclaw, started, upstream
+from tests.dashboard.conftest import HOSTILE, Served, dashboard
 
 pytestmark = pytest.mark.browser
 
@@ -62,3 +63,15 @@ def test_what_strangers_wrote_stays_text(full: Served, tmp_path: Path, page: str
 def test_who_has_no_key_is_told_what_to_do(full: Served, tmp_path: Path) -> None:
     refused = Served(address=f"{full.url}/enter?key=wrong", url=full.url)
     assert "metaclaw dashboard" in shown(refused, "", tmp_path)
+
+
+def test_a_running_metaclaw_and_the_models_behind_it_are_shown(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with upstream() as url:
+        flags = ("--api-base", url, "--api-key", "sk-x", "--model-id", "m", "--port", "0")
+        assert metaclaw(home, "setup", "--yes", *flags).returncode == 0
+        with started(home), dashboard(home) as served:
+            ask(home)
+            document = shown(served, "", tmp_path / "profile")
+    for words in ("answers</strong> on http://127.0.0.1:", "Models behind it", "llm.api_key", ">ready</span>"):
+        assert words in document, words

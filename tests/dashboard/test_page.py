@@ -180,6 +180,7 @@ def test_what_runs_is_shown_while_it_runs(tmp_path: Path) -> None:
             assert told["instance"]["url"] == status(home)["url"]
             assert told["health"]["status"] == "ok"
             assert [day["turns"] for day in told["days"]] == [1]
+            assert [(one["credential"], one["state"]) for one in told["upstreams"]] == [("llm.api_key", "ready")]
             assert "sk-secret" not in json.dumps(told)
         until(lambda: get_overview_when_stopped(home)["instance"] is None)
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from metaclaw import __version__
 from metaclaw.config import Settings
+from metaclaw.config_keyring import resolve_secrets
 from metaclaw.errors import MetaClawError
 from metaclaw.journal.days import DayOfScores, DayOfTurns, days_of_scores, days_of_turns
 from metaclaw.journal.learning_status import AgentStatus, read_status
 from metaclaw.learner.windows.state_file import read_state
-from metaclaw.processes.instance import Instance, read_health, running_instance
+from metaclaw.processes.instance import Instance, read_health, read_upstreams, running_instance
 
 DAYS = 30
 
@@ -35,6 +36,7 @@ def overview(settings: Settings, *, now: float | None = None) -> dict[str, Any]:
         "at": now,
         "instance": None if instance is None else asdict(instance),
         "health": read_health(instance.url) if instance and instance.url else None,
+        "upstreams": _upstreams(settings, instance),
         "training": _training(settings, instance),
         "modes": {"": settings.mode} | {name: settings.mode_of(name) for name in settings.agents.named},
         "learning": _or_trouble(troubles, lambda: read_status(settings.learning_db)),
@@ -58,6 +60,17 @@ def _or_trouble(
     except MetaClawError as error:
         troubles.append(str(error))
         return []
+
+
+def _upstreams(settings: Settings, instance: Instance | None) -> list[dict[str, Any]]:
+    """How each key of the models behind the gateway fares; none where it cannot be asked."""
+    if instance is None or not instance.url:
+        return []
+    try:
+        token = resolve_secrets(settings).proxy.api_key.get_secret_value()
+    except MetaClawError:  # a keyring that is locked: the rest is shown
+        return []
+    return read_upstreams(instance.url, token)
 
 
 def _training(settings: Settings, instance: Instance | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import { bars, lastDays, scores } from "./charts.js";
 import { el, link, table } from "./dom.js";
-import { counted, moment, number, signed, usd } from "./format.js";
+import { counted, moment, number, seconds, signed, usd } from "./format.js";
 
 const DAYS = 30;
 
@@ -16,6 +16,7 @@ export async function show(get) {
     ...told.troubles.map((text) => el("p", { class: "trouble" }, text)),
     running(told),
     training(told),
+    ...models(told),
     el("h2", {}, `The last ${DAYS} days`),
     charts(told),
     el("h2", {}, "Agents"),
@@ -46,6 +47,30 @@ function training(told) {
   if (!told.training) return null;
   const { state, agent, why } = told.training;
   return el("p", {}, `training: ${state}${agent ? ` ${agent}` : ""}${why ? `: ${why}` : ""}`);
+}
+
+function models(told) {
+  if (!told.upstreams.length) return [];
+  return [
+    el("h2", {}, "Models behind it"),
+    table(
+      [
+        ["model", (one) => one.upstream],
+        ["key", (one) => one.credential],
+        ["", (one) => fares(one)],
+        ["requests since the start", (one) => number(one.num_requests), "number"],
+        ["failures", (one) => Object.entries(one.failures).map(([kind, count]) => `${kind} ${number(count)}`).join(", ")],
+      ],
+      told.upstreams,
+      "",
+    ),
+  ];
+}
+
+function fares(one) {
+  if (one.cooldown_left_s > 0) return el("span", { class: "bad" }, `left alone for ${seconds(one.cooldown_left_s)}`);
+  if (one.state === "ready") return el("span", { class: "good" }, "ready");
+  return el("span", { class: "warn" }, "tried again with the next turn");
 }
 
 function charts(told) {
