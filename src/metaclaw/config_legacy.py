@@ -31,6 +31,7 @@ RENAMED = {
     "rl.resume_from_ckpt": "rl.resume_from",
     "rl.tinker_api_key": "rl.api_key",
     "rl.tinker_base_url": "rl.base_url",
+    "rl.update.warmup_updates": "rl.update.warmup_steps",
     "skills.auto_evolve": "evolver.enabled",
     "skills.max_tokens": "recall.max_tokens",
     "skills.retrieval_mode": "skills.retrieval",

@@ -194,6 +194,8 @@ def test_status_says_what_was_learned(tmp_path: Path):
         connection.execute("INSERT INTO updates VALUES (7, 'main', 0, 'rejected', 'KL is over the limit', '{}', 0, 1)")
     done = metaclaw(tmp_path, "status", env={"TZ": "UTC"})
     assert done.returncode == 1
+    assert done.stdout.splitlines()[1:] == ["main: 1 exchange judged"], "in skills_only no policy answers"
+    done = metaclaw(tmp_path, "status", env={"TZ": "UTC", "METACLAW_MODE": "rl"})
     assert done.stdout.splitlines()[1] == (
         "main: the base model serves; 1 exchange judged, 1 turn waits;"
         " update 7 rejected at 1970-01-01 00:00: KL is over the limit"

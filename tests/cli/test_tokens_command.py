@@ -28,6 +28,8 @@ def test_a_token_is_made_listed_and_revoked(tmp_path: Path):
     assert tokens(tmp_path, "list") == [made]
     assert tokens(tmp_path, "revoke", "anna")["revoked_at"] is not None
     assert "revoked" in metaclaw(tmp_path, "tokens", "list").stdout
+    tokens(tmp_path, "create", "big", "--tokens-per-day", "2000000")
+    assert "tokens_per_day 2,000,000" in metaclaw(tmp_path, "tokens", "list").stdout
     assert (tmp_path / "access.db").stat().st_mode & 0o077 == 0
     assert not any(secret.encode() in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 

@@ -151,6 +151,14 @@ def test_the_old_default_judge_with_a_key_and_any_other_without_one_are_honoured
     assert (judge.url, judge.model) == ("http://127.0.0.1:9/v1", "m")
 
 
+def test_the_warm_up_that_was_counted_in_updates_is_honoured(tmp_path: Path):
+    """A home of November 2026 that had it was refused by every command."""
+    (tmp_path / "config.yaml").write_text("rl: {update: {warmup_updates: 2}}", encoding="utf-8")
+    settings, warnings = read_settings(tmp_path, env={})
+    assert settings.rl.update.warmup_steps == 2
+    assert any("rl.update.warmup_steps" in warning for warning in warnings)
+
+
 def test_a_new_name_beside_the_old_one_wins(tmp_path: Path):
     settings, warnings = load(tmp_path, "rl:\n  prm_model: old\n  judge:\n    model: new\n")
     assert settings.rl.judge.model == "new"

@@ -58,7 +58,6 @@ def told(path: Path) -> tuple[object, ...]:
     """All that people are told of the costs."""
     return (
         spent_by_purpose(path),
-        read_facts(path),
         [read_spent(path, purpose, since=15.0) for purpose in ("judging", "comparing", "remembering", "teaching")],
     )
 
@@ -69,9 +68,10 @@ def test_costs_of_an_older_release_are_told_before_the_learner_starts_and_after_
 ):
     path = tmp_path / "learning.db"
     older(path, schema)
-    before = told(path)
+    before, facts = told(path), read_facts(path) if schema > 6 else None  # those of before are refused
     open_writer(path, "learning").close()
     assert told(path) == before
+    assert facts in (None, read_facts(path))
 
 
 def test_what_the_newest_of_the_older_releases_told_of_costs(tmp_path: Path):

@@ -76,8 +76,9 @@ def status(
     instance = running_instance(home)
     health = read_health(instance.url) if instance else None
     healthy = health is not None
+    mode = instance.mode if instance else None  # of this run; a flag may have said it
     try:
-        settings, trouble_in_file = read_settings(home)[0], None
+        settings, trouble_in_file = read_settings(home, overrides={"mode": mode or None})[0], None
     except ConfigError as error:  # what runs goes on with the settings that it has
         settings, trouble_in_file = None, str(error)
     training = facts(settings) if settings and instance and instance.mode and settings.trains else None
@@ -118,7 +119,7 @@ def status(
         for agent, own in agents_apart.items():
             typer.echo(f"{agent}: {', '.join(f'{what} {value}' for what, value in own.items() if value is not None)}")
         for agent in learning:
-            typer.echo(_progress(agent))
+            typer.echo(_progress(agent, is_trained=settings is None or settings.is_trained(agent.agent)))
         for line in filter(None, (*spent_lines(spent), costs and cost_line(costs))):
             typer.echo(line)
     raise typer.Exit(0 if healthy else 1)
@@ -183,10 +184,13 @@ def _recording_trouble(health: dict[str, Any]) -> str | None:
     return None
 
 
-def _progress(agent: AgentStatus) -> str:
-    serving = f"version {agent.serving}" if agent.serving else "the base model"
+def _progress(agent: AgentStatus, *, is_trained: bool) -> str:
     failed = f" ({agent.failed} could not be)" if agent.failed else ""
-    line = f"{agent.agent}: {serving} serves; {counted(agent.judged, 'exchange')} judged{failed},"
+    judged = f"{counted(agent.judged, 'exchange')} judged{failed}"
+    if not is_trained:  # whatever it learned before: it is answered by `llm`, and no turn of its waits
+        return f"{agent.agent}: {judged}"
+    serving = f"version {agent.serving}" if agent.serving else "the base model"
+    line = f"{agent.agent}: {serving} serves; {judged},"
     line += f" {counted(agent.pending, 'turn')} {'waits' if agent.pending == 1 else 'wait'}"
     last = agent.last_update
     if last is None:

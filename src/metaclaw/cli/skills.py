@@ -93,7 +93,7 @@ def add(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a skill. It counts from the next request on."""
+    """Write a skill. It counts within a second."""
     from metaclaw.errors import ConfigError
     from metaclaw.skills.skill import Skill, parse_text, read_text, render_skill
     from metaclaw.skills.writer import ANYTHING

@@ -71,7 +71,7 @@ def list_tokens(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([_shown(token, usage.get(token.id)) for token in tokens]))
         return
     for token in tokens:
-        limits = ", ".join(f"{name} {value:g}" for name, value in asdict(token.limits).items() if value is not None)
+        limits = ", ".join(f"{name} {value:,}" for name, value in asdict(token.limits).items() if value is not None)
         state = "revoked" if token.revoked_at is not None else f"agent {token.agent or 'any'}"
         typer.echo(f"{token.id}\t{token.name}\t{state}\t{limits or 'no limits'}\t{_used(usage.get(token.id))}")
     if not tokens:

@@ -117,6 +117,15 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
             raise JournalError(f"cannot read the journal {path}: {error}{_newer(connection, path.stem)}") from error
 
 
+def refuse_older(connection: sqlite3.Connection, path: Path, *, schema: int) -> bool:
+    """Whether ``learning.db`` at ``path`` has tables. Raises ``JournalError`` where they are older than ``schema``: as an
+    empty file it would tell its owner that nothing was learned."""
+    (current,) = connection.execute("PRAGMA user_version").fetchone()
+    if 0 < current < schema:
+        raise JournalError(f"{path} is of an older release; the learner brings it up to date when MetaClaw starts")
+    return current > 0
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """A short write transaction: all of it or nothing."""

@@ -1,7 +1,7 @@
 """What is recorded of judging and teaching, for ``metaclaw judge stats`` and ``metaclaw status``.
 
 Owns the queries over ``learning.db``, read-only; refuses to reckon with what it finds. Invariant: one call is one
-consistent snapshot, and a database of an older release has nothing to tell.
+consistent snapshot; of a database of an older release it says so, but for what was spent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import reading
+from metaclaw.journal.database import reading, refuse_older
 from metaclaw.journal.paid_calls import Purpose, calls_in
 
 _SCHEMA = 7  # the first that knows opinions
@@ -47,9 +47,9 @@ class JudgeFacts:
 
 
 def read_facts(learning_db: Path, *, agent: str | None = None, since: float = 0.0) -> list[JudgeFacts]:
-    """What is known of each agent's judging. Raises ``JournalError``."""
+    """What is known of each agent's judging. Raises ``JournalError``, also for a file of an older release."""
     with _snapshot(learning_db) as db:
-        if db is None:
+        if db is None or not refuse_older(db, learning_db, schema=_SCHEMA):
             return []
         names = (
             f"SELECT agent FROM judgements UNION SELECT agent FROM {calls_in(db)}"
@@ -62,7 +62,9 @@ def read_facts(learning_db: Path, *, agent: str | None = None, since: float = 0.
 def read_spent(learning_db: Path, purpose: Purpose, *, since: float) -> CallsSpent:
     """What ``purpose`` took, of all agents. Raises ``JournalError``."""
     with _snapshot(learning_db) as db:
-        return CallsSpent() if db is None else _spent(db, purpose, since)
+        if db is None or db.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA:
+            return CallsSpent()  # nothing was counted before
+        return _spent(db, purpose, since)
 
 
 @contextmanager
@@ -73,8 +75,7 @@ def _snapshot(learning_db: Path) -> Generator[sqlite3.Connection | None]:
     with reading(learning_db) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        yield connection if schema >= _SCHEMA else None  # the learner brings it up to date when it starts
+        yield connection
 
 
 _SPENT = """
@@ -97,10 +98,10 @@ _LATE = f"""
 def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
     about = {"agent": agent, "since": since}
     judged, unjudged = Counter[str](), Counter[str]()
-    for row in db.execute(f"SELECT state, detail FROM judgements WHERE {_WHERE.format('judged_at')}", about):
+    for row in db.execute(f"SELECT state, judge, detail FROM judgements WHERE {_WHERE.format('judged_at')}", about):
         detail = json.loads(row["detail"])
         if row["state"] == "judged":
-            judged[detail.get("source", "unknown")] += 1  # by an older release
+            judged[detail.get("source") or _older_source(row["judge"])] += 1
         else:
             unjudged[detail.get("cause") or ("no_opinion" if detail.get("no_opinion") else "unknown")] += 1
     pairs = dict[str, list[tuple[float, float]]]()
@@ -121,6 +122,11 @@ def _facts(db: sqlite3.Connection, agent: str, since: float) -> JudgeFacts:
         late=dict(db.execute(_LATE, about).fetchone()),
         spent={asked: _spent(db, purpose, since, agent) for asked, purpose in _ASKED.items()},
     )
+
+
+def _older_source(judge: str | None) -> str:
+    """What decided, of a verdict from before verdicts said so: models had this mark in their judge's name."""
+    return "llm" if judge and judge.startswith("llm:") else "unknown"
 
 
 def _spent(db: sqlite3.Connection, purpose: Purpose, since: float, agent: str | None = None) -> CallsSpent:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaclaw.journal.database import reading
+from metaclaw.journal.database import reading, refuse_older
 
+_SCHEMA = 9  # the first that knows canaries
 _VERSIONS = """
     SELECT v.version, v.parent, v.created_at, v.deleted_at, v.state_path, v.sampler_path, u.metrics FROM versions AS v
     JOIN updates AS u ON u.id = v.update_id WHERE v.agent = ? ORDER BY v.version
@@ -82,14 +83,14 @@ class TrainedExchanges:
 
 
 def read_policies(learning_db: Path, *, now: float, agent: str | None = None) -> list[PolicyTold]:
-    """The policies of all agents, or of one. Raises ``JournalError``."""
+    """The policies of all agents, or of one. Raises ``JournalError``, also for a file of an older release."""
     if not learning_db.exists():
         return []
     with reading(learning_db) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'canaries'").fetchone():
-            return []  # of an older release, or just being made
+        if not refuse_older(db, learning_db, schema=_SCHEMA):
+            return []  # just being made
         names = [row[0] for row in db.execute("SELECT agent FROM updates UNION SELECT agent FROM holds ORDER BY agent")]
         return [_policy(db, name, now) for name in names if agent in (None, name)]
 

@@ -1,0 +1,67 @@
+"""A ``learning.db`` of an older release, looked at before the learner has brought it up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from metaclaw.errors import JournalError
+from metaclaw.journal.database import open_writer
+from metaclaw.journal.judge_statistics import read_facts
+from metaclaw.journal.learning_status import read_status
+from metaclaw.journal.policy_reader import read_policies
+
+READERS: dict[str, Callable[[Path], list[object]]] = {
+    "policies": lambda path: list(read_policies(path, now=0.0)),
+    "judge": lambda path: list(read_facts(path)),
+}
+
+
+def older(path: Path, schema: int) -> None:
+    """A version that was trained, and a verdict as releases with ``schema`` wrote it."""
+    scripts = resources.files("metaclaw.journal").joinpath("migrations")
+    with closing(sqlite3.connect(path)) as old:
+        for number in range(1, schema + 1):
+            old.executescript(scripts.joinpath(f"learning_{number:04}.sql").read_text(encoding="utf-8"))
+        old.executescript(f"""
+            INSERT INTO judgements (exchange, agent, state, score, judge, detail, judged_at)
+                VALUES ('x', 'main', 'judged', 1.0, 'llm:j', '{{"votes": [1.0]}}', 0.0);
+            INSERT INTO updates (id, agent, parent, state, started_at) VALUES (1, 'main', 0, 'committed', 0);
+            INSERT INTO versions (agent, version, parent, update_id, base_model, state_path, sampler_path, created_at)
+                VALUES ('main', 1, 0, 1, 'base', 'state', 'sampler', 1.0);
+            INSERT INTO serving (agent, version, since) VALUES ('main', 1, 1.0);
+            PRAGMA user_version = {schema};
+        """)
+
+
+@pytest.mark.parametrize("schema", [1, 2, 6])
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
+def test_what_an_older_release_learned_is_not_told_as_nothing(tmp_path: Path, schema: int, reader):
+    path = tmp_path / "learning.db"
+    older(path, schema)
+    (status,) = read_status(path)
+    assert (status.serving, status.judged) == (1, 1)
+    with pytest.raises(JournalError, match=r"learning\.db is of an older release; the learner brings it up to date"):
+        reader(path)
+    open_writer(path, "learning").close()
+    assert len(reader(path)) == 1
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
+def test_a_file_that_is_just_being_made_has_nothing_to_tell(tmp_path: Path, reader):
+    path = tmp_path / "learning.db"
+    sqlite3.connect(path).close()
+    assert reader(path) == []
+
+
+def test_who_judged_is_known_of_verdicts_from_before_they_said_so(tmp_path: Path):
+    path = tmp_path / "learning.db"
+    older(path, 2)
+    open_writer(path, "learning").close()
+    (facts,) = read_facts(path)
+    assert facts.judged == {"llm": 1}
