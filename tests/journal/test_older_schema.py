@@ -1,4 +1,4 @@
-"""A ``learning.db`` of an older release, looked at before the learner has brought it up to date."""
+"""Databases of an older release, looked at before the gateway and the learner have brought them up to date."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from metaclaw.journal.database import open_writer
 from metaclaw.journal.judge_statistics import read_facts
 from metaclaw.journal.learning_status import read_status
 from metaclaw.journal.policy_reader import read_policies
+from metaclaw.journal.verification import verify
 
 READERS: dict[str, Callable[[Path], list[object]]] = {
     "policies": lambda path: list(read_policies(path, now=0.0)),
@@ -57,6 +58,20 @@ def test_a_file_that_is_just_being_made_has_nothing_to_tell(tmp_path: Path, read
     path = tmp_path / "learning.db"
     sqlite3.connect(path).close()
     assert reader(path) == []
+
+
+@pytest.mark.parametrize("script", ["turns_0001.sql", None], ids=["older", "being made"])
+def test_turns_that_cannot_be_verified_yet_say_why(tmp_path: Path, script: str | None):
+    """It was "no such table: spool"."""
+    path = tmp_path / "turns.db"
+    with closing(sqlite3.connect(path)) as old:
+        if script is not None:
+            schema = resources.files("metaclaw.journal").joinpath("migrations", script).read_text(encoding="utf-8")
+            old.executescript(schema + "PRAGMA user_version = 1;")
+    with pytest.raises(JournalError, match="of an older release" if script else "being made"):
+        verify(path)
+    open_writer(path, "turns").close()
+    assert verify(path).problems == ()
 
 
 def test_who_judged_is_known_of_verdicts_from_before_they_said_so(tmp_path: Path):

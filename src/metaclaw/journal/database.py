@@ -118,11 +118,12 @@ def reading(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def refuse_older(connection: sqlite3.Connection, path: Path, *, schema: int) -> bool:
-    """Whether ``learning.db`` at ``path`` has tables. Raises ``JournalError`` where they are older than ``schema``: as
-    an empty file it would tell its owner that nothing was learned."""
+    """Whether the database at ``path`` has tables. Raises ``JournalError`` where they are older than ``schema``: as an
+    empty file it would tell its owner that nothing was learned."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
     if 0 < current < schema:
-        raise JournalError(f"{path} is of an older release; the learner brings it up to date when MetaClaw starts")
+        writer = "learner" if path.stem == "learning" else "gateway"
+        raise JournalError(f"{path} is of an older release; the {writer} brings it up to date when MetaClaw starts")
     return current > 0
 
 

@@ -11,9 +11,11 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.database import reading
+from metaclaw.errors import JournalError
+from metaclaw.journal.database import reading, refuse_older
 from metaclaw.journal.spool import Spool
 
+_SCHEMA = 2  # the first with a spool
 _ORPHANS = {
     "messages that no turn has": """
         SELECT count(*) FROM messages AS m WHERE NOT EXISTS (SELECT 1 FROM links WHERE message = m.hash)
@@ -42,6 +44,8 @@ def verify(turns_db: Path) -> Verification:
     """Check the file, its references, every hash, and the spool beside it. Raises ``JournalError``."""
     with reading(turns_db) as connection:
         connection.execute("BEGIN")
+        if not refuse_older(connection, turns_db, schema=_SCHEMA):
+            raise JournalError(f"{turns_db} is being made; it is there once the gateway has started")
         written = dict(connection.execute("SELECT segment, written FROM spool").fetchall())
         problems = [*_structure(connection), *_hashes(connection)]
         counts = [
