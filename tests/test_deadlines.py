@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 
 import pytest
 
@@ -91,6 +93,25 @@ async def test_the_oldest_of_those_that_are_left_has_the_timer() -> None:
     first.cancel()
     async with asyncio.timeout(30):
         await is_over.wait()
+
+
+async def test_what_came_while_the_loop_was_stopped_is_not_late() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        with Within(0.2):
+            reading = asyncio.get_running_loop().sock_recv(ours, 9)
+            asyncio.get_running_loop().call_soon(_stop, theirs)
+            assert await reading == b"an answer"
+        with pytest.raises(TimeoutError), Within(0.2):
+            await asyncio.get_running_loop().sock_recv(ours, 9)
+
+
+def _stop(theirs: socket.socket) -> None:
+    theirs.send(b"an answer")
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:  # as SIGSTOP does it
+        pass
 
 
 def test_loops_do_not_know_each_other() -> None:

@@ -1,7 +1,8 @@
 """Limits on waiting that cost next to nothing as long as nobody is late.
 
 Owns the timers under limits that are set for every turn and every piece of an answer; refuses to know what is waited
-for. Invariant: nobody is late before the whole time has passed, and whoever is, is told by the loop they wait in.
+for. Invariant: nobody is late before the whole time has passed in which the loop could hear them, and whoever is, is
+told by the loop they wait in.
 
 A timer of the loop for each wait would be made and given up again hundreds of times in an answer, at several
 microseconds and, in uvloop, a round of the loop each. All waits of one length run out in the order in which they
@@ -15,6 +16,10 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
+
+# A loop that rings so late was stopped with its process (SIGSTOP, a container that was paused), or slept with its
+# machine where the clock of the loop counts that.
+_STOPPED_S = 1.0
 
 
 class Within:
@@ -77,6 +82,7 @@ class _Queue(threading.local):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waits: dict[object, tuple[float, Callable[[], None]]] = {}
         self._has_timer = False
+        self._rings_at = 0.0
 
     def add(self, wait: object, ring: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -85,8 +91,7 @@ class _Queue(threading.local):
         at = loop.time() + self._seconds
         self._waits[wait] = at, ring
         if not self._has_timer:
-            self._has_timer = True
-            loop.call_at(at, self._ring, loop)
+            self._set_timer(loop, at)
 
     def drop(self, wait: object) -> None:
         self._waits.pop(wait, None)
@@ -95,14 +100,21 @@ class _Queue(threading.local):
         if loop is not self._loop:
             return
         self._has_timer = False
+        if (now := loop.time()) - self._rings_at > _STOPPED_S:
+            # uvloop rings before it reads: every answer would be a silent one, whatever has come meanwhile. They wait
+            # anew, for a network may take some seconds too.
+            self._waits = {wait: (now + self._seconds, ring) for wait, (_, ring) in self._waits.items()}
         while self._waits:
             wait, (at, ring) = next(iter(self._waits.items()))
             if at > loop.time():
-                self._has_timer = True
-                loop.call_at(at, self._ring, loop)
+                self._set_timer(loop, at)
                 return
             del self._waits[wait]
             ring()
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        self._has_timer, self._rings_at = True, at
+        loop.call_at(at, self._ring, loop)
 
 
 _queue = lru_cache(maxsize=64)(_Queue)  # lengths come from settings: there are few

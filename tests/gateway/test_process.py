@@ -173,6 +173,23 @@ async def test_the_memory_as_a_process_keeps_to_the_same_limits(tmp_path: Path) 
         await child.wait()
 
 
+async def test_a_gateway_that_is_stopped_and_goes_on_has_lost_no_answer(tmp_path: Path) -> None:
+    """A container that is paused, a machine that sleeps: what had come meanwhile was not read, so that every answer
+    under way ended with "fell silent" as soon as it went on."""
+    async with fake_llm(lambda body: Answer(hold_after=2)) as llm:
+        settings, url = port_settings(tmp_path, llm)
+        llm_settings = settings.llm.model_copy(update={"gap_timeout_s": 1.0, "first_byte_timeout_s": 1.0})
+        settings = settings.model_copy(update={"llm": llm_settings})
+        async with aiohttp.ClientSession() as http, process(settings) as gateway:
+            await until_ready(http, url)
+            stream = await begin_stream(http, url)
+            gateway.send_signal(signal.SIGSTOP)
+            llm.go_on.set()
+            await asyncio.sleep(3)
+            gateway.send_signal(signal.SIGCONT)
+            assert (await stream.read()).endswith(b"data: [DONE]\n\n")
+
+
 async def test_sigterm_lets_running_streams_end(tmp_path: Path) -> None:
     async with fake_llm(lambda _: Answer(hold_after=2)) as llm, aiohttp.ClientSession() as http:
         settings, url = port_settings(tmp_path, llm)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from metaclaw.chat.anthropic.caching import with_marks_for_bedrock
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import encode_event
+from metaclaw.deadlines import Within
 from metaclaw.errors import InvalidRequestError, UpstreamError
 from metaclaw.extras import load_backend
 from metaclaw.upstreams.model_client import NO_HEADERS
@@ -234,7 +235,7 @@ class BedrockReply:
         while chunk:
             yield chunk
             try:
-                async with asyncio.timeout(self._gap_s):
+                with Within(self._gap_s):
                     chunk = await self._model.in_thread(more)
             except TimeoutError as error:
                 raise UpstreamError(f"{self._model.name} fell silent for {self._gap_s:g} s", status=504) from error

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import DONE, encode_event
+from metaclaw.deadlines import Within
 from metaclaw.errors import InvalidRequestError, UpstreamError
 from metaclaw.proxy_variables import PROXY_VARIABLES
 from metaclaw.upstreams.cli_programs import SYSTEM_FILE, CliEvent, Program
@@ -209,7 +210,7 @@ class CliReply:
             if self._is_over:
                 return
             try:
-                async with asyncio.timeout(self._settings.timeouts.gap_s):
+                with Within(self._settings.timeouts.gap_s):
                     self._pending = await self._next_events()
             except TimeoutError as error:
                 message = f"{self._settings.name} fell silent for {self._settings.timeouts.gap_s:g} s"
