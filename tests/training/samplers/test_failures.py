@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaclaw.training.base_model import load_base
 from metaclaw.training.samplers.attention import Segment
@@ -16,6 +17,7 @@ from metaclaw.training.samplers.requests import Limits, Request, RequestReader
 from metaclaw.training.samplers.rows import RowLimits
 from metaclaw.training.samplers.slots import LoraSlots
 from tests.training.device import DEVICE
+from tests.training.memory import Memory
 from tests.training.samplers.conftest import Family
 from tests.training.samplers.loops import Answers, generate
 
@@ -39,6 +41,15 @@ class FailingForward(ForwardPass):
                 2**46, dtype=torch.uint8, device=self.device
             )  # more than the address space of a process: torch's own failure
         return super().run(segments, keep)
+
+
+class NoMemoryToScore(TorchDispatchMode):
+    """Refuses the normalisers of more than one place: what a prompt's log-probs take beside its logits."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "logsumexp" in func.overloadpacket._qualified_op_name and args[0].shape[0] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return func(*args, **(kwargs or {}))
 
 
 class Driver:
@@ -126,3 +137,41 @@ def test_memory_that_cannot_be_had_for_a_row_fails_that_request_alone(driver: Dr
     driver.add(3, [2] * 30, max_tokens=10)
     driver.run()
     assert [len(driver.answers.by_id[i].tokens()) for i in (1, 3)] == [30, 10]
+
+
+def test_what_is_only_kept_makes_way_when_memory_runs_out(driver: Driver) -> None:
+    """The limits are of what was free at the start: on one GPU training takes of it for a pass."""
+    with Memory(1 << 40) as memory:
+        driver.add(1, [1] * 40, max_tokens=10)
+        driver.run()
+        row = memory.used
+        memory.limit = row + row // 2  # another row does not fit beside the kept one
+        driver.add(2, [2] * 40, max_tokens=10)
+        driver.run()
+        memory.limit = memory.used + row // 2
+        driver.add(3, [2] * 30 + [3] * 10, max_tokens=10)  # which goes on from what is kept, and copies it
+        driver.run()
+    assert [len(driver.answers.by_id[i].tokens()) for i in (1, 2, 3)] == [10, 10, 10]
+
+
+def test_a_pass_that_failed_for_want_of_memory_holds_none_while_the_answers_go_on(driver: Driver) -> None:
+    """Its variables are in the traceback: with them, the next pass failed as well."""
+    with Memory(1 << 40) as memory:
+        driver.add(1, [1] * 8, max_tokens=100)
+        driver.run(5)
+        driver.add(2, [2] * 500, max_tokens=10)
+        driver.run(1)
+        memory.limit = memory.used + 20_000  # the row is there; what a chunk takes beside it is not
+        driver.run()
+    assert "memory" in driver.answers.by_id[2].error["message"]
+    assert len(driver.answers.by_id[1].tokens()) == 100
+
+
+def test_a_prompt_that_cannot_be_scored_for_want_of_memory_fails_alone(driver: Driver) -> None:
+    driver.add(1, [1] * 8, max_tokens=20)
+    driver.run(3)
+    driver.add(2, [2] * 100, max_tokens=0, prompt_logprobs=True)
+    with NoMemoryToScore():
+        driver.run()
+    assert "memory" in driver.answers.by_id[2].error["message"]
+    assert len(driver.answers.by_id[1].tokens()) == 20

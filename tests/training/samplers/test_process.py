@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from metaclaw.training.commands import Cancel, LoadAdapter, OptimStep, UnloadAdapter
+from tests.training.memory import Memory
 from tests.training.samplers.adapters import publish
 from tests.training.samplers.conftest import Family
 from tests.training.samplers.loops import LocalLoop, generate
@@ -171,3 +172,13 @@ def test_an_unloaded_adapter_serves_its_running_requests_to_the_end_and_no_new_o
     assert loop.run(fresh)[0].tokens() != alone
     layers = [module for module in loop.base.model.modules() if type(module).__name__ == "SlottedLinear"]
     assert {len(layer._pairs) for layer in layers} == {1}
+
+
+def test_an_adapter_is_loaded_where_ended_answers_must_make_way_for_it(
+    loop: LocalLoop, tied: Family, tmp_path: Path
+) -> None:
+    with Memory(1 << 40) as memory:
+        loop.ask(generate("a prompt that is long enough to be kept", max_tokens=5))
+        memory.limit = memory.used + 50_000
+        assert loop.load("a@1", tied.adapters["a"], tmp_path).end == {"id": 2, "ok": {}}
+    assert len(loop.ask(generate("a prompt", "a@1", max_tokens=5)).tokens()) == 5

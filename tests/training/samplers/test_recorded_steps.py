@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -266,6 +266,26 @@ def test_prompts_are_read_beside_a_recorded_step(both: Both) -> None:
     with torch.inference_mode(), pytest.raises(RuntimeError, match="exceeds"):
         recorded.forward.run([Segment(row=recorded.rows["runs"], tokens=(1,), slot=0), too_small], [0, 2])
     assert list(recorded.rows["runs"].tokens) == before
+
+
+@torch.inference_mode()
+def test_a_replay_that_fails_has_gone_on_with_nothing(both: Both) -> None:
+    """Nor has the prompt that was read before it, which is read again."""
+    both.read("runs", 10, None)
+    both.steps({"runs": None}, 3)
+    both.begin("new", 0, None)
+    recorded = both.sides[1]
+    before = {name: list(row.tokens) for name, row in recorded.rows.items()}
+    [key] = recorded.forward._recorded._recordings
+    one = recorded.forward._recorded._recordings[key]
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error")
+
+    recorded.forward._recorded._recordings[key] = replace(one, replay=fail)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        recorded.step_beside({"runs": None}, "new", 7)
+    assert {name: list(row.tokens) for name, row in recorded.rows.items()} == before
 
 
 @pytest.mark.parametrize("which", ["tied", "untied"])

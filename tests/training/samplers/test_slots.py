@@ -16,8 +16,9 @@ from metaclaw.training.samplers.adapter_files import AdapterWeights, LoraPair, r
 from metaclaw.training.samplers.attention import Segment
 from metaclaw.training.samplers.forward import ForwardPass
 from metaclaw.training.samplers.kv_rows import KvRow
-from metaclaw.training.samplers.slots import LoraSlots
+from metaclaw.training.samplers.slots import LoraSlots, Selection, SlottedLinear
 from tests.training.device import DEVICE, TOLERANCE
+from tests.training.memory import Memory
 from tests.training.samplers.adapters import files_of, peft_model, plain_model, write_adapter
 from tests.training.samplers.conftest import Family
 
@@ -68,6 +69,40 @@ def test_adapters_differ_enough_for_the_comparison_to_mean_something(tied: Famil
     plain = oracle(tied, None, tokens)
     for name in tied.adapters:
         assert (oracle(tied, name, tokens) - plain).abs().max() > 0.1
+
+
+def test_an_adapter_that_there_is_no_memory_for_leaves_nothing_behind(tied: Family) -> None:
+    """Whoever loads it again would find less each time."""
+    elsewhere = torch.device("meta")  # so that putting it there makes copies
+    slots = LoraSlots(plain_model(tied.base).to(elsewhere), elsewhere)
+    weights = read_adapter(files_of(tied.adapters["a"]), origin="damaged")
+    size = sum(pair.down.nbytes + pair.up.nbytes for pair in weights.values())
+    with Memory(size // 2) as memory:
+        with pytest.raises(torch.OutOfMemoryError):
+            slots.add(weights)
+        assert memory.used == 0
+        memory.limit = size
+        slots.add(weights)
+        assert memory.used == size
+
+
+@torch.inference_mode()
+def test_a_layer_without_memory_for_its_adapters_side_by_side_works_again_when_there_is_some() -> None:
+    selection = Selection(HERE)
+    layer = SlottedLinear(torch.nn.Linear(8, 4096, device=HERE), selection)
+    generator = torch.Generator().manual_seed(0)
+    for slot in (1, 2):
+        down, up = (torch.randn(shape, generator=generator).to(HERE) for shape in ((4, 8), (4096, 4)))
+        layer.put(slot, LoraPair(down=down, up=up))
+    inputs = torch.randn(2, 8, generator=generator).to(HERE)
+    alone = []
+    for slot in (1, 2):
+        selection.choose([slot, slot])
+        alone.append(layer(inputs)[slot - 1])
+    selection.choose([1, 2])
+    with Memory(100_000), pytest.raises(torch.OutOfMemoryError):  # for the narrow side of the layer alone
+        layer(inputs)
+    torch.testing.assert_close(layer(inputs), torch.stack(alone), atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_a_slot_that_is_freed_is_never_given_again(tied: Family) -> None:

@@ -69,6 +69,11 @@ class AdapterLoads:
             load.error = error
         return self._loads.popleft()
 
+    def again(self, load: Load) -> None:
+        """Put a load that has ended into service once more, from the file that was read."""
+        load.error = load.parts = None
+        self._loads.appendleft(load)
+
     def _parts(self, load: Load) -> Iterator[None]:
         weights: AdapterWeights = {}
         for name, pair in read_layers(load.file.result()):

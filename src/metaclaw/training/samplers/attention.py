@@ -83,7 +83,12 @@ class RowAttention(Cache):
         """The pass wrote every layer: its tokens are part of their sequences."""
         for segment in self._segments:
             segment.row.commit(segment.tokens)
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold nothing of the last pass. Recorded ones begin none, so its rows and masks would keep their memory."""
         self._segments = ()
+        self._masks.clear()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any

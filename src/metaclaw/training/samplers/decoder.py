@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,10 @@ class Decoder:
     def forget_slot(self, slot: int) -> None:
         """Nothing more will be asked of the adapter in ``slot``."""
         self._rows.forget_slot(slot)
+
+    def let_go(self) -> bool:
+        """Give up what is only kept, for want of memory; whether anything was."""
+        return self._rows.let_go()
 
     def step(self) -> None:
         """One token for every running sample, and the next chunk of prompts, if any."""
@@ -207,13 +212,13 @@ class Decoder:
         counted, began = _counted(running), self._clock()
         try:
             logits = self._forward.run(segments, keep)
+            if not running:
+                self._forward.wait()
         except Exception as error:  # noqa: BLE001 - the job boundary: the loop serves what comes next
             self._pass_failed(running, chunks, error)
             return
         if running:
             self._next_tokens(running, logits[: len(running)])
-        else:
-            self._forward.wait()
         self._pace.note(self._clock() - began, counted, line - len(running))
         for (reading, count), part in zip(chunks, logits[len(running) :].split(kept), strict=True):
             self._has_read(reading, count, part)
@@ -229,7 +234,11 @@ class Decoder:
     def _has_read(self, reading: Reading, count: int, logits_NV: Tensor) -> None:
         request = reading.request
         if reading.scores is not None:
-            reading.scores.add(reading.row.length - count, logits_NV)
+            try:
+                reading.scores.add(reading.row.length - count, logits_NV)
+            except (MemoryError, RuntimeError) as error:
+                self._answers.fail(request, error)
+                return
         if reading.num_left:
             return
         self._reading.remove(reading)
@@ -260,7 +269,10 @@ class Decoder:
 
     def _pass_failed(self, running: Sequence[_Running], chunks: Sequence[_Chunk], error: Exception) -> None:
         """Find out who it was: first without the prompts, which are then read one by one."""
-        if chunks and (running or len(chunks) > 1):
+        traceback.clear_frames(error.__traceback__)  # whose variables hold what the pass had made
+        if is_out_of_memory(error) and self._rows.let_go():
+            self._run_pass(running, chunks)
+        elif chunks and (running or len(chunks) > 1):
             for reading, _ in chunks:
                 reading.request.runs_alone = True
             if running:

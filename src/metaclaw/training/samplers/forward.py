@@ -39,16 +39,25 @@ class ForwardPass:
 
         ``keep`` are places in the line of all segments' tokens, ascending.
         """
+        lengths = [segment.row.length for segment in segments]
+        try:
+            return self._run(segments, keep)
+        except BaseException:
+            self._attention.forget()
+            for segment, length in zip(segments, lengths, strict=True):
+                segment.row.truncate(length)
+            raise
+
+    def _run(self, segments: Sequence[Segment], keep: Sequence[int]) -> Tensor:
         num_running = next((at for at, one in enumerate(segments) if len(one.tokens) > 1), len(segments))
         running, read = segments[:num_running], segments[num_running:]
         if list(keep[:num_running]) == list(range(num_running)) and (recording := self._recorded.of(running)):
-            # What is read runs first: it may fail, and then no answer has gone on.
-            rest = self._run(read, [place - num_running for place in keep[num_running:]]) if read else None
+            rest = self._run_plain(read, [place - num_running for place in keep[num_running:]]) if read else None
             logits = recording.run(running)
             return logits if rest is None else torch.cat([logits, rest])
-        return self._run(segments, keep)
+        return self._run_plain(segments, keep)
 
-    def _run(self, segments: Sequence[Segment], keep: Sequence[int]) -> Tensor:
+    def _run_plain(self, segments: Sequence[Segment], keep: Sequence[int]) -> Tensor:
         tokens = [token for segment in segments for token in segment.tokens]
         places = [place for one in segments for place in range(one.row.length, one.row.length + len(one.tokens))]
         self._selection.choose([segment.slot for segment in segments for _ in segment.tokens], keep)

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from metaclaw.errors import CheckpointError, InvalidRequestError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.commands import Cancel, Generate, LoadAdapter, UnloadAdapter, parse_command
-from metaclaw.training.device_errors import check_device
+from metaclaw.training.device_errors import check_device, is_out_of_memory
 from metaclaw.training.failures import error_body
 from metaclaw.training.samplers.adapter_loading import AdapterLoads
 from metaclaw.training.samplers.adapter_table import AdapterTable
@@ -146,6 +146,9 @@ class SamplerLoop:
     def _advance_loads(self) -> None:
         load = self._loads.advance(self._decoder.spare_s if self._decoder.is_busy else None)
         if load is None:
+            return
+        if load.error is not None and is_out_of_memory(load.error) and self._decoder.let_go():
+            self._loads.again(load)
             return
         answer: Frame = {"ok": {}}
         if load.error is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.samplers.kv_rows import KvRow, capacity_for
 from metaclaw.training.samplers.prefix_cache import Match, PrefixCache
 from metaclaw.training.samplers.requests import Request
@@ -60,9 +61,21 @@ class Rows:
 
     def copy(self, source: KvRow, length: int, request: Request) -> KvRow:
         """A new row that begins like ``source``."""
-        row = self._new(request)
-        row.copy_beginning(source, length)
-        return row
+        try:
+            return self._copied(source, length, request)
+        except (MemoryError, RuntimeError) as error:
+            if not (is_out_of_memory(error) and self.let_go()):
+                raise
+        return self._copied(source, length, request)  # not before: the error holds what there was memory for
+
+    def let_go(self) -> bool:
+        """Forget what is only kept, for want of memory; whether anything was.
+
+        The limits are of what was free when the model was loaded: on one GPU training takes of it for a pass.
+        """
+        had_any = self._kept.num_places > 0
+        self._kept.shrink(0)
+        return had_any
 
     def end(self, request: Request, row: KvRow) -> None:
         """``row`` is no longer used; it is kept for prompts that begin like it."""
@@ -76,6 +89,11 @@ class Rows:
     def _can_go_on_in(self, match: Match, request: Request) -> bool:
         # Going on in a row costs nothing but what lies behind the common beginning: not if that is the most of it.
         return match.is_kept and match.row.capacity >= request.final_length and 2 * match.length >= match.row.length
+
+    def _copied(self, source: KvRow, length: int, request: Request) -> KvRow:
+        row = self._new(request)
+        row.copy_beginning(source, length)
+        return row
 
     def _new(self, request: Request) -> KvRow:
         return KvRow(capacity_for(request.final_length, self._limits.max_context, self._device))

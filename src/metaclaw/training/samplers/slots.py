@@ -150,8 +150,9 @@ class SlottedLinear(nn.Module):
             self._downs = self._ups = None
             if needed:
                 weight = self.base.weight
-                self._downs = torch.empty(2 * needed, weight.shape[1], device=weight.device)
-                self._ups = torch.empty(2 * needed, weight.shape[0], device=weight.device)
+                downs = torch.empty(2 * needed, weight.shape[1], device=weight.device)
+                ups = torch.empty(2 * needed, weight.shape[0], device=weight.device)
+                self._downs, self._ups = downs, ups  # both or, where there is no memory, neither
         for slot in missing:
             assert self._downs is not None
             assert self._ups is not None
@@ -173,12 +174,16 @@ class LoraSlots:
         self._num_given = 0
 
     def add(self, weights: AdapterWeights) -> int:
-        """Put an adapter into a new slot; raises ``CheckpointError`` (and changes nothing) if it does not fit."""
+        """Put an adapter into a new slot; raises ``CheckpointError`` if it does not fit. A failure leaves nothing."""
         for name, pair in weights.items():
             self._check_fit(name, pair)
         self._num_given += 1
-        for name, pair in weights.items():
-            self._slotted(name).put(self._num_given, pair)
+        try:
+            for name, pair in weights.items():
+                self._slotted(name).put(self._num_given, pair)
+        except BaseException:
+            self.remove(self._num_given)  # of the layers that there was memory for
+            raise
         return self._num_given
 
     def lay_out(self, slot: int) -> Iterator[None]:
