@@ -17,6 +17,7 @@ from metaclaw.processes import background
 from metaclaw.processes.instance import (
     DRAIN_S,
     Instance,
+    PidFile,
     claim_port,
     held_pid_file,
     is_healthy,
@@ -141,6 +142,19 @@ def test_children_are_told_of(tmp_path: Path):
         instance = running_instance(tmp_path)
     assert instance is not None
     assert instance.children == {"gateway": 1, "learner": None}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")
+def test_a_full_disk_takes_no_note_of_the_children_and_ends_nothing():
+    handle = os.open("/dev/full", os.O_RDWR)
+    pid_file = PidFile(handle, handle)
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            pid_file.write(me(Path()))
+        pid_file.note_children({"gateway": 1})
+        pid_file.note_mode("rl")
+    finally:
+        os.close(handle)
 
 
 def test_a_taken_port_is_refused_with_its_number_and_the_way_out():

@@ -124,6 +124,24 @@ async def test_the_gateway_goes_on_without_a_learner_that_keeps_dying(tmp_path: 
     await running
 
 
+async def test_the_gateway_goes_on_without_a_learner_that_cannot_be_started(tmp_path: Path):
+    """Killed for want of memory, and no memory to start it again: that ended everything, with a traceback."""
+    gone = Program(name="learner", command=(str(tmp_path / "gone"),), is_essential=False)
+    watched = Watched(obedient(tmp_path / "log"), gone)
+    running = asyncio.create_task(watched.supervisor.run())
+    await _until(lambda: any("the rest goes on" in line for line in watched.reports))
+    assert watched.reports[0] == "the learner cannot be started: No such file or directory"
+    assert watched.children["gateway"] is not None
+    watched.supervisor.stop()
+    await running
+
+
+async def test_a_gateway_that_cannot_be_started_is_given_up_with_the_reason(tmp_path: Path):
+    watched = Watched(Program(name="gateway", command=(str(tmp_path / "gone"),)))
+    with pytest.raises(ProcessError, match="the gateway died 3 times in a row, last with code 127"):
+        await watched.supervisor.run()
+
+
 async def test_when_the_gateway_is_given_up_the_learner_ends_too(tmp_path: Path):
     watched = Watched(program("gateway", "import sys; sys.exit(1)"), obedient(tmp_path / "log", "learner"))
     with pytest.raises(ProcessError):

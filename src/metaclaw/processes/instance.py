@@ -41,7 +41,10 @@ class Instance:
 
 
 class PidFile:
-    """The PID file while we hold it. ``shared_fd`` is for the children to inherit."""
+    """The PID file while we hold it. ``shared_fd`` is for the children to inherit.
+
+    What it says is for `status` alone: a disk that has no room for a note of it ends nothing.
+    """
 
     def __init__(self, handle: int, shared_fd: int) -> None:
         self.shared_fd = shared_fd
@@ -54,11 +57,15 @@ class PidFile:
 
     def note_mode(self, mode: str) -> None:
         assert self._instance is not None, "write() comes first"
-        self.write(replace(self._instance, mode=mode))
+        self._note(replace(self._instance, mode=mode))
 
     def note_children(self, children: Mapping[str, int | None]) -> None:
         assert self._instance is not None, "write() comes first"
-        self.write(replace(self._instance, children=children))
+        self._note(replace(self._instance, children=children))
+
+    def _note(self, instance: Instance) -> None:
+        with contextlib.suppress(OSError):
+            self.write(instance)
 
 
 @contextlib.contextmanager

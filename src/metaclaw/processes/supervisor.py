@@ -19,6 +19,7 @@ from typing import Any
 from metaclaw.errors import ConfigError, MetaClawError, ProcessError
 
 EXIT_BAD_SETTINGS = 2  # what a program of ours ends with when its settings cannot work; trying again cannot help
+_NOT_STARTED = 127  # as shells say it
 SAID_ABOVE = "; the line it wrote above says why"
 
 Report = Callable[[str], None]
@@ -97,10 +98,7 @@ class Supervisor:
         is_first_run = True
         while not self._stopping.is_set():
             self._changed[program.name].clear()
-            process = await self._start(program)
-            code = await self._wait_for_death(program, process)
-            self._running.pop(program.name, None)
-            self._note(program, None)
+            code = await self._run_once(program)
             if code is None:
                 is_first_run = False
                 continue
@@ -116,6 +114,19 @@ class Supervisor:
             delay = min(self._patience.first_delay_s * 2 ** (len(deaths) - 1), self._patience.longest_delay_s)
             self._report(f"the {program.name} ended with {_described(code)}; starting it again in {delay:.1f} s")
             await self._sleep(delay)
+
+    async def _run_once(self, program: Program) -> int | None:
+        """Its exit code; ``None`` when we ended it: we are stopping, or it is to have other settings."""
+        try:
+            process = await self._start(program)
+        except OSError as error:  # no memory for one more process, perhaps, after others were killed for want of it
+            self._report(f"the {program.name} cannot be started: {error.strerror}")
+            return _NOT_STARTED
+        try:
+            return await self._wait_for_death(program, process)
+        finally:
+            self._running.pop(program.name, None)
+            self._note(program, None)
 
     async def _start(self, program: Program) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -133,7 +144,6 @@ class Supervisor:
         return process
 
     async def _wait_for_death(self, program: Program, process: Process) -> int | None:
-        """Its exit code; ``None`` when we ended it: we are stopping, or it is to have other settings."""
         dead = asyncio.ensure_future(process.wait())
         try:
             await self._either(asyncio.shield(dead), self._stopping.wait(), self._changed[program.name].wait())
