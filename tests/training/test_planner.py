@@ -64,6 +64,7 @@ def test_the_constants_are_those_of_the_engine_and_the_sampler():
     assert planner.LOGITS_CHUNK == logprobs._MAX_LOGITS  # pyright: ignore[reportPrivateUsage]
     chunks = process._CHUNKS  # pyright: ignore[reportPrivateUsage]
     assert {kind: limits.idle for kind, limits in chunks.items()} == planner.PREFILL_TOKENS
+    assert planner.SCORED_LOGITS == process._MAX_LOGITS  # pyright: ignore[reportPrivateUsage]
     assert planner.KEPT_SHARE == process._KEPT_SHARE  # pyright: ignore[reportPrivateUsage]
     assert planner.CACHE_SHARE == process._CACHE_SHARE  # pyright: ignore[reportPrivateUsage]
 

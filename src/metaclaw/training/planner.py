@@ -23,6 +23,7 @@ MIB = 1 << 20
 BATCH_TOKENS = {"cpu": 256, "cuda": 8192}  # metaclaw.training.engine: tokens of a micro-batch
 LOGITS_CHUNK = 1 << 24  # metaclaw.training.logprobs: logits of one chunk
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}  # metaclaw.training.samplers.process: of one chunk of prompts
+SCORED_LOGITS = 1 << 26  # metaclaw.training.samplers.process: of one chunk of prompts that are scored
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}  # metaclaw.training.samplers.process: rows wait beyond it
 KEPT_SHARE = 0.25  # of that, for answers that have ended
 RUNTIME_BYTES = {"cpu": 350 * MIB, "cuda": 600 * MIB}  # Python with torch, measured; a CUDA context beside it, about
@@ -104,6 +105,9 @@ def sampler_items(shape: ModelShape, load: Workload, *, maps_the_engines_weights
     one_row = load.context * shape.kv_bytes_per_token(load.base_bytes)  # a single sequence is never refused
     cap = "" if most >= wanted else f", at most {CACHE_SHARE[load.kind]:.0%} of the memory"
     chunk = PREFILL_TOKENS[load.kind]
+    scored = min(chunk, SCORED_LOGITS // shape.vocab_size)
+    token_bytes = (4 * shape.hidden + 3 * shape.intermediate) * load.base_bytes
+    logit_bytes = 2 * _FLOAT32 + (load.base_bytes if load.base_bytes < _FLOAT32 else 0)
     return [
         base,
         Item(
@@ -117,9 +121,9 @@ def sampler_items(shape: ModelShape, load: Workload, *, maps_the_engines_weights
         ),
         Item(
             process="sampler", name="prompt chunk",
-            size_bytes=chunk * (4 * shape.hidden + 3 * shape.intermediate) * load.base_bytes
+            size_bytes=max(chunk * token_bytes, scored * (token_bytes + shape.vocab_size * logit_bytes))
             + 2 * load.rows * shape.vocab_size * _FLOAT32,
-            formula=f"{chunk} tokens x (4 hidden + 3 MLP), and two rows of logits a sequence",
+            formula=f"{chunk} tokens x (4 hidden + 3 MLP), or {scored} and their logits; two rows of logits a sequence",
         ),
         _runtime(load, "sampler"),
     ]  # fmt: skip

@@ -55,13 +55,13 @@ class NoMemoryToScore(TorchDispatchMode):
 class Driver:
     """A decoder over the failing pass."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, *, scored: int = 1000) -> None:
         base = load_base(family.base, device=DEVICE, dtype="float32")
         slots = LoraSlots(base.model, HERE)
         self.forward = FailingForward(base.model, slots, HERE)
         self.ended: list[int] = []
         limits = RowLimits(max_rows=4, max_places=2200, kept_places=1000, max_context=2048)
-        chunks = ChunkLimits(least=8, most=64, idle=256)
+        chunks = ChunkLimits(least=8, most=64, idle=256, scored=scored)
         self.decoder = Decoder(self.forward, limits, chunks, on_end=lambda request: self.ended.append(request.frame_id))
         self.reader = RequestReader(
             Limits(vocab_size=263, max_context=2048, end_tokens=()), decode=lambda _: "", entropy=lambda: 0
@@ -175,3 +175,27 @@ def test_a_prompt_that_cannot_be_scored_for_want_of_memory_fails_alone(driver: D
         driver.run()
     assert "memory" in driver.answers.by_id[2].error["message"]
     assert len(driver.answers.by_id[1].tokens()) == 20
+
+
+class Widest(TorchDispatchMode):
+    """Remembers the most places whose logits were there at once."""
+
+    places = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.shape[-1:] == (263,):
+            self.places = max(self.places, result.numel() // 263)
+        return result
+
+
+def test_prompts_are_scored_as_far_at_once_as_there_is_memory_for_the_logits(tied: Family) -> None:
+    driver = Driver(tied, scored=50)
+    for frame_id, length in ((1, 300), (2, 40)):
+        driver.add(frame_id, [frame_id] * length, max_tokens=0, prompt_logprobs=True)
+    driver.add(3, [3] * 200, max_tokens=5)
+    with Widest() as widest:
+        driver.run()
+    assert widest.places <= 51
+    assert [len(driver.answers.by_id[i].prompt["logprobs"]) for i in (1, 2)] == [300, 40]
+    assert len(driver.answers.by_id[3].tokens()) == 5

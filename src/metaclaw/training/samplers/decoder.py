@@ -71,6 +71,7 @@ class Decoder:
         self._answers = Answers(on_end)
         self._rows = Rows(limits, forward.device)
         self._pace = Pace(chunks)
+        self._max_scored = chunks.scored
         self._waiting = FairQueue()
         self._reading: list[Reading] = []
         self._ready: deque[_Ready] = deque()
@@ -183,19 +184,23 @@ class Decoder:
             self._run_pass(self._running, chunks)
 
     def _chunks(self) -> list[_Chunk]:
-        """What to read in this step: half of it at least of the oldest, then of the others in order."""
+        """What to read in this step: half of it at least of the oldest, then of the others in order.
+
+        Of those to be scored no more than there is memory for: the logits of 4,096 places were 6 GB of an 8B model's.
+        """
         budget = self._pace.chunk(_counted(self._running)) if self._reading else 0
         if budget == 0:
             return []
-        oldest, *others = self._reading
-        wanted = sum(reading.num_left for reading in others)
-        first = min(oldest.num_left, max(budget // 2, budget - wanted, 1))
-        chunks, budget = [(oldest, first)], budget - first
-        for reading in others:
-            if budget <= 0:
-                break
-            chunks.append((reading, min(reading.num_left, budget)))
-            budget -= chunks[-1][1]
+        wanted = sum(reading.num_left for reading in self._reading[1:])
+        share, scored = max(budget // 2, budget - wanted, 1), self._max_scored
+        chunks: list[_Chunk] = []
+        for reading in self._reading:
+            most = min(share, scored) if reading.scores is not None else share
+            if (count := min(reading.num_left, most)) > 0:
+                chunks.append((reading, count))
+                budget -= count
+                scored -= count if reading.scores is not None else 0
+            share = budget
         return chunks
 
     def _run_pass(self, running: Sequence[_Running], chunks: Sequence[_Chunk]) -> None:

@@ -37,6 +37,7 @@ class ChunkLimits:
     least: int
     most: int
     idle: int  # while no answer runs
+    scored: int = 1 << 30  # of them, those all of whose logits are wanted
 
 
 class Running(NamedTuple):

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +46,7 @@ _CHUNKS = {
 }
 _CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}  # of the machine's memory; of the GPU memory that is free beside the model
 _KEPT_SHARE = 0.25  # of that, for answers that have ended, unless set
+_MAX_LOGITS = 1 << 26  # of prompts that are scored: 256 MiB of float32, and their normalisers take as much again
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class SamplerLoop:
         self._decoder = Decoder(
             ForwardPass(base.model, slots, base.device),
             _row_limits(base, max_rows=config.get("max_concurrent", 32), kept_mb=config.get("prefix_cache_mb", -1)),
-            _CHUNKS["cpu" if base.device.type == "cpu" else "cuda"],
+            replace(_CHUNKS["cpu" if base.device.type == "cpu" else "cuda"], scored=_MAX_LOGITS // ready.vocab_size),
             on_end=self._request_ended,
         )
         self._adapters = AdapterTable(
