@@ -1,6 +1,6 @@
 """The one HTTP client of a process.
 
-Owns the settings of the connection pool and the way out; refuses to know whom it calls. Invariant: one session lives as
+Owns its settings and the way out; refuses to know whom it calls. Invariant: one session lives as
 long as the process that calls models, because a new client per request costs a TLS context each.
 """
 
@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Mapping
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
 
+from metaclaw.upstreams.connections import Connector
 from metaclaw.upstreams.proxies import Proxies, Proxy, through
 
-_KEEP_ALIVE_S = 30.0
-# Of TCP: seconds without a sign until it asks for one, between asking again, how often; and milliseconds in which what
-# was sent has not even been received, after which the other end is gone.
-WATCHING = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 _MAX_HEADER_BYTES = 64 * 1024  # of one header; proxies before a model add long ones
 
 _log = logging.getLogger(__name__)
 _ways: WeakKeyDictionary[aiohttp.ClientSession, Proxies] = WeakKeyDictionary()
 
 
-def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
+def new_session(
+    environment: Mapping[str, str] = os.environ, *, connector: Connector | None = None
+) -> aiohttp.ClientSession:
     """A client session for all upstreams of this process. Use it with ``async with``, inside the running loop.
 
     The proxies are those that ``environment`` names now.
@@ -41,9 +38,7 @@ def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSe
             else:
                 _log.info("what is not on this machine is asked through %s", proxy)
     session = aiohttp.ClientSession(
-        # No limit: the number of turns in flight is bounded by those who ask, and a hidden queue here would look
-        # like a slow upstream.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=_watched_socket),
+        connector=connector or Connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=True,
@@ -54,21 +49,6 @@ def new_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSe
     if proxies is not None:
         _ways[session] = proxies
     return session
-
-
-def _watched_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices soon when nobody is at its other end any more.
-
-    After a laptop slept, or a router forgot, kept connections look well and answer nothing: a request on one of them
-    waited for its first byte until that was given up.
-    """
-    family, kind, protocol = address[:3]
-    watched = socket.socket(family, kind, protocol)
-    watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in WATCHING.items():
-        if (option := getattr(socket, name, None)) is not None:  # each system has some of them
-            watched.setsockopt(socket.IPPROTO_TCP, option, value)
-    return watched
 
 
 def proxy_before(session: aiohttp.ClientSession, url: str) -> Proxy | None:
