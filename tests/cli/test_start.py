@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import urllib.error
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from metaclaw.config_file import set_values
 from metaclaw.journal.database import open_writer
-from tests.cli.programs import ask, metaclaw, started, status, until
+from tests.cli.programs import METACLAW, ask, environment, metaclaw, started, status, until
 
 
 def test_a_started_gateway_answers_and_ends_with_everything_on_sigterm(home: Path):
@@ -30,6 +31,26 @@ def test_a_started_gateway_answers_and_ends_with_everything_on_sigterm(home: Pat
         assert process.wait(20) == 0
     assert not psutil.pid_exists(now["children"]["gateway"])
     assert status(home) == {"running": False, "healthy": False}
+
+
+def test_it_serves_on_where_nobody_reads_its_output_any_more(home: Path):
+    """`metaclaw start &` in a terminal that was closed: the death of its learner, which is started again, ended all."""
+    output, its_output = os.pipe()
+    process = subprocess.Popen(
+        [*METACLAW, "start"], env=environment(home), stdin=subprocess.DEVNULL, stdout=its_output, stderr=its_output
+    )
+    os.close(its_output)
+    try:
+        until(lambda: process.poll() is not None or status(home)["healthy"])
+        learner = status(home)["children"]["learner"]
+        os.close(output)
+        os.kill(learner, signal.SIGKILL)
+        until(lambda: process.poll() is not None or status(home)["children"]["learner"] not in (None, learner))
+        assert process.poll() is None
+        assert ask(home) == "hello from upstream"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.mark.parametrize("provider", ["ollama", "openai"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -46,7 +47,12 @@ def start(
             return changed
 
         settings = resolve_secrets(settings)
-        foreground.run(settings, report=lambda what: typer.echo(f"metaclaw: {what}", err=True), reread=reread)
+        foreground.run(settings, report=_report, reread=reread)
+
+
+def _report(what: str) -> None:
+    with contextlib.suppress(OSError):  # its terminal was closed, or who read its output is gone: it serves on
+        typer.echo(f"metaclaw: {what}", err=True)
 
 
 def stop() -> None:
