@@ -53,6 +53,22 @@ def test_an_agents_mode_changes_while_everything_runs_and_a_broken_file_changes_
         assert status(home)["children"]["gateway"] == before["gateway"]
 
 
+def test_a_mode_that_what_runs_cannot_take_up_is_said_where_it_is_written_and_by_status(home: Path):
+    """It was in the log alone: `mode: rl`, exit code 0, and another model went on answering."""
+    with started(home):
+        refused = metaclaw(home, "config", "mode", "rl")
+        assert "stays in mode skills_only: mode 'rl' needs rl.model" in refused.stderr
+        assert "CONFIGURATION: not taken up: mode 'rl' needs rl.model" in metaclaw(home, "status").stdout
+        assert metaclaw(home, "config", "rl.model", "base").returncode == 0
+        until(lambda: "start again" in status(home)["settings_trouble"])
+        assert "start again" in metaclaw(home, "config", "mode", "auto").stderr
+        assert metaclaw(home, "config", "mode", "skills_only").stderr == ""
+        until(lambda: not status(home)["settings_trouble"])
+    with started(home, "--mode", "skills_only"):
+        overruled = metaclaw(home, "config", "mode", "auto")
+        assert "stays in mode skills_only: what it was started with" in overruled.stderr
+
+
 def test_what_counts_from_the_next_start_on_is_said_where_it_is_written(home: Path):
     """It was in the log alone: who set other sleep hours saw the old ones go on without a word."""
     with started(home):

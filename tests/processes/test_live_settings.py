@@ -24,7 +24,13 @@ async def said_of(home: Path, changes: dict[str, object], *, port: int) -> list[
         raise AssertionError(f"{changed!r} is nothing new")
 
     keeping = asyncio.create_task(
-        keep_settings(running, reread=lambda: read_settings(home, {})[0], take_up=take_up, report=said.append)
+        keep_settings(
+            running,
+            reread=lambda: read_settings(home, {})[0],
+            take_up=take_up,
+            note_trouble=lambda _: None,
+            report=said.append,
+        )
     )
     await asyncio.sleep(0.1)  # it has looked at the file
     set_values(home, changes)
@@ -51,12 +57,20 @@ async def test_another_port_counts_from_the_next_start_on_and_is_said_to(
 
 
 @asynccontextmanager
-async def kept(home: Path, said: list[str]) -> AsyncGenerator[list[Settings]]:
+async def kept(
+    home: Path, said: list[str], note_trouble: Callable[[str], None] = lambda _: None
+) -> AsyncGenerator[list[Settings]]:
     """What is taken up of the file of ``home`` while the block runs."""
     taken_up: list[Settings] = []
     running = read_settings(home, {})[0]
     keeping = asyncio.create_task(
-        keep_settings(running, reread=lambda: read_settings(home, {})[0], take_up=taken_up.append, report=said.append)
+        keep_settings(
+            running,
+            reread=lambda: read_settings(home, {})[0],
+            take_up=taken_up.append,
+            note_trouble=note_trouble,
+            report=said.append,
+        )
     )
     await asyncio.sleep(0.1)  # it has looked at the file
     yield taken_up
@@ -122,6 +136,22 @@ async def test_a_file_that_cannot_be_understood_or_is_gone_is_said_and_what_come
         path.write_text(WHOLE.replace("at-home", "another"))
         await until_said(said, "config.yaml is taken up")
     assert len(taken_up) == 1
+
+
+@pytest.mark.anyio
+async def test_what_needs_a_setting_that_counts_from_the_next_start_on_says_to_start_again(tmp_path: Path):
+    """The file had a model to train, and it was said to need one."""
+    set_values(tmp_path, {"llm.api_base": "http://127.0.0.1:9/v1", "proxy.api_key": "k"})
+    said: list[str] = []
+    troubles: list[str] = []
+    async with kept(tmp_path, said, troubles.append):
+        set_values(tmp_path, {"mode": "rl"})
+        await until(lambda: bool(troubles) and "needs rl.model" in troubles[-1])
+        set_values(tmp_path, {"rl.model": "base"})
+        await until(lambda: troubles[-1].endswith("start again"))
+        set_values(tmp_path, {"mode": "skills_only"})
+        await until(lambda: not troubles[-1])
+    assert sum("NOT taken up" in line for line in said) == 2
 
 
 @pytest.mark.anyio

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_TAKEN_UP_WITHIN_S = 3.0
 
 
 def config(
@@ -61,3 +65,18 @@ def _write(key: str, value: str) -> None:
         typer.echo(f"note: the variable {variable} is set and wins over the file", err=True)
     if running_instance(home) and waits_for_a_start(name):
         typer.echo("note: MetaClaw runs, and takes this up when it is started again", err=True)
+    elif name == "mode" and (stays := _stays_in_another_mode(home, read_settings(home, {})[0].mode)):
+        typer.echo(f"note: MetaClaw runs, and stays in mode {stays}", err=True)
+
+
+def _stays_in_another_mode(home: Path, mode: str) -> str | None:
+    """Which one and why, where what runs did not take ``mode`` up within the time that it takes to."""
+    from metaclaw.processes.instance import running_instance
+
+    until = time.monotonic() + _TAKEN_UP_WITHIN_S
+    while (instance := running_instance(home)) and instance.mode != mode:
+        if instance.settings_trouble or time.monotonic() > until:
+            why = instance.settings_trouble or "what it was started with (a flag, a variable) wins over the file"
+            return f"{instance.mode}: {why}"
+        time.sleep(0.1)
+    return None

@@ -84,7 +84,8 @@ def status(
     healthy = health is not None
     mode = instance.mode if instance else None  # of this run; a flag may have said it
     try:
-        settings, trouble_in_file = read_settings(home, overrides={"mode": mode or None})[0], None
+        settings = read_settings(home, overrides={"mode": mode or None})[0]
+        trouble_in_file = instance and instance.settings_trouble and f"not taken up: {instance.settings_trouble}"
     except ConfigError as error:  # what runs goes on with the settings that it has
         settings, trouble_in_file = None, str(error)
     training = facts(settings) if settings and instance and instance.mode and settings.trains else None

@@ -101,7 +101,7 @@ def train_step(
         rewards = ""
         if answer.samples is not None:
             rewards = f" ({counted(answer.samples, 'sample')}, mean reward {answer.mean_reward:+.2f})"
-        typer.echo(f"{answer.agent}: {answer.status}: {answer.reason}{rewards}")
+        typer.echo(f"{_whose(answer.agent)}{answer.status}: {answer.reason}{rewards}")
 
 
 def headline(told: dict[str, Any]) -> str:
@@ -124,9 +124,15 @@ def facts(settings: Settings) -> dict[str, Any]:
 
 
 def _fail(told: dict[str, Any], as_json: bool) -> None:
-    text = json.dumps(told) if as_json else f"{told['agent']}: {told['reason']}"
+    text = json.dumps(told) if as_json else f"{_whose(told['agent'])}{told['reason']}"
     typer.echo(text, err=not as_json)
     raise typer.Exit(1)
+
+
+def _whose(agent: str) -> str:
+    from metaclaw.journal.train_steps import EVERY_AGENT
+
+    return "" if agent == EVERY_AGENT else f"{agent}: "
 
 
 def _as_running(settings: Settings) -> Settings:

@@ -90,7 +90,11 @@ async def _supervise(
         if not keeping.cancelled() and (error := keeping.exception()) is not None:
             report(f"changes of config.yaml count from the next start on: {type(error).__name__} while it was read")
 
-    keeping = asyncio.create_task(keep_settings(settings, reread=reread, take_up=take_up, report=report))
+    keeping = asyncio.create_task(
+        keep_settings(
+            settings, reread=reread, take_up=take_up, note_trouble=pid_file.note_settings_trouble, report=report
+        )
+    )
     keeping.add_done_callback(say_ended)
     try:
         await supervisor.run()

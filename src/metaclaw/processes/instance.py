@@ -31,13 +31,17 @@ _MAX_HEALTH_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """What an instance says of itself in its PID file; ``mode`` and ``url`` are empty while it waits to begin."""
+    """What an instance says of itself in its PID file; ``mode`` and ``url`` are empty while it waits to begin.
+
+    ``settings_trouble`` is why it goes on with the settings of before, while the file says something else.
+    """
 
     pid: int
     mode: str
     url: str
     started_at: float
     children: Mapping[str, int | None] = field(default_factory=dict[str, "int | None"])
+    settings_trouble: str = ""
 
 
 class PidFile:
@@ -58,6 +62,11 @@ class PidFile:
     def note_mode(self, mode: str) -> None:
         assert self._instance is not None, "write() comes first"
         self._note(replace(self._instance, mode=mode))
+
+    def note_settings_trouble(self, trouble: str) -> None:
+        assert self._instance is not None, "write() comes first"
+        if trouble != self._instance.settings_trouble:
+            self.write(replace(self._instance, settings_trouble=trouble))
 
     def note_children(self, children: Mapping[str, int | None]) -> None:
         assert self._instance is not None, "write() comes first"

@@ -26,9 +26,17 @@ Stamp = tuple[int, int, int]
 
 
 async def keep_settings(
-    settings: Settings, *, reread: Callable[[], Settings], take_up: Callable[[Settings], None], report: Report
+    settings: Settings,
+    *,
+    reread: Callable[[], Settings],
+    take_up: Callable[[Settings], None],
+    note_trouble: Callable[[str], None],
+    report: Report,
 ) -> None:
-    """Watch the file until cancelled; what can be taken up of a change is, and the rest is named."""
+    """Watch the file until cancelled; what can be taken up of a change is, and the rest is named.
+
+    ``note_trouble`` hears why the file as it is was not taken up, or an empty text when it was.
+    """
     known = seen = await asyncio.to_thread(_stamp, settings.home)
     while True:
         await asyncio.sleep(_POLL_S)
@@ -40,11 +48,13 @@ async def keep_settings(
             wanted = await asyncio.to_thread(_read, settings.home, reread, known)
             if wanted is None:
                 continue
+            require_model(wanted)
             changed = live(settings, wanted)
-            require_model(changed)
         except (MetaClawError, OSError) as error:
+            note_trouble(str(error))
             report(f"config.yaml is NOT taken up, the settings of before stay in force: {error}")
             continue
+        note_trouble("")
         if changed != settings:
             settings = changed
             take_up(settings)
@@ -61,8 +71,10 @@ def live(settings: Settings, wanted: Settings) -> Settings:
             "what samples in a training cloud (rl.backend) is started with MetaClaw alone: start it again"
         )
     try:
-        return Settings.model_validate({**changed.model_dump(), "home": settings.home})
-    except ValidationError:  # `from None`: pydantic's text may hold a secret
+        changed = Settings.model_validate({**changed.model_dump(), "home": settings.home})
+        require_model(changed)
+        return changed
+    except (ValidationError, ConfigError):  # `from None`: pydantic's text may hold a secret
         raise ConfigError("it fits the new settings as a whole, not those of before: start again") from None
 
 
