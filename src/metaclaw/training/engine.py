@@ -30,7 +30,6 @@ from metaclaw.training.adapters import Adapters, adapter_files
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.checkpoints import read_checkpoint, write_checkpoint
 from metaclaw.training.datums import Limits, read_examples
-from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.gated_mlp import thin_blocks
 from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
@@ -38,6 +37,7 @@ from metaclaw.training.losses import loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
 from metaclaw.training.recomputation import Recomputation
 from metaclaw.training.residence import Budgets, Residence
+from metaclaw.training.shared_device import is_out_of_memory
 from metaclaw.training.sharing import sharing_bounds
 from metaclaw.training.trained_models import TrainedModel, check_spec, filled, manifest_of, optimizer_files, spec_of
 

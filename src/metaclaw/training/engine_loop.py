@@ -19,10 +19,10 @@ from metaclaw.errors import InvalidRequestError, MetaClawError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.channel import Channel, Frame
 from metaclaw.training.commands import Cancel, Command, ForwardBackward, parse_command
-from metaclaw.training.device_errors import check_device
 from metaclaw.training.engine import Engine, EngineOptions
 from metaclaw.training.failures import error_body
 from metaclaw.training.fair_queue import FairQueue, Job
+from metaclaw.training.shared_device import IDLE_S, check_device, give_back
 
 _SHORT_COST = 64  # in tokens: about what a step of a rank-16 adapter, or saving it, takes beside a pass on a CPU
 
@@ -38,12 +38,12 @@ class EngineLoop:
 
     def __init__(
         self, base: LoadedBase, config: dict[str, Any], channel: Channel,
-        *, check: Callable[[torch.device], None] = check_device,
+        *, check: Callable[[torch.device], None] = check_device, rest: Callable[[torch.device], None] = give_back,
     ) -> None:  # fmt: skip
         known = {field.name for field in fields(EngineOptions)}
         self.engine = Engine(base, EngineOptions(**{key: value for key, value in config.items() if key in known}))
         self._channel = channel
-        self._check = partial(check, base.device)
+        self._check, self._rest = partial(check, base.device), partial(rest, base.device)
         self._queue = FairQueue()
         self._running: Job | None = None
         self._early: deque[Frame] = deque()  # taken in during a step, to be accepted after it
@@ -56,7 +56,10 @@ class EngineLoop:
 
     def advance(self) -> None:
         """Take in the frames that came, waiting for one if there is nothing to do; then one step of one job."""
-        frame = self._receive(0 if len(self._queue) else None)
+        frame = self._receive(0 if len(self._queue) else IDLE_S)
+        if frame is None and not len(self._queue):
+            self._rest()
+            frame = self._receive(None)
         while frame is not None:
             self._accept(frame)
             frame = self._receive(0)

@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OF
 class WorkerProcess:
     """One child. ``ready`` is its first answer."""
 
-    def __init__(self, folder: Path, *, role: str = "engine", code: str | None = None, **options: Any) -> None:
-        command = ["-m", "metaclaw.training.worker", role] if code is None else ["-c", code]
+    def __init__(
+        self, folder: Path, *, role: str = "engine", code: str | None = None, arguments: Sequence[str] = (),
+        **options: Any,
+    ) -> None:  # fmt: skip
+        command = ["-m", "metaclaw.training.worker", role] if code is None else ["-c", code, *arguments]
         self.process = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=os.environ | _ENVIRONMENT,

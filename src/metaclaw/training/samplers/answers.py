@@ -15,11 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from metaclaw.errors import EngineError
-from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.failures import error_body
 from metaclaw.training.samplers.draw import draw
 from metaclaw.training.samplers.requests import Request, Sample
 from metaclaw.training.samplers.token_events import TokenEvents
+from metaclaw.training.shared_device import is_out_of_memory
 
 Frame = dict[str, Any]
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.samplers.answers import Answers, Frame
 from metaclaw.training.samplers.attention import Segment
 from metaclaw.training.samplers.fair_queue import FairQueue
@@ -29,6 +28,7 @@ from metaclaw.training.samplers.pace import ChunkLimits, Pace, Running
 from metaclaw.training.samplers.prefill import Reading
 from metaclaw.training.samplers.requests import Request, Sample
 from metaclaw.training.samplers.rows import RowLimits, Rows
+from metaclaw.training.shared_device import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 

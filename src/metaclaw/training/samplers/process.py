@@ -25,7 +25,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from metaclaw.errors import CheckpointError, InvalidRequestError
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.commands import Cancel, Generate, LoadAdapter, UnloadAdapter, parse_command
-from metaclaw.training.device_errors import check_device, is_out_of_memory
 from metaclaw.training.failures import error_body
 from metaclaw.training.samplers.adapter_loading import AdapterLoads
 from metaclaw.training.samplers.adapter_table import AdapterTable
@@ -35,6 +34,7 @@ from metaclaw.training.samplers.pace import ChunkLimits
 from metaclaw.training.samplers.requests import Limits, Request, RequestReader
 from metaclaw.training.samplers.rows import RowLimits
 from metaclaw.training.samplers.slots import LoraSlots
+from metaclaw.training.shared_device import IDLE_S, check_device, give_back, is_out_of_memory
 
 Frame = dict[str, Any]
 
@@ -64,12 +64,12 @@ class SamplerLoop:
 
     def __init__(
         self, base: LoadedBase, config: dict[str, Any], channel: Frames,
-        *, check: Callable[[torch.device], None] = check_device,
+        *, check: Callable[[torch.device], None] = check_device, rest: Callable[[torch.device], None] = give_back,
     ) -> None:  # fmt: skip
         ready = base.ready
         slots = LoraSlots(base.model, base.device)
         self._channel = channel
-        self._check = partial(check, base.device)
+        self._check, self._rest = partial(check, base.device), partial(rest, base.device)
         self._has_failed = False
         self._reader = RequestReader(
             Limits(vocab_size=ready.vocab_size, max_context=ready.max_context, end_tokens=ready.end_tokens),
@@ -106,7 +106,10 @@ class SamplerLoop:
         Raises ``DeviceLostError``, once those whose requests failed are told.
         """
         is_idle = not self._decoder.is_busy and not self._loads.is_any_open
-        frame = self._channel.receive(None if is_idle else 0)
+        frame = self._channel.receive(IDLE_S if is_idle else 0)
+        if frame is None and is_idle:
+            self._rest()
+            frame = self._channel.receive(None)
         while frame is not None:
             self._handle(frame)
             frame = self._channel.receive(0)

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.samplers.attention import RowAttention, Segment
 from metaclaw.training.samplers.fixed_attention import FixedRows, num_pieces
 from metaclaw.training.samplers.slots import Selection
+from metaclaw.training.shared_device import is_out_of_memory
 
 _MOST = 4  # recordings kept: their tensors lie in one pool, which the largest fills
 _MOST_ROWS = 32  # of each row and layer some small kernels: of many rows a recording takes long to make

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
-from metaclaw.training.device_errors import is_out_of_memory
 from metaclaw.training.samplers.kv_rows import KvRow, capacity_for
 from metaclaw.training.samplers.prefix_cache import Match, PrefixCache
 from metaclaw.training.samplers.requests import Request
+from metaclaw.training.shared_device import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""What is a lack of memory, what a lost device, and that a worker whose device is lost ends."""
+"""What is a lack of memory; that a worker whose device is lost ends, and that an idle one gives back what it can."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,26 @@ import pytest
 import torch
 
 from metaclaw.training.commands import CreateModel, ForwardBackward, Generate
-from metaclaw.training.device_errors import is_out_of_memory
+from metaclaw.training.shared_device import is_out_of_memory
 from tests.training.engine.material import supervised
 from tests.training.engine.workers import worker
+
+# A worker that says so when it gives memory back.
+_GIVES_BACK = """
+import sys
+from pathlib import Path
+from metaclaw.training import worker
+load = worker._start
+def start(role, frame, channel):
+    ready, loop = load(role, frame, channel)
+    def rest():
+        with Path(sys.argv[1]).open("a") as file:
+            file.write("given back\\n")
+    loop._rest = rest
+    return ready, loop
+worker._start = start
+sys.exit(worker.main(["%s"]))
+"""
 
 # A worker on whose device each kernel fails once the model is loaded, as after a kernel's fault.
 _LOST = """
@@ -67,3 +85,25 @@ def test_a_worker_whose_device_is_lost_says_what_failed_and_ends(role: str, tied
             answer = child.call(Generate(adapter_id=None, prompt=np.arange(5, dtype=np.int32)))
         assert "illegal memory access" in answer["error"]["message"]
         assert child.process.wait(timeout=30) == 71
+
+
+@pytest.mark.parametrize("role", ["engine", "sampler"])
+def test_an_idle_worker_gives_memory_back_once_and_goes_on(role: str, tied_folder: Path, tmp_path: Path) -> None:
+    """On one card the other one needs it: else what the largest pass took stays where it was."""
+    told = tmp_path / "told"
+    with worker(tied_folder, code=_GIVES_BACK % role, arguments=[str(told)]) as child:
+        for number in (1, 2):
+            if role == "engine":
+                assert "ok" in child.call(CreateModel(model_id=f"m{number}", rank=4))
+            else:
+                assert "event" in child.call(
+                    Generate(adapter_id=None, prompt=np.arange(5, dtype=np.int32), max_tokens=1, num_samples=1)
+                )
+                while "ok" not in child.receive():
+                    pass
+            deadline = time.monotonic() + 30
+            while not told.exists() or told.read_text().count("given back") < number:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        time.sleep(1.5)
+        assert told.read_text().count("given back") == 2

@@ -1,7 +1,7 @@
-"""What an error of torch says about the device.
+"""A device that this process shares with others, and may lose.
 
-Owns how a lack of memory is told, and when a device is lost to this process; refuses to know jobs and what is done
-about either. Invariant: what is no error of the device is not taken for one.
+Owns how a lack of memory is told, when a device is lost to this process, and what is given back to others; refuses to
+know jobs. Invariant: what is no error of the device is not taken for one.
 """
 
 # pyright: basic
@@ -17,6 +17,7 @@ from metaclaw.training.failures import DeviceLostError
 _NO_MEMORY = (
     "can't allocate memory", "bad_alloc", "Cannot allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED",
 )  # fmt: skip
+IDLE_S = 1.0  # after which memory is given back: longer than a client takes from one command to the next
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -38,3 +39,18 @@ def check_device(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     except RuntimeError as error:
         raise DeviceLostError(f"{device} is lost to this process: {error}") from error
+
+
+def give_back(device: torch.device) -> None:
+    """Let other processes have the memory that torch keeps here for later; raises ``DeviceLostError``.
+
+    What the largest pass took stays with its process for ever otherwise: of engine and sampler on one card the one that
+    works then lacks what the one that idles keeps ("so that those can be used in other GPU application",
+    torch.cuda.empty_cache).
+    """
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.empty_cache()
+    except RuntimeError:  # also torch's own assertion, before 2.12, where a recording broke off
+        check_device(device)
