@@ -120,7 +120,7 @@ $(AGENTS): tests/agents/programs.txt
 	@touch $(AGENTS)
 
 chaos: $(STAMP)
-	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/system
+	METACLAW_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -m kills tests/system
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)

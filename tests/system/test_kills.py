@@ -51,7 +51,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.timeout(120 + 60 * NUM_KILLS)
 def test_whatever_is_killed_in_mid_update_no_turn_is_lost_and_none_is_trained_twice(tmp_path: Path):
     asyncio.run(_scenario(tmp_path, random.Random(f"kills {NUM_KILLS}")))

@@ -52,7 +52,7 @@ class Victim:
         return self._stack.enter_context(training_server(self._model, self._data_dir, port=self._port, max_context=256))
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.timeout(120 + 30 * NUM_KILLS)
 def test_whatever_is_killed_the_weights_are_those_of_a_run_that_nobody_disturbed(tmp_path: Path):
     chance = random.Random(f"training server {NUM_KILLS}")
