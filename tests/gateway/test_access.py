@@ -90,6 +90,26 @@ async def test_a_new_token_works_at_once_and_a_revoked_one_soon_no_more(tmp_path
                 await asyncio.sleep(0.01)
 
 
+async def test_the_tokens_of_a_file_that_was_put_back_count_and_what_was_used_is_kept(tmp_path: Path) -> None:
+    """A backup was put back while the gateway ran: it went on with the file of before, so that no token that was made
+    let anybody in until the next start, and none that was revoked was refused."""
+    here, backup = tmp_path / "access.db", tmp_path / "backup.db"
+    anna, _ = await asyncio.to_thread(make, tmp_path)
+    await asyncio.to_thread(here.rename, backup)
+    ben, _ = await asyncio.to_thread(make, tmp_path, "ben")
+    async with access(tmp_path) as door:
+        assert await is_let_in(door, ben)
+        door.admit(await door.authenticate(bearer("owners"))).charge(tokens=7, usd=0.0)
+        await asyncio.to_thread(backup.replace, here)
+        assert await is_let_in(door, anna)
+        assert not await is_let_in(door, ben)
+        await asyncio.to_thread(revoke, tmp_path, "anna")
+        async with asyncio.timeout(30):
+            while await is_let_in(door, anna):  # noqa: ASYNC110 - another thread polls the file
+                await asyncio.sleep(0.01)
+    assert (await asyncio.to_thread(used, tmp_path))["owner"].day_tokens == 7
+
+
 async def test_a_flood_gets_no_more_through_than_the_limit_of_requests(tmp_path: Path) -> None:
     secret, _ = await asyncio.to_thread(make, tmp_path, requests_per_minute=50, max_concurrent=7)
     running = most = 0

@@ -222,6 +222,29 @@ async def test_a_database_that_is_removed_or_put_back_gets_what_is_recorded_from
     assert (await asyncio.to_thread(verify, path)).problems == ()
 
 
+@pytest.mark.parametrize("later", [["later"], []])
+async def test_a_database_that_is_put_back_over_the_other_is_what_it_was(tmp_path: Path, later: list[str]) -> None:
+    """As `rsync` and file managers do it. The log of the former file was read into it: what it had was gone."""
+    path = tmp_path / "turns.db"
+    async with TurnJournal(path) as journal:
+        for number in range(300):
+            journal.append(opening(f"old{number}"))
+            journal.append(ending(f"old{number}"))
+    path.rename(tmp_path / "backup")
+    async with TurnJournal(path) as journal:
+        for number in range(20):
+            journal.append(opening(f"new{number}"))
+            journal.append(ending(f"new{number}"))
+        await journal.flush()
+        (tmp_path / "backup").replace(path)
+        for name in later:
+            journal.append(opening(name))
+            journal.append(ending(name))
+        await journal.flush()
+    assert (await asyncio.to_thread(verify, path)).problems == ()
+    assert [turn.id for turn in turns(tmp_path)] == [*(f"old{number}" for number in range(300)), *later]
+
+
 async def test_a_record_that_can_never_be_written_does_not_stop_the_others(tmp_path: Path) -> None:
     async with TurnJournal(tmp_path / "turns.db") as journal:
         journal.append(opening("t1"))

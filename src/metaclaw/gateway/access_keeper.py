@@ -2,7 +2,8 @@
 
 Owns the one thread that touches the file while the gateway runs; refuses to know who is let in and what a limit is.
 Invariant: nobody waits for the file on the event loop; a token that was revoked is gone from memory after ``POLL_S`` at
-the latest, as long as the file can be read, and what was known before stays known while it cannot.
+the latest, as long as the file can be read, and what was known before stays known while it cannot; and the file is the
+one that is there now, which ``metaclaw tokens`` writes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class AccessKeeper:
         self._wakes: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
         self._changed: queue.SimpleQueue[tuple[str, ReadUsage]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="access-keeper", daemon=True)
+        self._kept: dict[str, ReadUsage] = {}
         self._unsaved: dict[str, ReadUsage] = {}
+        self._is_open = False
         self._version = -1
         self.tokens: Mapping[bytes, AccessToken] = {}  # by digest; replaced whole
         self.used: Mapping[str, Usage] = {}  # by the token's id, as it was when this began
@@ -65,6 +68,7 @@ class AccessKeeper:
 
     def _open(self) -> None:
         self._store = AccessStore.open(self._path)
+        self._is_open = True
         self._version = self._store.version()
         self.tokens, self.used = self._store.in_use(), self._store.usage()
 
@@ -73,6 +77,7 @@ class AccessKeeper:
         while not is_last:
             waiting, is_last = self._wait()
             try:
+                self._follow()
                 self._save()
                 self._reload()
                 in_a_row = 0
@@ -97,10 +102,20 @@ class AccessKeeper:
             return waiting, False
         return waiting, True
 
+    def _follow(self) -> None:
+        """Open the file that is there now: somebody may have removed the one of before, or put back another."""
+        if self._is_open and self._store.is_left():
+            self._is_open = False
+            _log.warning("%s is not the file that it was; the tokens of the new one count", self._path)
+        if not self._is_open:
+            self._store = AccessStore.open(self._path)
+            self._is_open, self._version = True, -1
+            self._unsaved = dict(self._kept)
+
     def _save(self) -> None:
         while not self._changed.empty():
             token_id, read = self._changed.get()
-            self._unsaved[token_id] = read
+            self._unsaved[token_id] = self._kept[token_id] = read
         if self._unsaved:
             self._store.save_usage({token_id: read() for token_id, read in self._unsaved.items()})
             self._unsaved = {}

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from metaclaw.errors import ConflictError, InvalidRequestError, JournalError, NotFoundError
 from metaclaw.journal.database import open_writer, transaction
+from metaclaw.journal.replaced_files import Place
 
 _MAX_NAME = 100
 
@@ -59,17 +60,23 @@ class Usage:
 class AccessStore:
     """On a connection of one's own. One thread at a time may use it. Every method may raise ``JournalError``."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, place: Place) -> None:
         self._connection = connection
+        self._place = place
         self._connection.row_factory = sqlite3.Row
 
     @classmethod
     def open(cls, path: Path) -> AccessStore:
         """Open ``path``, making it as needed. Raises ``JournalError``."""
-        return cls(open_writer(path, "access"))
+        return cls(open_writer(path, "access"), Place.of(path))
 
     def close(self) -> None:
         self._connection.close()
+
+    def is_left(self) -> bool:
+        """Whether it was closed now, because another file is at its place; false as long as somebody reads the old."""
+        with _told():
+            return not self._place.is_here() and self._place.leave(self._connection)
 
     def create(self, name: str, *, digest: bytes, agent: str | None, limits: Limits, now: float) -> AccessToken:
         """A new token, told by its digest. ``ConflictError`` when the name is in use."""

@@ -77,8 +77,8 @@ class GroupCommitter:
     records come between, many at a time, so that whoever waits seldom waits for them, and not long.
 
     ``connect`` is called in the thread when there is no connection yet, and again after one turned out to be broken, or
-    when ``is_current`` says before a transaction that it leads elsewhere;
-    ``on_commit`` after each commit, when those who waited for it have been told.
+    when ``is_left`` has closed it before a transaction, because it leads elsewhere; ``on_commit`` after each commit,
+    when those who waited for it have been told.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class GroupCommitter:
         name: str,
         records: RecordStream | None = None,
         on_commit: Callable[[sqlite3.Connection], None] = lambda _: None,
-        is_current: Callable[[], bool] = lambda: True,
+        is_left: Callable[[sqlite3.Connection], bool] = lambda _: False,
     ) -> None:
         self.num_failures = 0  # transactions that came to nothing
         self.trouble: str | None = None  # why the database cannot be written now
@@ -96,7 +96,7 @@ class GroupCommitter:
         self._connection: sqlite3.Connection | None = None
         self._records: RecordStream = records or _NoRecords()
         self._on_commit = on_commit
-        self._is_current = is_current
+        self._is_left = is_left
         self._jobs: deque[_Job[Any]] = deque()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._wake = threading.Event()  # there is something to do
@@ -223,8 +223,7 @@ class GroupCommitter:
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
         try:
-            if self._connection is not None and not self._is_current():
-                self._connection.close()
+            if self._connection is not None and self._is_left(self._connection):
                 self._connection = None
             if self._connection is None:
                 self._connection = self._connect()

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from metaclaw.journal.feedback import NewFeedback, insert_feedback
 from metaclaw.journal.group_commit import GroupCommitter
 from metaclaw.journal.log_keeper import LogKeeper
 from metaclaw.journal.recall_blocks import insert_blocks, memories_in_blocks, select_blocks
+from metaclaw.journal.replaced_files import Place
 from metaclaw.journal.spool import Spool, SpoolRecord
 from metaclaw.journal.spooled_turns import CUT, Pricer, TurnScribe, TurnSettled
 from metaclaw.journal.turn_records import (
@@ -67,9 +68,9 @@ class TurnJournal:
             name="turn-journal",
             records=self._backlog,
             on_commit=self._log_keeper.committed,
-            is_current=self._is_of_the_file,
+            is_left=self._is_left,
         )
-        self._file: FileId | None = None  # that the connection writes to
+        self._place: Place | None = None  # of what the connection writes
         self._last_segment = 0
         self._is_recovered = False
         # We are the only writer and blocks change by our own hand alone, so what was read or written once stays true.
@@ -113,6 +114,8 @@ class TurnJournal:
         self._log_keeper.stop()
         self._backlog.close(connection)
         if connection is not None:
+            with suppress(sqlite3.Error):
+                self._is_left(connection)
             connection.close()
         self._lock.close()
 
@@ -253,15 +256,15 @@ class TurnJournal:
     def _connect(self) -> sqlite3.Connection:
         connection = open_writer(self._path, "turns", busy_timeout_ms=_BUSY_TIMEOUT_MS)
         self._log_keeper.relieve(connection)
-        self._file = _file_id(self._path)
+        self._place = Place.of(self._path)
         return connection
 
-    def _is_of_the_file(self) -> bool:
-        """Whether what is written can be found again: somebody may have removed the file, or put back another one."""
-        if _file_id(self._path) == self._file:
-            return True
+    def _is_left(self, connection: sqlite3.Connection) -> bool:
+        """Close ``connection`` if what is written can not be found again: somebody put back another file, say."""
+        if self._place is None or self._place.is_here() or not self._place.leave(connection):
+            return False
         _log.warning("%s is not the file that it was; what is recorded from now on goes into the new one", self._path)
-        return False
+        return True
 
     def _reconnect(self) -> sqlite3.Connection:
         connection = self._connect()
@@ -294,17 +297,6 @@ class JournalState:
     backlog: BacklogState
     num_failures: int
     trouble: str | None
-
-
-FileId = tuple[int, int]
-
-
-def _file_id(path: Path) -> FileId | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _last_segment(connection: sqlite3.Connection) -> int:
