@@ -12,12 +12,13 @@ from torch.utils._pytree import tree_leaves
 class Memory(TorchDispatchMode):
     """Within, tensors that are made may take ``limit`` bytes together; one that would not fit is refused.
 
-    What was made before does not count. ``used`` is what is alive.
+    What was made before does not count. ``used`` is what is alive, ``peak`` the most that was.
     """
 
     def __init__(self, limit: int) -> None:
         super().__init__()
         self.limit = limit
+        self.peak = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
     @property
@@ -32,7 +33,9 @@ class Memory(TorchDispatchMode):
             if not isinstance(tensor, Tensor) or (storage := tensor.untyped_storage())._cdata in given:
                 continue
             self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-            if self.used > self.limit:
+            used = self.used
+            if used > self.limit:
                 del result, tensor, storage
                 raise torch.OutOfMemoryError("CUDA out of memory.")
+            self.peak = max(self.peak, used)
         return result

@@ -14,6 +14,7 @@ model's command may run, but no other command of the same model.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import traceback
 from collections.abc import Callable, Generator
@@ -29,11 +30,11 @@ from metaclaw.training import commands
 from metaclaw.training.adapters import Adapters, adapter_files
 from metaclaw.training.base_model import LoadedBase
 from metaclaw.training.checkpoints import read_checkpoint, write_checkpoint
-from metaclaw.training.datums import Limits, read_examples
+from metaclaw.training.datums import Example, Limits, read_examples
 from metaclaw.training.gated_mlp import thin_blocks
 from metaclaw.training.gradients import PassResult, run_passes
 from metaclaw.training.logprobs import check_head
-from metaclaw.training.losses import loss_settings
+from metaclaw.training.losses import LossSettings, loss_settings
 from metaclaw.training.optimizers import AdapterOptimizer
 from metaclaw.training.recomputation import Recomputation
 from metaclaw.training.residence import Budgets, Residence
@@ -45,6 +46,8 @@ from metaclaw.training.trained_models import TrainedModel, check_spec, filled, m
 # and more than 20 s at 2,048, with peaks of 1.3, 1.8 and 3.5 GB (benchmarks/engine.py, one thread, a busy machine).
 _BATCH_TOKENS = {"cpu": 256, "cuda": 8192}
 _MIB = 1 << 20
+
+_log = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
 Work = Generator[int, None, Answer]
@@ -167,6 +170,25 @@ class Engine:
         model = self.model(command.model_id)
         settings = loss_settings(command.loss, command.config)
         examples = read_examples(command.data, settings, self._limits)
+        longest, max_tokens = max(example.length for example in examples), self._batch_tokens
+        while True:
+            try:
+                result = yield from self._attempt(command, model, examples, settings, max_tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or max_tokens <= longest:
+                    raise
+                # On one GPU what is free is up to the sampler. The largest come first, so little is done twice.
+                max_tokens = max(max_tokens // 2, longest)
+                _log.warning("out of memory in a pass; tried again with micro-batches of %d tokens", max_tokens)
+                self._let_go(error)
+            else:
+                return {"logprobs": result.logprobs, "metrics": result.metrics}
+
+    def _attempt(
+        self, command: commands.ForwardBackward, model: TrainedModel, examples: list[Example], settings: LossSettings,
+        max_tokens: int,
+    ) -> Generator[int, None, PassResult]:  # fmt: skip
+        """All of ``examples``, or nothing."""
         learns = not command.forward_only
         passes = run_passes(
             self.base.model,
@@ -174,7 +196,7 @@ class Engine:
             settings,
             bounds=self.sharing,
             recomputation=self._recomputation,
-            max_tokens=self._batch_tokens,
+            max_tokens=max_tokens,
             backward=learns,
         )
         if learns:
@@ -188,7 +210,7 @@ class Engine:
                 self.residence.use(command.model_id)  # others may have run since
                 model.optimizer.abandon_pass()
             raise
-        return {"logprobs": result.logprobs, "metrics": result.metrics}
+        return result
 
     def _steps(self, model_id: str, passes: Generator[int, None, PassResult]) -> Generator[int, None, PassResult]:
         """``passes``, before each of which the model is brought back to the device and made the active one."""
@@ -225,10 +247,13 @@ class Engine:
         self._adapters.activate(None)  # which would keep its weights
         return {}
 
-    def _out_of_memory(self, op: str, error: Exception) -> EngineError:
+    def _let_go(self, error: Exception) -> None:
         traceback.clear_frames(error.__traceback__)  # whose variables hold what did fit
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _out_of_memory(self, op: str, error: Exception) -> EngineError:
+        self._let_go(error)
         return EngineError(
             f"out of memory in {op} with micro-batches of {self._batch_tokens} tokens; nothing was changed. "
             "Send shorter sequences, or start the engine with fewer max_batch_tokens or with gradient_checkpointing. "
