@@ -94,6 +94,25 @@ def test_programs_says_how_each_stands(user: Path, run: Run):
     assert {path.name for path in plugin.iterdir()} == {"index.js", "package.json", "openclaw.plugin.json"}
 
 
+def test_connecting_again_after_an_upgrade_brings_the_plugins_up_to_date(user: Path, run: Run):
+    """The copies that an older release had made stayed, and there was "nothing to do"."""
+    words = ("connect", "openclaw", "--memory-slot", "--yes")
+    assert run(*words).exit_code == 0
+    wired, tokens = (user / ".openclaw" / "openclaw.json").read_text(), in_use(user)
+    copy = user / "metaclaw" / "agents" / "openclaw" / "memory_plugin" / "index.js"
+    today = copy.read_text()
+    copy.write_text("export default {};\n")
+    asked = run("connect", "openclaw", "--memory-slot", answer="n\n")
+    assert f"replaces {copy.parent}, our plugin of another release" in asked.output
+    assert copy.read_text() != today
+    assert json.loads(run(*words, "--json").output)["plugins"] == [str(copy.parent)]
+    assert (copy.read_text(), (user / ".openclaw" / "openclaw.json").read_text()) == (today, wired)
+    assert in_use(user) == tokens
+    assert "nothing to do" in run(*words).output
+    assert run("disconnect", "openclaw", "--yes").exit_code == 0
+    assert (user / ".openclaw" / "openclaw.json").read_text() == OPENCLAW
+
+
 def test_the_memory_slot_is_taken_only_when_asked_for_and_given_back(user: Path, run: Run):
     path, plugins = user / ".openclaw" / "openclaw.json", user / "metaclaw" / "agents" / "openclaw"
     path.write_text('{"plugins": {"slots": {"memory": "memory-lancedb"}}}')

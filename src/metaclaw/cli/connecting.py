@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ _CONTEXT_TOKENS = 128_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """Everything that connecting would do."""
+    """Everything that connecting would do. ``old_plugins`` are copies of ours that another release made."""
 
     program: AgentProgram
     connection: Connection
@@ -42,11 +42,17 @@ class Proposal:
     change: Change
     earlier: Wiring | None
     makes_token: bool
+    old_plugins: tuple[Path, ...]
+
+    @property
+    def is_wired(self) -> bool:
+        """Whether the program asks us as it would then."""
+        return self.change.is_empty and not self.makes_token and not self.plan.commands
 
     @property
     def is_done(self) -> bool:
         """Whether all of it is so already."""
-        return self.change.is_empty and not self.makes_token and not self.plan.commands
+        return self.is_wired and not self.old_plugins
 
 
 def this_machine() -> Machine:
@@ -94,8 +100,15 @@ def propose(
     )
     plan = program.plan(connection, machine)
     change = wiring.connecting(program.name, plan, earlier, ledger)
+    copies = (place for place in (connection.plugin, connection.memory_plugin) if place is not None)
     return Proposal(
-        program=program, connection=connection, plan=plan, change=change, earlier=earlier, makes_token=token is None
+        program=program,
+        connection=connection,
+        plan=plan,
+        change=change,
+        earlier=earlier,
+        makes_token=token is None,
+        old_plugins=tuple(place for place in copies if place.is_dir() and _differs(program.name, place)),
     )
 
 
@@ -107,6 +120,8 @@ def carry_out(proposal: Proposal, settings: Settings, ledger: Ledger) -> None:
     for place in (connection.plugin, connection.memory_plugin):
         if place is not None:
             _copy_plugin(name, place)
+    if proposal.is_wired:
+        return
     wiring.connect(proposal.change, connection, proposal.plan, time.time(), ledger)
     for command in proposal.plan.commands:
         commands.run(command, this_machine())
@@ -163,10 +178,16 @@ def _store(settings: Settings) -> Generator[AccessStore]:
 
 def _copy_plugin(program: str, place: Path) -> None:
     """The plugin of a program that has one, out of the package, so that it outlives an environment that is removed."""
+    for name, content in _plugin_files(program, place).items():
+        write_private(place / name, content)
+
+
+def _differs(program: str, place: Path) -> bool:
+    """Whether the copy at ``place`` is not what this release would put there."""
+    wanted = _plugin_files(program, place)
+    return any(not (place / name).is_file() or (place / name).read_bytes() != wanted[name] for name in wanted)
+
+
+def _plugin_files(program: str, place: Path) -> dict[str, bytes]:
     source = files("metaclaw.agents") / f"{program}_{place.name}"
-    if not source.is_dir():
-        return
-    with as_file(source) as folder:
-        for path in sorted(folder.iterdir()):
-            if path.is_file():
-                write_private(place / path.name, path.read_bytes())
+    return {entry.name: entry.read_bytes() for entry in source.iterdir() if entry.is_file()} if source.is_dir() else {}

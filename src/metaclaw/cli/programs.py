@@ -183,8 +183,16 @@ def _show(proposal: Proposal) -> None:
         typer.echo(line)
     for command in proposal.plan.commands:
         typer.echo(f"runs: {' '.join(command.argv)}   ({command.why})")
-    for remark in proposal.change.remarks:
+    for place in proposal.old_plugins:
+        typer.echo(f"replaces {place}, our plugin of another release")
+    for remark in _notes(proposal):
         typer.echo(f"note: {remark}", err=True)
+
+
+def _notes(proposal: Proposal) -> list[str]:
+    title = proposal.program.title
+    loaded = [f"{title} loads a plugin once: start its gateway anew, if it runs"] if proposal.old_plugins else []
+    return [*proposal.change.remarks, *loaded]
 
 
 def _say_connected(proposal: Proposal, settings: Settings) -> None:
@@ -203,7 +211,8 @@ def _described(proposal: Proposal) -> dict[str, Any]:
         "agent": proposal.connection.agent,
         **_files(proposal.change, proposal.connection.token),
         "commands": [list(command.argv) for command in proposal.plan.commands],
-        "notes": proposal.change.remarks,
+        "plugins": [str(place) for place in proposal.old_plugins],
+        "notes": _notes(proposal),
     }
 
 
