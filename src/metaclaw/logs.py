@@ -9,6 +9,7 @@ so neither prompts nor keys get into a log by way of a failure; where it happene
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import logging
@@ -76,7 +77,8 @@ def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 class _Seldom(logging.Filter):
     """Lets a warning through now and then: of requests that are none uvicorn warns each time, and whoever reaches a
-    port can send as many as they like, without a token, until the disk is full of it.
+    port can send as many as they like, without a token, until the disk is full of it. An answer that is cut because the
+    server is stopped is no failure of ours; that it was stopped is said.
     """
 
     def __init__(self) -> None:
@@ -84,6 +86,8 @@ class _Seldom(logging.Filter):
         self._passed_at: dict[str, float] = {}  # by what is said before it is filled in
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            return False
         if record.levelno != logging.WARNING:
             return True
         since = record.created - self._passed_at.get(str(record.msg), 0.0)

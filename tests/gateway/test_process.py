@@ -226,6 +226,10 @@ async def test_the_end_of_the_parent_ends_the_gateway_and_cuts_turns_that_go_on(
             async with await asking as waiting:  # which may be asked again
                 assert (waiting.status, waiting.headers["Retry-After"]) == (503, "5")
                 assert (await waiting.json())["error"]["code"] == "upstream_error"
+            assert gateway.stderr is not None
+            said = await gateway.stderr.read()
+            assert b"Cancel 2 running task(s)" in said
+            assert b"Exception" not in said, "each answer that a stop cuts was a traceback in the log"
     turns = await asyncio.to_thread(read_turns, tmp_path)
     assert [(turn.state, turn.answer) for turn in turns] == [
         ("cut", {"role": "assistant", "content": "Hello "}),
