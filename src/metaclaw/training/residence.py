@@ -137,7 +137,12 @@ class Residence:
         """From the device to the host, or to disk where those are one. False when the disk refuses."""
         model = self._models[name]
         if self._has_host:
-            self._in_host[name] = {key: tensor.to("cpu") for key, tensor in model.take_out().items()}
+            tensors = model.take_out()
+            try:
+                self._in_host[name] = {key: tensor.to("cpu") for key, tensor in tensors.items()}
+            except BaseException:  # no memory in the host either: it was nowhere any more
+                model.put_back(tensors, self._device)
+                raise
             del self._on_device[name]
             self._relieve_host()
             return True

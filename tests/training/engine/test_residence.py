@@ -134,6 +134,17 @@ def test_memory_that_is_short_for_a_return_is_taken_from_the_others(tmp_path: Pa
     assert stubs["b"].value == 1
 
 
+def test_a_model_that_the_host_has_no_memory_for_stays_on_the_device(tmp_path: Path) -> None:
+    residence = _residence(tmp_path / "idle", device=1, host=100)
+    stuck = Stub(0)
+    stuck.tensors = {"weight/w": torch.empty(256, dtype=torch.int32, device=META)}  # which cannot be copied out
+    residence.add("stuck", stuck)
+    with pytest.raises(RuntimeError):
+        residence.add("other", Stub(1))
+    assert stuck.size_bytes() == 1024
+    assert residence.place_of("stuck") == "device"
+
+
 @pytest.fixture
 def small(make_engine: MakeEngine, tmp_path: Path) -> Engine:
     """An engine in whose memory one trained model of the tiny base fits (0.2 to 0.4 MB each)."""
