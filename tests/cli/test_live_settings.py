@@ -57,12 +57,16 @@ def test_a_mode_that_what_runs_cannot_take_up_is_said_where_it_is_written_and_by
     """It was in the log alone: `mode: rl`, exit code 0, and another model went on answering."""
     with started(home):
         refused = metaclaw(home, "config", "mode", "rl")
-        assert "stays in mode skills_only: mode 'rl' needs rl.model" in refused.stderr
+        assert "goes on with the settings of before: mode 'rl' needs rl.model" in refused.stderr
+        until(lambda: status(home)["settings_trouble"])
         assert "CONFIGURATION: not taken up: mode 'rl' needs rl.model" in metaclaw(home, "status").stdout
         assert metaclaw(home, "config", "rl.model", "base").returncode == 0
         until(lambda: "start again" in status(home)["settings_trouble"])
         assert "start again" in metaclaw(home, "config", "mode", "auto").stderr
         assert metaclaw(home, "config", "mode", "skills_only").stderr == ""
+        of_one = metaclaw(home, "config", "agents.night.llm.provider", "nobody-knows")
+        assert "goes on with the settings of before: agents.night.llm" in of_one.stderr
+        assert metaclaw(home, "config", "agents.night.llm.provider", "ollama").stderr == ""
         until(lambda: not status(home)["settings_trouble"])
     with started(home, "--mode", "skills_only"):
         overruled = metaclaw(home, "config", "mode", "auto")

@@ -6,9 +6,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from metaclaw.config import Settings
 
 _TAKEN_UP_WITHIN_S = 3.0
 
@@ -63,10 +66,28 @@ def _write(key: str, value: str) -> None:
     variable = require_key(name).env
     if os.environ.get(variable):
         typer.echo(f"note: the variable {variable} is set and wins over the file", err=True)
-    if running_instance(home) and waits_for_a_start(name):
+    if running_instance(home) is None:
+        return
+    if waits_for_a_start(name):
         typer.echo("note: MetaClaw runs, and takes this up when it is started again", err=True)
+    elif trouble := _trouble(read_settings(home)[0]):
+        typer.echo(f"note: MetaClaw runs, and goes on with the settings of before: {trouble}", err=True)
     elif name == "mode" and (stays := _stays_in_another_mode(home, read_settings(home, {})[0].mode)):
         typer.echo(f"note: MetaClaw runs, and stays in mode {stays}", err=True)
+
+
+def _trouble(settings: Settings) -> str | None:
+    """Why nothing could run with ``settings``, which may be half of what somebody is about to write."""
+    from metaclaw.errors import ConfigError
+    from metaclaw.processes.models import require_model
+    from metaclaw.upstreams.configured import check_upstreams
+
+    try:
+        require_model(settings)
+        check_upstreams(settings)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _stays_in_another_mode(home: Path, mode: str) -> str | None:
