@@ -69,6 +69,13 @@ async def test_an_answer_that_is_under_way_at_a_sleep_goes_on() -> None:
             assert await second.read() == await before.read() == b"{}"
 
 
+async def test_a_model_is_reached_where_the_system_knows_no_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some sandboxes refuse options that their Python has a name for."""
+    monkeypatch.setattr("metaclaw.upstreams.connections._WATCHING", {"TCP_KEEPIDLE": -1})
+    async with model() as (url, _), new_session({}) as session, session.post(url, data=b"{}") as response:
+        assert await response.read() == b"{}"
+
+
 def test_the_system_watches_whether_somebody_is_at_the_other_end() -> None:
     watched = watched_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1)))
     with watched:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -52,8 +53,10 @@ def watched_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket for what ``getaddrinfo`` said, that notices when nobody is at its other end any more."""
     family, kind, protocol = address[:3]
     watched = socket.socket(family, kind, protocol)
-    watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with suppress(OSError):  # a system, or a sandbox, may refuse: then as ever, for models are to be reached at all
+        watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _WATCHING.items():
         if (option := getattr(socket, name, None)) is not None:  # each system has some of them
-            watched.setsockopt(socket.IPPROTO_TCP, option, value)
+            with suppress(OSError):
+                watched.setsockopt(socket.IPPROTO_TCP, option, value)
     return watched
