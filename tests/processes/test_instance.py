@@ -153,6 +153,7 @@ def test_a_full_disk_takes_no_note_of_the_children_and_ends_nothing():
             pid_file.write(me(Path()))
         pid_file.note_children({"gateway": 1})
         pid_file.note_mode("rl")
+        pid_file.note_settings_trouble("it is not there any more")  # or nobody would look at the file again
     finally:
         os.close(handle)
 

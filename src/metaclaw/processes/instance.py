@@ -66,7 +66,7 @@ class PidFile:
     def note_settings_trouble(self, trouble: str) -> None:
         assert self._instance is not None, "write() comes first"
         if trouble != self._instance.settings_trouble:
-            self.write(replace(self._instance, settings_trouble=trouble))
+            self._note(replace(self._instance, settings_trouble=trouble))
 
     def note_children(self, children: Mapping[str, int | None]) -> None:
         assert self._instance is not None, "write() comes first"
