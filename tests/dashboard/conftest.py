@@ -42,9 +42,9 @@ class Served:
 
 
 @contextmanager
-def dashboard(home: Path) -> Generator[Served]:
+def dashboard(home: Path, how: str = "--no-open", **variables: str) -> Generator[Served]:
     with subprocess.Popen(
-        [*METACLAW, "dashboard", "--port", "0", "--no-open"], env=environment(home), stdin=subprocess.DEVNULL,
+        [*METACLAW, "dashboard", "--port", "0", how], env={**environment(home), **variables}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import httpx2
 import pytest
 
 from metaclaw.dashboard.app import PAGE
+from metaclaw.journal.turns import TurnJournal
 from tests.cli.programs import ask, metaclaw, started, status, until, upstream
 from tests.dashboard.conftest import HOSTILE, Served, dashboard
+from tests.journal.test_turns import new_turn, user
 
 FACTS = ("overview", "turns", "turns/t1", "policies", "skills", "memories")
 ROUTES = ("/", "/main.js", "/style.css", *(f"/api/{name}" for name in FACTS))
@@ -64,6 +68,33 @@ def test_the_key_is_in_a_cookie_that_no_script_and_no_other_site_has(full: Serve
     assert "samesite=strict" in cookie
 
 
+@pytest.mark.parametrize("other", ['a={"x": 1}', "a=b c", "a[b]=1", "a", 'a="1'])
+def test_a_cookie_of_another_program_on_this_machine_locks_nobody_out(full: Served, other: str) -> None:
+    ours = httpx2.get(full.address).headers["set-cookie"].partition(";")[0]
+    for both in (f"{other}; {ours}", f"{ours}; {other}"):
+        assert httpx2.get(f"{full.url}/api/skills", headers={"Cookie": both}).status_code == 200
+
+
+def test_what_a_browser_is_started_with_lets_nobody_in_after_it(tmp_path: Path) -> None:
+    """All users of a machine can read the command lines of its programs. And some browsers end only when closed."""
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(
+        f"#!{sys.executable}\nimport http.client, pathlib, sys, urllib.parse\n"
+        "address = urllib.parse.urlsplit(sys.argv[1])\n"
+        "client = http.client.HTTPConnection(address.netloc, timeout=20)\n"
+        "client.request('GET', f'{address.path}?{address.query}')\n"
+        f"pathlib.Path({str(seen)!r}).write_text(f'{{client.getresponse().status}} {{sys.argv[1]}}')\n"
+    )
+    browser.chmod(0o700)
+    with dashboard(tmp_path / "home", "--open", BROWSER=f"{browser} %s", DISPLAY=":0") as served:
+        until(seen.exists)
+        until(lambda: bool(seen.read_text()))
+        status_code, address = seen.read_text().split()
+        assert status_code == "303"
+        assert httpx2.get(address).status_code == 401
+        assert httpx2.get(served.address).status_code == 303
+
+
 @pytest.mark.parametrize(
     "path", ["/..%2fapp.py", "/app.py", "/..%2f..%2f__init__.py", "/%2fetc%2fpasswd", "/.", "/%00"]
 )
@@ -109,6 +140,23 @@ def test_a_turn_has_all_that_is_known_of_it(full: Served) -> None:
     assert turn["lessons"][0]["gap"] is None
     with full.client() as client:
         assert client.get("/api/turns/none").status_code == 404
+
+
+def test_what_is_shown_of_a_turn_has_a_bound(tmp_path: Path) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "a" * 30_000}}
+    loop = (user("x" * 30_000), {"role": "assistant", "content": None, "tool_calls": [call] * 500})
+
+    async def record() -> None:
+        async with TurnJournal(tmp_path / "turns.db") as journal:
+            await journal.open_turn(new_turn("first", *loop[:1]))
+            await journal.open_turn(new_turn("then", *loop))
+
+    asyncio.run(record())
+    with dashboard(tmp_path) as served:
+        said, asked = get(served, "turns/then")["messages"], get(served, "turns")["turns"]
+    assert said[0]["text"].endswith("… and 10,000 characters more")
+    assert (len(said[1]["calls"]), said[1]["calls"][-1]) == (21, "… and 480 calls more")
+    assert [(turn["id"], turn["human"]) for turn in asked] == [("then", "x" * 200), ("first", "x" * 200)]
 
 
 def test_policies_skills_and_memories_are_those_of_the_home(full: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -19,10 +20,11 @@ def dashboard(
     from metaclaw.config_file import load_settings
     from metaclaw.dashboard.server import serve
 
-    def tell(address: str) -> None:
+    def tell(address: str, once: str) -> None:
         typer.echo(f"the dashboard is at {address}\n(Ctrl-C ends it; who has this address can read all conversations)")
         if opens and _has_screen():
-            webbrowser.open(address)
+            # Beside the server, since some browsers are waited for until they end.
+            threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
 
     serve(load_settings().home, port, tell)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,11 +51,13 @@ class _Facts(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-def make_app(home: Path, key: str, *, cookie: str) -> FastAPI:
+def make_app(home: Path, key: str, *, cookie: str, ticket: str = "") -> FastAPI:
     """The application over ``home``, whose settings each request reads anew, for whoever knows ``key``.
 
-    The browser keeps the key as ``cookie``, which pages on other ports of this machine see too.
+    The browser keeps the key as ``cookie``, which pages on other ports of this machine see too. Whoever comes with
+    ``ticket`` first is let in as well, and nobody with it after that.
     """
+    tickets = [ticket] if ticket else []
 
     def authorised(request: Request) -> None:
         if not hmac.compare_digest(_presented(request, cookie), key.encode()):
@@ -73,9 +74,13 @@ def make_app(home: Path, key: str, *, cookie: str) -> FastAPI:
     app.middleware("http")(_with_headers)
 
     @app.get(ENTRY)
-    def enter(presented: Annotated[str, Query(alias="key")] = "") -> Response:
-        if not hmac.compare_digest(presented.encode(), key.encode()):
-            raise AuthenticationError("this is not the key of this start of `metaclaw dashboard`")
+    async def enter(presented: Annotated[str, Query(alias="key")] = "") -> Response:  # one at a time: tickets are
+        if tickets and hmac.compare_digest(presented.encode(), tickets[0].encode()):
+            tickets.clear()
+        elif not hmac.compare_digest(presented.encode(), key.encode()):
+            raise AuthenticationError(
+                "open the address that `metaclaw dashboard` printed: this one is of another start, or was used"
+            )
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(cookie, key, httponly=True, samesite="strict")
         return answer
@@ -137,11 +142,9 @@ async def _with_headers(request: Request, call_next: Callable[[Request], Awaitab
 
 
 def _presented(request: Request, cookie: str) -> bytes:
-    try:
-        found = SimpleCookie(request.headers.get("cookie", "")).get(cookie)
-    except CookieError:  # another page's on this machine, as broken as it likes
-        found = None
-    return b"" if found is None else found.value.encode()
+    # Programs on other ports of this machine have theirs in the same header, as broken as they like: the standard
+    # library's parser gives up at the first of those, and ours would not be found.
+    return request.cookies.get(cookie, "").encode()
 
 
 def _agent(name: str | None) -> str | None:

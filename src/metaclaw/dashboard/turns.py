@@ -19,6 +19,7 @@ from metaclaw.learner.gate.held_out import is_kept_back
 
 MOST_TURNS = 50
 MOST_MESSAGES = 40
+MOST_CALLS = 20
 MOST_CHARACTERS = 20_000
 _PREVIEW = 200
 
@@ -34,7 +35,8 @@ def newest(
         return {"turns": [], "next": None}
     with TurnReader.open(settings.turns_db) as reader, reader.snapshot():
         turns = reader.newest_turns(agent=agent, session=session, before_seq=before, limit=MOST_TURNS + 1)
-        shown = [_line(turn, reader.human(turn)) for turn in turns[:MOST_TURNS]]
+        known: dict[bytes, str] = {}  # a page may be one loop of tool calls about one picture
+        shown = [_line(turn, reader.human(turn, known)) for turn in turns[:MOST_TURNS]]
     return {"turns": shown, "next": turns[MOST_TURNS - 1].seq if len(turns) > MOST_TURNS else None}
 
 
@@ -94,11 +96,13 @@ def _learned(found: Explanation) -> dict[str, Any]:
 
 def _said(message: dict[str, Any]) -> dict[str, Any]:
     thought = message.get("reasoning_content")
+    calls = list(message.get("tool_calls") or ())
+    left_out = [f"… and {len(calls) - MOST_CALLS:,} calls more"] if len(calls) > MOST_CALLS else []
     return {
         "role": str(message.get("role", "")),
         "text": _bounded(text_of(message.get("content"))),
         "thought": _bounded(thought) if isinstance(thought, str) else "",
-        "calls": [_bounded(json.dumps(call, ensure_ascii=False)) for call in message.get("tool_calls") or ()],
+        "calls": [*(_bounded(json.dumps(call, ensure_ascii=False)) for call in calls[:MOST_CALLS]), *left_out],
     }
 
 

@@ -131,9 +131,12 @@ class TurnReader:
             return []
         return [json.loads(body) for (body,) in self._connection.execute(_CHAIN, {"head": turn.head}).fetchall()]
 
-    def human(self, turn: RecordedTurn) -> str:
-        """What the person last said in the history of ``turn``; empty where nobody did."""
-        return self._human(turn.head)
+    def human(self, turn: RecordedTurn, known: dict[bytes, str] | None = None) -> str:
+        """What the person last said in the history of ``turn``; empty where nobody did.
+
+        ``known`` keeps what was found by history, for turns whose histories are parts of each other.
+        """
+        return self._human(turn.head, known)
 
     def sample(self, turn_id: str) -> PolicySample | None:
         """What the policy drew in a turn; ``None`` when another model answered it."""
@@ -303,17 +306,24 @@ class TurnReader:
             closed_at=max((turn.closed_at for turn in turns if turn.closed_at is not None), default=None),
         )
 
-    def _human(self, head: bytes | None) -> str:
+    def _human(self, head: bytes | None, known: dict[bytes, str] | None = None) -> str:
         # From the end backwards: in a long history the human's message is among the last.
+        passed, said, known = list[bytes](), "", {} if known is None else known
         while head is not None:
+            if head in known:
+                said = known[head]
+                break
+            passed.append(head)
             head, body = self._connection.execute(
                 "SELECT l.parent, m.body FROM links AS l JOIN messages AS m ON m.hash = l.message WHERE l.hash = ?",
                 (head,),
             ).fetchone()
             message: JsonObject = json.loads(body)
             if is_human(message):
-                return human_text(message)
-        return ""
+                said = human_text(message)
+                break
+        known.update(dict.fromkeys(passed, said))
+        return said
 
     def _has_later(self, last: RecordedTurn) -> bool:
         row = self._connection.execute(
