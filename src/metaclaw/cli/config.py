@@ -94,9 +94,10 @@ def _stays_in_another_mode(home: Path, mode: str) -> str | None:
     """Which one and why, where what runs did not take ``mode`` up within the time that it takes to."""
     from metaclaw.processes.instance import running_instance
 
-    until = time.monotonic() + _TAKEN_UP_WITHIN_S
+    until, before = time.monotonic() + _TAKEN_UP_WITHIN_S, None
     while (instance := running_instance(home)) and instance.mode != mode:
-        if instance.settings_trouble or time.monotonic() > until:
+        before = instance.settings_trouble if before is None else before  # what it says yet of the file of before
+        if instance.settings_trouble not in ("", before) or time.monotonic() > until:
             why = instance.settings_trouble or "what it was started with (a flag, a variable) wins over the file"
             return f"{instance.mode}: {why}"
         time.sleep(0.1)
