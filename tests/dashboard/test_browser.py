@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +15,8 @@ from tests.dashboard.conftest import HOSTILE, Served, dashboard
 pytestmark = pytest.mark.browser
 
 
-def shown(served: Served, page: str, profile: Path) -> str:
-    """The document of ``page`` once its scripts have run, as the browser writes it."""
+def shown(served: Served, page: str, profile: Path, *, zone: str | None = None) -> str:
+    """The document of ``page`` once its scripts have run, as the browser writes it; it may be in another time zone."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     assert browser, "these tests need Chromium: apt-get install chromium"
     done = subprocess.run(
@@ -23,7 +24,7 @@ def shown(served: Served, page: str, profile: Path) -> str:
             browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
             "--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom", f"{served.address}#/{page}",
         ],
-        capture_output=True, text=True, timeout=90, check=True,
+        capture_output=True, text=True, timeout=90, check=True, env={**os.environ, **({"TZ": zone} if zone else {})},
     )  # fmt: skip
     errors = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     assert not errors, errors
@@ -58,6 +59,12 @@ def test_what_strangers_wrote_stays_text(full: Served, tmp_path: Path, page: str
     assert "taken</title>" not in document
     assert "<img" not in document
     assert HOSTILE[:40].replace("<", "&lt;").replace(">", "&gt;") in document
+
+
+def test_the_days_are_those_of_the_machine_that_recorded_them(full: Served, tmp_path: Path) -> None:
+    """Through a tunnel from further west, the newest bar was missing as long as its day had not begun there."""
+    here = shown(full, "", tmp_path).count('class="bar"')
+    assert here == shown(full, "", tmp_path, zone="Pacific/Pago_Pago").count('class="bar"') > 0
 
 
 def test_who_has_no_key_is_told_what_to_do(full: Served, tmp_path: Path) -> None:

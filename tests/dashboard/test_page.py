@@ -113,6 +113,8 @@ def test_the_overview_has_what_was_recorded_and_learned(full: Served) -> None:
     assert [(day["agent"], day["failed"]) for day in told["days"]][-1] == ("research", 1)
     assert [(one["agent"], one["serving"], one["judged"]) for one in told["learning"]] == [("main", 1, 1)]
     assert [(one["judged"], one["mean_score"]) for one in told["scores"]] == [(1, 0.5)]
+    assert len(told["last_days"]) == 30
+    assert sorted({day["day"] for day in told["days"]}) == [told["last_days"][-4], told["last_days"][-1]]
 
 
 def test_turns_come_a_page_at_a_time_and_each_once(full: Served) -> None:

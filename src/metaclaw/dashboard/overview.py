@@ -27,7 +27,8 @@ DAYS = 30
 def overview(settings: Settings, *, now: float | None = None) -> dict[str, Any]:
     """The facts, ready for JSON; the days are the last ``DAYS`` with today, and times Unix seconds."""
     now = time.time() if now is None else now
-    since = _first_day(now)
+    last_days = _last_days(now)
+    since = last_days[0].timestamp()
     instance = running_instance(settings.home)
     troubles: list[str] = []
     return {
@@ -40,16 +41,17 @@ def overview(settings: Settings, *, now: float | None = None) -> dict[str, Any]:
         "training": _training(settings, instance),
         "modes": {"": settings.mode} | {name: settings.mode_of(name) for name in settings.agents.named},
         "learning": _or_trouble(troubles, lambda: read_status(settings.learning_db)),
+        "last_days": [day.date().isoformat() for day in last_days],  # not the browser's, which may be far away
         "days": _or_trouble(troubles, lambda: days_of_turns(settings.turns_db, since=since)),
         "scores": _or_trouble(troubles, lambda: days_of_scores(settings.learning_db, since=since)),
         "troubles": list(dict.fromkeys(troubles)),
     }
 
 
-def _first_day(now: float) -> float:
-    """When the first of the days began, by this machine's clock: some have 23 or 25 hours."""
+def _last_days(now: float) -> list[datetime]:
+    """The beginnings of the days, the oldest first, by this machine's clock: some have 23 or 25 hours."""
     today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)  # noqa: DTZ006
-    return (today - timedelta(days=DAYS - 1)).timestamp()
+    return [today - timedelta(days=back) for back in reversed(range(DAYS))]
 
 
 def _or_trouble(

@@ -4,19 +4,6 @@ import { drawn, el } from "./dom.js";
 
 const WIDTH = 300;
 const HEIGHT = 100;
-const DAY_MS = 86_400_000;
-
-/** The names of the `count` days up to `unix`, by this machine's clock, as 2026-11-27. */
-export function lastDays(unix, count) {
-  const noon = new Date(unix * 1000);
-  noon.setHours(12, 0, 0, 0); // a day may have 23 or 25 hours
-  return Array.from({ length: count }, (_, back) => dayName(new Date(noon.getTime() - (count - 1 - back) * DAY_MS)));
-}
-
-function dayName(date) {
-  const two = (value) => String(value).padStart(2, "0");
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-}
 
 /** Bars of `values` by day; `failed` are parts of them. */
 export function bars(title, total, days, values, failed, shown) {

@@ -1,10 +1,8 @@
 // The first page: what runs, what was recorded lately, how far each agent's learning is.
 
-import { bars, lastDays, scores } from "./charts.js";
+import { bars, scores } from "./charts.js";
 import { el, link, table } from "./dom.js";
 import { counted, moment, number, seconds, signed, usd } from "./format.js";
-
-const DAYS = 30;
 
 export const title = "Overview";
 export const refreshEvery = 5000;
@@ -17,7 +15,7 @@ export async function show(get) {
     running(told),
     training(told),
     ...models(told),
-    el("h2", {}, `The last ${DAYS} days`),
+    el("h2", {}, `The last ${told.last_days.length} days`),
     charts(told),
     el("h2", {}, "Agents"),
     agents(told),
@@ -74,7 +72,7 @@ function fares(one) {
 }
 
 function charts(told) {
-  const days = lastDays(told.at, DAYS);
+  const days = told.last_days;
   const turns = byDay(told.days, "turns");
   const failed = byDay(told.days, "failed");
   const tokens = summed(told.days, (day) => day.prompt_tokens + day.completion_tokens);
