@@ -220,7 +220,7 @@ def test_steps_are_recorded_at_the_second_of_a_kind_and_replayed_until_something
     both.steps({"one": None, "two": None}, 4)
     assert (both.recorder.made, both.recorder.replays[5:]) == (2, [2] * 3)
     both.steps({"one": None}, 3)  # and back: the first is still there
-    assert (both.recorder.made, both.recorder.replays[8:]) == (2, [1] * 2)
+    assert (both.recorder.made, both.recorder.replays[8:]) == (2, [1] * 3)
 
 
 def test_a_row_that_grows_over_a_piece_is_recorded_anew_and_sees_all_of_them(both: Both) -> None:
@@ -286,6 +286,56 @@ def test_a_replay_that_fails_has_gone_on_with_nothing(both: Both) -> None:
     with pytest.raises(RuntimeError, match="CUDA error"):
         recorded.step_beside({"runs": None}, "new", 7)
     assert {name: list(row.tokens) for name, row in recorded.rows.items()} == before
+
+
+def test_an_answer_that_ends_needs_no_other_recording_while_its_row_is_kept(both: Both, tied: Family) -> None:
+    """Nor does what becomes of the row: a prompt that begins like it is read into it, and goes on there."""
+    first, second, *_ = tied.adapters
+    for adapter in (first, second):
+        both.add(adapter)
+    rows: dict[str, str | None] = {"x": first, "y": second, "z": None}
+    for row, adapter in rows.items():
+        both.read(row, 20, adapter)
+    both.steps(rows, 4)
+    left: dict[str, str | None] = {"z": None, "x": first}
+    before = list(both.sides[1].rows["y"].tokens)
+    both.steps(left, 3)
+    assert list(both.sides[1].rows["y"].tokens) == before
+    for side in both.sides:
+        side.rows["y"].truncate(12)
+    both.steps_beside(left, "y", 30)
+    both.steps(left, 3)
+    both.steps({"z": None, "x": first, "y": second}, 3)
+    assert (both.recorder.made, both.recorder.replays) == (1, [1] * 11)
+
+
+def test_a_row_that_is_gone_or_has_grown_is_not_gone_on_with(both: Both) -> None:
+    for row in ("x", "y", "z"):
+        both.read(row, 20, None)
+    both.steps({"x": None, "y": None, "z": None}, 3)
+    both.steps({"x": None, "y": None}, 1)
+    assert both.recorder.replays == [1] * 3
+    both.steps_beside({"x": None, "y": None}, "z", STRIDE)  # runs as any other: it could grow beyond the recording
+    both.steps({"x": None, "y": None}, 3)
+    assert (both.recorder.made, both.recorder.replays) == (2, [1] * 3 + [2] * 3)
+
+
+def test_what_goes_on_without_a_row_for_long_gets_a_recording_of_its_own(both: Both) -> None:
+    for row in ("x", "y"):
+        both.read(row, 20, None)
+    both.steps({"x": None, "y": None}, 3)
+    for _ in range(4):
+        both.steps({"x": None}, 20)
+    assert (both.recorder.made, both.recorder.replays) == (2, [1] * 2 + [1] * 64 + [2] * 15)
+
+
+def test_a_recording_of_many_rows_is_not_gone_on_with_for_few(both: Both) -> None:
+    rows: dict[str, str | None] = {str(number): None for number in range(6)}
+    for row in rows:
+        both.read(row, 20, None)
+    both.steps(rows, 3)
+    both.steps({"0": None, "1": None, "2": None}, 3)
+    assert both.recorder.made == 2
 
 
 @pytest.mark.parametrize("which", ["tied", "untied"])
@@ -356,7 +406,7 @@ def test_an_error_of_a_moment_ends_no_recordings(both: Both) -> None:
     both.recorder.error = None
     both.now += 61
     both.steps({"row": None}, 3)
-    assert (both.recorder.made, both.recorder.replays[2:]) == (1, [1] * 2)
+    assert (both.recorder.made, both.recorder.replays[2:]) == (1, [1] * 3)
     both.steps({"row": None, "other": None}, 3)
     assert both.recorder.made == 2
 
@@ -406,7 +456,8 @@ def test_recordings_are_made_again_after_memory_ran_out_and_all_were_let_go(both
     both.recorder.error = None
     both.now += 61
     both.steps({"row": None, "other": None}, 4)
-    both.steps({"row": None}, 4)
+    both.read("third", 10, None)
+    both.steps({"row": None, "other": None, "third": None}, 4)
     assert both.recorder.made == 3
 
 

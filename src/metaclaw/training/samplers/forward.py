@@ -51,7 +51,7 @@ class ForwardPass:
     def _run(self, segments: Sequence[Segment], keep: Sequence[int]) -> Tensor:
         num_running = next((at for at, one in enumerate(segments) if len(one.tokens) > 1), len(segments))
         running, read = segments[:num_running], segments[num_running:]
-        if list(keep[:num_running]) == list(range(num_running)) and (recording := self._recorded.of(running)):
+        if list(keep[:num_running]) == list(range(num_running)) and (recording := self._recorded.of(running, read)):
             rest = self._run_plain(read, [place - num_running for place in keep[num_running:]]) if read else None
             logits = recording.run(running)
             return logits if rest is None else torch.cat([logits, rest])

@@ -31,7 +31,7 @@ _numbers = count(1)
 class KvRow:
     """One sequence. Layers appear with their first ``write``."""
 
-    __slots__ = ("capacity", "keys", "number", "tokens", "values")
+    __slots__ = ("__weakref__", "capacity", "keys", "number", "tokens", "values")
 
     def __init__(self, capacity: int) -> None:
         self.number = next(_numbers)  # no other row's, also after this one is gone

@@ -21,7 +21,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor
@@ -29,17 +29,19 @@ from transformers import PreTrainedModel
 
 from metaclaw.training.samplers.attention import RowAttention, Segment
 from metaclaw.training.samplers.fixed_attention import FixedRows, num_pieces
+from metaclaw.training.samplers.kv_rows import KvRow
 from metaclaw.training.samplers.slots import Selection
 from metaclaw.training.shared_device import is_out_of_memory
 
 _MOST = 4  # recordings kept: their tensors lie in one pool, which the largest fills
 _MOST_ROWS = 32  # of each row and layer some small kernels: of many rows a recording takes long to make
 _REST_S = 60.0
+_MOST_COVERED = 64  # steps by a recording of more rows, each of which costs a little; then there is one of these alone
 _MOST_FAILURES = 3  # of one kind, then it is given up: torch before 2.12 does not quite get over one that breaks off
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[object, ...]
+Key = tuple[int, tuple[tuple[int, int, int], ...]]  # where adapters lie; each row's number, pieces and adapter
 Kind = tuple[bool, bool]  # with rows of many pieces; over several adapters: other kernels run
 Step = Callable[[], Tensor]
 Replay = Callable[[], None]
@@ -64,15 +66,26 @@ class Recording:
     inputs_2B: Tensor  # on the device: tokens, and their places
     logits_BV: Tensor
     replay: Replay
+    rows: tuple[ref[KvRow], ...]  # in the order of the inputs
     holds: tuple[object, ...]  # what it reads and would otherwise be freed
 
     def run(self, segments: Sequence[Segment]) -> Tensor:
-        """The float32 logits (B, V) of the step, whose tokens are then in their rows."""
-        self.inputs_2B.copy_(_inputs(segments), non_blocking=True)
+        """The float32 logits (B, V) of the step, whose tokens are then in their rows. ``segments`` may be some of it.
+
+        Rows that are left out go on with their last token again, which lands beyond what was committed and is not.
+        """
+        tokens = {one.row.number: one.tokens[0] for one in segments}
+        rows = [row for each in self.rows if (row := each()) is not None]
+        line = [tokens[row.number] if row.number in tokens else row.tokens[-1] for row in rows]
+        inputs = torch.tensor([line, [row.length for row in rows]])
+        self.inputs_2B.copy_(inputs, non_blocking=True)
         self.replay()
         for segment in segments:
             segment.row.commit(segment.tokens)
-        return self.logits_BV.to(torch.float32, copy=True)  # the next replay writes there
+        places = {row.number: place for place, row in enumerate(rows)}
+        if list(places) == list(tokens):
+            return self.logits_BV.to(torch.float32, copy=True)  # the next replay writes there
+        return torch.stack([self.logits_BV[places[one.row.number]] for one in segments]).to(torch.float32)
 
 
 class RecordedSteps:
@@ -88,25 +101,53 @@ class RecordedSteps:
         self._recorder = None if attention.has_windows else recorder
         self._recordings: OrderedDict[Key, Recording] = OrderedDict()
         self._last: Key | None = None
+        self._plain: Key | None = None  # of the last step that ran as any other
+        self._num_covered = 0
         self._clock = clock
         self._rests_until = 0.0
         self._rehearsed: set[Kind] = set()
         self._failures: Counter[Kind] = Counter()
 
-    def of(self, segments: Sequence[Segment]) -> Recording | None:
+    def of(self, segments: Sequence[Segment], beside: Sequence[Segment] = ()) -> Recording | None:
         """The recording of such a step, one token for each of ``segments``, made now if it is time.
+
+        ``beside`` is read before it runs.
 
         ``None``: it has yet to run as any other. The first one of its kind always has: what comes once is not worth a
         recording, and it leaves ready what a recording must find ready.
         """
         key = self._key(segments)
-        if key is None or key != self._last:
-            self._last = key
+        if key != self._last:
+            self._last, self._num_covered = key, 0
+        if key is None:
             return None
-        recording = self._recordings.get(key) or self._made(key, segments)
-        if recording is not None:
-            self._recordings.move_to_end(key)
-        return recording
+        found = key if key in self._recordings else self._covering(key, beside)
+        if found is not None:
+            self._recordings.move_to_end(found)
+            return self._recordings[found]
+        if key == self._plain:
+            return self._made(key, segments)
+        self._plain = key
+        return None
+
+    def _covering(self, key: Key, beside: Sequence[Segment]) -> Key | None:
+        """A recording of some rows more, which have ended and are still there: kept for prompts that begin like them.
+
+        An answer that ends would else cost a step as any other and a recording, as one that begins does.
+        """
+        if self._num_covered >= _MOST_COVERED:
+            return None
+        layout, wanted = key
+        grows = {one.row.number for one in beside}
+        for found, recording in self._recordings.items():
+            if found[0] != layout or not set(wanted) <= set(found[1]) or not grows.isdisjoint(n for n, *_ in found[1]):
+                continue
+            rows = [row for each in recording.rows if (row := each()) is not None]
+            as_recorded = [(row.number, num_pieces(row)) for row in rows] == [one[:2] for one in found[1]]
+            if as_recorded and len(rows) - len(wanted) <= max(1, len(wanted) // 4):
+                self._num_covered += len(rows) > len(wanted)
+                return found
+        return None
 
     def _key(self, segments: Sequence[Segment]) -> Key | None:
         if self._recorder is None or not 0 < len(segments) <= _MOST_ROWS or self._clock() < self._rests_until:
@@ -114,12 +155,12 @@ class RecordedSteps:
         if self._failures and self._failures[_kind(segments)] >= _MOST_FAILURES:
             return None
         rows = tuple((one.row.number, num_pieces(one.row), one.slot) for one in segments)
-        return (self._selection.layout, *rows)
+        return self._selection.layout, rows
 
     def _made(self, key: Key, segments: Sequence[Segment]) -> Recording | None:
         assert self._recorder is not None
         device = self._model.device
-        inputs_2B = _inputs(segments).to(device)
+        inputs_2B = torch.tensor([[one.tokens[0] for one in segments], [one.row.length for one in segments]]).to(device)
         keep = torch.arange(len(segments), device=device)
         fixed = FixedRows([segment.row for segment in segments], inputs_2B[1], self._model.dtype)
         self._selection.choose([segment.slot for segment in segments], range(len(segments)))
@@ -147,7 +188,8 @@ class RecordedSteps:
             return None
         # Rows are not held: a row that is gone is never asked for again, and its memory is needed.
         holds = (keep, fixed.line, masks)
-        made = Recording(inputs_2B=inputs_2B, logits_BV=logits_BV, replay=replay, holds=holds)
+        rows = tuple(ref(segment.row) for segment in segments)
+        made = Recording(inputs_2B=inputs_2B, logits_BV=logits_BV, replay=replay, rows=rows, holds=holds)
         self._recordings[key] = made
         return made
 
@@ -205,7 +247,3 @@ def cuda_graphs(device: torch.device) -> Recorder | None:
 
 def _kind(segments: Sequence[Segment]) -> Kind:
     return any(num_pieces(one.row) > 1 for one in segments), len({one.slot for one in segments}) > 1
-
-
-def _inputs(segments: Sequence[Segment]) -> Tensor:
-    return torch.tensor([[one.tokens[0] for one in segments], [one.row.length for one in segments]])
