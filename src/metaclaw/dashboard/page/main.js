@@ -16,6 +16,7 @@ const nav = document.getElementById("nav");
 const state = document.getElementById("state");
 let shown = 0; // counts up: what comes late, of a page that was left, is not shown
 let timer;
+let isRefreshed = false; // what is not keeps what was typed or opened in it, also while another tab is looked at
 
 async function get(path, parts = {}) {
   const told = Object.entries(parts).filter(([, value]) => value !== null && value !== undefined && value !== "");
@@ -31,6 +32,7 @@ async function show() {
   clearTimeout(timer);
   const [name, query] = location.hash.replace(/^#\/?/, "").split("?");
   const page = PAGES[name];
+  isRefreshed = Boolean(page?.refreshEvery);
   drawMenu(name);
   document.title = `${page?.title ?? "Not found"} – MetaClaw`;
   try {
@@ -61,5 +63,5 @@ function notFound() {
 }
 
 addEventListener("hashchange", show);
-document.addEventListener("visibilitychange", () => (document.hidden ? undefined : show()));
+document.addEventListener("visibilitychange", () => (document.hidden || !isRefreshed ? undefined : show()));
 show();
