@@ -216,6 +216,11 @@ def test_settings_are_read_anew(make_home: Callable[[], Path]) -> None:
         assert get(served, "overview")["modes"] == {"": "skills_only"}
         (home / "config.yaml").write_text(json.dumps({"mode": "rl", "agents": {"research": {"mode": "skills_only"}}}))
         assert get(served, "overview")["modes"] == {"": "rl", "research": "skills_only"}
+        (home / "config.yaml").write_text("nonsense: 1")
+        told = get(served, "overview")
+        assert "unknown key 'nonsense'" in told["troubles"][0]
+        assert (told["modes"][""], len(told["days"])) == ("rl", 3), "the rest is shown as before"
+        assert len(get(served, "turns")["turns"]) == 50
 
 
 def test_what_runs_is_shown_while_it_runs(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from metaclaw.config import Settings
 from metaclaw.config_file import read_settings
 from metaclaw.dashboard import learned, turns
 from metaclaw.dashboard.overview import overview
-from metaclaw.errors import AuthenticationError, NotFoundError
+from metaclaw.errors import AuthenticationError, ConfigError, NotFoundError
 from metaclaw.http.errors import exception_handlers
 from metaclaw.http.hosts import KnownHosts
 from metaclaw.identity import agent_id
@@ -85,18 +85,37 @@ def make_app(home: Path, key: str, *, cookie: str, ticket: str = "") -> FastAPI:
         answer.set_cookie(cookie, key, httponly=True, samesite="strict")
         return answer
 
-    app.include_router(_facts(lambda: read_settings(home)[0]), prefix="/api", dependencies=[Depends(authorised)])
+    app.include_router(_facts(_Latest(home)), prefix="/api", dependencies=[Depends(authorised)])
     app.include_router(_files(), dependencies=[Depends(authorised)])
     return app
 
 
-def _facts(settings: Callable[[], Settings]) -> APIRouter:
+class _Latest:
+    """The settings of ``home``, read anew each time; while they cannot be read those of before, and why."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._last = read_settings(home)[0]
+
+    def read(self) -> tuple[Settings, str | None]:
+        try:
+            self._last = read_settings(self._home)[0]
+        except ConfigError as error:  # as what runs goes on with those of before
+            return self._last, str(error)
+        return self._last, None
+
+
+def _facts(latest: _Latest) -> APIRouter:
     """What the page asks for. Each of them reads a disk, in a thread of its own."""
     router = APIRouter()
 
+    def settings() -> Settings:
+        return latest.read()[0]
+
     @router.get("/overview")
     def _overview() -> Response:
-        return _Facts(overview(settings()))
+        known, trouble = latest.read()
+        return _Facts(overview(known, trouble_in_file=trouble))
 
     @router.get("/turns")
     def _turns(agent: Name = None, session: Name = None, before: Number = None) -> Response:

@@ -24,13 +24,15 @@ from metaclaw.processes.instance import Instance, read_health, read_upstreams, r
 DAYS = 30
 
 
-def overview(settings: Settings, *, now: float | None = None) -> dict[str, Any]:
+def overview(settings: Settings, *, trouble_in_file: str | None = None, now: float | None = None) -> dict[str, Any]:
     """The facts, ready for JSON; the days are the last ``DAYS`` with today, and times Unix seconds."""
     now = time.time() if now is None else now
     last_days = _last_days(now)
     since = last_days[0].timestamp()
     instance = running_instance(settings.home)
-    troubles: list[str] = []
+    troubles = [trouble_in_file] if trouble_in_file else []
+    if instance and instance.settings_trouble and not trouble_in_file:
+        troubles.append(f"config.yaml is not taken up: {instance.settings_trouble}")
     return {
         "version": __version__,
         "home": str(settings.home),
