@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx2
@@ -24,7 +25,8 @@ from tests.journal.test_turns import SAMPLE, done, new_turn, user
 
 HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 NOW = time.time()
-DAY_S = 86_400.0
+# At noon: a minute's turns are then all of one day.
+THREE_DAYS_AGO = (datetime.now().replace(hour=12, minute=0) - timedelta(days=3)).timestamp()  # noqa: DTZ005
 WEIGHED = (Weighed(kind="memory", item="m1", score=0.75, outcome="recalled"),)
 
 
@@ -59,7 +61,7 @@ def dashboard(home: Path, how: str = "--no-open", **variables: str) -> Generator
 async def _turns(home: Path) -> None:
     async with TurnJournal(home / "turns.db") as journal:
         for number in range(60):
-            at = NOW - 3 * DAY_S + number
+            at = THREE_DAYS_AGO + number
             turn = new_turn(f"side{number}", user(f"q{number}"), kind="side", session="many", opened_at=at)
             await journal.open_turn(turn)
             await journal.close_turn(turn.id, done(closed_at=at + 1))
