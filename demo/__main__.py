@@ -13,8 +13,8 @@ from pathlib import Path
 from demo.job import Plan, Verdict, run
 from demo.processes import ProgramError
 
-QUICK = Plan(num_updates=10, answers_per_question=3)
-FULL = Plan(num_updates=12, answers_per_question=4)
+QUICK = Plan(num_updates=10, answers_per_question=5)
+FULL = Plan(num_updates=12, answers_per_question=5)
 
 
 def main() -> int:
