@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaclaw.journal.database import reading
+from metaclaw.journal.turn_statistics import SUMS, AgentStatistics
 
 _DAY = "date({}, 'unixepoch', 'localtime')"
 _TURNS = f"""
-    SELECT {_DAY.format("opened_at")} AS day, agent, count(*) AS turns, sum(state = 'failed') AS failed,
-        sum(state = 'cut') AS cut, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
-        coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(cost_usd), 0.0) AS cost_usd,
-        sum(prompt_tokens IS NOT NULL AND cost_usd IS NULL) AS unpriced
+    SELECT {_DAY.format("opened_at")} AS day, {SUMS}
     FROM turns WHERE seq >= ? AND opened_at >= ? GROUP BY day, agent ORDER BY day, agent
 """
 _SCORES = f"""
@@ -27,18 +25,10 @@ _SCORES = f"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayOfTurns:
-    """An agent's turns of a day; ``unpriced`` have a usage and no known price."""
+class DayOfTurns(AgentStatistics):
+    """The sums over an agent's turns of a day."""
 
     day: str
-    agent: str
-    turns: int
-    failed: int
-    cut: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float
-    unpriced: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from metaclaw.journal.database import reading
 
-_SUMS = """
-    SELECT agent, count(*) AS turns, sum(state = 'failed') AS failed, sum(state = 'cut') AS cut,
-        coalesce(sum(prompt_tokens), 0) AS prompt_tokens, coalesce(sum(completion_tokens), 0) AS completion_tokens,
-        coalesce(sum(cost_usd), 0.0) AS cost_usd, sum(prompt_tokens IS NOT NULL AND cost_usd IS NULL) AS unpriced
-    FROM turns GROUP BY agent ORDER BY agent
+SUMS = """
+    agent, count(*) AS turns, coalesce(sum(state = 'failed'), 0) AS failed, coalesce(sum(state = 'cut'), 0) AS cut,
+    coalesce(sum(prompt_tokens), 0) AS prompt_tokens, coalesce(sum(completion_tokens), 0) AS completion_tokens,
+    coalesce(sum(cost_usd), 0.0) AS cost_usd, sum(prompt_tokens IS NOT NULL AND cost_usd IS NULL) AS unpriced
 """
+_BY_AGENT = f"SELECT {SUMS} FROM turns GROUP BY agent ORDER BY agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,4 +38,4 @@ def read_statistics(turns_db: Path) -> list[AgentStatistics]:
     """The sums by agent. Raises ``JournalError``."""
     with reading(turns_db) as connection:
         connection.row_factory = sqlite3.Row
-        return [AgentStatistics(**dict(row)) for row in connection.execute(_SUMS).fetchall()]
+        return [AgentStatistics(**dict(row)) for row in connection.execute(_BY_AGENT).fetchall()]
