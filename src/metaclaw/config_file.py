@@ -20,7 +20,7 @@ from pydantic import SecretStr, ValidationError
 from ruamel.yaml.comments import CommentedMap
 
 from metaclaw import config_legacy
-from metaclaw.config import Settings, with_cloud
+from metaclaw.config import Settings, unused_keys, with_cloud
 from metaclaw.config_document import OpenDocument, one_writer, read_document
 from metaclaw.config_keys import (
     Given,
@@ -91,8 +91,12 @@ def read_settings(
     for name, value in (overrides or {}).items():
         if value is not None:
             given[require_key(name).name] = Given(value=value, origin="flag")
+    config_legacy.rename_values(given, warnings)
     warnings += config_legacy.close_default_host(given, str(path))
-    return with_cloud(build_settings(given, place), env), warnings
+    settings = with_cloud(build_settings(given, place), env)
+    if "rl.backend" not in given:
+        warnings += unused_keys(settings, env)
+    return settings, warnings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +188,7 @@ def _edit(path: Path, names: Mapping[str, Any], home: Path) -> None:
     document = OpenDocument(path)
     given = _known(document.data, path)[0]
     given |= {name: Given(value=_none_if_cleared(name, value), origin="given") for name, value in names.items()}
+    config_legacy.rename_values(given, [])
     config_legacy.close_default_host(given, str(path))
     settings = build_settings(given, home)
     for name in names:
@@ -261,6 +266,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Given]:
 def _suspicious_variables(env: Mapping[str, str]) -> list[str]:
     # Other programs may own METACLAW_* names, so only what looks like a slip of the pen is mentioned.
     known = variables().keys() | numbered_variables(env).keys() | _OTHER_VARIABLES
+    known |= config_legacy.VARIABLES.keys()  # of which more is said
     unknown = sorted(name for name in env if name.startswith("METACLAW_") and name not in known)
     close = ((name, difflib.get_close_matches(name, known, n=1, cutoff=0.85)) for name in unknown)
     return [f"{name} is not read; did you mean {match[0]}?" for name, match in close if match]

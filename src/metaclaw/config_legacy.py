@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from metaclaw.config_keys import Given
 
 RENAMED = {
+    "bedrock_region": "llm.bedrock_region",
     "claw_type": "agent_program",
     "rl.evolver_api_base": "evolver.url",
     "rl.evolver_api_key": "evolver.api_key",
@@ -50,12 +51,13 @@ RENAMED_VALUES = {
 
 _MAX_TOP_K = 20  # older releases had no limit
 
-# What older releases settled in their code alone: names that a user may have tried, alone or under `rl`.
-_CODE_ONLY = (
-    "max_steps", "save_weights_timeout_s", "renderer", "renderer_name", "use_prm", "use_opd", "teacher_*",
-    "kl_penalty_coef", "skill_update_threshold", "max_new_skills", "memory_flush_every", "synergy.*", "synergy_*",
-    "record_enabled", "record_dir", "openclaw_env.*", "openclaw_env_*", "bedrock_region",
-)  # fmt: skip
+_TEACHER = "rl.opd.url, rl.opd.model and rl.opd.api_key name a teacher, and opd in rl.update.methods has it teach"
+
+
+def _code_only(*names: str) -> tuple[str, ...]:
+    """Names of what older releases settled in their code alone: a user may have tried each, alone or under `rl`."""
+    return (*names, *(f"rl.{name}" for name in names))
+
 
 # Why a key does nothing -> the keys, as patterns.
 IGNORED: dict[str, tuple[str, ...]] = {
@@ -91,14 +93,35 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "memory.review_stale_after_hours", "memory.policy_path", "memory.telemetry_path",
     ),
     "is obsolete: memory.dir is the folder of the store": ("memory.store_path",),
-    "is obsolete: use the agent program's own channels": ("wechat.enabled",),
+    "is obsolete: use the agent program's own channels": ("wechat.*",),
+    "is obsolete: `metaclaw connect openclaw` does what OpenClaw needs, `--memory-slot` also what its memory does": (
+        "openclaw_compat.*",
+    ),
     "was never read from a configuration file, and does nothing": (
-        *_CODE_ONLY, *(f"rl.{name}" for name in _CODE_ONLY),
-        "skills.skill_update_threshold", "skills.max_new_skills", "memory.memory_flush_every", "memory.flush_every",
+        *_code_only("max_steps", "save_weights_timeout_s", "renderer", "renderer_name", "use_prm", "synergy.*",
+                    "synergy_*"),
+        "rl.bedrock_region",
     ),
-    "was documented but never did anything": (
-        "memory.top_k", "memory.max_tokens", "memory.consolidation_interval", "opd.*",
+    f"was never read from a configuration file, and does nothing: {_TEACHER}": (
+        *_code_only("use_opd", "teacher_*", "kl_penalty_coef"),
     ),
+    "was never read from a configuration file, and does nothing: evolver.max_new and evolver.min_failures do": (
+        *_code_only("skill_update_threshold", "max_new_skills"),
+        "skills.skill_update_threshold", "skills.max_new_skills",
+    ),
+    "was never read from a configuration file, and does nothing: memory.every_n_exchanges does": (
+        *_code_only("memory_flush_every"), "memory.memory_flush_every", "memory.flush_every",
+    ),
+    "was never read from a configuration file, and does nothing: every turn is recorded, `metaclaw journal export`": (
+        *_code_only("record_enabled", "record_dir"),
+    ),
+    "was never read from a configuration file, and does nothing: `metaclaw rollout TASKS` has such conversations": (
+        *_code_only("openclaw_env.*", "openclaw_env_*"),
+    ),
+    "was documented but never did anything: recall.max_memories does": ("memory.top_k",),
+    "was documented but never did anything: recall.max_tokens does": ("memory.max_tokens",),
+    "was documented but never did anything: memory.every_n_exchanges does": ("memory.consolidation_interval",),
+    f"was documented but never did anything: {_TEACHER}": ("opd.*",),
 }  # fmt: skip
 
 # Environment variables that older releases read, and what is set in their place. Another program may mean the same
@@ -109,6 +132,16 @@ VARIABLES = {
     "METACLAW_USE_BEDROCK": "llm.provider, rl.judge.provider or evolver.provider to bedrock",
     "BEDROCK_MODEL": "rl.judge.model or evolver.model",
     "BEDROCK_REGION": "llm.bedrock_region, rl.judge.bedrock_region or evolver.bedrock_region",
+    "METACLAW_API_KEY": "train_server.api_key or rl.remote_api_key, METACLAW_TRAIN_API_KEY for `metaclaw train-server`",
+    "METACLAW_PORT": "train_server.port",
+    "METACLAW_CHECKPOINT_DIR": "train_server.data_dir",
+    "METACLAW_TRAINING_DEVICES": "train_server.training_devices",
+    "METACLAW_INFERENCE_DEVICES": "train_server.inference_devices",
+    "METACLAW_INFERENCE_BACKEND": "train_server.sampler",
+    **{
+        f"METACLAW_SIDECAR_{name}": "memory.sidecar_url, and `metaclaw memory serve` has --host and --port"
+        for name in ("HOST", "PORT", "SCOPE", "MEMORY_DIR", "RETRIEVAL_MODE")
+    },
 }
 
 
@@ -145,13 +178,15 @@ def translate(given: dict[str, Given]) -> tuple[dict[str, Given], list[str]]:
     """The same values under today's names, and what a user should know about the old ones."""
     warnings: list[str] = []
     given = _without_default_judge(_without_default_providers(given), warnings)
+    given = _without_unnamed_evolver(given, warnings)
+    given = _without_empty_url(_with_shared_region(given))
     known = {name: entry for name, entry in given.items() if not is_legacy(name)}
     for name, entry in given.items():
         if name in RENAMED:
             _rename(known, name, RENAMED[name], entry, warnings)
         elif why := why_ignored(name):
             warnings.append(f"{name} {why}")
-    _rename_values(known, warnings)
+    rename_values(known, warnings)
     _limit_top_k(known, warnings)
     _settle_cloud(known, warnings)
     return known, warnings
@@ -195,6 +230,40 @@ def _without_default_judge(given: dict[str, Given], warnings: list[str]) -> dict
     return {name: entry for name, entry in given.items() if name not in ("rl.prm_url", "rl.prm_model")}
 
 
+def _without_unnamed_evolver(given: dict[str, Given], warnings: list[str]) -> dict[str, Given]:
+    # Older releases asked the model that answers. It is asked here when somebody has said so: it is sent what failed.
+    places = ("rl.evolver_api_base", "rl.evolver_provider", "evolver.url", "evolver.provider")
+    old = [name for name in ("skills.auto_evolve", "rl.evolver_model") if name in given and given[name].value]
+    if not old or any(given[name].value for name in places if name in given):
+        return given
+    if (switch := given.get("skills.auto_evolve", given.get("evolver.enabled"))) and switch.value is False:
+        return given
+    warnings.append(
+        f"{' and '.join(old)}: no model is asked for skills unless that is said: `metaclaw setup --learn` lets the one "
+        "that answers judge and write them, evolver.url and evolver.model name another"
+    )
+    return {name: entry for name, entry in given.items() if name not in old}
+
+
+def _with_shared_region(given: dict[str, Given]) -> dict[str, Given]:
+    """One region was that of every model at Amazon."""
+    region = given.get("llm.bedrock_region") or given.get("bedrock_region")
+    if region is None:
+        return given
+    shared = {
+        f"{part}.bedrock_region": region
+        for part, provider in (("rl.judge", "rl.prm_provider"), ("evolver", "rl.evolver_provider"))
+        if provider in given and given[provider].value == "bedrock"
+    }
+    return shared | given
+
+
+def _without_empty_url(given: dict[str, Given]) -> dict[str, Given]:
+    """Without the ``remote_url`` that the fork wrote into every file, mostly empty."""
+    url = given.get("rl.remote_url")
+    return given if url is None or url.value != "" else {k: v for k, v in given.items() if k != "rl.remote_url"}
+
+
 def _rename(known: dict[str, Given], old: str, new: str, entry: Given, warnings: list[str]) -> None:
     if entry.value in ("", None):  # how older files wrote "not set"
         return
@@ -205,7 +274,8 @@ def _rename(known: dict[str, Given], old: str, new: str, entry: Given, warnings:
     warnings.append(f"{old} is now called {new}; it was honoured")
 
 
-def _rename_values(known: dict[str, Given], warnings: list[str]) -> None:
+def rename_values(known: dict[str, Given], warnings: list[str]) -> None:
+    """Put today's values for those that were renamed, and say so in ``warnings``."""
     for (name, old), new in RENAMED_VALUES.items():
         if name in known and known[name].value == old:
             known[name] = Given(value=new, origin=known[name].origin)

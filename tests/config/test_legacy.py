@@ -39,7 +39,8 @@ memory: {enabled: true, dir: ~/.metaclaw/memory, scope: default, retrieval_mode:
 scheduler: {enabled: true, idle_threshold_minutes: 30, sleep_start: 23:00, sleep_end: 07:00, min_window_minutes: 15,
             calendar: {enabled: false, credentials_path: '', token_path: ''}}
 openrouter: {app_name: x, app_url: '', route: price, fallback_models: [], data_policy: ''}
-wechat: {enabled: false}
+wechat: {enabled: false, bridge_dir: x}
+openclaw_compat: {context_engine_enabled: true, active_memory_compat: true, min_version: 2026.4.10}
 opd: {enabled: false, teacher_model: x}
 agents:
   research-agent: {mode: rl, skills_dir: x, lora_output: y}
@@ -223,7 +224,7 @@ CODE_ONLY = [
     "teacher_url", "teacher_model", "teacher_api_key", "kl_penalty_coef", "skill_update_threshold",
     "max_new_skills", "memory_flush_every", "synergy.token_budget", "synergy.skill_ratio", "synergy.dedup",
     "synergy_enabled", "record_enabled", "record_dir", "openclaw_env.data_dir", "openclaw_env.split",
-    "openclaw_env.concurrency", "openclaw_env_max_steps", "bedrock_region",
+    "openclaw_env.concurrency", "openclaw_env_max_steps",
 ]  # fmt: skip
 
 
@@ -233,8 +234,58 @@ def test_what_older_releases_settled_in_code_alone_is_named(tmp_path: Path, pref
     text = "1"
     for part in reversed(f"{prefix}{name}".split(".")):
         text = f"{{{part}: {text}}}"
-    warnings = load(tmp_path, text)[1]
-    assert warnings == [f"{prefix}{name} was never read from a configuration file, and does nothing"]
+    (warning,) = load(tmp_path, text)[1]
+    assert warning.startswith(f"{prefix}{name} was never read from a configuration file, and does nothing")
+
+
+@pytest.mark.parametrize("why", IGNORED)
+def test_a_reason_names_settings_that_there_are(why: str):
+    for setting in re.findall(r"(?<![A-Za-z/])[a-z_]+(?:\.[a-z_]+)+", why):
+        assert setting in setting_keys()
+
+
+def test_the_fork_wrote_an_empty_address_of_the_training_server_into_every_file(tmp_path: Path):
+    """Every command refused such a file."""
+    settings, _ = load(tmp_path, "rl: {backend: auto, remote_url: '', remote_api_key: '', remote_timeout_s: 600}\n")
+    assert settings.rl == RlSettings()
+    with pytest.raises(ConfigError, match="is not a URL"):
+        set_value(tmp_path, "rl.remote_url", "")
+
+
+@pytest.mark.parametrize("model", ["", "rl: {evolver_model: gpt-5.2, evolver_api_base: ''}\n"])
+def test_nobody_is_sent_what_failed_because_an_older_file_said_so_of_the_model_that_answers(tmp_path: Path, model: str):
+    settings, warnings = load(tmp_path, f"skills: {{auto_evolve: true}}\n{model}")
+    assert (settings.evolver.model, settings.evolver.has_place) == ("", False)
+    (warning,) = warnings
+    assert warning.startswith("skills.auto_evolve")
+    assert "`metaclaw setup --learn`" in warning
+
+
+def test_one_region_was_that_of_every_model_at_amazon(tmp_path: Path):
+    settings, warnings = load(tmp_path, "bedrock_region: eu-west-1\nrl: {prm_provider: bedrock, prm_model: m}\n")
+    assert (settings.llm.bedrock_region, settings.rl.judge.bedrock_region) == ("eu-west-1", "eu-west-1")
+    assert "bedrock_region is now called llm.bedrock_region; it was honoured" in warnings
+    settings, _ = load(tmp_path, "llm: {bedrock_region: eu-west-1}\nrl: {judge: {provider: bedrock, model: m}}\n")
+    assert settings.rl.judge.bedrock_region == "us-east-1", "a file of today says it of each"
+
+
+def test_the_old_name_of_a_mode_is_honoured_wherever_it_is_given(tmp_path: Path):
+    given = {"rl.model": "m", "mode": "madmax"}
+    settings, warnings = read_settings(tmp_path, {}, given)
+    assert (settings.mode, warnings) == ("auto", ["mode: 'madmax' is now called 'auto'; it was honoured"])
+    assert read_settings(tmp_path, {"METACLAW_MODE": "madmax", "METACLAW_RL_MODEL": "m"})[0].mode == "auto"
+    set_value(tmp_path, "mode", "madmax")
+    assert read_settings(tmp_path, {})[0].mode == "auto"
+
+
+def test_the_key_of_a_cloud_in_a_variable_is_not_left_unused_in_silence(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("mode: rl\nrl: {model: m}\n")
+    settings, (warning,) = read_settings(tmp_path, {"TINKER_API_KEY": "tml-1"})
+    assert settings.rl.backend == "remote"
+    assert warning.startswith("TINKER_API_KEY is set and not used")
+    for text in ("mode: rl\nrl: {model: m, backend: remote}\n", "mode: skills_only\n"):
+        (tmp_path / "config.yaml").write_text(text)
+        assert read_settings(tmp_path, {"TINKER_API_KEY": "tml-1"})[1] == []
 
 
 def test_a_key_that_no_release_knew_is_still_refused(tmp_path: Path):

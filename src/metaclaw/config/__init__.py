@@ -6,7 +6,7 @@ combination that cannot work is refused when the settings are built, not when th
 """
 
 from metaclaw.config.agents import AgentSettings, AgentsSettings, Mode
-from metaclaw.config.clouds import CLOUDS, CloudName, bridge_key, with_cloud
+from metaclaw.config.clouds import CLOUDS, CloudName, bridge_key, unused_keys, with_cloud
 from metaclaw.config.distilling import OpdSettings, SelfDistillationSettings
 from metaclaw.config.gating import GateSettings
 from metaclaw.config.judging import JudgeSettings
@@ -60,5 +60,6 @@ __all__ = [
     "UpstreamSettings",
     "bridge_key",
     "is_loopback",
+    "unused_keys",
     "with_cloud",
 ]

@@ -44,6 +44,18 @@ def with_cloud(settings: Settings, env: Mapping[str, str]) -> Settings:
     return settings.model_copy(update={"rl": rl.model_copy(update=changes)})
 
 
+def unused_keys(settings: Settings, env: Mapping[str, str]) -> list[str]:
+    """What to say of keys of training clouds in ``env`` where something is trained, and not in a cloud."""
+    if not settings.trains or settings.rl.backend != "remote":
+        return []
+    return [
+        f"{name.upper()}_API_KEY is set and not used: it is trained at rl.remote_url; for the cloud set rl.backend to "
+        f"{name}"
+        for name in CLOUDS
+        if _variable(env, name, "API_KEY")
+    ]
+
+
 def bridge_key(settings: Settings) -> SecretStr:
     """The key of the sampling bridge, which everybody who has the settings can work out and nobody else."""
     secret = settings.proxy.api_key.get_secret_value() or settings.rl.api_key.get_secret_value()
