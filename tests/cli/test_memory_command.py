@@ -182,3 +182,29 @@ def test_memories_are_listed_by_what_they_are_and_the_old_ones_forgotten(tmp_pat
     assert [one["id"] for one in memory(tmp_path, "list", "--oldest", "--limit", "1")] == ["m-0"]
     assert memory(tmp_path, "forget", "--before", "1970-01-02", "--agent", "main")["ids"] == ["m-0"]
     assert len(memory(tmp_path, "list")) == 2
+
+
+def test_one_look_says_whose_the_memories_are_and_what_came_of_them(tmp_path: Path):
+    memory(tmp_path, "add", "The shed is painted red.")
+    memory(tmp_path, "add", "Tea, not coffee.", "--user", "ann")
+    memory(tmp_path, "add", "The vault opens on Tuesday.", "--agent", "work", "--until", "2020-01-01")
+    told = memory(tmp_path, "report")
+    assert (told["store"]["units"], told["store"]["agents"]) == (3, 2)
+    main, work = told["agents"]["main"], told["agents"]["work"]
+    assert [(one["scope"], one["owner"], one["number"]) for one in main["held"]] == [
+        ("agent", None, 1),
+        ("user", "ann", 1),
+    ]
+    assert (main["use"]["never_used"], main["actions"], work["actions"][0]["number"]) == (2, [], 1)
+    assert set(memory(tmp_path, "report", "--agent", "work")["agents"]) == {"work"}
+    shown = metaclaw(tmp_path, "memory", "report").stdout
+    assert "user ann" in shown
+    assert "memories whose time is over" in shown
+
+
+def test_that_nothing_was_found_is_said(tmp_path: Path):
+    memory(tmp_path, "add", "The shed is painted red.")
+    for command in (("search", "giraffes"), ("list", "--user", "ann")):
+        done = metaclaw(tmp_path, "memory", *command)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "nothing" in done.stderr

@@ -21,7 +21,7 @@ from metaclaw.cli import (
     journal,
     judge,
     keys,
-    memory,
+    memory_report,
     models,
     policy,
     programs,
@@ -37,11 +37,13 @@ from metaclaw.cli import (
     vllm,
     why,
 )
+from metaclaw.cli.older_names import OlderNames
 from metaclaw.errors import ConfigError, MetaClawError
 from metaclaw.proxy_variables import exempt_this_machine
 
 app = typer.Typer(
     name="metaclaw",
+    cls=OlderNames,
     help="A learning layer for personal AI agents. Start with `metaclaw setup`, then `metaclaw start`.",
     no_args_is_help=True,
     add_completion=False,
@@ -69,7 +71,7 @@ app.add_typer(journal.app, name="journal")
 app.add_typer(skill_trials.app, name="skills")
 app.add_typer(policy.app, name="policy")
 app.add_typer(judge.app, name="judge")
-app.add_typer(memory.app, name="memory")
+app.add_typer(memory_report.app, name="memory")
 app.command("audit")(audit.audit)
 app.command("train-server")(train_server.train_server)
 app.add_typer(vllm.app, name="vllm")

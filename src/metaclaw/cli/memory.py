@@ -44,13 +44,15 @@ def search(
     query = MemoryQuery(
         text=text, agent=agent_id(agent), now=time.time(), limit=limit, with_history=history, is_everything=True
     )
-    with _store(to_look=True) as store:
+    with opened_store(to_look=True) as store:
         found = store.search(with_time(query), meaning_of(text))
     if as_json:
         typer.echo(json.dumps([{**asdict(one.unit), "score": one.score, "parts": dict(one.parts)} for one in found]))
         return
     for one in found:
         typer.echo(f"{one.score:.2f}\t{_line(one.unit)}")
+    if not found:
+        typer.echo(f"nothing that agent {query.agent!r} remembers fits that", err=True)
 
 
 @app.command("list")
@@ -70,15 +72,17 @@ def list_units(
     from metaclaw.memory.query import Description
 
     of = Description(kind=kind, user=user, workspace=workspace, session=session, is_oldest_first=oldest)
-    with _store(to_look=True) as store:
+    with opened_store(to_look=True) as store:
         units = store.latest(agent and agent_id(agent), limit=limit, with_history=history, of=of)
     _print(units, as_json=as_json)
+    if not units and not as_json:
+        typer.echo("nothing is remembered" + ("" if of == Description() and not agent else " that is so"), err=True)
 
 
 @app.command("show")
 def show(ids: Ids, as_json: AsJson = False) -> None:
     """Memories with all that is known of them: who said them, when, in which turns."""
-    with _store(to_look=True) as store:
+    with opened_store(to_look=True) as store:
         units = _known(store, ids)
     if as_json:
         typer.echo(json.dumps([asdict(unit) for unit in units]))
@@ -115,7 +119,7 @@ def add(
     given |= {"scope": scope, "user": user, "workspace": workspace, "source": "manual", "said_at": now}
     given |= {"true_until": _moment(until)}
     unit = unit_from({**given, "created_at": now})
-    with _store() as store:
+    with opened_store() as store:
         (kept,) = store.add([unit], now=now)
     typer.echo(json.dumps({"id": kept, "is_new": kept == unit.id}) if as_json else kept)
 
@@ -137,7 +141,7 @@ def edit(
 
     if text is None and until is None:
         raise InvalidRequestError("say what it shall say, or --until when it holds")
-    with _store() as store:
+    with opened_store() as store:
         (unit,) = _known(store, [unit_id])
         words = unit.text if text is None else (sys.stdin.read() if text == "-" else text).strip()
         ends = unit.true_until if until is None else _moment(until)
@@ -180,7 +184,7 @@ def forget(
         raise InvalidRequestError(
             "name what is to be forgotten: ids, --query, --agent, --user, --session, --since or --before"
         )
-    with _store() as store:
+    with opened_store() as store:
         chosen = [unit.id for unit in _known(store, ids)] if ids else []
         if query is not None:
             asked = MemoryQuery(
@@ -220,7 +224,7 @@ def stats(agent: Agent = None, as_json: AsJson = False) -> None:
     """How much is remembered, by kind."""
     from metaclaw.identity import agent_id
 
-    with _store(to_look=True) as store:
+    with opened_store(to_look=True) as store:
         counts = store.stats(agent and agent_id(agent))
     if as_json:
         typer.echo(json.dumps(counts))
@@ -242,7 +246,7 @@ def export(
     from metaclaw.identity import agent_id
     from metaclaw.memory.portable import export, note_copy
 
-    with _store(to_look=file is None) as store:  # that there is a file is noted
+    with opened_store(to_look=file is None) as store:  # that there is a file is noted
         lines = export(store, agent=agent and agent_id(agent))
         if file is None:
             for line in lines:
@@ -272,7 +276,7 @@ def import_units(
     from metaclaw.memory.portable import given_to, import_units
 
     units = _units_of(file)
-    with _store() as store:
+    with opened_store() as store:
         done = import_units(store, units if agent is None else given_to(agent_id(agent), units))
     if as_json:
         left_out = {"secret": done.num_secret, "forgotten": done.num_forgotten}
@@ -296,7 +300,7 @@ def backup(
 
     from metaclaw.memory.portable import backup, note_copy
 
-    with _store() as store:
+    with opened_store() as store:
         backup(store, file)
         note_copy(store, file, "backup", time.time())
     typer.echo(json.dumps({"file": str(file)}) if as_json else str(file))
@@ -330,7 +334,7 @@ def doctor(
     from metaclaw.memory.doctor import examine, mend
     from metaclaw.memory.forgetting import clear, forgotten_ids
 
-    with _store() as store:
+    with opened_store() as store:
         complaints = [*examine(store), *without_vector(store)]
         if fix and any(complaint.is_mendable for complaint in complaints):
             mend(store)
@@ -370,7 +374,8 @@ def _moment(day: datetime | None) -> float | None:
 
 
 @contextmanager
-def _store(*, to_look: bool = False) -> Generator[MemoryStore]:
+def opened_store(*, to_look: bool = False) -> Generator[MemoryStore]:
+    """The store of this home; ``to_look`` makes no file where there is none."""
     from metaclaw.config_file import load_settings
     from metaclaw.memory.store import MemoryStore
 
@@ -400,7 +405,7 @@ def _print(units: Iterable[MemoryUnit], *, as_json: bool) -> None:
 def _line(unit: MemoryUnit) -> str:
     ended = " (no longer)" if unit.superseded_by else ""
     whose = unit.agent if unit.scope == "agent" else f"{unit.agent}/{unit.scope} {getattr(unit, unit.scope)}"
-    return f"{unit.id}\t{_day(unit.said_at)}\t{whose}\t{unit.kind}\t{unit.text}{ended}"
+    return f"{unit.id}\t{day_of(unit.said_at)}\t{whose}\t{unit.kind}\t{unit.text}{ended}"
 
 
 def _readable(name: str, value: Any) -> str:
@@ -409,5 +414,6 @@ def _readable(name: str, value: Any) -> str:
     return ", ".join(map(str, value)) if name == "turns" else str(value)
 
 
-def _day(moment: float) -> str:
+def day_of(moment: float) -> str:
+    """The day of a moment, as lists show it."""
     return datetime.fromtimestamp(moment, UTC).date().isoformat()

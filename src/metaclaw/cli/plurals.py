@@ -5,7 +5,7 @@ Owns the plural; refuses to know what is counted. Invariant: one thing is never 
 
 from __future__ import annotations
 
-_IRREGULAR = {"memory": "memories"}
+_IRREGULAR = {"copy": "copies", "memory": "memories"}
 
 
 def counted(number: int, thing: str) -> str:

@@ -56,6 +56,16 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """How many memories that hold somebody has: the agent itself where there is no ``owner``."""
+
+    agent: str
+    scope: str
+    owner: str | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """What somebody may do, and why. ``ids`` are the memories that it is about, at most a few."""
 
@@ -103,6 +113,19 @@ def report_state(store: MemoryStore) -> State:
             uncleared=_number(one, "forgotten WHERE cleared_at IS NULL"),
             copies=_number(one, "copies"),
         )
+
+
+def report_owners(store: MemoryStore) -> list[Held]:
+    """Whose the memories are that hold, of all agents."""
+    with told("count"):
+        rows = store.connection.execute(
+            "SELECT agent, scope, coalesce(user, workspace, session), count(*) FROM units"
+            " WHERE superseded_by IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ).fetchall()
+    return [
+        Held(agent=agent, scope=scope, owner=None if scope == "agent" else owner, number=number)
+        for agent, scope, owner, number in rows
+    ]
 
 
 def plan(store: MemoryStore, agent: str, now: float) -> list[Action]:
