@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from metaclaw.errors import UpstreamError
 from metaclaw.gateway.memory_process import memory_app
+from metaclaw.memory.extraction.elsewhere import asked_readings
 from metaclaw.memory.query import Found, MemoryQuery
+from metaclaw.memory.store import MemoryStore
 from metaclaw.recall.candidates import About
 from metaclaw.recall.remote_memories import RemoteMemories
 from tests.fakes.llm import FakeLlm, fake_llm
@@ -55,6 +57,19 @@ async def test_memories_are_recalled_from_the_other_process_and_gone_when_they_a
         assert "6543 " not in last_prompt(llm)
         assert FACT + "\n" not in last_prompt(llm)
     assert not (tmp_path / "home" / "memory" / "units.db").exists()
+
+
+async def test_that_a_session_is_done_is_told_where_its_memories_are_kept(tmp_path: Path) -> None:
+    def asked() -> list[tuple[str, str | None]]:
+        with MemoryStore.open(tmp_path / "kept" / "memory" / "units.db") as store:
+            return [(one.agent, one.session) for one in asked_readings(store)]
+
+    async with two_processes(tmp_path) as (gateway, _):
+        await ask(gateway, user("Hello."), **{"X-Session-Id": "a", "X-Agent-Id": "ada", "X-Session-Done": "yes"})
+        async with asyncio.timeout(30):
+            while not (told := await asyncio.to_thread(asked)):  # noqa: ASYNC110 - another process has no event for us
+                await asyncio.sleep(0.05)
+    assert told == [("ada", "a")]
 
 
 async def test_the_routes_are_passed_on_for_the_agent_that_a_token_may_be(tmp_path: Path) -> None:

@@ -137,6 +137,29 @@ async def test_a_session_that_passed_here_is_read_at_once_when_asked(tmp_path: P
         assert len((await got(gateway, "/summary", **{"X-User-Id": "ann"}))["newest"]) == 2
 
 
+@pytest.mark.parametrize("says_so", [{"X-Session-Done": "1"}, {}], ids=["in a header", "in the body"])
+async def test_a_session_that_its_client_says_is_done_is_read_at_once(tmp_path: Path, says_so: dict[str, str]) -> None:
+    """SPEC A5. Nothing else would have these read: three exchanges, or silence, is what the learner waits for."""
+    async with (
+        fake_llm() as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        learner(tmp_path),
+    ):
+        done = {} if says_so else {"session_done": True}
+        for text, more, headers in (
+            ("I live in Rome.", {}, {"X-Session-Id": "another"}),
+            ("I live in Oslo.", done, {"X-Session-Id": "a", **says_so}),
+        ):
+            message = {"messages": [{"role": "user", "content": text}], **more}
+            async with gateway.post(message, **{"X-Turn-Type": "main", **headers}) as answer:
+                assert answer.status == 200, await answer.text()
+        async with asyncio.timeout(30):
+            while not (units := (await got(gateway, "/summary"))["newest"]):  # noqa: ASYNC110 - the learner has no event
+                await asyncio.sleep(0.05)
+        assert [unit["text"] for unit in units] == ["I live in Oslo."]
+        assert "session_done" not in llm.requests[-1]
+
+
 async def test_a_search_sees_what_recall_would_tell_and_everything_only_when_asked(tmp_path: Path) -> None:
     async with running_gateway(make_settings(tmp_path)) as gateway:
         for more in ({}, {"scope": "user", "user": "ann"}, {"scope": "workspace", "workspace": "shop"}):

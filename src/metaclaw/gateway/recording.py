@@ -31,6 +31,7 @@ class Recorder:
         self.journal = journal
         self.path = path
         self.clock = clock
+        self.on_opened: list[Callable[[str, Caller], None]] = []
         self.on_closed: list[Callable[[ClosedTurn], None]] = []  # in the next round of the loop
         self.on_ended: list[Callable[[str, ChatAnswer | RawAnswer | None], None]] = []  # then too, with the answer
         self.on_settled: list[Callable[[Sequence[TurnSettled]], None]] = []  # once they are in the journal
@@ -165,6 +166,8 @@ class TurnRecord:
             )
             recorder.journal.append(opening.record())
             self._is_open = True
+            for tell in recorder.on_opened:
+                tell(self.turn_id, caller)
 
     def begin_answer(self, upstream: str, policy: PolicyChoice | None, *, model: str | None = None) -> None:
         """Note who answers, at the first byte of the answer."""
