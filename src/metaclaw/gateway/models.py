@@ -7,7 +7,7 @@ wherever it can be asked for.
 from __future__ import annotations
 
 from metaclaw.chat.messages import JsonObject
-from metaclaw.errors import NotFoundError
+from metaclaw.errors import NotFoundError, UpstreamError
 from metaclaw.gateway.policy import Policy
 from metaclaw.gateway.routing import OUR_MODEL
 from metaclaw.upstreams.pool import UpstreamPool
@@ -23,10 +23,14 @@ async def list_models(agent: str, *, policy: Policy | None, models: UpstreamPool
         return {"object": "list", "data": [{**ours, "policy": f"{agent}@{version}"}]}
     if models is None:
         return {"object": "list", "data": []}
-    theirs = await models.models()
-    if models.preferred.model_id:  # a gateway behind us has our name too
-        theirs = [ours, *(model for model in theirs if model.get("id") != OUR_MODEL)]
-    return {"object": "list", "data": theirs}
+    if not models.preferred.model_id:
+        return {"object": "list", "data": await models.models()}
+    try:
+        theirs = await models.models()
+    except UpstreamError:  # many have no such list, and clients that ask for it first never came to ask a question
+        theirs = []
+    others = [model for model in theirs if model.get("id") != OUR_MODEL]  # a gateway behind us has our name too
+    return {"object": "list", "data": [ours, *others]}
 
 
 def named(model: str, listed: JsonObject) -> JsonObject:

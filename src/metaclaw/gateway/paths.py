@@ -17,6 +17,7 @@ from metaclaw.http.errors import Dialect
 _AGENT = re.compile(r"^/agents/[^/]+(?=/)")
 _OF_ANTHROPIC = re.compile(r"/v1/messages(/|$)")
 _OF_BOTH = re.compile(r"/v1/models(/|$)")
+_HEALTH = frozenset(("/", "/health", "/v1/health", "/v1/healthz"))
 _KNOWN = frozenset(("/models", *(dialect.path for dialect in DIALECTS.values())))
 
 
@@ -37,4 +38,6 @@ def hint(path: str) -> str:
     path = _AGENT.sub("", path)
     if path.startswith("/v1/v1/"):
         return ": the client's base URL has one '/v1' too many; Anthropic's clients add it themselves"
+    if path in _HEALTH:
+        return ": GET /healthz says whether the gateway answers"
     return ": the client's base URL must end in '/v1'" if path in _KNOWN else ""
