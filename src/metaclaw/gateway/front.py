@@ -23,6 +23,7 @@ from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from metaclaw.chat.dialect import Dialect
@@ -86,6 +87,11 @@ class Front:
     def state(self) -> State:
         """What the application keeps: ``deps``, from its start on."""
         return self._others.state
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """All that it answers to, the turns too."""
+        return self._others.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turn, agent = self._turn_of(scope)

@@ -3,6 +3,8 @@
 Every route of the application has a verdict here; a new one without fails ``test_every_route_has_a_verdict``.
 """
 
+# pyright: basic
+
 from __future__ import annotations
 
 import json
@@ -192,6 +194,18 @@ def test_what_is_somebody_elses_is_answered_as_what_never_was(server, new_key, t
         if "{" not in route[1] and VERDICTS[route] in (None, {}):
             assert theirs.s not in everything  # nothing of theirs was named in the question
     assert theirs.http.get(f"/api/v1/sessions/{theirs.s}").json()["training_run_ids"] == [f"{theirs.s}:train:0"]
+
+
+TOLD_TO_EVERYBODY = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/api/v1/healthz")}
+
+
+@pytest.mark.parametrize("route", sorted(VERDICTS.keys() - TOLD_TO_EVERYBODY), ids=" ".join)
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wrong"}], ids=["no key", "a wrong key"])
+def test_no_route_answers_who_has_no_key(server, theirs, route, headers):
+    """PITFALLS S1: an open port relayed whatever came; B8: a wrong key was answered with 500."""
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=60) as http:
+        needs = 403 if route[1].startswith("/downloads/") else 401  # a signature in its place
+        assert ask(http, route, theirs).status_code == needs
 
 
 def test_nothing_that_was_tried_touched_what_is_theirs(theirs):
