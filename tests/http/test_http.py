@@ -29,10 +29,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("presented", ["tml-key", "key"])
-@pytest.mark.parametrize("expected", ["tml-key", "key"])
-def test_a_key_is_the_same_with_and_without_the_prefix_of_the_tinker_sdk(presented: str, expected: str) -> None:
-    require_token({"x-api-key": presented}, expected, optional_prefix="tml-")
+@pytest.mark.parametrize("headers", [{"x-api-key": "key"}, {"authorization": "bearer  key "}], ids=str)
+def test_the_token_lets_in_by_either_header(headers: dict[str, str]) -> None:
+    require_token(headers, "key")
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,10 @@ def required_token(headers: Mapping[str, str]) -> str:
     return presented
 
 
-def require_token(headers: Mapping[str, str], expected: str, *, optional_prefix: str = "") -> None:
-    """Raise ``AuthenticationError`` unless the caller presented ``expected``.
-
-    With ``optional_prefix`` a key and the same key behind that prefix are one key, on both sides.
-    """
-    presented = required_token(headers).removeprefix(optional_prefix)
-    if not expected or not hmac.compare_digest(digest(presented), digest(expected.removeprefix(optional_prefix))):
+def require_token(headers: Mapping[str, str], expected: str) -> None:
+    """Raise ``AuthenticationError`` unless the caller presented ``expected``."""
+    presented = required_token(headers)
+    if not expected or not hmac.compare_digest(digest(presented), digest(expected)):
         raise refused()
 
 
