@@ -1,10 +1,15 @@
 """Commands are real ones, and each way of shutting them in that this machine has is tried."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +38,15 @@ def _ways() -> list[Confinement]:
     return [way for way in candidates if ways._problem_of(way) is None]
 
 
+def _kernel_makes_namespaces() -> bool:
+    """Asked without ours, so that a way of ours that breaks is not taken for a kernel that refuses."""
+    program, version = shutil.which("unshare"), tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
+    if sys.platform != "linux" or program is None or version < (5, 12):  # since then mounts are made read-only at once
+        return False
+    asked = [program, "--user", "--map-current-user", "--mount", "--pid", "--fork", "--net", "--ipc", "--uts", "true"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
 WAYS = _ways()
 PYTHON = str(Path(sys.executable).resolve())  # a checkout below /tmp is not seen from inside, nor is its .venv
 needs_a_way = pytest.mark.skipif(not WAYS, reason="the kernel lets nobody make namespaces here")
@@ -53,6 +67,11 @@ async def until_it_sleeps() -> None:
 
 async def shell(sandbox: Sandbox, script: str, **more: object) -> Outcome:
     return await sandbox.run(["/bin/sh", "-c", script], **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not _kernel_makes_namespaces(), reason="the kernel lets nobody make namespaces here")
+def test_where_the_kernel_lets_us_commands_are_shut_in_without_another_program():
+    assert ways._problem_of(Namespaces()) is None
 
 
 @needs_a_way
@@ -103,12 +122,32 @@ async def test_files_are_read_only_and_secrets_hidden(way: Confinement, tmp_path
     outcome = await shell(
         sandbox,
         f"sh {script}; touch here && echo written; ls {home}; cat {secret}; echo x > {script}; touch /usr/x;"
-        "mount -o remount,rw /; umount /run; unshare -r true; test -w /proc/sys/kernel/hostname && echo writable;"
-        "echo end",
+        "mount -o remount,rw / && echo remounted; umount /run && echo unmounted; unshare -r true;"
+        "test -w /proc/sys/kernel/hostname && echo writable; echo end",
     )
 
     assert outcome.stdout.decode().split() == ["it", "runs", "written", "end"]
     assert script.read_text() == "echo it runs"
+
+
+@needs_a_way
+@each_way
+async def test_a_command_has_no_rights_of_its_own_and_gains_none(way: Confinement):
+    """PITFALLS S5. Who is root out here would else be root over the sandbox, and undo it."""
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+READ_CAPABILITY, GET_NO_NEW_PRIVILEGES = 23, 39
+print([number for number in range(64) if libc.prctl(READ_CAPABILITY, number, 0, 0, 0) == 1])
+print(libc.prctl(GET_NO_NEW_PRIVILEGES, 0, 0, 0, 0))
+try:
+    os.chroot("/")
+except PermissionError:
+    print("refused")
+"""
+    outcome = await Sandbox(confinement=way).run([PYTHON, "-S", "-c", script])
+
+    assert outcome.stdout.decode().split("\n")[:3] == ["[]", "1", "refused"], outcome
 
 
 @needs_a_way
@@ -125,6 +164,7 @@ async def test_what_is_written_into_a_given_directory_stays(way: Confinement, tm
 @needs_a_way
 @each_way
 async def test_a_command_dies_at_its_limits_with_all_that_it_started(way: Confinement):
+    """PITFALLS S5: nothing ended a child when its time was over."""
     sandbox = Sandbox(confinement=way, limits=Limits(time_s=0.5, output_bytes=1000))
     timed = await shell(sandbox, f"setsid sleep {LONG} & sleep {LONG}")
     flooding = await shell(Sandbox(confinement=way, limits=Limits(output_bytes=1000)), "yes")
@@ -170,12 +210,14 @@ async def test_a_cancelled_command_is_gone():
 
 
 async def test_without_confinement_the_limits_and_the_bare_environment_stay(monkeypatch):
+    """PITFALLS S5: at its time limit the shell ended, and what it had started went on."""
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
     sandbox = Sandbox(confinement=choose_confinement("none"), limits=Limits(time_s=0.5))
 
-    outcome = await shell(sandbox, "env; pwd; touch here && sleep 60")
+    outcome = await shell(sandbox, f"env; pwd; touch here && sleep {LONG} & sleep {LONG}")
 
     assert outcome.ending == "time"
+    assert not sleeping()
     assert b"a-secret" not in outcome.stdout
     assert not os.path.lexists(outcome.stdout.split()[-1])  # noqa: ASYNC240
 
