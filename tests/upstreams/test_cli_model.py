@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import tomllib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.anyio
 TOKEN = "sk-subscription-token"
 SECRET_PROMPT = "the prompt, which nobody else may see"
 
-CLAUDE = (
+CLAUDE: tuple[Any, ...] = (
     "this line is no JSON",
     {"type": "system", "subtype": "init", "tools": []},
     {"type": "stream_event", "event": {"type": "content_block_delta", "delta": {"thinking": "Hm."}}},
@@ -44,14 +45,14 @@ CLAUDE = (
         },
     },
 )  # fmt: skip
-CODEX = (
+CODEX: tuple[Any, ...] = (
     {"type": "thread.started", "thread_id": "t"},
     {"type": "item.completed", "item": {"type": "error", "message": "a warning"}},
     {"type": "item.completed", "item": {"type": "reasoning", "text": "Hm."}},
     {"type": "item.completed", "item": {"type": "agent_message", "text": "Hello you."}},
     {"type": "turn.completed", "usage": {"input_tokens": 8, "cached_input_tokens": 2, "output_tokens": 3}},
 )
-GEMINI = (
+GEMINI: tuple[Any, ...] = (
     {"type": "init", "model": "m"},
     {"type": "message", "role": "user", "content": "what was asked"},
     {"type": "message", "role": "assistant", "content": "Hello", "delta": True},
@@ -154,7 +155,7 @@ async def test_a_stream_is_chat_chunks_as_the_program_says_them(program: CliProg
 async def test_the_prompt_and_the_token_are_in_no_argument_and_the_program_finds_an_empty_folder(
     program: CliProgram, tmp_path: Path, make: Maker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PITFALLS: prompts in argv, permissions bypassed."""
+    """PITFALLS S3, S7: permissions bypassed, prompts in argv."""
     monkeypatch.setenv("SOMEBODYS_API_KEY", "sk-another")
     program.plan(*LINES[name])
     await answer(make(name), body())
@@ -176,6 +177,7 @@ async def test_the_prompt_and_the_token_are_in_no_argument_and_the_program_finds
 
 
 async def test_claude_has_no_tools_and_no_rights(program: CliProgram, make: Maker) -> None:
+    """PITFALLS S3: whatever came to an open port was told to a program that might do everything."""
     program.plan(*CLAUDE)
     await answer(make(), body())
     [run] = program.runs()
@@ -184,6 +186,35 @@ async def test_claude_has_no_tools_and_no_rights(program: CliProgram, make: Make
     [settings] = [argument for argument in run.arguments if argument.startswith("--settings=")]
     assert "Read(//**)" in json.loads(settings.removeprefix("--settings="))["permissions"]["deny"]
     assert run.env["CLAUDE_CODE_DISABLE_ATTACHMENTS"] == "1"
+
+
+async def test_codex_has_no_tools_and_no_rights(program: CliProgram, make: Maker) -> None:
+    """PITFALLS S3."""
+    program.plan(*CODEX)
+    await answer(make("codex"), body())
+    [run] = program.runs()
+    assert {"--sandbox=read-only", '--config=approval_policy="never"', '--config=web_search="disabled"'} <= {
+        *run.arguments
+    }
+    assert {"--ignore-user-config", "--ignore-rules", "--ephemeral"} <= {*run.arguments}
+    for feature in ("shell_tool", "unified_exec", "apps", "browser_use", "computer_use", "plugins", "hooks"):
+        assert f"--disable={feature}" in run.arguments
+
+
+async def test_gemini_has_no_tools_and_no_rights(program: CliProgram, make: Maker) -> None:
+    """PITFALLS S3."""
+    program.plan(*GEMINI)
+    for token in (TOKEN, ""):
+        await answer(make("gemini", token=token), body())
+    for run in program.runs():
+        files = {Path(path).name: text for path, text in run.files.items()}
+        [policy] = [one for one in run.arguments if one.startswith("--admin-policy=")]
+        [rule] = tomllib.loads(files[Path(policy).name])["rule"]
+        assert (rule["toolName"], rule["decision"]) == ("*", "deny")
+        settings = json.loads(files[Path(run.env["GEMINI_CLI_SYSTEM_SETTINGS_PATH"]).name])
+        assert (settings["tools"], settings["mcpServers"]) == ({"core": []}, {})
+        assert (settings["hooksConfig"], settings["skills"]) == ({"enabled": False}, {"enabled": False})
+        assert {"--approval-mode=default", "--extensions=none", "--allowed-mcp-server-names=none"} <= {*run.arguments}
 
 
 async def test_without_a_token_the_program_finds_the_users_own_login(program: CliProgram, make: Maker) -> None:
@@ -211,20 +242,20 @@ async def test_a_conversation_is_told_in_order_and_never_begins_like_a_command(
     assert alone.endswith("User:\n/help")
 
 
-@pytest.mark.parametrize(
-    ("more", "param"),
-    [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"n": 2}, "n"),
-        ({"stop": ["x"]}, "stop"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"model": "--dangerously-skip-permissions"}, "model"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0]"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
-    ],
-)
+CANNOT_BE_ASKED: list[tuple[JsonObject, str]] = [
+    ({"tools": [{"type": "function"}]}, "tools"),
+    ({"n": 2}, "n"),
+    ({"stop": ["x"]}, "stop"),
+    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"model": "--dangerously-skip-permissions"}, "model"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0]"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
+    ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
+]
+
+
+@pytest.mark.parametrize(("more", "param"), CANNOT_BE_ASKED)
 async def test_what_a_program_cannot_be_asked_is_refused_by_name(
     program: CliProgram, make: Maker, more: JsonObject, param: str
 ) -> None:
