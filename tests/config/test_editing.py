@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -67,6 +69,21 @@ def test_what_would_not_load_is_not_written(tmp_path: Path, text: str, key: str,
     with pytest.raises(ConfigError):
         set_value(tmp_path, key, value)
     assert (tmp_path / "config.yaml").read_text() == text
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"config.yaml", ".config.lock"}
+
+
+def test_a_disk_that_fills_up_while_it_is_written_leaves_the_file_as_it_was(tmp_path: Path):
+    """PITFALLS S6: written in place, so that whatever went wrong in between took the keys with it."""
+    (tmp_path / "config.yaml").write_text(FILE)
+    code = f"""
+import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(FILE) // 2}, resource.RLIM_INFINITY))
+from pathlib import Path
+from metaclaw.config_file import set_value
+set_value(Path({str(tmp_path)!r}), "proxy.port", "4321")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "It is as it was" in ended.stderr
+    assert (tmp_path / "config.yaml").read_text() == FILE
     assert {entry.name for entry in tmp_path.iterdir()} <= {"config.yaml", ".config.lock"}
 
 

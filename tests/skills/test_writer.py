@@ -116,6 +116,26 @@ def test_an_owner_is_never_a_path(tmp_path_factory: pytest.TempPathFactory, owne
         assert served(root, owner) == text()
 
 
+@pytest.mark.parametrize("name", ["..", "../x", "../../keys", "/etc", ".history", "a/b", "", "."])
+def test_a_name_that_leads_elsewhere_is_no_skill_to_read_bring_back_or_take_out(tmp_path: Path, name: str):
+    """PITFALLS S2: fixed for one way in, and open again by another."""
+    root, writer = tmp_path / "skills", make_writer(tmp_path / "skills")
+    writer.write("main", text(), by="human")
+    for path in (tmp_path / "x", tmp_path / "keys", root / ".history" / "keys"):
+        path.mkdir()
+        (path / "SKILL.md").write_text(text())
+    before = sorted(tmp_path.rglob("*"))
+    for ask in (
+        lambda: writer.current("main", name),
+        lambda: writer.rollback("main", name),
+        lambda: writer.rollback("main", name, to=1),
+        lambda: writer.remove("main", name, by="human"),
+    ):
+        with pytest.raises(SkillError, match="must be 1-64 of a-z"):
+            ask()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_model_is_held_to_the_standard_and_does_not_follow_links_out_of_the_folder(tmp_path: Path):
     root, elsewhere = tmp_path / "skills", tmp_path / "elsewhere"
     elsewhere.mkdir()
