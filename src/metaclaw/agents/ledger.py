@@ -65,7 +65,10 @@ class StoredCommand(_Stored):
 
 
 class Wiring(_Stored):
-    """What one program is connected to, and what was changed for it. ``token`` is a secret."""
+    """What one program is connected to, and what was changed for it. ``token`` is a secret.
+
+    ``known_as``: how the gateway's URL begins there, where that is not ``url``.
+    """
 
     program: str
     url: str
@@ -74,6 +77,7 @@ class Wiring(_Stored):
     connected_at: float
     files: tuple[WiredFile, ...]
     undo: tuple[StoredCommand, ...] = ()
+    known_as: str | None = None
 
 
 def place_as_stored(place: Place) -> tuple[str | tuple[str, str | None], ...]:

@@ -117,12 +117,16 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What connecting means: entries, then commands; ``undo`` are the commands that take those back."""
+    """What connecting means: entries, then commands; ``undo`` are the commands that take those back.
+
+    ``known_as``: how the gateway's URL begins for a program that knows this machine by another name.
+    """
 
     files: tuple[FileEdit, ...] = ()
     commands: tuple[Command, ...] = ()
     undo: tuple[Command, ...] = ()
     notes: tuple[str, ...] = ()
+    known_as: str | None = None
 
 
 class AgentProgram(Protocol):

@@ -45,8 +45,10 @@ class ProgramStatus:
         return f"connected, {who}: {asks}" + (f" ({self.trouble})" if self.trouble else "")
 
 
-def read_status(program: AgentProgram, machine: Machine, ledger: Ledger) -> ProgramStatus:
-    """How ``program`` stands on ``machine``."""
+def read_status(
+    program: AgentProgram, machine: Machine, ledger: Ledger, *, gateway: str | None = None
+) -> ProgramStatus:
+    """How ``program`` stands on ``machine``; ``gateway`` is where the gateway is now, as far as that is known."""
     found = program.find(machine)
     place = str(found.place) if found else None
     try:
@@ -64,8 +66,10 @@ def read_status(program: AgentProgram, machine: Machine, ledger: Ledger) -> Prog
             name=program.name, title=program.title, state="unreadable", place=place, trouble=str(error)
         )  # fmt: skip
     trouble = None
-    if not (endpoint or "").startswith(record.url):
+    if not (endpoint or "").startswith(record.known_as or record.url):
         trouble = f"not the gateway's {record.url}: `metaclaw connect {program.name}` again"
+    elif gateway is not None and gateway != record.url:
+        trouble = f"the gateway is at {gateway} now: `metaclaw connect {program.name}` again"
     elif not is_as_written:
         trouble = "its file was changed since; our entries hold"
     return ProgramStatus(

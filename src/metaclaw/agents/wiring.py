@@ -86,7 +86,7 @@ def connect(change: Change, connection: Connection, plan: Plan, now: float, ledg
     earlier = ledger.read(change.program)
     wiring = Wiring(
         program=change.program, url=connection.url, agent=connection.agent, token=connection.token, connected_at=now,
-        files=tuple(files), undo=undo or (earlier.undo if earlier else ()),
+        files=tuple(files), undo=undo or (earlier.undo if earlier else ()), known_as=plan.known_as,
     )  # fmt: skip
     for file in change.files:
         if file.original is not None:

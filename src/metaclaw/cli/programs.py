@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -157,11 +158,18 @@ def programs(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
     from metaclaw.agents.ledger import Ledger
     from metaclaw.agents.programs.registry import PROGRAMS
     from metaclaw.agents.status import read_status
-    from metaclaw.cli.connecting import this_machine
-    from metaclaw.config_file import find_home
+    from metaclaw.cli.connecting import gateway_url, this_machine
+    from metaclaw.config_file import find_home, read_settings
+    from metaclaw.errors import ConfigError
 
-    ledger, machine = Ledger(find_home()), this_machine()
-    states = [read_status(program, machine, ledger) for program in PROGRAMS.values() if program.name != "none"]
+    ledger, machine, gateway = Ledger(find_home()), this_machine(), None
+    with suppress(ConfigError):  # which another command says: what is on this machine is known without settings
+        gateway = gateway_url(read_settings()[0])
+    states = [
+        read_status(program, machine, ledger, gateway=gateway)
+        for program in PROGRAMS.values()
+        if program.name != "none"
+    ]
     if as_json:
         typer.echo(json.dumps([state.plain() for state in states]))
         return

@@ -44,6 +44,7 @@ class NemoClaw:
                 _set(OURS, OURS),
             ),
             undo=undo,
+            known_as=f"http://{_HOST}",
             notes=(
                 f"OpenShell reaches this machine as {_HOST}: the gateway must listen where its containers can reach it "
                 f"(proxy.host), and know that name (`metaclaw config proxy.allowed_hosts {_HOST}`)",
