@@ -67,7 +67,10 @@ def test_where_training_waits_for_a_word_no_window_is_told_of(home: Path, mode: 
     assert (told["in_windows"], told["is_open"]) == (False, False)
 
 
-def test_a_training_step_needs_a_mode_that_trains_and_somebody_who_does(home: Path):
+def test_a_training_step_needs_a_judge_a_mode_that_trains_and_somebody_who_does(home: Path):
+    with pytest.raises(ConfigError, match=r"nothing is scored.*rl\.judge\.verifier"):
+        run("train-step")
+    set_values(home, {"rl.judge.verifier": "checks:score"})
     with pytest.raises(ConfigError, match="metaclaw start"):
         run("train-step")
     set_values(home, {"mode": "skills_only"})

@@ -193,6 +193,20 @@ def test_learning_with_a_key_that_is_not_told_is_refused(tmp_path: Path):
     assert metaclaw(tmp_path, *given, "--provider", "ollama").returncode == 0  # a program on this machine needs none
 
 
+def test_a_key_and_a_model_that_are_missing_are_said_before_a_client_hears_of_it(tmp_path: Path):
+    told = metaclaw(tmp_path / "a", "setup", "--yes", "--provider", "anthropic").stderr
+    assert "NO KEY: Anthropic" in told
+    assert "llm.auth_method oauth_token" in told
+    assert "NO MODEL" in told
+    for flags in (
+        ("--provider", "openai", "--api-key", "sk-x", "--model-id", "m"),
+        ("--provider", "ollama", "--model-id", "m"),
+        ("--provider", "bedrock", "--model-id", "m"),
+        ("--api-base", "http://127.0.0.1:9/v1", "--model-id", "m"),
+    ):
+        assert "NO " not in metaclaw(tmp_path / "b", "setup", "--yes", *flags).stderr
+
+
 def test_mode_rl_needs_consent_on_a_terminal(tmp_path: Path):
     """PITFALLS R15: another model than the one that was chosen answered, without a word."""
     answers = ["rl", "smollm2", "", "", "my_checks:score", "", "", "", "n"]

@@ -53,6 +53,16 @@ def test_it_serves_on_where_nobody_reads_its_output_any_more(home: Path):
         process.wait(30)
 
 
+def test_that_nothing_is_trained_for_want_of_a_judge_is_said_where_one_looks(home: Path):
+    """It was told that no learner runs, beside the number of the learner's process."""
+    set_values(home, {"mode": "auto", "rl.model": "m"})
+    with started(home):
+        for command in (("status",), ("scheduler", "status")):
+            told = metaclaw(home, *command).stdout
+            assert "training: nothing is scored, so nothing is trained: set rl.judge.verifier" in told
+            assert "no learner runs" not in told
+
+
 @pytest.mark.parametrize("provider", ["ollama", "openai"])
 def test_the_name_of_a_provider_is_enough_to_start(tmp_path: Path, provider: str):
     home = tmp_path / "home"

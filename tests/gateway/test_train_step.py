@@ -16,7 +16,7 @@ URL = "/v1/admin/train_step"
 
 
 async def test_the_learners_answer_is_the_clients(tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, mode="auto", rl={"model": "tiny"})
+    settings = make_settings(tmp_path, mode="auto", rl={"model": "tiny", "judge": {"verifier": "checks:score"}})
     steps = TrainSteps(settings.requests_db)
     made = TrainAnswer(status="ok", agent="main", reason="version 3 serves", step=3, samples=16, mean_reward=0.5)
 
@@ -51,3 +51,12 @@ async def test_nobody_but_the_owner_may_ask_and_without_a_trainer_it_says_so(tmp
         token, _ = await asyncio.to_thread(make, tmp_path)
         async with gateway.post({}, URL, Authorization=f"Bearer {token}") as answer:
             assert answer.status == 403
+
+
+async def test_where_nothing_is_scored_nobody_waits_ten_minutes_to_hear_nothing(tmp_path: Path) -> None:
+    async with (
+        running_gateway(make_settings(tmp_path, mode="auto", rl={"model": "tiny"})) as gateway,
+        gateway.post({}, URL) as answer,
+    ):
+        assert answer.status == 503
+        assert "rl.judge.verifier" in (await answer.json())["error"]["message"]

@@ -82,8 +82,8 @@ def train_step(
 
     settings = _as_running(load_settings())
     instance = running_instance(settings.home)
-    if not settings.trains:
-        raise ConfigError("mode 'skills_only' trains nothing: `metaclaw config mode auto`, or rl, and start again")
+    if (why := settings.why_untrained) is not None:
+        raise ConfigError(why)
     if instance is None or instance.children.get("learner") is None:
         raise ConfigError("nobody is there to train: `metaclaw start` starts it")
     steps = TrainSteps(settings.requests_db)
@@ -106,12 +106,14 @@ def train_step(
 
 def headline(told: dict[str, Any]) -> str:
     """One line on what training is doing and why."""
+    if told["trouble"]:
+        return "training: " + told["trouble"]
     if not told["in_windows"]:
         return "training: " + told["why"]
     agent = f" {told['agent']}" if told["agent"] else ""
     asked = ", as asked for," if told["is_asked"] else ""
     if told["state"] == "stopped":
-        return f"training: no learner runs (`metaclaw start`); {told['why']}"
+        return "; ".join(["training: no learner runs (`metaclaw start`)", *filter(None, [told["why"]])])
     since = f" since {_clock(told['since'])}" if told["since"] else ""
     return f"training: {told['state']}{agent}{asked}{since}: {told['why']}"
 
@@ -175,10 +177,18 @@ def _running_state(settings: Settings) -> WindowState | None:
     return state if is_its else None
 
 
+def _learner_runs(settings: Settings) -> bool:
+    from metaclaw.processes.instance import running_instance
+
+    instance = running_instance(settings.home)
+    return instance is not None and instance.children.get("learner") is not None
+
+
 def _told(settings: Settings, state: WindowState | None, verdict: Verdict | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     in_windows = settings.trains_in_windows
+    trouble = settings.why_untrained if settings.trains and _learner_runs(settings) else None
     return {
         "mode": settings.mode,
         "in_windows": in_windows,
@@ -186,6 +196,7 @@ def _told(settings: Settings, state: WindowState | None, verdict: Verdict | None
         "since": state.since if state else None,
         "agent": state.agent if state else None,
         "is_asked": bool(state and state.is_asked),
+        "trouble": trouble,
         "why": (verdict.why if verdict else "") if in_windows else _without_windows(settings),
         "is_open": bool(verdict and verdict.is_open) if in_windows else _at_any_time(settings),
         "closes_at": verdict.closes_at if verdict else None,

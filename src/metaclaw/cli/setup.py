@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaclaw.cli.setup_learning import can_learn, learning_with, require_learning
+from metaclaw.cli.setup_missing import missing_in
 from metaclaw.cli.setup_program import ask_for_program, known_name, offer_to_connect
 from metaclaw.cli.setup_questions import MODES, Question, is_settled, questions_for
 
@@ -227,9 +228,10 @@ def _say_what_next(settings: Settings, *, is_connected: bool) -> None:
     from metaclaw.config import is_loopback
     from metaclaw.training.model_sources import SOURCES
 
-    judge = settings.rl.judge
+    for missing in missing_in(settings.llm):
+        typer.secho(missing, err=True, bold=True)
     if settings.mode != "skills_only":
-        if not (judge.verifier or judge.command or judge.has_model):
+        if not settings.rl.judge.scores:
             typer.secho(_NO_JUDGE, err=True, bold=True)
         if settings.rl.model.lower() in SOURCES:
             typer.echo(f"next: metaclaw models prepare {settings.rl.model.lower()}")

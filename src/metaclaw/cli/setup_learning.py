@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 def can_learn(current: Settings, answers: Mapping[str, Any]) -> bool:
     """Whether the model that answers could judge and write skills, and nobody does yet."""
-    judge = current.rl.judge
-    is_judged = judge.has_model or judge.verifier or judge.command or answers.get("rl.judge.url")
+    is_judged = current.rl.judge.scores or answers.get("rl.judge.url")
     if is_judged or current.evolver.has_place or not _has_key(current, answers):
         return False
     return _of(current, answers, "auth_method") != "oauth_token" and bool(_of(current, answers, "model_id"))

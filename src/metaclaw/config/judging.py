@@ -90,6 +90,11 @@ class JudgeSettings(Section):
         """Whether a model judges."""
         return bool(self.url or self.provider)
 
+    @property
+    def scores(self) -> bool:
+        """Whether anything judges but what persons say, which is too rare to learn from alone."""
+        return bool(self.verifier or self.command or self.has_model)
+
     @model_validator(mode="after")
     def _each_source_has_one_place(self) -> JudgeSettings:
         if len(set(self.precedence)) < len(self.precedence):

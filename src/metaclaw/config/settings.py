@@ -112,6 +112,18 @@ class Settings(Section):
         return any(mode != "skills_only" for mode in self.modes)
 
     @property
+    def why_untrained(self) -> str | None:
+        """Why nothing is ever trained; ``None`` where something may be."""
+        if not self.trains:
+            return "mode 'skills_only' trains nothing: `metaclaw config mode auto`, or rl, and start again"
+        if not self.rl.judge.scores:
+            return (
+                "nothing is scored, so nothing is trained: set rl.judge.verifier, or rl.judge.url and rl.judge.model "
+                "(`metaclaw setup`), and start again"
+            )
+        return None
+
+    @property
     def skills_dir(self) -> Path:
         return self.home / (self.skills.dir or Path("skills")).expanduser()
 

@@ -47,8 +47,8 @@ class TrainingDesk:
 
     async def ask(self, asked: TrainStepRequest) -> TrainAnswer:
         """What became of it. Raises ``HTTPException``: 503 where nobody trains, 504 without an answer in time."""
-        if not self.settings.trains:
-            raise HTTPException(503, "mode 'skills_only' trains nothing: set mode to auto or rl, and start again")
+        if (why := self.settings.why_untrained) is not None:
+            raise HTTPException(503, why)
         instance = await asyncio.to_thread(running_instance, self.settings.home)
         if instance is not None and instance.children.get("learner") is None:
             raise HTTPException(503, "the learner does not run; `metaclaw status` and the log say more")

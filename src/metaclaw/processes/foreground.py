@@ -104,7 +104,6 @@ async def _supervise(
 
 def _announcements(settings: Settings, url: str) -> list[str]:
     lines = [f"starting on {url}/v1, mode {settings.mode}; Ctrl-C ends it"]
-    judge = settings.rl.judge
-    if settings.trains and not (judge.verifier or judge.command or judge.has_model):
+    if settings.trains and not settings.rl.judge.scores:
         lines.append("NO JUDGE: nothing is scored, so nothing is trained. Set rl.judge.verifier, or rl.judge.url")
     return lines

@@ -86,7 +86,7 @@ class Asked:
 
     async def _evolve(self, agent: str) -> str:
         if self._evolving is None:
-            return f"{NOT_DONE}no model writes skills; set evolver.url and evolver.model"
+            return f"{NOT_DONE}no model writes skills; `metaclaw setup --learn`, or set evolver.url and evolver.model"
         exchanges = (await asyncio.to_thread(self._failures.waiting)).get(agent, [])
         if not exchanges:
             return f"no exchange of {agent} failed lately that was not looked at"
