@@ -15,6 +15,7 @@ from metaclaw import __version__
 from metaclaw.cli import (
     agents,
     audit,
+    bench,
     config,
     dashboard,
     importing,
@@ -58,6 +59,7 @@ app.command("disconnect")(programs.disconnect)
 app.command("programs")(programs.programs)
 app.command("train-step")(scheduler.train_step)
 app.command("rollout")(rollout.rollout)
+app.add_typer(bench.app, name="bench")
 app.add_typer(scheduler.app, name="scheduler")
 app.command("why")(why.why)
 app.command("dashboard")(dashboard.dashboard)

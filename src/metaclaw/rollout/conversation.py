@@ -1,8 +1,7 @@
 """One task, from its first message to what its verifier said.
 
-Owns the order of things: the user speaks, the model answers and calls tools until it calls none, then the user speaks
-again; refuses to know where the model is. Invariant: the answers go back into the conversation as they came, since the
-gateway finds the tokens of a policy's earlier answers by them; and nothing is judged that was cut off by a failure.
+Owns the order of things: the user speaks, the model answers, then the user speaks again, and a verifier judges; refuses
+to know where the model is. Invariant: nothing is judged that was cut off by a failure.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 from metaclaw.errors import MetaClawError
 from metaclaw.processes.sandbox import Sandbox
-from metaclaw.rollout.gateway_client import Answer
+from metaclaw.rollout.speaking import Asked, Said, Speaker
 from metaclaw.rollout.tasks import Message, Task, Verifier
 from metaclaw.rollout.tools import Tools
 from metaclaw.rollout.verifying import Verdict, lay, verdict_of
@@ -28,22 +27,16 @@ Json = dict[str, Any]
 Ending = Literal["finished", "turns", "error"]
 
 
-class Model(Protocol):
+class Model(Asked, Protocol):
     """The slice of ``GatewayClient`` that is used."""
-
-    async def ask(
-        self, messages: Sequence[Json], tools: Sequence[Json], *, session: str, agent: str | None
-    ) -> Answer: ...
 
     async def give_feedback(self, turn: str, score: float) -> None: ...
 
 
 @dataclass(slots=True, kw_only=True)
-class Exchange:
-    """What became of one message. ``turn`` is that of the last answer to it."""
+class Exchange(Said):
+    """What became of one message."""
 
-    turn: str = ""
-    answer: str = ""
     verdict: Verdict | None = None
 
 
@@ -101,7 +94,9 @@ class Runner:
             messages.append({"role": "user", "content": said.content})
             exchange = Exchange()
             result.exchanges.append(exchange)
-            await self._exchange(task, tools, messages, exchange, result)
+            speaker = Speaker(model=self.model, tools=tools, session=result.session, agent=self.agent or task.agent)
+            if not await speaker.exchange(messages, exchange, result, max_turns=task.max_turns):
+                result.ending = "turns"
             if exchange.turn and said.verifier is not None:
                 await self._judge([exchange], said.verifier, sandbox, folder)
             if result.ending != "finished":
@@ -109,26 +104,6 @@ class Runner:
         if task.verifier is not None:
             rest = [one for one, said in zip(result.exchanges, task.messages, strict=False) if _is_unjudged(one, said)]
             await self._judge(rest, task.verifier, sandbox, folder)
-
-    async def _exchange(
-        self, task: Task, tools: Tools, messages: list[Json], exchange: Exchange, result: Result
-    ) -> None:
-        while True:
-            if result.turns == task.max_turns:
-                result.ending = "turns"
-                return
-            agent = self.agent or task.agent
-            answer = await self.model.ask(messages, tools.definitions, session=result.session, agent=agent)
-            result.turns += 1
-            result.tokens += answer.tokens
-            exchange.turn, exchange.answer = answer.turn, answer.text
-            messages.append(answer.message)
-            if not answer.calls:
-                return
-            for call_id, function in answer.calls:
-                result.tool_calls += 1
-                said = await tools.call(function.name, function.arguments)
-                messages.append({"role": "tool", "tool_call_id": call_id, "content": said})
 
     async def _judge(self, exchanges: Sequence[Exchange], verifier: Verifier, sandbox: Sandbox, folder: Path) -> None:
         """One verdict for all of ``exchanges``, which becomes their reward."""

@@ -88,12 +88,16 @@ class GatewayClient:
         self._token = token
         self._model = model
 
-    async def ask(self, messages: Sequence[Json], tools: Sequence[Json], *, session: str, agent: str | None) -> Answer:
-        """The next answer of the conversation. Raises ``GatewayError``."""
+    async def ask(
+        self, messages: Sequence[Json], tools: Sequence[Json], *, session: str, agent: str | None, is_last: bool = False
+    ) -> Answer:
+        """The next answer of the conversation, which ``is_last`` says ends with it. Raises ``GatewayError``."""
         body: Json = {"model": self._model, "messages": list(messages)}
         if tools:
             body["tools"] = list(tools)
         headers = {"X-Session-Id": session, "X-Turn-Type": "main"} | ({"X-Agent-Id": agent} if agent else {})
+        if is_last:
+            headers["X-Session-Done"] = "true"
         answer, came = await self._post("/v1/chat/completions", body, headers)
         try:
             read = _Completion.model_validate(answer)
@@ -110,6 +114,12 @@ class GatewayClient:
     async def give_feedback(self, turn: str, score: float) -> None:
         """What a verifier found of ``turn``. Raises ``GatewayError``."""
         await self._post("/v1/feedback", {"turn": turn, "score": score, "source": "rollout"}, {})
+
+    async def read_for_memories(self, session: str, *, agent: str, wait_s: float) -> bool:
+        """Have a session read for memories now; whether it was within ``wait_s``. Raises ``GatewayError``."""
+        body: Json = {"session_id": session, "wait_s": wait_s}
+        answer, _ = await self._post("/v1/memory/ingest", body, {"X-Agent-Id": agent})
+        return answer.get("is_done") is True
 
     async def _post(self, path: str, body: Json, headers: Mapping[str, str]) -> tuple[Json, Mapping[str, str]]:
         for attempt in range(1, _ATTEMPTS + 1):

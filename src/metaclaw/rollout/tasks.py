@@ -20,7 +20,7 @@ ToolName = Literal["shell", "files"]
 _MAX_SHOWN = 200
 
 
-def _inside(name: str) -> str:
+def inside_folder(name: str) -> str:
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\0" in name or path == PurePosixPath("."):
         raise ValueError(f"{name!r} is not a path below the task's folder")
@@ -34,7 +34,7 @@ def _named(agent: str) -> str:
         raise ValueError(str(error)) from error
 
 
-Files = dict[Annotated[str, AfterValidator(_inside)], str]
+Files = dict[Annotated[str, AfterValidator(inside_folder)], str]
 
 
 class _Strict(BaseModel):

@@ -1,0 +1,150 @@
+"""The folder in which a day's work is done.
+
+Owns what lies there, its changes between rounds, and looking at it; refuses to know who works there. Invariant: what
+grades never lies where the agent works: a check runs on a copy, with the scripts laid in, and the copy goes with it.
+Whatever the agent made is written through in the sandbox alone, since a link of its making could point to anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metaclaw.bench.days import Dataset, Day, FileEval, Update
+from metaclaw.errors import ConfigError
+from metaclaw.processes.sandbox import Outcome, Sandbox
+from metaclaw.rollout.verifying import lay
+
+_DAY = re.compile(r"day\d+")
+_SESSIONS = "sessions"  # where what was said elsewhere lies, for whoever looks for it
+_READ = 'test ! -e "$1" || exec cat -- "$1"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """The folder of one day."""
+
+    folder: Path
+    sandbox: Sandbox
+    scripts: Path | None
+
+    async def update(self, changes: tuple[Update, ...], sources: Path) -> None:
+        """What the dataset changes before a round. Raises ``ConfigError`` where that cannot be done."""
+        for change in changes:
+            name = change.path if change.type == "workspace" else f"{_SESSIONS}/{change.path}"
+            source = "" if change.source is None else await asyncio.to_thread(_text, sources / change.source)
+            content = source if change.action == "new" else _changed(change, await self._content(name), source)
+            if (problem := await lay({name: content}, self.sandbox, self.folder)) is not None:
+                raise ConfigError(f"the update of {name}: {problem}")
+
+    async def check(self, asked: FileEval) -> Outcome:
+        """Run a check on a copy of the folder. Raises ``SandboxError``."""
+        async with _folder() as copy:
+            await asyncio.to_thread(_lay_out, self.folder, copy)
+            if self.scripts is not None:
+                await asyncio.to_thread(_lay_out, self.scripts, copy / "scripts")
+            limits = replace(self.sandbox.limits, time_s=asked.timeout)
+            pythons = (Path(sys.prefix), Path(sys.base_prefix))
+            sandbox = replace(self.sandbox, limits=limits, shown=(*self.sandbox.shown, *pythons))
+            return await sandbox.run(["/bin/sh", "-c", asked.command], work=copy, environment=_with_python())
+
+    async def _content(self, name: str) -> str:
+        outcome = await self.sandbox.run(["/bin/sh", "-c", _READ, "sh", f"./{name}"], work=self.folder)
+        return outcome.stdout.decode("utf-8", "replace")
+
+
+@asynccontextmanager
+async def workplace(dataset: Dataset, day: Day, sandbox: Sandbox) -> AsyncGenerator[Workplace]:
+    """A new folder with what lies there in the morning: all of the workspace, but of other days nothing."""
+    async with _folder() as folder:
+        await asyncio.to_thread(_lay_out, dataset.workspace, folder, without=_other_days(dataset, day))
+        yield Workplace(folder=folder, sandbox=sandbox, scripts=dataset.scripts)
+
+
+def _other_days(dataset: Dataset, day: Day) -> frozenset[str]:
+    names = {one.name for one in dataset.workspace.iterdir() if one.is_dir()}
+    days = {name for name in names if _DAY.fullmatch(name)} | {one.id for one in dataset.days} & names
+    return frozenset(days - {day.id})
+
+
+def _changed(change: Update, before: str, source: str) -> str:
+    lines = before.splitlines(keepends=True)
+    if change.action == "append":
+        return before + source
+    if change.action == "insert":
+        at = min(change.param.after, len(lines))
+        return "".join([*lines[:at], source, *lines[at:]])
+    gone = {number for given in change.param.lines for number in _numbers(given, len(lines))}
+    return "".join(line for number, line in enumerate(lines) if number not in gone)
+
+
+def _numbers(given: int | str, num_lines: int) -> range:
+    """Which lines, from 0: a number counts from 1, and "3:7" is Python's slice."""
+    if isinstance(given, int):
+        return range(given - 1, given)
+    first, _, last = given.partition(":")
+    try:
+        return range(int(first or 0), int(last or num_lines))
+    except ValueError:
+        raise ConfigError(f"lines are a number or two with a colon between, not {given!r}") from None
+
+
+def _lay_out(source: Path, target: Path, *, without: frozenset[str] = frozenset()) -> None:
+    """Copy a tree: files, folders, and links as links; nothing else of what an agent can make.
+
+    What is in the way is removed, a link above all: nothing is ever written through one.
+    """
+    trees = [(source, target)]
+    while trees:
+        here, there = trees.pop()
+        if there.is_symlink() or not there.is_dir():
+            there.unlink(missing_ok=True)
+            there.mkdir(parents=True)
+        for one in here.iterdir():
+            mode = one.lstat().st_mode
+            if here == source and one.name in without:
+                continue
+            if stat.S_ISDIR(mode):
+                trees.append((one, there / one.name))
+            elif stat.S_ISLNK(mode) or stat.S_ISREG(mode):
+                _remove(there / one.name)
+                with contextlib.suppress(PermissionError):  # what cannot be read cannot be checked either
+                    shutil.copy2(one, there / one.name, follow_symlinks=False)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _with_python() -> dict[str, str]:
+    """Checks call ``python``, which many machines have as ``python3`` alone: ours is there."""
+    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}") from error
+
+
+@asynccontextmanager
+async def _folder() -> AsyncGenerator[Path]:
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="metaclaw-day-"))
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
