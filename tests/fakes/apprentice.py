@@ -57,7 +57,7 @@ class Apprentice:
         last = body["messages"][-1]
         if last["role"] == "tool":
             return Answer(text="It is done.")
-        asked = _text(last["content"])
+        asked = _text(last["content"]).partition("<metaclaw-recall>")[0]
         if self.is_idle:
             return Answer(text=r"\bbox{A,B,C,D,E}")
         for words, choice in _CHOICES.items():

@@ -263,7 +263,7 @@ async def test_a_model_finds_memories_and_is_shown_no_secret_and_no_system_promp
     def reply(body):
         memory = {
             "kind": "preference", "text": "The user does not eat fish.", "evidence": "I do not eat fish",
-            "source": "user", "subject": "", "true_from": None, "true_until": None, "confidence": 0.8,
+            "source": "user", "subject": "", "standing": True, "true_from": None, "true_until": None, "confidence": 0.8,
         }  # fmt: skip
         invented = {**memory, "text": "The user lives in Rome.", "evidence": "I live in Rome"}
         return json.dumps({"memories": [memory, invented]})
@@ -279,7 +279,7 @@ async def test_a_model_finds_memories_and_is_shown_no_secret_and_no_system_promp
         client = ChatModel(HttpModel(session, upstream))
         asked = StructuredModel(client, model="m", max_tokens=500, timeout_s=60)
         await world.job(ModelExtractor(asked, name="llm:m", new_fence=lambda: "fence")).step()
-    assert world.texts() == ["The user does not eat fish."]
+    assert [(one.text, one.standing) for one in world.units()] == [("The user does not eat fish.", True)]
     assert details(world.store) == [{"not_said": 1, "secret": 1}]
     shown = json.dumps(model.requests)
     assert "hunter2" not in shown

@@ -30,6 +30,7 @@ _UNITS = st.builds(
     trust=st.floats(0, 1),
     confidence=st.floats(0, 1),
     true_from=st.none() | st.floats(0, 1e9),
+    standing=st.booleans(),
     turns=st.sets(st.text(st.characters(codec="ascii", min_codepoint=48), min_size=1, max_size=6), max_size=3).map(
         lambda names: tuple(sorted(names))
     ),
@@ -57,6 +58,7 @@ def test_what_is_exported_and_imported_is_the_same(tmp_path_factory: pytest.Temp
         ({"text": 3}, "text must be a text"),
         ({"colour": "red"}, "'colour' is no field"),
         ({"trust": True}, "trust must be a number"),
+        ({"standing": 1}, "standing is 1; it must be true or false"),
         ({"turns": "t1"}, "turns must be a list"),
         ({"scope": "session"}, "needs a session"),
         ({"said_at": 1732000000000}, "said_at is 1732000000000; times are in seconds"),  # no turn that it fitted could

@@ -90,7 +90,7 @@ def show(ids: Ids, as_json: AsJson = False) -> None:
     for unit in units:
         typer.echo(_line(unit))
         for name, value in asdict(unit).items():
-            if name not in ("id", "text") and value not in (None, "", ()):
+            if name not in ("id", "text") and value not in (None, "", (), False):
                 typer.echo(f"  {name}: {_readable(name, value)}")
 
 
@@ -102,6 +102,9 @@ def add(
     subject: Annotated[str, typer.Option(help="What it is about; a later one on the same ends it.")] = "",
     user: Annotated[str | None, typer.Option(help="Only where this user asks.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Only in this workspace.")] = None,
+    standing: Annotated[
+        bool, typer.Option("--standing", help="A wish for everything: told in each conversation, whatever is asked.")
+    ] = False,
     until: Until = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +120,7 @@ def add(
     words = sys.stdin.read() if text == "-" else text
     given = {"id": new_id(), "text": words.strip(), "agent": agent_id(agent), "kind": kind, "subject": subject}
     given |= {"scope": scope, "user": user, "workspace": workspace, "source": "manual", "said_at": now}
-    given |= {"true_until": _moment(until)}
+    given |= {"true_until": _moment(until), "standing": standing}
     unit = unit_from({**given, "created_at": now})
     with opened_store() as store:
         (kept,) = store.add([unit], now=now)
@@ -130,22 +133,29 @@ def edit(
     text: Annotated[
         str | None, typer.Argument(help="What it shall say; '-' reads it from standard input; without it, as it is.")
     ] = None,
+    standing: Annotated[
+        bool | None,
+        typer.Option("--standing/--no-standing", help="Whether each conversation is told."),
+    ] = None,
     until: Until = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put another wording in the place of one, or say until when it holds; the earlier becomes history."""
+    """Put another wording in the place of one, or say where and until when it holds; the earlier becomes history."""
     import time
     from dataclasses import replace
 
     from metaclaw.errors import InvalidRequestError
 
-    if text is None and until is None:
-        raise InvalidRequestError("say what it shall say, or --until when it holds")
+    if text is None and until is None and standing is None:
+        raise InvalidRequestError("say what it shall say, or --until when it holds, or whether it is --standing")
     with opened_store() as store:
         (unit,) = _known(store, [unit_id])
         words = unit.text if text is None else (sys.stdin.read() if text == "-" else text).strip()
         ends = unit.true_until if until is None else _moment(until)
-        fresh = store.edit(replace(unit, text=words, true_until=ends, source="manual"), now=time.time())
+        stands = unit.standing if standing is None else standing
+        fresh = store.edit(
+            replace(unit, text=words, true_until=ends, standing=stands, source="manual"), now=time.time()
+        )
     typer.echo(json.dumps({"id": fresh}) if as_json else fresh)
 
 
@@ -405,7 +415,8 @@ def _print(units: Iterable[MemoryUnit], *, as_json: bool) -> None:
 def _line(unit: MemoryUnit) -> str:
     ended = " (no longer)" if unit.superseded_by else ""
     whose = unit.agent if unit.scope == "agent" else f"{unit.agent}/{unit.scope} {getattr(unit, unit.scope)}"
-    return f"{unit.id}\t{day_of(unit.said_at)}\t{whose}\t{unit.kind}\t{unit.text}{ended}"
+    kind = f"{unit.kind}, standing" if unit.standing else unit.kind
+    return f"{unit.id}\t{day_of(unit.said_at)}\t{whose}\t{kind}\t{unit.text}{ended}"
 
 
 def _readable(name: str, value: Any) -> str:

@@ -89,7 +89,8 @@ def _recalled(found: Explanation) -> list[str]:
     told = {one.item if one.kind == "skill" else f"memory:{one.item}" for one in found.weighed}
     for one in found.weighed:
         if one.outcome == "recalled":
-            lines.append(f"recalled {one.kind} {one.item}, score {one.score:.2f}")
+            fit = f"score {one.score:.2f}" if one.score else "which stands in every conversation"
+            lines.append(f"recalled {one.kind} {one.item}, {fit}")
     lines += [f"recalled {name}" for name in found.recalled if name not in told]
     if not lines:
         lines.append("nothing was recalled")

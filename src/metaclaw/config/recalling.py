@@ -109,6 +109,12 @@ class RecallSettings(Section):
         description="A memory that fits less well, from 0 to 1, is not recalled: none rather than a poor one.",
     )
     max_memories: int = Field(default=6, ge=0, le=50, description="At most so many memories for one exchange.")
+    max_standing: int = Field(
+        default=8,
+        ge=0,
+        le=32,
+        description="At most so many of the user's standing wishes ('always answer in German') for one conversation.",
+    )
 
 
 class MemorySettings(Section):

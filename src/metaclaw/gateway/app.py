@@ -371,6 +371,7 @@ def _recaller(
         max_tokens=recall.max_tokens,
         max_skills=skills.top_k,
         max_memories=recall.max_memories,
+        max_standing=recall.max_standing,
         skills_share=recall.skills_share,
     )
     if recall.max_tokens == 0 or not (library or memories):

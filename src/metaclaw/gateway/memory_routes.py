@@ -68,6 +68,7 @@ class NewMemory(BaseModel):
     kind: Kind = "semantic"
     scope: Scope = "agent"
     subject: str = Field(default="", max_length=200)
+    standing: bool = False
     user: str | None = Field(default=None, max_length=200)
     workspace: str | None = Field(default=None, max_length=200)
     session: str | None = Field(default=None, max_length=200)
@@ -165,7 +166,7 @@ async def _search(request: Request, memory: MemoryDesk, agent: str) -> object:
     if not text.strip():
         raise InvalidRequestError("say what to look for: ?q=...", param="q")
     least = {name: _share(request, name) for name in ("min_score", "min_trust")}
-    query = replace(_seen(request, agent), text=text, limit=_limit(request), **least)
+    query = replace(_seen(request, agent), text=text, limit=_limit(request), num_standing=_standing(request), **least)
     return {"scope": _scope_of(query), "results": [_found(one) for one in await memory.search(query)]}
 
 
@@ -297,6 +298,13 @@ def _limit(request: Request) -> int:
     given = request.query_params.get("limit", "20")
     if not given.isascii() or not given.isdecimal() or not 1 <= int(given[:9]) <= _MAX_LIMIT:
         raise InvalidRequestError(f"limit must be a number from 1 to {_MAX_LIMIT}", param="limit")
+    return int(given)
+
+
+def _standing(request: Request) -> int:
+    given = request.query_params.get("standing", "0")
+    if not given.isascii() or not given.isdecimal() or not int(given[:9]) <= _MAX_LIMIT:
+        raise InvalidRequestError(f"standing must be a number from 0 to {_MAX_LIMIT}", param="standing")
     return int(given)
 
 

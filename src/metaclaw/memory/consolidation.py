@@ -34,6 +34,8 @@ def settle(index: WordIndex, unit: MemoryUnit, now: float) -> str:
     known = _same(connection, unit) or _nearly_same(index, unit, now)
     if known is not None:
         add_turns(connection, known, unit.turns, unit.said_at)
+        if unit.standing:
+            connection.execute("UPDATE units SET standing = 1 WHERE id = ?", (known,))
         return known
     for old in _contradicted(connection, unit):
         if old.said_at > unit.said_at:  # learned late: it was over before it came

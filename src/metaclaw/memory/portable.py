@@ -136,6 +136,8 @@ def unit_from(value: object) -> MemoryUnit:
             raise InvalidRequestError(f"{name} is {given[name]!r}; it must be one of {', '.join(allowed)}")
     _check(given, _TEXTS, str, "a text")
     _check(given, _NUMBERS, (int, float), "a number")
+    if not isinstance(given.get("standing", False), bool):
+        raise InvalidRequestError(f"standing is {given['standing']!r}; it must be true or false")
     said = {name: value for name, value in given.items() if value is not None}
     _check(said, _MAYBE_TEXTS, str, "a text")
     _check(said, _MAYBE_NUMBERS, (int, float), "a number")

@@ -43,6 +43,7 @@ class MemoryQuery:
     time_words: str = ""
     is_of_the_past: bool = False
     only_during: bool = False  # a condition, where it is a preference otherwise
+    num_standing: int = 0  # of what stands whatever is asked, after what fits
     is_everything: bool = False  # of the agent, whatever the scope: for the person who owns the store
 
 

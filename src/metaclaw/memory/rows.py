@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from metaclaw.memory.units import MemoryUnit, digest_of
 from metaclaw.memory.word_index import put_into_index
@@ -16,14 +17,14 @@ from metaclaw.memory.word_index import put_into_index
 COLUMNS = (
     "units.id, units.kind, units.text, units.agent, units.scope, units.user, units.workspace, units.session,"
     " units.subject, units.source, units.trust, units.confidence, units.said_at, units.true_from, units.true_until,"
-    " units.superseded_by, units.created_at"
+    " units.superseded_by, units.created_at, units.standing"
 )
 _NAMES = tuple(column.strip().removeprefix("units.") for column in COLUMNS.split(","))
 
 
 def unit_of(row: Sequence[object]) -> MemoryUnit:
     """The unit in ``row`` of ``COLUMNS``, without its turns."""
-    return MemoryUnit(**dict(zip(_NAMES, row, strict=True)))  # pyright: ignore[reportArgumentType]
+    return MemoryUnit(**_fields(row))
 
 
 def read_units(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, MemoryUnit]:
@@ -34,9 +35,12 @@ def read_units(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, 
         " FROM json_each(?) AS wanted CROSS JOIN units ON units.id = wanted.value",
         (json.dumps(list(ids)),),
     ).fetchall()
-    return {
-        row[0]: MemoryUnit(**dict(zip(_NAMES, row, strict=False)), turns=tuple(json.loads(row[-1]))) for row in rows
-    }
+    return {row[0]: MemoryUnit(**_fields(row), turns=tuple(json.loads(row[-1]))) for row in rows}
+
+
+def _fields(row: Sequence[Any]) -> dict[str, Any]:
+    named = dict(zip(_NAMES, row, strict=False))
+    return {**named, "standing": bool(named["standing"])}
 
 
 def with_turns(connection: sqlite3.Connection, units: Iterable[MemoryUnit]) -> list[MemoryUnit]:
@@ -56,11 +60,11 @@ def insert_unit(connection: sqlite3.Connection, unit: MemoryUnit) -> int:
     """Write a new unit with its turns and its words; return its row."""
     cursor = connection.execute(
         f"INSERT INTO units ({COLUMNS.replace('units.', '')}, digest)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             unit.id, unit.kind, unit.text, unit.agent, unit.scope, unit.user, unit.workspace, unit.session,
             unit.subject, unit.source, unit.trust, unit.confidence, unit.said_at, unit.true_from, unit.true_until,
-            unit.superseded_by, unit.created_at, digest_of(unit),
+            unit.superseded_by, unit.created_at, unit.standing, digest_of(unit),
         ),
     )  # fmt: skip
     seq = cursor.lastrowid or 0

@@ -64,6 +64,7 @@ class MemoryService:
             "limit": str(query.limit),
             "min_score": repr(query.min_score),
             "min_trust": repr(query.min_trust),
+            **({"standing": str(query.num_standing)} if query.num_standing else {}),
             **{name: owner for name, owner in owners.items() if owner},
         }
         answer = await self._asked("GET", f"{_of(query.agent)}/search", params=params)

@@ -26,6 +26,7 @@ from metaclaw.memory.query import ByMeaning, Description, Found, MemoryQuery
 from metaclaw.memory.rows import COLUMNS, unit_of, with_turns
 from metaclaw.memory.search import search
 from metaclaw.memory.secrets import holds_secret
+from metaclaw.memory.standing import as_if_none, standing
 from metaclaw.memory.unindexed_words import UnindexedWords
 from metaclaw.memory.units import MemoryUnit
 from metaclaw.memory.visibility import visible
@@ -76,7 +77,9 @@ class MemoryStore:
     def open_reader(cls, path: Path) -> MemoryStore:
         """Open an existing ``path`` for reading only."""
         with told(f"read {path} for"):
-            return cls(open_reader(path))
+            connection = open_reader(path)
+            as_if_none(connection)
+            return cls(connection)
 
     def is_made(self) -> bool:
         """Whether there are tables: a file is there a moment before them."""
@@ -168,7 +171,10 @@ class MemoryStore:
         with told("search"), _moment(self._connection):
             # Until the index is made anew after an update, units that are not in it yet are looked at themselves.
             is_whole = is_index_whole(self._connection)
-            return search(self._index if is_whole else UnindexedWords(self._index, query.text), query, meaning)
+            found = search(self._index if is_whole else UnindexedWords(self._index, query.text), query, meaning)
+            if query.num_standing:
+                found += standing(self._connection, query, without={one.unit.id for one in found})
+            return found
 
     def latest(
         self, agent: str | None = None, *, limit: int = 50, with_history: bool = False, of: Description | None = None

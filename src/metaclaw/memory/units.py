@@ -32,7 +32,8 @@ class MemoryUnit:
 
     ``trust`` is how far its source may be believed, ``confidence`` how surely it was understood. ``true_from`` and
     ``true_until`` bound when it holds, where that is known. ``subject`` names what it is about ("user.city"), so that a
-    later unit on it ends this one's validity; "" is never contradicted.
+    later unit on it ends this one's validity; "" is never contradicted. ``standing`` is how the user wants things done
+    whatever they ask, which each conversation is told.
     """
 
     id: str
@@ -53,6 +54,7 @@ class MemoryUnit:
     true_until: float | None = None
     subject: str = ""
     superseded_by: str | None = None
+    standing: bool = False
 
     def __post_init__(self) -> None:
         if not self.text.strip():

@@ -18,8 +18,8 @@ class Candidate:
     """Something that was found for a message, best first among its kind.
 
     ``alias`` is another name by which the same may be there already. ``is_fitting`` is false for what fell short of its
-    source's threshold. ``turns`` are those that it was learned from, ``words`` what it says, without what we write
-    around it.
+    source's threshold; what ``is_standing`` is told although it did. ``turns`` are those that it was learned from,
+    ``words`` what it says, without what we write around it.
     """
 
     kind: ItemKind
@@ -30,6 +30,7 @@ class Candidate:
     words: str = ""
     turns: frozenset[str] = frozenset()
     is_fitting: bool = True
+    is_standing: bool = False
 
     @property
     def name(self) -> str:

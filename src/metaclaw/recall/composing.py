@@ -26,11 +26,13 @@ class Budget:
     """``max_tokens`` bounds one block.
 
     Of it skills have ``skills_share`` first and memories the rest; what the one kind leaves the other may use.
+    ``max_standing`` bounds what stands in a whole conversation, beside ``max_memories``.
     """
 
     max_tokens: int
     max_skills: int
     max_memories: int
+    max_standing: int = 0
     skills_share: float = 0.6
 
 
@@ -57,7 +59,11 @@ def compose(
     room = budget.max_tokens - sizes.of_block([BEGIN, END])
     verdicts: dict[str, Outcome] = {}
     of_skills = _eligible(skills, present, budget.max_skills, verdicts)
-    of_memories = _eligible(memories, present, budget.max_memories, verdicts)
+    standing = [one for one in memories if one.is_standing and not one.is_fitting]
+    fitting = [one for one in memories if one not in standing]
+    of_memories = _eligible(fitting, present, budget.max_memories, verdicts)
+    told_before = sum(one.name in present for one in standing)
+    of_memories += _eligible(standing, present, budget.max_standing - told_before, verdicts)
     left = room
     for candidates, share in ((of_skills, budget.skills_share), (of_memories, 1 - budget.skills_share)):
         left -= _take(candidates, min(left, int(room * share)), verdicts, sizes)
@@ -74,7 +80,7 @@ def _eligible(
 ) -> list[Candidate]:
     eligible: list[Candidate] = []
     for one in candidates:
-        if not one.is_fitting:
+        if not (one.is_fitting or one.is_standing):
             verdicts[one.name] = "threshold"
         elif one.name in present or one.alias in present:
             verdicts[one.name] = "present"
@@ -111,5 +117,7 @@ def _block(chosen: Sequence[Candidate]) -> RecallBlock:
 
 def _weighed(candidates: Sequence[Candidate], verdicts: dict[str, Outcome]) -> list[Weighed]:
     recalled = [one for one in candidates if verdicts[one.name] == "recalled"]
-    told = recalled + [one for one in candidates if verdicts[one.name] != "recalled"][:_MAX_TOLD]
+    # What stands and is there already, or beyond the number, would be told of at every turn.
+    left = [one for one in candidates if verdicts[one.name] != "recalled" and not one.is_standing]
+    told = recalled + left[:_MAX_TOLD]
     return [Weighed(kind=one.kind, item=one.item, score=one.score, outcome=verdicts[one.name]) for one in told]

@@ -20,6 +20,7 @@ from metaclaw.errors import JournalError
 from metaclaw.memory.asking import Asking
 from metaclaw.memory.forgetting import forgotten_ids
 from metaclaw.memory.query import Found, MemoryQuery
+from metaclaw.memory.standing import stands
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.times.asked import with_time
 from metaclaw.memory.visibility import holds
@@ -30,6 +31,7 @@ T = TypeVar("T")
 PATIENCE_S = 1.0
 MIN_TRUST = 0.2  # below it a memory is not told, not even as data
 _NUM_WEIGHED = 16
+_NUM_STANDING = 32  # from which those are taken that were not told yet
 _NUM_KNOWN = 50_000  # ids of memories that were served
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def recall_query(text: str, about: About, now: float, min_score: float) -> Memor
         limit=_NUM_WEIGHED,
         min_score=min_score / 2,  # what falls short is told to whoever asks why
         min_trust=MIN_TRUST,
+        num_standing=_NUM_STANDING,
     )
 
 
@@ -102,6 +105,7 @@ def memory_candidate(found: Found, now: float, min_score: float) -> Candidate:
         words=unit.text,
         turns=frozenset(unit.turns),
         is_fitting=found.score >= min_score,
+        is_standing=stands(unit),
     )
 
 

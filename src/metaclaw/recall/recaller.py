@@ -186,7 +186,7 @@ class Recaller:
         return compose(found_skills, found_memories, present=present, budget=self._budget, sizes=sizes)
 
     async def _sizes(self, agent: str, found: Sequence[Candidate]) -> Sizes:
-        sections = [one.section for one in found if one.is_fitting]
+        sections = [one.section for one in found if one.is_fitting or one.is_standing]
         if self._measuring is None or not sections:
             return ESTIMATED
         return await self._measuring.sizes(agent, [BEGIN, END, *sections])

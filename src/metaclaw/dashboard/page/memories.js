@@ -19,7 +19,7 @@ export async function show(get, parts) {
       [
         ["said", (unit) => moment(unit.said_at), "nowrap"],
         ["whose", (unit) => (unit.scope === "agent" ? unit.agent : `${unit.agent}, ${unit.scope} ${unit[unit.scope]}`)],
-        ["kind", (unit) => unit.kind],
+        ["kind", (unit) => unit.standing ? `${unit.kind}, standing` : unit.kind],
         ["memory", (unit) => el("span", { class: unit.superseded_by ? "preview faint" : "preview" }, unit.text)],
         ["from", (unit) => (unit.turns.length ? link("turn", { id: unit.turns[0] }, unit.source) : unit.source)],
         [words ? "score" : "trust", (unit) => decimal(unit.score ?? unit.trust, 2), "number"],

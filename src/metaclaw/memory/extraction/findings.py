@@ -48,7 +48,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something to remember. ``subject`` names what has one value only, such as ``home``; else it is empty."""
+    """Something to remember. ``subject`` names what has one value only, such as ``home``; else it is empty.
+
+    ``is_standing`` says that the user wants it so whatever they ask.
+    """
 
     kind: Kind
     text: str
@@ -58,6 +61,7 @@ class Finding:
     subject: str = ""
     true_from: float | None = None
     true_until: float | None = None
+    is_standing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

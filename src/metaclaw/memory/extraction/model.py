@@ -44,6 +44,8 @@ Rules:
 - `source` is "user" for the user's words, "tool" for a result of a tool.
 - `subject`: a short name in English where there can be one value only ("home", "employer", "name", "favourite colour",
   "project deadline"), else "".
+- `standing` is true only for how the user wants things done whatever they ask ("always answer in German", "my notes
+  begin with the date"); else false.
 - `true_from`, `true_until`: a date as YYYY-MM-DD where one was named, counted from {today}; else null.
 - Never a password, key, card or account number.
 - At most {most} memories."""
@@ -63,7 +65,8 @@ FORM = JsonForm(
                     "type": "object",
                     "additionalProperties": False,
                     "required": [
-                        "kind", "text", "evidence", "source", "subject", "true_from", "true_until", "confidence",
+                        "kind", "text", "evidence", "source", "subject", "standing", "true_from", "true_until",
+                        "confidence",
                     ],
                     "properties": {
                         "kind": {"type": "string", "enum": list(_KINDS)},
@@ -71,6 +74,7 @@ FORM = JsonForm(
                         "evidence": {"type": "string"},
                         "source": {"type": "string", "enum": ["user", "tool"]},
                         "subject": {"type": "string"},
+                        "standing": {"type": "boolean"},
                         "true_from": _DATE,
                         "true_until": _DATE,
                         "confidence": {"type": "number"},
@@ -96,6 +100,7 @@ class _Proposed(BaseModel):
     evidence: Annotated[str, Field(min_length=2)]
     source: Literal["user", "tool"]
     subject: Annotated[str, Field(max_length=80)]
+    standing: bool = False
     true_from: str | None
     true_until: str | None
     confidence: Annotated[float, Field(ge=0, le=1, strict=False)]
@@ -203,6 +208,7 @@ def _finding(proposed: _Proposed) -> Finding:
         subject=proposed.subject.strip().casefold(),
         true_from=start,
         true_until=end,
+        is_standing=proposed.standing,
     )
 
 

@@ -178,7 +178,8 @@ def _prose(said: str) -> str:
 
 
 def _before_payload(prose: str) -> str:
-    match = _PAYLOAD_THEN_TEXT.search(prose)
+    # What is quoted asks for nothing ("`status: draft`"), and is left out of what is said already.
+    match = _PAYLOAD_THEN_TEXT.search(_QUOTED.sub(_blotted, prose))
     if match is None:
         return prose
     # The task itself is no statement either: what was said before its sentence stays.

@@ -64,6 +64,7 @@ def _unit(material: Material, finding: Finding, *, now: float, new_id: Callable[
         true_from=finding.true_from,
         true_until=finding.true_until,
         subject=finding.subject,
+        standing=finding.is_standing and finding.source == "user",
     )
 
 

@@ -34,7 +34,7 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
 # What is asked of the agent in the same breath is no part of the fact.
 _REQUEST = re.compile(
-    r"(?:[,;]|\s[-–—])\s*(?:(?:so|and|but|then)\s+)?(?:can|could|would|will) you\b.*|[,;]\s*(?:so |and )?(?:please|what|how|which|where|who|why|is there)\b.*"
+    r"(?:[,;]|\s[-–—])\s*(?:(?:so|and|but|then)\s+)?(?:can|could|would|will) you\b.*|[,;]\s*(?:so |and )?(?:please|what|how|which(?! (?:is|are|was|means)\b[^?]*$)|where|who|why|is there)\b.*"
     r"|[,;]\s*(?:kannst|könntest|was|wie|welche|bitte)\b.*|[,;]\s*(?:puedes|podrías|qué|cómo|cuál)\b.*|[,;]\s*(?:peux-tu|pouvez|pourrais|que|quel|comment)\b.*",
     re.IGNORECASE,
 )
@@ -125,7 +125,8 @@ def _by_rule(said: Statement, language: Language, said_at: float) -> Finding | N
             subject = _subject(rule, match, said.bare)
             is_event = rule.kind == "semantic" and not subject and day_of(said.bare, said_at) is not None
             kind = "episodic" if is_event else rule.kind
-            return _finding(kind, said, said_at, confidence=rule.confidence, subject=subject)
+            found = _finding(kind, said, said_at, confidence=rule.confidence, subject=subject)
+            return replace(found, is_standing=rule.is_standing)
     return None
 
 

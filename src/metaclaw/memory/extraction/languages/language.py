@@ -15,13 +15,14 @@ from metaclaw.memory.units import Kind
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """``pattern`` finds a statement of ``kind``. ``subject`` names what it is about where that has one value only;
-    a group ``subject`` in the pattern is put after it.
+    a group ``subject`` in the pattern is put after it. ``is_standing``: so it is to be done whatever is asked.
     """
 
     kind: Kind
     pattern: re.Pattern[str]
     subject: str = ""
     confidence: float = 0.75
+    is_standing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
