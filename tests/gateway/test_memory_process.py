@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from pydantic import ValidationError
 
@@ -155,6 +156,16 @@ async def test_a_wrong_token_for_the_other_process_is_named_and_is_not_the_clien
         ):
             assert answer.status == 503
             assert "memory.sidecar_api_key" in await answer.text()
+
+
+async def test_whoever_asks_as_of_the_older_memory_is_told_where_it_is(tmp_path: Path) -> None:
+    async with (
+        serving(memory_app(make_settings(tmp_path), hosts=frozenset())) as url,
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/retrieve", json={"query": "tea"}) as answer,
+    ):
+        assert answer.status == 404
+        assert "below /v1/memory" in await answer.text()
 
 
 async def test_the_process_answers_nobody_without_its_token(tmp_path: Path) -> None:

@@ -110,9 +110,13 @@ def memory_app(
     return Starlette(
         routes=[*memory_routes(_PREFIXES), Route("/healthz", _healthz, methods=["GET"])],
         middleware=[] if hosts is None else [Middleware(KnownHosts, allowed=hosts, dialect=lambda _: "openai")],
-        exception_handlers=exception_handlers("openai"),
+        exception_handlers=exception_handlers("openai", _hint),
         lifespan=lifespan,
     )
+
+
+def _hint(path: str) -> str:
+    return "" if "/v1/memory" in path else ": what is remembered is below /v1/memory, as on the gateway"
 
 
 def serve(settings: Settings, host: str, port: int) -> None:

@@ -42,6 +42,7 @@ from metaclaw.training.api.keys import Keyring
 from metaclaw.training.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from metaclaw.training.api.metrics import Metrics, count_request
 from metaclaw.training.api.models import LiveModels
+from metaclaw.training.api.older_paths import hint
 from metaclaw.training.api.openai_routes import OpenAIRoutes
 from metaclaw.training.api.records import Checkpoint
 from metaclaw.training.api.registry import Registry
@@ -234,7 +235,7 @@ def _handlers(dialect: Dialect) -> dict[Any, Any]:
         wrong = InvalidRequestError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
         return error_answer(wrong, dialect).response()
 
-    return {**exception_handlers(dialect), RequestValidationError: bad_parameters}
+    return {**exception_handlers(dialect, hint), RequestValidationError: bad_parameters}
 
 
 def _readiness(engine: Worker, sampler: Worker) -> JSONResponse:
