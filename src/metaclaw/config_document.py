@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +70,22 @@ def one_writer(path: Path) -> Generator[None]:
         raise ConfigError(f"{path} cannot be locked: {error.__cause__}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def keep_copy(path: Path) -> Path:
+    """Copy the file beside itself (0600), under a name that is free; where it is. Raises ``ConfigError``."""
+    for number in count(1):
+        copy = path.with_name(f"{path.name}.{number}")
+        try:
+            handle = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{copy} cannot be written: {error.strerror}") from error
+        with os.fdopen(handle, "wb") as file:
+            file.write(path.read_bytes())
+        return copy
+    raise AssertionError  # it counts for ever
 
 
 def _parse(path: Path, yaml: YAML) -> Document:

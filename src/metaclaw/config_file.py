@@ -21,7 +21,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from metaclaw import config_legacy
 from metaclaw.config import Settings, unused_keys, with_cloud
-from metaclaw.config_document import OpenDocument, one_writer, read_document
+from metaclaw.config_document import OpenDocument, keep_copy, one_writer, read_document
 from metaclaw.config_keys import (
     Given,
     build_settings,
@@ -37,6 +37,7 @@ from metaclaw.config_names import steps_of
 from metaclaw.errors import ConfigError
 
 _OTHER_VARIABLES = {"METACLAW_HOME", "METACLAW_CACHE", "METACLAW_LOG"}
+_FEW = 3  # warnings that one reads
 _SECRETS = ("api_key", "api_keys", "oauth_token", "calendar.url", "calendar.password")  # how their names end
 
 _log = logging.getLogger("metaclaw.config")
@@ -76,6 +77,8 @@ def load_settings(
     settings, warnings = read_settings(home, env, overrides)
     for warning in warnings:
         _log.warning("configuration: %s", warning)
+    if len(warnings) > _FEW and has_older_names(find_home(home, env)):
+        _log.warning("configuration: `metaclaw config tidy` writes the file under today's names")
     return settings
 
 
@@ -140,6 +143,38 @@ def set_values(home: Path, values: Mapping[str, Any]) -> None:
     names = {_name_today(name): value for name, value in values.items()}
     with one_writer(path):
         _edit(path, names, home)
+
+
+def has_older_names(home: Path) -> bool:
+    """Whether the file of ``home`` has keys of an older release."""
+    path = config_path(home)
+    return path.exists() and any(config_legacy.is_legacy(name) for name, _ in _leaves(read_document(path), ""))
+
+
+def tidy_names(home: Path) -> tuple[Path | None, list[str]]:
+    """Write the file of ``home`` under today's names, without what does nothing here.
+
+    Returns where the file is as it was, and what was said of the older names; ``None`` where there is nothing to do.
+    What it means stays as it is. Raises ``ConfigError``, and then nothing was changed.
+    """
+    path = config_path(home)
+    with one_writer(path):
+        document = OpenDocument(path)
+        written = dict(_leaves(document.data, ""))
+        given, told = _known(document.data, path)
+        told += config_legacy.close_default_host(given, str(path))
+        changed = {name for name, entry in given.items() if name not in written or written[name] != entry.value}
+        gone = written.keys() - given.keys()
+        if not changed and not gone:
+            return None, []
+        settings = build_settings(given, home)
+        copy = keep_copy(path)
+        for name in gone:
+            document.put(steps_of(name), None)
+        for name in changed:
+            document.put(steps_of(name), _plain(value_at(settings, name)))
+        document.save()
+    return copy, told
 
 
 def agent_group(home: Path, agent: str) -> dict[str, Any]:

@@ -63,3 +63,17 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
     assert done.returncode in (1, 2)
     assert done.stderr.count("\n") == 1
     assert "file" in done.stderr
+
+
+def test_a_file_of_an_older_release_is_written_under_todays_names_when_that_is_asked_for(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("claw_type: copaw\nmemory: {scope: a, top_k: 3, auto_extract: true}\n")
+    (tmp_path / "config.yaml").chmod(0o600)
+    assert "`metaclaw config tidy`" in metaclaw(tmp_path, "config", "agent_program").stderr
+    tidied = metaclaw(tmp_path, "config", "tidy")
+    assert tidied.returncode == 0, tidied.stderr
+    assert "memory.scope is obsolete" in tidied.stdout
+    assert str(tmp_path / "config.yaml.1") in tidied.stdout
+    assert (tmp_path / "config.yaml").read_text() == "agent_program: qwenpaw\n"
+    assert metaclaw(tmp_path, "config", "agent_program").stderr == ""
+    assert "today" in metaclaw(tmp_path, "config", "tidy").stdout
+    assert metaclaw(tmp_path / "none", "config", "tidy").returncode == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metaclaw.config import RlSettings
-from metaclaw.config_file import read_settings, set_value
+from metaclaw.config_file import has_older_names, read_settings, set_value, tidy_names
 from metaclaw.config_keys import setting_keys
 from metaclaw.config_legacy import IGNORED, RENAMED, RENAMED_VALUES, VARIABLES, is_legacy
 from metaclaw.errors import ConfigError
@@ -346,3 +346,37 @@ def test_a_variable_of_older_releases_is_not_read_and_never_ignored_in_silence(t
     assert warning.startswith(f"{name} ")
     for setting in re.findall(r"[a-z_]+(?:\.[a-z_]+)+", warning):
         assert setting in setting_keys()
+
+
+def test_tidied_a_file_means_the_same_and_says_it_in_todays_names(tmp_path: Path):
+    theirs = f"# mine\n{REFERENCE}"
+    before, warnings = load(tmp_path, theirs)
+    assert has_older_names(tmp_path)
+    copy, told = tidy_names(tmp_path)
+    assert told == warnings
+    assert copy is not None
+    assert (copy.read_text(), copy.stat().st_mode & 0o777) == (theirs, 0o600)
+    assert read_settings(tmp_path, {}) == (before, [])
+    text = (tmp_path / "config.yaml").read_text()
+    assert text.startswith("# mine\nmode: auto\n")
+    for gone in ("madmax", "prm_", "claw_type", "wechat", "openclaw_compat", "batch_size"):
+        assert gone not in text
+    assert not has_older_names(tmp_path)
+    assert tidy_names(tmp_path) == (None, []), "once is enough"
+
+
+def test_a_file_that_cannot_be_understood_is_not_tidied(tmp_path: Path):
+    text = "claw_type: copaw\nmemory: {enable: true}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown key"):
+        tidy_names(tmp_path)
+    assert [path.name for path in tmp_path.glob("config*")] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_a_copy_of_a_file_never_replaces_an_earlier_one(tmp_path: Path):
+    copies: list[Path | None] = []
+    for program in ("copaw", "hermes"):
+        (tmp_path / "config.yaml").write_text(f"claw_type: {program}\n")
+        copies.append(tidy_names(tmp_path)[0])
+    assert [copy and copy.read_text() for copy in copies] == ["claw_type: copaw\n", "claw_type: hermes\n"]

@@ -17,16 +17,21 @@ _TAKEN_UP_WITHIN_S = 3.0
 
 
 def config(
-    key: Annotated[str, typer.Argument(help="A key such as llm.model_id, or 'show' for all of them.")] = "show",
+    key: Annotated[
+        str, typer.Argument(help="A key such as llm.model_id; 'show' for all of them, 'tidy' for today's names.")
+    ] = "show",
     value: Annotated[str | None, typer.Argument(help="New value; '-' reads it from standard input.")] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show secrets.")] = False,
 ) -> None:
     """Show the settings that hold, print one, or write one into config.yaml.
 
-    One key alone is printed as it is, secrets too, for `$(metaclaw config proxy.api_key)`.
+    One key alone is printed as it is, secrets too, for `$(metaclaw config proxy.api_key)`. `metaclaw config tidy`
+    writes a file of an older release under today's names, and keeps a copy.
     """
     if key == "show":
         _show(reveal)
+    elif key == "tidy" and value is None:
+        _tidy()
     elif value is None:
         _print(key)
     else:
@@ -40,6 +45,16 @@ def _show(reveal: bool) -> None:
     settings = load_settings()
     for name in names_in(settings):
         typer.echo(f"{name}: {get_value(settings, name, reveal=reveal)}".rstrip())
+
+
+def _tidy() -> None:
+    from metaclaw.config_file import find_home, require_settings, tidy_names
+
+    require_settings()
+    copy, told = tidy_names(find_home())
+    for line in told:
+        typer.echo(line)
+    typer.echo("every key has its name of today" if copy is None else f"the file as it was: {copy}")
 
 
 def _print(key: str) -> None:

@@ -26,7 +26,8 @@ $ metaclaw config proxy.api_key
 
 `show` masks secrets (`--reveal` shows them); one key alone is printed as it is. `metaclaw config KEY -` reads the value
 from standard input, so that a key is in no shell history. Edits keep your comments and replace the file whole, mode
-0600; a file with a mistake in it is never rewritten.
+0600; a file with a mistake in it is never rewritten. `metaclaw config tidy` writes a file of an older release
+under today's names, leaves out what does nothing here, and keeps the file as it was beside it.
 
 A key that takes several values is a list in the file, and one text with commas on the command line and in a variable.
 `N` counts the entries of a list of groups from 0: `metaclaw config llm.fallbacks.0.provider ollama` makes the first, or
