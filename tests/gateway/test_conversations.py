@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError
-from metaclaw.gateway import conversations
+from metaclaw.gateway import conversations, open_turns
 from metaclaw.gateway.access import Admission
 from metaclaw.gateway.conversations import Conversations
 from metaclaw.gateway.open_turns import OpenTurns
@@ -322,6 +322,42 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert await gateway.ask(user("hello 0"), said("Hi"), user("x"), answer=said("y")) in (
         oldest, gateway.turns[100].session,
     )  # fmt: skip
+
+
+def sizes(kept: object) -> dict[str, int]:
+    """How much is in each of its containers."""
+    return {name: len(value) for name, value in vars(kept).items() if isinstance(value, Sized)}
+
+
+def begun(kept: Conversations, number: int, text: str) -> str:
+    turn = f"turn-{number:06}"
+    assert isinstance(kept.begin(turn, [user(text)], agent="main", who="owner"), str)
+    return turn
+
+
+@pytest.mark.parametrize("says", ["hello", "hello {number}"], ids=["all the same", "each another"])
+def test_nothing_that_is_kept_of_turns_grows_for_ever(monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """PITFALLS P9. Whatever containers there are, and however small what is in them."""
+    for name, bound in (("MAX_TURNS", 50), ("MAX_ALIKE", 20)):
+        monkeypatch.setattr(conversations, name, bound)
+    kept = Conversations()
+    for number in range(200):
+        turn = begun(kept, number, says.format(number=number))
+        kept.end(turn, None if number % 2 else lambda: None, response_id=f"resp_{number}")
+    assert {name: size for name, size in sizes(kept).items() if size > 50} == {}
+    assert len(kept._turns) == (20 if says == "hello" else 50)  # pyright: ignore
+
+
+def test_turns_whose_record_is_late_are_given_up_after_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PITFALLS P9. On a full disk none is ever charged."""
+    monkeypatch.setattr(open_turns, "_MAX_UNCHARGED", 20)
+    kept = Conversations()
+    turns = OpenTurns(kept)
+    for number in range(100):
+        turn = begun(kept, number, f"hello {number}")
+        turns.begin(turn, Admission(lambda: None, lambda _tokens, _usd: None))
+        turns.end(turn, None)
+    assert {name: size for name, size in sizes(turns).items() if size > 20} == {}
 
 
 def test_answers_that_were_translated_are_held_to_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,16 @@ async def test_nothing_but_health_answers_without_the_token(
     assert len(llm.requests) == (2 if status == 200 else 0)
 
 
+async def test_a_request_that_is_none_takes_nobody_s_place(tmp_path: Path) -> None:
+    """PITFALLS P9: what was begun for a request was not cleaned up after it."""
+    limits = {"limits": {"max_concurrent": 1}}
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url, proxy=limits)) as gateway:
+        for body in (b"{", b'{"messages": []}', b'{"model": "any"}'):
+            assert (await error_of(gateway, body))[0] == 400
+        async with gateway.post(GOOD) as response:
+            assert response.status == 200
+
+
 async def test_a_client_that_reads_nothing_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "UNREAD_TIMEOUT_S", 0.05)
     piece = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "x" * 500_000}}]}).encode() + b"\n\n"

@@ -13,8 +13,9 @@ import pytest
 
 from metaclaw.memory.forgetting import forget
 from metaclaw.memory.store import MemoryStore
+from metaclaw.recall import memories as memories_module
 from metaclaw.recall.candidates import About
-from metaclaw.recall.memories import StoredMemories, whose
+from metaclaw.recall.memories import LastServed, StoredMemories, whose
 from tests.memory.units import NOW, unit
 
 pytestmark = pytest.mark.anyio
@@ -156,3 +157,12 @@ def test_a_scope_that_is_no_kind_is_the_name_of_a_workspace() -> None:
     owners = whose(About(agent="main", session="s", memory_scope="team-x"))
     assert owners is not None
     assert (owners.workspace, owners.session, owners.user) == ("team-x", "s", None)
+
+
+def test_what_is_known_of_memories_that_were_served_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PITFALLS P9: what was kept in a process that runs for months was never let go."""
+    monkeypatch.setattr(memories_module, "_NUM_KNOWN", 10)
+    last = LastServed()
+    for number in range(100):
+        last.note([f"m-{number}"], [f"m-{number}"])
+    assert last.among([f"m-{number}" for number in range(100)]) == {f"m-{number}" for number in range(90, 100)}
