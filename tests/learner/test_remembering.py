@@ -1,9 +1,13 @@
 """What was said is read for memories, at the right time, once."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -36,10 +40,10 @@ IDLE_S = 100.0
 class World:
     turns: TurnJournal
     store: MemoryStore
-    path: object
+    path: Path
     time: list[float] = field(default_factory=lambda: [0.0])
 
-    def job(self, extractor: Extractor | None = None, **more: float) -> Remembering:
+    def job(self, extractor: Extractor | None = None, **more: Any) -> Remembering:
         rules = RuleExtractor()
         when = When(every_n=3, idle_s=IDLE_S)
         return Remembering(
@@ -318,6 +322,24 @@ async def test_what_a_user_writes_about_an_answer_is_read_also_when_the_exchange
     assert not await world.job().step(), "another process does not read it again either"
     (unit,) = world.units()
     assert (unit.text, unit.scope, unit.user, unit.turns) == ("I live in Bergen.", "user", "ada", ("s-t0",))
+
+
+async def test_what_a_user_writes_about_an_answer_waits_for_a_model_that_is_away(world):
+    """PITFALLS B4-6: of what was said while something was away, nothing was remembered."""
+    await record(world.turns, said(0, "What is the weather like?"))
+    world.time[0] = 1e6
+    away = UpstreamError("nobody is there")
+    job = world.job(ScriptedExtractor([Found(), away, away, FOUND]))
+    await job.step()
+    await world.turns.add_feedback(
+        NewFeedback(turn="s-t0", agent="main", session=None, only_agent=None, score=-1.0, text="I live in Bergen.",
+                    source="user", created_at=2.0)
+    )  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(UpstreamError):
+            await job.step()
+    assert await job.step()
+    assert world.texts() == ["It lives in Oslo."]
 
 
 async def test_what_is_older_than_the_model_may_see_is_read_by_the_rules(world):

@@ -1,5 +1,7 @@
 """What is remembered, found, contradicted, edited."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import sqlite3
@@ -63,7 +65,12 @@ def test_the_oldest_of_many_is_within_reach(store: MemoryStore):
     assert texts(store.search(asked("where is the spare key?")))[:1] == ["The spare key lies under the blue pot."]
 
 
-def test_what_it_takes_to_remember_something_does_not_grow_with_what_is_remembered(store: MemoryStore):
+@pytest.mark.parametrize(
+    "known",
+    ["Note {n}: part {many} of machine {n} was oiled.", "The user keeps part {many} of machine {n} in drawer {few}."],
+    ids=["nothing alike", "all alike"],
+)
+def test_what_it_takes_to_remember_something_does_not_grow_with_what_is_remembered(store: MemoryStore, known: str):
     """PITFALLS B4-2: one turn took 1 s beside 500 memories and 16 s beside 5,000. Counted in SQLite's own steps."""
     steps: list[int] = []
 
@@ -75,7 +82,8 @@ def test_what_it_takes_to_remember_something_does_not_grow_with_what_is_remember
         return len(steps)
 
     def fill(first: int, last: int) -> None:
-        store.add([unit(f"Note {n}: part {n * 3} of machine {n * 11} was oiled.") for n in range(first, last)], now=NOW)
+        units = [unit(known.format(n=n, many=n * 3, few=n % 13)) for n in range(first, last)]
+        store.add(units, now=NOW)
 
     fill(0, 200)
     few = steps_of_one_more(1)
@@ -179,6 +187,41 @@ def test_what_is_used_stays_and_what_is_not_fades(store: MemoryStore):
     later = NOW + 400 * 86_400
     scores = {found.unit.id: found.parts["freshness"] for found in store.search(asked("green tea apples", now=later))}
     assert scores[used] > scores[unused] >= 0.7
+
+
+def test_what_was_used_lately_is_fresher_than_what_was_used_as_often_long_ago(store: MemoryStore):
+    """PITFALLS B4-4: what was used and then rested fell below what nobody ever needed."""
+    lately, once = store.add([unit("The user prefers green tea."), unit("The user likes green apples.")], now=NOW)
+    year = 365 * 86_400
+    use(store, once, exchange="x", now=NOW + 1)
+    use(store, lately, exchange="y", now=NOW + 2 * year)
+    later = NOW + 2 * year + 86_400
+    scores = {found.unit.id: found.parts["freshness"] for found in store.search(asked("green tea apples", now=later))}
+    assert scores[lately] > 0.99
+    assert 0.7 < scores[once] < 0.8
+
+
+def test_the_last_words_of_a_long_question_are_looked_for_too(store: MemoryStore):
+    """PITFALLS B4-7: the first twelve words of a question were looked for, "the" among them."""
+    rare = ["abacus", "bassoon", "cutlass", "dulcimer", "ermine", "falafel", "gazebo", "harpoon", "igloo", "jigsaw",
+            "kayak", "lantern", "mandolin", "nutmeg", "obelisk", "pelican", "quartz", "rhubarb", "sextant"]  # fmt: skip
+    store.add([unit(f"Somebody once owned a {word}.") for word in rare], now=NOW)
+    store.add([unit("The spare key lies under the blue pot.")], now=NOW)
+    question = f"Between {', '.join(rare)} and all that: where is the spare key?"
+    found = texts(store.search(asked(question, limit=30)))
+    assert "The spare key lies under the blue pot." in found
+
+
+def test_nothing_that_holds_a_secret_is_kept_whichever_way_it_comes(store: MemoryStore):
+    """PITFALLS S14: what was kept once came back in every prompt. What comes with it is not kept either."""
+    harmless, secret = unit("The user prefers tea."), unit("The password of the wifi is sunflower")
+    with pytest.raises(InvalidRequestError, match="a password, a key"):
+        store.add([harmless, secret], now=NOW)
+    assert store.stats().get("units", 0) == 0
+    (name,) = store.add([harmless], now=NOW)
+    with pytest.raises(InvalidRequestError, match="a password, a key"):
+        store.edit(unit(secret.text, id=name), now=NOW)
+    assert [one.text for one in store.latest()] == [harmless.text]
 
 
 _NAMES = st.sampled_from(["a", "b", None])
