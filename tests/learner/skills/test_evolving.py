@@ -1,5 +1,7 @@
 """Skills are written from failures alone, each once, and go on trial."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import json
@@ -102,6 +104,22 @@ async def test_feedback_and_a_correcting_user_are_failures_without_a_judge(world
     told = {failure.exchange: dict(failure.parts) for failure in world.failures.told(["x", "z"])}
     assert told["x"]["The human's next message"] == "No, that's wrong. It is four."
     assert told["z"]["What a person said of it"] == "too long"
+
+
+async def test_what_a_person_complained_of_is_told_once(world):
+    """PITFALLS B5-1: skills were written of the same turns again and again."""
+    for name in ("a", "b", "c"):
+        await record(world.turns, Said(turn=f"t-{name}", exchange=name, session=name, opened_at=NOW))
+        await world.turns.add_feedback(
+            NewFeedback(turn=f"t-{name}", agent="main", session=None, only_agent=None, score=-1.0, text="no",
+                        source="human", created_at=NOW)
+        )  # fmt: skip
+    evolver = ScriptedEvolver([answer(), answer()])
+    evolving = world.evolving(evolver, min_pause_s=0)
+    assert await evolving.step()
+    assert not await evolving.step()
+    assert len(evolver.asked) == 1
+    assert world.failures.waiting() == {}
 
 
 async def test_what_says_the_same_as_another_skill_is_refused(world):

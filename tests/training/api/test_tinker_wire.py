@@ -1,5 +1,7 @@
 """What the SDK cannot be made to send: order of arrival, retries, lost results, bad bodies, wrong tokens."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import contextlib
@@ -10,6 +12,7 @@ from http.client import HTTPConnection
 import httpx2
 import numpy as np
 import pytest
+import zstandard
 
 from metaclaw.training.api.proto import tinker_pb2 as pb
 from tests.fakes.training_server import API_KEY
@@ -153,6 +156,9 @@ def test_a_body_of_5_mb_is_read_and_one_above_the_limit_is_413(server, http):
     connection.endheaders()  # refused by what is announced, before anything is sent
     assert connection.getresponse().status == 413
     connection.close()
+    packed = zstandard.ZstdCompressor().compress(bytes(65 * 1024 * 1024))  # a few kilobytes
+    answer = http.post("/api/v1/forward_backward", content=packed, headers={"Content-Encoding": "zstd"})
+    assert (answer.status_code, "decompressed" in answer.json()["detail"]) == (413, True)
 
 
 def test_a_session_that_does_not_exist_has_no_models(http):
