@@ -29,7 +29,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """Between the days of ``agent``. ``train_every`` days an update is asked for; 0 is never."""
+    """Between the days of ``agent``. ``train_every`` days an update is asked for; 0 is never.
+
+    All is judged when nothing has been for ``still_s``.
+    """
 
     model: Reader
     learning_db: Path
@@ -39,6 +42,7 @@ class Night:
     train_every: int
     patience_s: float
     say: Callable[[str], None]
+    still_s: float = _STILL_S
 
     async def after(self, session: str, *, num_days: int) -> None:
         """What follows the day of ``session``, the last of ``num_days`` so far. Raises ``GatewayError``."""
@@ -59,7 +63,7 @@ class Night:
     async def _until_judged(self) -> None:
         """Wait until no further exchange is judged."""
         until, still_since, before = time.monotonic() + self.patience_s, time.monotonic(), -1
-        while time.monotonic() < min(until, still_since + _STILL_S):
+        while time.monotonic() < min(until, still_since + self.still_s):
             now = await asyncio.to_thread(self._num_judged)
             if now != before:
                 before, still_since = now, time.monotonic()
