@@ -54,6 +54,7 @@ async def test_what_a_user_says_once_holds_on_the_days_after_it_with_a_memory_al
             ran = await asyncio.to_thread(played, tmp_path / f"home-{remembers}", llm.url, remembers=remembers)
             assert ran.returncode == 0, ran.stderr
     assert "6 days, 20 rounds" in ran.stdout
+    assert "day by day           0.67 0.67 0.50 0.33 0.67 0.25" in ran.stdout
     assert scores(outs[False]) == {
         "day01": [0, 1], "day02": [0, 1], "day03": [0, 1, 0], "day04": [0, 0], "day05": [0, 1], "day06": [0, 0, 0],
     }  # fmt: skip

@@ -196,6 +196,8 @@ def _say_summary(folder: Path, played: Mapping[str, PlayedDay]) -> None:
     _say_scores(told)
     if told["by_choosing_all"] is not None:
         typer.echo(f"  {'naming every option':<20} {told['by_choosing_all']:.3f}  and doing nothing else")
+    if len(told["by_day"]) > 1:
+        typer.echo(f"  {'day by day':<20} {' '.join(f'{mean:.2f}' for mean in told['by_day'].values())}")
     apart = [("passed_before_any_work", "passed before any work"), ("not_gradable", "could not be graded")]
     for name, words in apart:
         if told[name]:

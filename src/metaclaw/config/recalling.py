@@ -97,6 +97,7 @@ class RecallSettings(Section):
     max_tokens: int = Field(
         default=1200,
         ge=0,
+        le=100_000,
         description="Budget of one block, in tokens as the policy counts them, else estimated; 0 is no recall.",
     )
     skills_share: float = Field(
