@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from metaclaw.memory.extraction.findings import Finding, Found
 from metaclaw.memory.extraction.remembered import TRUST, extraction_of
+from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.forgetting import forget
 from metaclaw.memory.portable import read_copy
 from metaclaw.memory.store import MemoryStore
@@ -111,6 +113,30 @@ def test_what_was_known_stands_when_it_is_said_for_everything_and_goes_when_it_i
     assert wishes(store) == ["Answer in German."]
     forget(store, [known], why="asked", now=NOW)
     assert wishes(store) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (WISH, "From now on answer in English."),
+        ("Bitte antworte immer auf Deutsch.", "Please always reply in French."),
+        ("Réponds toujours en français.", "A partir de ahora responde en español."),
+        ("以后请用中文回答。", "今後は日本語で答えてください。"),
+    ],
+)
+def test_the_language_that_was_asked_for_last_is_the_only_one(store, before, after):
+    for number, said in enumerate((before, after)):
+        told = replace(material(said), said_at=NOW + number, turns=(f"turn-{number}",))
+        store.add(
+            extraction_of(told, RuleExtractor().find(told), now=NOW + number, new_id=new_id).units, now=NOW + number
+        )
+    assert wishes(store) == [after]
+    assert texts(store.search(asked(before, with_history=True)))[0] == before, "the former is history"
+
+
+def test_never_in_one_language_takes_the_wish_for_another_from_nobody():
+    assert [one.subject for one in found("Never answer in German.")] == [""]
+    assert [one.subject for one in found(WISH)] == ["language of answers"]
 
 
 def test_only_what_the_user_said_may_stand():

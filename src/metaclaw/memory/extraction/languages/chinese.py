@@ -23,6 +23,7 @@ _rules = (
     Rule(kind="semantic", subject="birthday", pattern=words(rf"{_BEGIN}我的?生日(?:是|在)|{_I}(?:出生于|出生於|生于|生於)")),
     Rule(kind="semantic", subject="email", pattern=words(rf"{_BEGIN}我的(?:邮箱|郵箱|电子邮件|電子郵件)(?:地址)?是")),
     Rule(kind="semantic", subject="phone number", pattern=words(rf"{_BEGIN}我的(?:手机|手機|电话|電話)(?:号码|號碼|号)?是")),
+    Rule(kind="preference", subject="language of answers", confidence=0.85, is_standing=True, pattern=words(r"^(?!.*(?:不要|别|別|永远不|永遠不))(?=.*(?:从现在开始|從現在開始|以后|以後|今后|今後|始终|始終|总是|總是|一律|都|务必|務必)).*(?:用|使用)(?:中文|英文|英语|英語|德语|德語|法语|法語|西班牙语|西班牙語|日语|日語|日文|韩语|韓語|俄语|俄語)(?:来)?(?:回答|回复|回覆|写|寫|交流)")),
     Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(rf"{_BEGIN}(?:我|我们|我們)的[^，,。是]{{1,12}}(?:都|总是|總是|一律)?(?:以\S{{1,20}}开头|以\S{{1,20}}開頭|以\S{{1,20}}结尾|用\S{{1,20}}(?:写|寫|命名))|{_BEGIN}[^，,。我]{{1,12}}我(?:都|总是|總是|一律)(?:用|写成|寫成|按)\S")),
     Rule(kind="preference", confidence=0.75, is_standing=True, pattern=words(r"^(?:请|請)?(?:在|每次)?(?:你)?(?:修改|更改|删除|刪除|提交|发布|發布|改动|改動)[^，,？?]{1,30}(?:之前|以前|前)[，,](?:请|請)?(?:都|一定要|先|要先)\S")),
     Rule(kind="preference", subject="favourite", confidence=0.9, pattern=words(rf"{_BEGIN}我最(?:喜欢|喜歡|爱|愛)的(?P<subject>[^是，,。]{{1,12}})是")),

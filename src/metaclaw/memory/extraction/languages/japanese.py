@@ -23,6 +23,7 @@ _rules = (
     Rule(kind="semantic", subject="birthday", pattern=words(rf"(?:{_MY})?誕生日は\S|{_BEGIN}\S{{2,20}}生まれです")),
     Rule(kind="semantic", subject="email", pattern=words(rf"(?:{_MY})?メールアドレスは\S")),
     Rule(kind="semantic", subject="phone number", pattern=words(rf"{_MY}電話番号は\S")),
+    Rule(kind="preference", subject="language of answers", confidence=0.85, is_standing=True, pattern=words(r"(?=.*(?:今後|これから|必ず|常に|いつも|毎回)).*(?:日本語|英語|ドイツ語|フランス語|スペイン語|中国語|韓国語)で(?:答え|返答|回答|返信|書い|話し)")),
     Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(rf"{_MY}[^、。は]{{1,15}}は(?:必ず|いつも|常に)?[^、。？]{{1,30}}(?:で始まります|で始まる|で始める|で終わります|で書きます|で書く|という名前にします)")),
     Rule(kind="preference", confidence=0.75, is_standing=True, pattern=words(r"^(?:\S{1,30})を(?:変更|編集|修正|削除|更新|コミット)する(?:前|まえ)(?:に|には)(?:は)?[、,]?(?:必ず|まず|先に)\S")),
     Rule(kind="preference", subject="favourite", confidence=0.9, pattern=words(rf"(?:{_MY})?(?:一番)?(?:好きな|お気に入りの)(?P<subject>[^は、。]{{1,12}})は\S")),
