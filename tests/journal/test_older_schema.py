@@ -1,8 +1,12 @@
 """Databases of an older release, looked at before the gateway and the learner have brought them up to date."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from importlib import resources
@@ -72,6 +76,49 @@ def test_turns_that_cannot_be_verified_yet_say_why(tmp_path: Path, script: str |
         verify(path)
     open_writer(path, "turns").close()
     assert verify(path).problems == ()
+
+
+FULL = """
+import resource, sqlite3, sys
+from contextlib import closing
+from pathlib import Path
+from metaclaw.errors import JournalError
+from metaclaw.journal.database import open_writer
+
+path = Path(sys.argv[1])
+
+def state():
+    with closing(sqlite3.connect(path)) as there:
+        asked = "PRAGMA user_version", "SELECT sql FROM sqlite_master ORDER BY name", "SELECT * FROM serving"
+        return [there.execute(each).fetchall() for each in asked]
+
+before, refused = state(), 0
+for size in range(4096, 1 << 20, 4096):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        open_writer(path, "learning").close()
+    except JournalError:
+        refused += 1
+    else:
+        break
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert state() == before, size
+assert state()[0] > before[0] and state()[2] == before[2]
+print(refused)
+"""
+
+
+def test_a_disk_that_fills_up_while_it_is_brought_up_to_date_leaves_it_as_it_was(tmp_path: Path):
+    """PITFALLS, run under faults: a healthy database that could not be opened was renamed, and overwritten at the
+    second start. Each time a page more has room."""
+    path = tmp_path / "learning.db"
+    older(path, 1)
+    child = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    assert int(child.stdout) > 10
+    assert len(READERS["policies"](path)) == 1
+    assert {one.name for one in tmp_path.iterdir()} <= {"learning.db", "learning.db-wal", "learning.db-shm"}
 
 
 def test_who_judged_is_known_of_verdicts_from_before_they_said_so(tmp_path: Path):
