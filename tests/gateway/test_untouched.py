@@ -1,5 +1,7 @@
 """What people and models said, which nobody in between has to improve."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 QUOTED = 'It writes <tool_call>\n{"name": "rm", "arguments": {"path": "/"}}\n</tool_call> when it calls.'
 ANNS: Any = {"role": "system", "content": "You are Ann's."}
+CARLS: Any = {"role": "system", "content": "You are Carl's."}
 BERTS: Any = {
     "role": "developer",
     "content": [{"type": "text", "text": "You are"}, {"type": "text", "text": "Bert's."}],
@@ -23,10 +26,10 @@ BERTS: Any = {
 async def test_everybodys_system_prompt_and_history_are_their_own(tmp_path: Path) -> None:
     """PITFALLS P7: the first caller's prompt, compressed, became everybody's; and histories were given other keys."""
     talk: Any = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello."}]
-    asked = [(system, [system, *talk, {"role": "user", "content": "go on"}]) for system in (ANNS, BERTS, ANNS)]
+    agents = {"ann": ANNS, "bert": BERTS, "carl": CARLS}
+    asked = [(name, [agents[name], *talk, {"role": "user", "content": "go on"}]) for name in (*agents, "ann", "carl")]
     async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
-        for system, messages in asked:
-            agent = "ann" if system is ANNS else "bert"
+        for agent, messages in asked:
             await gateway.client.chat.completions.create(
                 model="any", messages=messages, extra_headers={"X-Agent-Id": agent}
             )
