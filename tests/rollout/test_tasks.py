@@ -62,3 +62,11 @@ def test_every_wrong_line_is_named_at_once(tmp_path: Path) -> None:
         read_tasks(written(tmp_path, "{", {"id": "x", "messages": ["a"]}, {"id": "y"}))
     with pytest.raises(ConfigError, match="has no task"):
         read_tasks(written(tmp_path, "", " "))
+
+
+def test_a_folder_of_tasks_is_answered_with_the_files_in_it(tmp_path: Path):
+    """SPEC A12: the reference system named the folder."""
+    written(tmp_path, {"task_id": "a", "instruction": "Say hello."})
+    name = next(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=f"is a folder; name one file of tasks: {name}"):
+        read_tasks(tmp_path)

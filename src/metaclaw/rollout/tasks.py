@@ -18,6 +18,7 @@ from metaclaw.identity import agent_id
 ToolName = Literal["shell", "files"]
 
 _MAX_SHOWN = 200
+_NAMED = 5  # files of a folder
 
 
 def inside_folder(name: str) -> str:
@@ -110,6 +111,9 @@ class Task(_Strict):
 
 def read_tasks(path: Path) -> list[Task]:
     """All tasks of ``path``; empty lines are skipped. Raises ``ConfigError`` that names every line that is wrong."""
+    if path.is_dir():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.jsonl"))[:_NAMED]) or "there is no .jsonl in it"
+        raise ConfigError(f"{path} is a folder; name one file of tasks: {inside}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
