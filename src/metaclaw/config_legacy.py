@@ -64,7 +64,7 @@ IGNORED: dict[str, tuple[str, ...]] = {
     "is obsolete: evolver.min_failures says how many failures are enough, and other turns are no reason": (
         "skills.evolution_every_n_turns",
     ),
-    "is obsolete: `mode` alone decides": ("rl.enabled",),
+    "is obsolete: `mode` alone decides (`metaclaw config mode rl`, or auto)": ("rl.enabled",),
     "is obsolete: `metaclaw train-server --base-model` says what is trained, there": ("rl.remote_model_path",),
     "is obsolete: rl.update.min_exchanges says how much an update needs, and fewer than 16 exchanges teach noise": (
         "rl.batch_size",
@@ -93,7 +93,9 @@ IGNORED: dict[str, tuple[str, ...]] = {
         "memory.review_stale_after_hours", "memory.policy_path", "memory.telemetry_path",
     ),
     "is obsolete: memory.dir is the folder of the store": ("memory.store_path",),
-    "is obsolete: use the agent program's own channels": ("wechat.*",),
+    "is obsolete: use the agent program's own channels (`openclaw channels login --channel openclaw-weixin`)": (
+        "wechat.*",
+    ),
     "is obsolete: `metaclaw connect openclaw` does what OpenClaw needs, `--memory-slot` also what its memory does": (
         "openclaw_compat.*",
     ),
