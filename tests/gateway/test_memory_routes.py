@@ -61,6 +61,14 @@ async def test_what_a_model_asked_to_keep_is_believed_less_than_what_a_person_wr
         assert MIN_TRUST < model["trust"] < person["trust"]
 
 
+async def test_a_person_may_store_what_stands_and_a_model_may_not(tmp_path: Path) -> None:
+    async with running_gateway(make_settings(tmp_path)) as gateway:
+        for source, status in (("manual", 200), ("tool", 400)):
+            wish = {"text": "Always answer in German.", "source": source, "standing": True}
+            async with gateway.post(wish, f"{URL}/store") as answer:
+                assert answer.status == status, await answer.text()
+
+
 @asynccontextmanager
 async def learner(home: Path) -> AsyncGenerator[None]:
     """What the learner runs for the memory, beside the gateway."""

@@ -145,6 +145,7 @@ def edit(
     from dataclasses import replace
 
     from metaclaw.errors import InvalidRequestError
+    from metaclaw.memory.standing import OWN_TRUST, is_own
 
     if text is None and until is None and standing is None:
         raise InvalidRequestError("say what it shall say, or --until when it holds, or whether it is --standing")
@@ -152,9 +153,19 @@ def edit(
         (unit,) = _known(store, [unit_id])
         words = unit.text if text is None else (sys.stdin.read() if text == "-" else text).strip()
         ends = unit.true_until if until is None else _moment(until)
-        stands = unit.standing if standing is None else standing
+        # What a tool said becomes the user's word when they word it, or say that it stands; not by a date for its end.
+        is_theirs = text is not None or standing is True or is_own(unit)
+        stands = (unit.standing and is_own(unit)) if standing is None else standing
         fresh = store.edit(
-            replace(unit, text=words, true_until=ends, standing=stands, source="manual"), now=time.time()
+            replace(
+                unit,
+                text=words,
+                true_until=ends,
+                standing=stands,
+                source="manual" if is_theirs else unit.source,
+                trust=max(unit.trust, OWN_TRUST) if is_theirs else unit.trust,
+            ),
+            now=time.time(),
         )
     typer.echo(json.dumps({"id": fresh}) if as_json else fresh)
 
@@ -415,7 +426,9 @@ def _print(units: Iterable[MemoryUnit], *, as_json: bool) -> None:
 def _line(unit: MemoryUnit) -> str:
     ended = " (no longer)" if unit.superseded_by else ""
     whose = unit.agent if unit.scope == "agent" else f"{unit.agent}/{unit.scope} {getattr(unit, unit.scope)}"
-    kind = f"{unit.kind}, standing" if unit.standing else unit.kind
+    from metaclaw.memory.standing import stands
+
+    kind = f"{unit.kind}, standing" if stands(unit) else unit.kind
     return f"{unit.id}\t{day_of(unit.said_at)}\t{whose}\t{kind}\t{unit.text}{ended}"
 
 

@@ -76,6 +76,8 @@ class NewMemory(BaseModel):
 
     def unit(self, agent: str, now: float) -> MemoryUnit:
         """It as a unit. Raises ``InvalidRequestError``."""
+        if self.standing and self.source == "tool":  # whatever a page talked a model into would be told for ever
+            raise InvalidRequestError("what a model stores cannot stand: that is for the user to say", param="standing")
         trust = TRUST["tool"] if self.source == "tool" else 1.0
         return MemoryUnit(id=new_id(), agent=agent, said_at=now, created_at=now, trust=trust, **self.model_dump())
 

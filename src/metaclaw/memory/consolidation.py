@@ -2,7 +2,8 @@
 
 Owns what is the same, what is nearly the same and what is contradicted; refuses to know how units are found for a
 model. Invariants: a statement that a later one contradicts is ended and stays in history; one that somebody less
-trusted makes never ends it; and two that differ in a number or a "not" are never the same.
+trusted makes never ends it; two that differ in a number or a "not" are never the same; and what the user says is never
+taken for what a tool, a page or an import has in nearly the same words: said in the very same, it is the user's now.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from metaclaw.memory.negations import num_negations
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.rows import COLUMNS, add_turns, insert_unit, unit_of
 from metaclaw.memory.search import search
+from metaclaw.memory.standing import OWN_TRUST, is_own
 from metaclaw.memory.units import MemoryUnit, digest_of
 from metaclaw.memory.word_index import WordIndex
 from metaclaw.retrieval.words import words_of
@@ -34,8 +36,8 @@ def settle(index: WordIndex, unit: MemoryUnit, now: float) -> str:
     known = _same(connection, unit) or _nearly_same(index, unit, now)
     if known is not None:
         add_turns(connection, known, unit.turns, unit.said_at)
-        if unit.standing:
-            connection.execute("UPDATE units SET standing = 1 WHERE id = ?", (known,))
+        if is_own(unit):
+            _is_the_users(connection, known, unit)
         return known
     for old in _contradicted(connection, unit):
         if old.said_at > unit.said_at:  # learned late: it was over before it came
@@ -83,9 +85,22 @@ def _nearly_same(index: WordIndex, unit: MemoryUnit, now: float) -> str | None:
     alike = (
         found.unit.id
         for found in neighbours
-        if _owner(found.unit) == _owner(unit) and is_same_statement(found.unit.text, unit.text)
+        if _owner(found.unit) == _owner(unit)
+        and is_same_statement(found.unit.text, unit.text)
+        and (is_own(found.unit) or not is_own(unit))
     )
     return next(alike, None)
+
+
+def _is_the_users(connection: sqlite3.Connection, known: str, unit: MemoryUnit) -> None:
+    """The user says in their own words what is known as ``known``, whoever it was from: it is believed as theirs."""
+    connection.execute(
+        "UPDATE units SET source = ?1, trust = max(trust, ?2) WHERE id = ?3 AND NOT (source IN ('user', 'manual')"
+        " AND trust >= ?4)",
+        (unit.source, unit.trust, known, OWN_TRUST),
+    )
+    if unit.standing:
+        connection.execute("UPDATE units SET standing = 1 WHERE id = ?", (known,))
 
 
 def _contradicted(connection: sqlite3.Connection, unit: MemoryUnit) -> list[MemoryUnit]:

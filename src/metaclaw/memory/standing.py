@@ -15,12 +15,17 @@ from metaclaw.memory.units import MemoryUnit
 from metaclaw.memory.visibility import visible
 
 _OWN = ("user", "manual")
-_MIN_TRUST = 0.5
+OWN_TRUST = 0.5  # below it not even what is said to be the user's word is taken for that
+
+
+def is_own(unit: MemoryUnit) -> bool:
+    """Whether ``unit`` is the user's own word."""
+    return unit.source in _OWN and unit.trust >= OWN_TRUST
 
 
 def stands(unit: MemoryUnit) -> bool:
     """Whether ``unit`` is a wish of the user's that stands whatever is asked."""
-    return unit.standing and unit.source in _OWN and unit.trust >= _MIN_TRUST
+    return unit.standing and is_own(unit)
 
 
 def as_if_none(connection: sqlite3.Connection) -> None:
@@ -36,7 +41,7 @@ def standing(connection: sqlite3.Connection, query: MemoryQuery, *, without: Col
     """The wishes that were said last, at most ``query.num_standing``, of what ``query`` may see."""
     condition, values = visible(query)
     rows = connection.execute(
-        f"SELECT units.id FROM units WHERE {condition} AND units.standing = 1 AND units.trust >= {_MIN_TRUST}"
+        f"SELECT units.id FROM units WHERE {condition} AND units.standing = 1 AND units.trust >= {OWN_TRUST}"
         f" AND units.source IN ({', '.join('?' * len(_OWN))}) ORDER BY max(units.said_at, coalesce((SELECT"
         " max(said_at) FROM unit_turns WHERE unit = units.id), 0)) DESC, units.seq DESC LIMIT ?",
         (*values, *_OWN, query.num_standing + len(without)),

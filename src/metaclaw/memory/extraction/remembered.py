@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from metaclaw.memory.extraction.findings import Finding, Found, Material, Source
+from metaclaw.memory.extraction.whose_wish import may_stand
 from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.store import Extraction
 from metaclaw.memory.units import Kind, MemoryUnit, Scope
@@ -64,7 +65,7 @@ def _unit(material: Material, finding: Finding, *, now: float, new_id: Callable[
         true_from=finding.true_from,
         true_until=finding.true_until,
         subject=finding.subject,
-        standing=finding.is_standing and finding.source == "user",
+        standing=finding.is_standing and finding.source == "user" and may_stand(finding.evidence, material.said),
     )
 
 

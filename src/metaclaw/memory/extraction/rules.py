@@ -38,6 +38,14 @@ _REQUEST = re.compile(
     r"|[,;]\s*(?:kannst|könntest|was|wie|welche|bitte)\b.*|[,;]\s*(?:puedes|podrías|qué|cómo|cuál)\b.*|[,;]\s*(?:peux-tu|pouvez|pourrais|que|quel|comment)\b.*",
     re.IGNORECASE,
 )
+# What only says when something is to be done: what is asked for after it is the wish.
+_OPENING = re.compile(
+    r"^(?:from now on|going forward|in (?:the )?future|by default|as a rule|(?:when(?:ever)?|every time|each time|before|after|if|unless|for|in)\b[^,;]*"
+    r"|ab (?:jetzt|sofort)|von (?:jetzt|nun) an|in zukunft|künftig|(?:wenn|bevor|ehe|immer wenn|jedes mal,? wenn)\b[^,;]*"
+    r"|à partir de maintenant|désormais|dorénavant|à l['’]avenir|par défaut|(?:quand|avant)\b[^,;]*"
+    r"|a partir de ahora|de ahora en adelante|desde ahora|por defecto|(?:cuando|antes)\b[^,;]*)\s*$",
+    re.IGNORECASE,
+)
 _LEAD = re.compile(
     r"^(?:(?:hi|hey|hello|hallo|hola|bonjour|salut|ok(?:ay)?|so|well|by the way|btw|also|actually|oh|übrigens|por cierto|au fait|对了|對了|ちなみに)(?: there)?\s*[,!，、]\s*)+",
     re.IGNORECASE,
@@ -126,7 +134,7 @@ def _by_rule(said: Statement, language: Language, said_at: float) -> Finding | N
             is_event = rule.kind == "semantic" and not subject and day_of(said.bare, said_at) is not None
             kind = "episodic" if is_event else rule.kind
             found = _finding(kind, said, said_at, confidence=rule.confidence, subject=subject)
-            return replace(found, is_standing=rule.is_standing)
+            return replace(found, is_standing=rule.is_standing and not language.at_hand.search(said.bare))
     return None
 
 
@@ -166,6 +174,8 @@ def _trimmed(said: Statement) -> Statement:
     """``said`` without greetings before it and a request after it."""
     start = match.end() if (match := _LEAD.match(said.bare)) else 0
     end = match.start() if (match := _REQUEST.search(said.bare, start)) else len(said.bare)
+    if _OPENING.match(said.bare[start:end]):
+        end = len(said.bare)
     return Statement(said.text[start:end].strip(_EDGES), said.bare[start:end].strip(_EDGES)) if end > start else said
 
 

@@ -23,12 +23,13 @@ _rules = (
     Rule(kind="semantic", subject="birthday", pattern=words(rf"(?:{_MY})?誕生日は\S|{_BEGIN}\S{{2,20}}生まれです")),
     Rule(kind="semantic", subject="email", pattern=words(rf"(?:{_MY})?メールアドレスは\S")),
     Rule(kind="semantic", subject="phone number", pattern=words(rf"{_MY}電話番号は\S")),
-    Rule(kind="preference", subject="language of answers", confidence=0.85, is_standing=True, pattern=words(r"(?=.*(?:今後|これから|必ず|常に|いつも|毎回)).*(?:日本語|英語|ドイツ語|フランス語|スペイン語|中国語|韓国語)で(?:答え|返答|回答|返信|書い|話し)")),
+    Rule(kind="preference", subject="language of answers", confidence=0.85, is_standing=True, pattern=words(r"(?=.*(?:今後|これから|必ず|常に|いつも|毎回)).*(?:日本語|英語|ドイツ語|フランス語|スペイン語|中国語|韓国語)で(?:答え|返答|回答|返信|書い|話し)\S{0,6}?(?:ください|下さい|お願いします|て|てね)[。！!]*$")),
     Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(rf"{_MY}[^、。は]{{1,15}}は(?:必ず|いつも|常に)?[^、。？]{{1,30}}(?:で始まります|で始まる|で始める|で終わります|で書きます|で書く|という名前にします)")),
     Rule(kind="preference", confidence=0.75, is_standing=True, pattern=words(r"^(?:\S{1,30})を(?:変更|編集|修正|削除|更新|コミット)する(?:前|まえ)(?:に|には)(?:は)?[、,]?(?:必ず|まず|先に)\S")),
     Rule(kind="preference", subject="favourite", confidence=0.9, pattern=words(rf"(?:{_MY})?(?:一番)?(?:好きな|お気に入りの)(?P<subject>[^は、。]{{1,12}})は\S")),
     Rule(kind="preference", confidence=0.85, pattern=words(rf"{_BEGIN}\S{{1,60}}(?:が|の方が|のほうが|は)(?:大?好き|好み|嫌い|大嫌い|苦手|好きではありません|好きじゃない)|\S{{1,40}}(?:アレルギー(?:です|があり|がある|なので)|[はを]食べ(?:ません|られません|ない|られない)|[はを]飲み(?:ません|ない))|{_BEGIN}(?:ベジタリアン|ヴィーガン|菜食主義者|左利き)です")),
-    Rule(kind="preference", confidence=0.85, is_standing=True, pattern=words(r"(?:今後は|これからは|これから(?:も)?ずっと|今後(?:も)?|デフォルトで)\S|(?:必ず|常に|いつも|毎回|絶対に|決して)\S{1,60}(?:ください|しないで|すること|して(?:ね)?。?$|下さい)")),
+    Rule(kind="preference", confidence=0.85, is_standing=True, pattern=words(r"(?:今後は|今後も|これからは|これから(?:も)?ずっと|デフォルトで)\S*(?:ください|下さい|お願いします|しないで(?:ね)?|して(?:ね)?|すること|使って(?:ね)?|答えて(?:ね)?|書いて(?:ね)?)[。！!]*$|(?:必ず|常に|いつも|毎回|絶対に|決して)\S{1,60}(?:ください|しないで|すること|して(?:ね)?。?$|下さい)")),
+    Rule(kind="preference", confidence=0.85, pattern=words(r"(?:今後は|これからは|これから(?:も)?ずっと|今後(?:も)?|デフォルトで)\S")),
     Rule(kind="semantic", pattern=words(rf"{_I}は\S{{1,40}}(?:です|ではありません|じゃないです|出身です|を飼っています|を話します|を勉強しています|をしています)|{_BEGIN}\S{{1,20}}(?:を飼って(?:い)?ます|出身です)|{_BEGIN}(?:結婚|離婚|退職|妊娠)(?:してい|し)(?:ます|ました)")),
     Rule(kind="semantic", subject="name of", pattern=words(rf"{_MY}(?P<subject>{_RELATIVE})の名前は\S")),
     Rule(kind="semantic", pattern=words(rf"{_MY}{_RELATIVE}は\S")),
@@ -49,5 +50,6 @@ JAPANESE = Language(
         r"^(?P<fact>\S{3}.*?)(?:こと|の|と)?を?(?:覚えておいて|覚えといて|記憶して|メモして|忘れないで)(?:おいて)?(?:ください|下さい|ね)?[。！]?$|^(?:次のことを)?(?:覚えておいて|覚えて|メモして|忘れないで)(?:ください|下さい)?[：:、。]\s*(?P<fact2>\S{3}.*)"
     ),
     own=words(r"(?:私|僕|俺|うち|自分|弊社|当社)"),
+    at_hand=words(r"この|これ(?!から)|ここ|上記|以下|下記|今日|明日|昨日|今回|今すぐ|さっき|次回"),
     rules=_rules,
 )

@@ -29,13 +29,15 @@ class Rule:
 class Language:
     """``doubtful`` finds questions, hypotheses and what others said; ``asked`` is "remember that", then the fact.
 
-    ``own`` finds who speaks (I, we, my): with a day in the sentence that is an event.
+    ``own`` finds who speaks (I, we, my): with a day in the sentence that is an event. ``at_hand`` finds what points at
+    something that one conversation has before it ("this function", "tomorrow"): no wish for another one.
     """
 
     name: str
     doubtful: re.Pattern[str]
     asked: re.Pattern[str]
     own: re.Pattern[str]
+    at_hand: re.Pattern[str]
     rules: tuple[Rule, ...]
 
 

@@ -12,6 +12,10 @@ _NO = r"(?:(?:ya |todavía |nunca |jamás |no |siempre |también |normalmente |a
 _RELATIVE = r"(?:esposa|mujer|marido|esposo|pareja|novi[oa]|madre|padre|mamá|papá|herman[oa]|hij[oa]s?|abuel[oa]|jef[ea]|compañer[oa]|perr[oa]|gat[oa]|coche|carro|casa|piso|apartamento|hobby|empresa|equipo|trabajo|profesión|ordenador|portátil|editor|lengua materna|idioma materno|cita|boda|examen)"
 _PROJECT = r"(?:(?:nuestr[oa]|mi|el|la|este|esta)\s+(?:proyecto|repositorio|repo|servicio|aplicación|app|backend|frontend|base de datos|api|sitio|web|clúster|pipeline|servidor|paquete|biblioteca|producto|infraestructura|despliegue|empresa|equipo)(?:\s+de\s+\w+)?)"
 
+# Como se le dice a un agente: "falla" y "funciona" no lo son.
+_TU = r"(?:responde(?:me)?|respóndeme|contesta|usa|utiliza|escribe|habla|háblame|pon|añade|agrega|evita|mantén|guarda|pregunta|pregúntame|dame|muestra|muéstrame|explica|empieza|termina|firma|llámame|traduce|resume|cita|verifica|comprueba|ejecuta|prueba|haz|dime|envía|deja|elige|sigue|borra|modifica|cambia|confirma|espera|redondea|ordena|incluye|trátame|tutéame|responda|conteste|use|utilice|escriba|hable|ponga|añada|evite|mantenga|guarde|pregunte)"
+_DESDE_AHORA = r"(?:a partir de ahora|de ahora en adelante|desde ahora|en el futuro|por defecto)"
+
 _rules = (
     Rule(kind="semantic", subject="name", confidence=0.9, pattern=words(rf"{_BEGIN}(?:me llamo|mi nombre es|llámame)\s+\S")),
     Rule(kind="semantic", subject="home", confidence=0.85, pattern=words(rf"{_BEGIN}{_NO}(?:vivo|resido) (?:en|cerca|con)\b|{_BEGIN}(?:me (?:he )?mud(?:é|ado)|me traslad[eé]) a\b")),
@@ -21,14 +25,16 @@ _rules = (
     Rule(kind="semantic", subject="birthday", pattern=words(rf"{_BEGIN}(?:mi cumpleaños es|nací (?:el|en))\b")),
     Rule(kind="semantic", subject="email", pattern=words(rf"{_BEGIN}mi (?:correo|e-?mail)(?: electrónico)? es\b")),
     Rule(kind="semantic", subject="phone number", pattern=words(rf"{_BEGIN}mi (?:teléfono|móvil|número de teléfono) es\b")),
-    Rule(kind="preference", subject="language of answers", confidence=0.85, is_standing=True, pattern=words(r"^(?!.*\b(?:nunca|jamás)\b)(?=.*\b(?:siempre|solo|sólo|a partir de ahora|de ahora en adelante|desde ahora|en el futuro)\b)(?=.*\b(?:respond\w*|respónd\w*|contest\w*|escrib\w*|habl\w*|hábl\w*)\b).*\ben (?:español|castellano|inglés|alemán|francés|italiano|portugués|ruso|árabe|chino|japonés|coreano)\b")),
-    Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(rf"{_BEGIN}(?:mis|nuestr[oa]s) [\w-]+(?: [\w-]+)? (?:empiezan|comienzan|terminan|acaban|siguen|se escriben|van (?:siempre )?(?:en|con)|están siempre)\b|{_BEGIN}{_NO}(?:escribo|anoto|guardo|nombro|ordeno) (?:siempre )?(?:los|las|mis) [\w-]+ (?:en|como|con|por|sin)\b|{_BEGIN}{_NO}(?:prefiero|quiero|me gustan)\b[^.?]{{0,40}}\b(?:respuestas|explicaciones)\b")),
+    Rule(kind="preference", subject="language of answers", confidence=0.85, is_standing=True, pattern=words(r"^(?!.*\b(?:nunca|jamás)\b)(?=.*\b(?:siempre|solo|sólo|a partir de ahora|de ahora en adelante|desde ahora|en el futuro)\b)(?:(?:y|por favor|siempre|a partir de ahora|de ahora en adelante|desde ahora|en el futuro),? )*(?:responde|respóndeme|responda|contesta|contéstame|conteste|escribe|escríbeme|escriba|habla|háblame|hable)\b.*\ben (?:español|castellano|inglés|alemán|francés|italiano|portugués|ruso|árabe|chino|japonés|coreano)\b")),
+    Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(rf"{_BEGIN}(?:mis|nuestr[oa]s) [\w-]+(?: [\w-]+)? (?:empiezan|comienzan|(?:terminan|acaban) (?:con|en|por)|siguen|se escriben|van siempre (?:en|con))\b(?! (?:un )?(?:error|fallo)\b)|{_BEGIN}{_NO}(?:escribo|anoto|guardo|nombro|ordeno) (?:siempre )?(?:los|las|mis) [\w-]+ (?:en|como|con|por|sin)\b|{_BEGIN}{_NO}(?:prefiero|quiero|me gustan)\b[^.?]{{0,40}}\b(?:respuestas|explicaciones)\b")),
     Rule(kind="preference", confidence=0.75, is_standing=True, pattern=words(r"^(?:(?:y|también|pero),? )*antes de \w+ (?:un[oa]?|cada|cualquier|algo|mis?|uno de mis)\b[^?]{0,100}, (?:por favor,? )?\w+")),
     Rule(kind="preference", subject="favourite", confidence=0.9, pattern=words(rf"{_BEGIN}mi (?P<subject>[\w ]{{2,30}}?) (?:favorit[oa]|preferid[oa]) (?:es|son|era)\b")),
     Rule(kind="preference", confidence=0.85, pattern=words(rf"{_BEGIN}{_NO}(?:prefiero|odio|detesto|adoro|evito|como(?= carne| pescado| gluten| l[aá]cteos)|bebo)\b|{_BEGIN}{_NO}me (?:gusta|gustan|encanta|encantan|molesta|molestan|disgusta)\b(?! (?:esto|eso|tu)\b)")),
     Rule(kind="preference", confidence=0.85, pattern=words(rf"{_BEGIN}{_NO}soy (?:alérgic[oa]|vegetarian[oa]|vegan[oa]|intolerante|celíac[oa]|daltónic[oa]|zurd[oa]|fan de)\b|{_BEGIN}tengo alergia\b")),
-    Rule(kind="preference", confidence=0.85, is_standing=True, pattern=words(r"\b(?:a partir de ahora|de ahora en adelante|desde ahora|en el futuro|por defecto)\b")),
-    Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(r"^(?:por favor,? |y |cuando [^,]{3,80}, )*(?:siempre|nunca|jamás) (?:me |te |lo |la |se )?\w+\s+\S|^(?:por favor,? )?(?:responde|contesta|usa|escribe|respóndeme|háblame) siempre\b")),
+    Rule(kind="preference", confidence=0.85, is_standing=True, pattern=words(rf"^(?:y )?{_DESDE_AHORA},? (?:por favor,? )?(?:siempre )?(?:{_TU}\b|(?:no|nunca|jamás) (?:me |te |lo |la )?\w+[ae]s\b|sin |nada de |quiero\b|prefiero\b|ning[uú]n)|^(?:y )?(?:{_TU}|no \w+[ae]s)\b.*\b{_DESDE_AHORA}[.!]*$")),
+    Rule(kind="preference", confidence=0.85, pattern=words(rf"\b{_DESDE_AHORA}\b")),
+    Rule(kind="preference", confidence=0.8, is_standing=True, pattern=words(rf"^(?:por favor,? |y |cuando [^,]{{3,80}}, )*(?:siempre {_TU}|(?:nunca|jamás) (?:me |te |lo |la |se )?(?!fues\b|has\b|vas\b)\w+[ae]s|{_TU} siempre)\b")),
+    Rule(kind="preference", confidence=0.8, pattern=words(r"^(?:por favor,? |y |cuando [^,]{3,80}, )*(?:siempre|nunca|jamás) (?:me |te |lo |la |se )?\w+\s+\S|^(?:por favor,? )?(?:responde|contesta|usa|escribe|respóndeme|háblame) siempre\b")),
     Rule(kind="semantic", pattern=words(rf"{_BEGIN}{_NO}(?:hablo (?!de\b|con\b)|soy de |estudio |toco |juego al |enseño |conduzco |fumo\b)\S*|{_BEGIN}{_NO}soy (?:un |una )?(?:\w+(?:er[oa]|or|ora|ista|ante|ente|ivo)|médic[oa]|abogad[oa]|padre|madre|estudiante|casad[oa]|divorciad[oa]|solter[oa]|jubilad[oa]|autónom[oa])\b|{_BEGIN}{_NO}tengo (?:un|una|dos|tres|cuatro|cinco) (?!pregunta|problema|duda|error|idea|archivo|función|lista|momento|reunión|cita)\S|{_BEGIN}estoy (?:casad[oa]|divorciad[oa]|embarazada|jubilad[oa])\b")),
     Rule(kind="semantic", subject="name of", pattern=words(rf"{_BEGIN}mi (?P<subject>{_RELATIVE}) se llama\b")),
     Rule(kind="semantic", pattern=words(rf"{_BEGIN}mi (?:{_RELATIVE}) (?:es|se llama|tiene|vive|trabaja|era)\b")),
@@ -50,5 +56,8 @@ SPANISH = Language(
         r"^(?:(?:por favor|y|también|oye),?\s+)*(?:recuerda|acuérdate(?: de)?|ten en cuenta|no olvides|no te olvides de|anota|toma nota(?: de)?|apunta)\s*(?:que\b|:|,)\s*(?P<fact>\S.{3,})"
     ),
     own=words(r"\b(?:yo|nosotros|mi|mis|nuestr[oa]s?|tengo|tenemos|voy|vamos|viajo|me|nos)\b"),
+    at_hand=words(
+        r"\b(?:aquí|est[aeo]s?|arriba|abajo|línea \d+|hoy|mañana|ayer|el (?:lunes|martes|miércoles|jueves|viernes|sábado|domingo)|la próxima vez)\b"
+    ),
     rules=_rules,
 )
