@@ -1,5 +1,7 @@
 """The OpenAI endpoint through the official SDK, and by raw HTTP where the SDK hides the bytes."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import base64
@@ -7,6 +9,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import openai
@@ -33,7 +36,8 @@ def as_text(tokens):
 def adapter(server, service):
     client = service.create_lora_training_client(str(server.model), rank=4, seed=7).result()
     tokens = types.ModelInput.from_ints([1, 2, 3])
-    data = types.Datum(model_input=tokens, loss_fn_inputs={"target_tokens": [2, 3, 4], "weights": [1.0, 1.0, 1.0]})
+    inputs: Any = {"target_tokens": [2, 3, 4], "weights": [1.0, 1.0, 1.0]}
+    data = types.Datum(model_input=tokens, loss_fn_inputs=inputs)
     client.forward_backward([data], "cross_entropy")
     client.optim_step(types.AdamParams(learning_rate=1e-2)).result()
     return client, client.save_weights_for_sampler("main@1").result().path
@@ -101,12 +105,29 @@ def test_log_probs_at_temperature_1_agree_with_the_trainer_within_a_thousandth(c
     whole = prompt + tokens
     datum = types.Datum(
         model_input=types.ModelInput.from_ints(whole[:-1]),
-        loss_fn_inputs={"target_tokens": whole[1:], "weights": [1.0] * (len(whole) - 1)},
+        loss_fn_inputs={"target_tokens": whole[1:], "weights": [1.0] * (len(whole) - 1)},  # pyright: ignore
     )
     trained = client.forward([datum], "cross_entropy").result().loss_fn_outputs[0]["logprobs"].data
     full, drawn = decoded(record, "logprobs_full", "<f4"), decoded(record, "logprobs", "<f4")
     np.testing.assert_allclose(full, trained[len(prompt) - 1 :], atol=1e-3)
     assert (drawn >= full - 1e-6).mean() > 0.5  # what was drawn from is sharper than the model
+
+
+def test_log_probs_of_what_was_drawn_agree_with_the_trainer_at_the_temperature_of_the_draw(chat, adapter):
+    """PITFALLS R3: what an update compares itself to did not belong to the tokens that it trained on."""
+    client, path = adapter
+    answer = chat.chat.completions.create(
+        model=path, messages=HI, max_tokens=32, seed=5, temperature=0.7, extra_body={"return_policy_record": True}
+    )
+    record = answer.model_extra["policy_record"]
+    prompt, tokens = decoded(record, "prompt_tokens", "<i4").tolist(), decoded(record, "tokens", "<i4").tolist()
+    whole, drawn = prompt + tokens, decoded(record, "logprobs", "<f4")
+    inputs: Any = {"target_tokens": whole[1:], "logprobs": [0.0] * len(whole[1:]), "advantages": [1.0] * len(whole[1:])}
+    datum = types.Datum(model_input=types.ModelInput.from_ints(whole[:-1]), loss_fn_inputs=inputs)
+    passed = client.forward([datum], "importance_sampling", {"temperature": 0.7}).result()
+    trained = np.asarray(passed.loss_fn_outputs[0]["logprobs"].data)[len(prompt) - 1 :]
+    np.testing.assert_allclose(drawn, trained, atol=1e-3)
+    assert np.abs(drawn - decoded(record, "logprobs_full", "<f4")).max() > 0.05
 
 
 @pytest.mark.parametrize("seed", range(6))
