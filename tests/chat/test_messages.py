@@ -185,7 +185,7 @@ def test_what_an_agent_adds_to_the_newest_message_changes_no_humans_words(block:
     ],
 )
 def test_what_other_agents_write_in_the_users_name_is_no_humans(text: str) -> None:
-    """It was searched for memories of what the user had said (PITFALLS B4, 1)."""
+    """It was searched for memories of what the user had said (PITFALLS B4-1)."""
     assert not is_human(user(text))
 
 

@@ -1,5 +1,7 @@
 """Which exchanges are due."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import itertools
@@ -90,6 +92,15 @@ async def test_without_need_of_a_follow_up_it_is_due_at_once_but_not_while_a_too
     assert due.exchange.answer == "done"
     assert [turn.id for turn in due.turns] == ["a", "b"]
     assert [sample.reward for sample in due.samples(0.5)] == [0.5, 0.5]
+
+
+async def test_a_sample_is_of_the_time_and_the_version_of_its_own_turn(world):
+    """PITFALLS R11: what a turn was, was looked up when it was handed on: that was the newest by then."""
+    calling = Said(turn="a", exchange="x", finish_reason="tool_calls", opened_at=5.0, sample=policy_sample(version=1))
+    answering = Said(turn="b", exchange="x", opened_at=70.0, closed_at=80.0, sample=policy_sample(version=2))
+    await record(world.turns, calling, answering, Said(turn="c", exchange="y", human="thanks", opened_at=99.0))
+    (due,) = world.inbox().due(10)
+    assert [(one.turn, one.version, one.sampled_at) for one in due.samples(0.5)] == [("a", 1, 5.0), ("b", 2, 70.0)]
 
 
 @pytest.mark.parametrize("needs_followup", [False, True])

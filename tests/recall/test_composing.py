@@ -41,6 +41,7 @@ def candidates(draw: st.DrawFn, kind: str) -> list[Candidate]:
 def test_a_block_keeps_its_budget_and_accounts_for_everything(
     skills: list[Candidate], memories: list[Candidate], max_tokens: int, share: float, data: st.DataObject
 ) -> None:
+    """PITFALLS B5-4: the budget and the share of skills were settings that nobody read, and bodies were left out."""
     names = [one.name for one in (*skills, *memories)]
     present = data.draw(st.sets(st.sampled_from(names))) if names else set[str]()
     budget = Budget(max_tokens=max_tokens, max_skills=2, max_memories=3, skills_share=share)

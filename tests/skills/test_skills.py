@@ -205,7 +205,7 @@ LIBRARY = [
     ],
 )
 def test_a_skill_fits_or_none_is_given(text: str, expected: list[str]) -> None:
-    """PITFALLS B5: the same 21 skills at every turn; B4: no result for a library of one."""
+    """PITFALLS B5-2, B5-3: the same 21 skills at every turn, for a word like "test"; B4-7: none in a library of one."""
     assert [one.name for one in SkillRanking(LIBRARY).best(text)] == expected
     for name in expected:
         alone = [one for one in LIBRARY if one.name == name]
@@ -213,7 +213,7 @@ def test_a_skill_fits_or_none_is_given(text: str, expected: list[str]) -> None:
 
 
 def test_among_two_thousand_skills_the_few_that_fit_are_found() -> None:
-    """PITFALLS, run under faults: 2,000 skills, 126,000 characters injected into every prompt."""
+    """PITFALLS B5-2, and run under faults: 2,000 skills, 126,000 characters injected into every prompt."""
     many = [skill(f"skill-{n}", f"Handles topic{n} and subject{n}", f"Talk of topic{n}.") for n in range(2000)]
     assert [one.name for one in SkillRanking(many).best("about topic77 and subject77 please")] == ["skill-77"]
 
@@ -352,7 +352,7 @@ async def test_who_has_seen_the_skills_does_not_wait_for_a_slow_change(
     clock.now += 2
     assert await skills.visible("main") is before
     may_go_on.set()
-    await asyncio.gather(*skills._late)
+    await asyncio.gather(*skills._late)  # pyright: ignore[reportPrivateUsage]
     assert set((await skills.visible("main")).by_name) == {"first", "second"}
 
 

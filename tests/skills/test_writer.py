@@ -188,7 +188,7 @@ for n in range(10):
 
 
 def test_processes_that_write_at_once_lose_no_version(tmp_path: Path):
-    """PITFALLS B5: the history was appended to without a lock."""
+    """PITFALLS B5-6: the history was appended to without a lock."""
     writers = [subprocess.Popen([sys.executable, "-c", WRITES, str(tmp_path), name]) for name in ("a", "b", "c")]
     assert [process.wait(90) for process in writers] == [0, 0, 0]
     log = SkillWriter(tmp_path).history.log("main", "notes")

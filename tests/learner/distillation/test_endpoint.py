@@ -1,5 +1,7 @@
 """How likely tokens are to a teacher, asked in both forms that endpoints have."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -76,6 +78,11 @@ async def test_an_answer_about_other_tokens_than_those_sent_is_no_answer(session
     async with teacher(reads=lambda prompt: [token + 1 for token in prompt]) as one:
         with pytest.raises(TeacherError, match="says nothing of token"):
             await ScoringEndpoint(HttpModel(session, one.upstream)).score("big", TOKENS, first=1)
+    # A token that many tokenizers put first, before tokens that are all the same; and an answer that ends too early.
+    for reads in (lambda prompt: [1, *prompt], lambda prompt: prompt[:-1]):
+        async with teacher(reads=reads) as one:
+            with pytest.raises(TeacherError, match="no prompt_logprobs of 6 tokens"):
+                await ScoringEndpoint(HttpModel(session, one.upstream)).score("big", [5] * 6, first=2)
 
 
 async def test_the_likeliest_tokens_come_with_the_sent_one_where_they_are_told(session):
