@@ -1,5 +1,7 @@
 """Updates that the gate, a person or an interruption keeps from serving."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +16,7 @@ from metaclaw.learner import update
 from metaclaw.learner.decisions import PolicyDecisions
 from metaclaw.learner.gate.examination import GateWaitsError, JudgeAwayError
 from metaclaw.learner.outcomes import Rejected, Waiting
-from metaclaw.learner.versions import list_versions, roll_back
+from metaclaw.learner.versions import roll_back
 from tests.fakes.trainer import FakeTrainer
 from tests.learner.update_world import opened
 
@@ -40,6 +42,7 @@ async def test_a_version_that_the_gate_refuses_is_not_served_and_its_files_go(wo
     assert world.trainer.num_open == 0, "weights that took the refused step were kept"
     (status,) = read_status(world.folder / "learning.db")
     assert (status.serving, status.num_versions, status.pending) == (0, 0, 0)
+    assert status.last_update is not None
     assert status.last_update.metrics["gate/kl"] == 0.01
     assert world.states() == {"rejected": 8}
     await world.converse(8)
@@ -237,4 +240,5 @@ async def test_a_rollback_during_an_update_wins_and_the_next_update_starts_there
     version = await updater.attempt("main")
     assert isinstance(version, Version)
     assert (version.version, version.parent) == (3, 1)
-    assert [listed.is_serving for listed in list_versions(world.learning, "main")] == [False, False, True]
+    assert [one.version for one in world.learning.versions("main")] == [1, 2, 3]
+    assert world.learning.serving("main") == 3

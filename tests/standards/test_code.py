@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ CHANGES_ITS_ENVIRONMENT = {
     "learner/extras.py",
     "learner/tracking/wandb_runs.py",
 }
+_LONGEST_NAME = 120  # of a text that names something: "package.module:function"
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
 
@@ -78,6 +80,42 @@ def test_nothing_imports_inside_functions_but_the_loaders_and_the_commands():
     """PITFALLS, HEAD lost lazy imports: an optional package that is missing must have one place that says so."""
     found = {name_of(path) for path in FILES if any(map(_loads, ast.walk(ast.parse(path.read_text()))))}
     assert {name for name in found if name.split("/")[0] not in LOADERS and name not in LOADERS} == set()
+
+
+def test_what_a_module_defines_is_used_by_the_program():
+    """PITFALLS B6: whole modules there are used by nothing but their tests."""
+    trees = {name_of(path): ast.parse(path.read_text()) for path in FILES}
+    entered = re.findall(r"\w+", (ROOT / "pyproject.toml").read_text())
+    used = {*entered, *(name for tree in trees.values() for node in ast.walk(tree) for name in _named_by(node))}
+    unused = {f"{file}: {name}" for file, tree in trees.items() for name in _defined_by(tree) if name not in used}
+    assert unused == set()
+
+
+def _named_by(node: ast.AST) -> list[str]:
+    """The names that ``node`` uses; what is found by a text, or is an annotation in quotes, is used as well."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        return [node.attr]
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.findall(r"\w+", node.value) if len(node.value) < _LONGEST_NAME else []
+    return []
+
+
+def _defined_by(tree: ast.Module) -> list[str]:
+    names = list[str]()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            # Who has a decorator may be known to that alone.
+            if all("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+                names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+    return [name for name in names if not name.startswith("__")]
 
 
 def test_nothing_is_pickled_and_no_model_brings_code():

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Versions of an agent's policy: what serves, why, and deciding otherwise.", no_args_is_help=True)
 
-OneAgent = Annotated[str | None, typer.Option("--agent", help="Of this agent alone.")]
 Agent = Annotated[str, typer.Option(help="Whose policy.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Number = Annotated[int, typer.Argument(min=0, help="A version; 0 is the base model.")]

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 JudgementState = Literal["judged", "failed"]
 UpdateState = Literal["running", "committed", "rejected", "aborted"]
-SampleState = Literal["pending", "claimed", "consumed", "rejected", "expired"]
 JsonObject = dict[str, Any]
 
 BASE_VERSION = 0  # the base model without an adapter

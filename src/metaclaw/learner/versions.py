@@ -1,4 +1,4 @@
-"""Listing an agent's policy versions, and going back to one.
+"""Going back to an earlier version of an agent's policy.
 
 Owns the rules of a rollback; refuses to know the command line. Invariant: only what was committed, or the base model,
 can serve, and each change is recorded with its reason.
@@ -6,27 +6,9 @@ can serve, and each change is recorded with its reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from metaclaw.errors import ConflictError
 from metaclaw.journal.learning import LearningJournal
-from metaclaw.journal.learning_records import BASE_VERSION, Version
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedVersion:
-    """A version, and whether it serves now."""
-
-    version: Version
-    is_serving: bool
-
-
-def list_versions(journal: LearningJournal, agent: str) -> list[ListedVersion]:
-    """All versions of ``agent``, oldest first. None of them serves while the base model does."""
-    serving = journal.serving(agent)
-    return [
-        ListedVersion(version=version, is_serving=version.version == serving) for version in journal.versions(agent)
-    ]
+from metaclaw.journal.learning_records import BASE_VERSION
 
 
 def roll_back(

@@ -69,7 +69,6 @@ _PAYLOAD = re.compile(
     r"|翻译|翻譯|润色|改写|总结|分析|续写|修改|写一|回复|翻訳|要約|添削|書いて|直して|訳して)"
 )
 _PAYLOAD_THEN_TEXT = re.compile(rf"(?:{_PAYLOAD.pattern})[^.!?。！？\n]{{0,160}}[:：]\s*", re.IGNORECASE)
-_IN_UNSPACED = re.compile(r"(?:翻译|翻譯|润色|改写|总结|分析|翻訳|要約|添削|訳して|書いて|直して)")
 _FICTION = re.compile(
     r"\b(?:write|tell|compose|draft|create|generate|make up)\b[^.!?\n]{0,60}\b(?:story|poem|song|novel|letter|e-?mail|dialog(?:ue)?|script|essay|speech|scene|joke|bio|cover letter|post|tweet|lyrics)\b"
     r"|\b(?:let'?s (?:role-?play|pretend)|role-?play|pretend (?:that|you|to)|in character)\b"
