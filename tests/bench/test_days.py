@@ -68,12 +68,30 @@ def test_the_references_layout_is_read_from_wherever_it_lies(tmp_path: Path) -> 
         ([{**WORK, "update": [{"action": "new", "path": "x", "source": "s"}]}], "there is no .*/eval/d1/s"),
         ([{**WORK, "update": [{"action": "new", "path": "../x", "source": "s"}]}], "not a path below"),
         ([{**WORK, "eval": {"command": "x", "expect_stdout": "(", "expect_stdout_regex": True}}], "no pattern"),
+        ([{**WORK, "update": [{"action": "delete", "path": "x", "param": {"lines": ["0:99999999999"]}}]}], "lines"),
         ([], "at least 1 item"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_asked(tmp_path: Path, rounds: list[Json], said: str) -> None:
     with pytest.raises(ConfigError, match=f"questions.json.*{said}"):
         read_dataset(write(tmp_path, {"rounds": rounds}))
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "a\nb", "d" * 250, ".."])
+def test_a_day_has_a_name_that_a_file_can_have(tmp_path: Path, name: str) -> None:
+    """Its results are kept under it, once it has been played."""
+    with pytest.raises(ConfigError, match=r"test\.0\.id"):
+        read_dataset(write(tmp_path, {"rounds": [WORK]}, test=[{"id": name, "eval": "d1"}]))
+
+
+def test_what_tells_of_the_answers_is_hidden_wherever_it_lies(tmp_path: Path) -> None:
+    path = write(tmp_path, {"rounds": [WORK]})
+    dataset = read_dataset(path)
+    for one in (dataset.workspace, *(day.sources for day in dataset.days)):
+        assert any(one.resolve().is_relative_to(place.resolve()) for place in dataset.hidden)
+    same = read_dataset(path).digest
+    (dataset.days[0].sources / "questions.json").write_text(json.dumps({"rounds": [{**WORK, "question": "Other"}]}))
+    assert dataset.digest == same != read_dataset(path).digest
 
 
 def test_every_day_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from metaclaw.bench.days import Dataset, read_dataset
 from metaclaw.bench.playing import Player
 from metaclaw.bench.report import summary_of
-from metaclaw.bench.results import PlayedDay, Run, begin_run, read_days
+from metaclaw.bench.results import PlayedDay, Run, alone_in, begin_run, read_days
 from metaclaw.bench.running import play_days
 from metaclaw.bench.workplace import workplace
 from metaclaw.errors import ConfigError
@@ -282,6 +282,13 @@ async def test_a_run_that_broke_off_goes_on_with_the_day_that_it_had_not_finishe
         begin_run(out, how.model_copy(update={"agent": "other"}))
     with pytest.raises(ConfigError, match="is not empty"):
         begin_run(tmp_path, how)
+    with pytest.raises(ConfigError, match="the dataset is not what it was"):
+        begin_run(out, how.model_copy(update={"digest": "other"}))
+    with alone_in(out), pytest.raises(ConfigError, match="another `metaclaw bench run` plays"), alone_in(out):
+        pass
+    (out / "broken.day.json").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*broken\.day\.json"):
+        read_days(out)
 
 
 async def test_a_round_ends_after_its_answers(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -291,3 +298,86 @@ async def test_a_round_ends_after_its_answers(tmp_path: Path, sandbox: Sandbox) 
         here.llm.script = lambda _: doing("true")({"messages": [{"role": "user"}]})
         played = await here.play(1, max_turns=3, is_frozen=True)
     assert (played.rounds[0].is_cut, played.rounds[0].turns, played.rounds[0].tool_calls) == (True, 3, 3)
+
+
+LYING = "import sys; print('all is well'); sys.exit(0)"
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        'mkdir -p scripts && echo "$LIE" > scripts/json.py',
+        'mkdir -p scripts && echo "$LIE" > scripts/check.py',
+        "ln -s /tmp scripts",
+        'echo "$LIE" > json.py',
+        "for n in 9 10 11 12 13 14; do d=.local/lib/python3.$n/site-packages; mkdir -p $d; "
+        'echo "$LIE" > $d/usercustomize.py; done',
+    ],
+)
+async def test_nothing_that_the_agent_leaves_speaks_for_a_check(tmp_path: Path, sandbox: Sandbox, left: str) -> None:
+    check = "import json, helper, sys; print(json.dumps(helper.WORD)); sys.exit(1)"
+    for command in ("python scripts/check.py", f'python -c "{check}"'):
+        dataset = dataset_of(
+            tmp_path / command[7:9], work(command), scripts={"check.py": check, "helper.py": "WORD = 'not done'"}
+        )
+        script = doing(f'LIE="{LYING}"; {left}')
+        async with world(tmp_path / f"home{command[7:9]}", sandbox, dataset, script) as here:
+            [played] = (await here.play(1)).rounds
+        assert (played.score, played.said) == (0.0, '"not done"')
+
+
+async def test_a_check_can_try_what_was_written(tmp_path: Path, sandbox: Sandbox) -> None:
+    script = {"check.py": "import greeting; print(greeting.WORD)"}
+    works = [work('python -c "import greeting; print(greeting.WORD)"'), work("python scripts/check.py", id="r2")]
+    for number, scripts in ((2, script), (1, None)):
+        dataset = dataset_of(tmp_path / f"set{number}", *works[:number], scripts=scripts)
+        writing = doing("echo 'WORD = 1' > greeting.py", "true")
+        async with world(tmp_path / f"home{number}", sandbox, dataset, writing) as here:
+            assert [one.said for one in (await here.play(1)).rounds] == ["1"] * number
+
+
+async def test_what_nobody_can_copy_ends_no_day(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A folder so deep that it has no path: the check sees the rest."""
+    deep = (
+        "echo yes > done.txt; name=$(printf %090d 0); i=0;"
+        " while [ $i -lt 60 ]; do mkdir $name && cd $name; i=$((i+1)); done"
+    )
+    dataset = dataset_of(tmp_path / "set", work("test -e done.txt"))
+    async with world(tmp_path, sandbox, dataset, doing(deep)) as here:
+        assert [one.score for one in (await here.play(1)).rounds] == [1.0]
+
+
+async def test_a_folder_that_is_too_large_is_not_copied_and_that_is_said(tmp_path: Path, sandbox: Sandbox) -> None:
+    dataset = dataset_of(tmp_path / "set", work("true"))
+    large = "i=0; while [ $i -lt 12 ]; do truncate -s 200M big$i; i=$((i+1)); done"
+    async with world(tmp_path, sandbox, dataset, doing(large)) as here:
+        [played] = (await here.play(1)).rounds
+    assert played.score is None
+    assert "the folder holds more than 2 GiB" in played.said
+
+
+async def test_what_is_in_the_way_of_an_update_ends_no_day(tmp_path: Path, sandbox: Sandbox) -> None:
+    update = {"type": "workspace", "action": "new", "path": "day01/late.txt", "source": "late.txt"}
+    dataset = dataset_of(
+        tmp_path / "set", work("false"), work("grep -q Late day01/late.txt", id="r2", update=[update]),
+        beside={"late.txt": "Late."},
+    )  # fmt: skip
+    async with world(tmp_path, sandbox, dataset, doing("echo mine > day01", "true")) as here:
+        await here.play(1)
+        assert [one.is_idle for one in (await here.play(1)).rounds] == [False, True]
+
+
+async def test_a_dataset_shows_nothing_of_the_machine_by_a_link(tmp_path: Path, sandbox: Sandbox) -> None:
+    (tmp_path / "secret").write_text("the key is 42")
+    folder = tmp_path / "set"
+    dataset_of(folder, work("true"), files={"USER.md": "Ines"})
+    (folder / "workspace" / "AGENTS.md").symlink_to(tmp_path / "secret")
+    async with world(tmp_path, sandbox, read_dataset(folder), doing()) as here:
+        await here.play(1)
+        prompt = here.llm.requests[0]["messages"][0]["content"]
+    assert "Ines" in prompt
+    assert "42" not in prompt
+    (folder / "eval" / "day01" / "late.txt").symlink_to(tmp_path / "secret")
+    update = {"type": "workspace", "action": "new", "path": "a.txt", "source": "late.txt"}
+    with pytest.raises(ConfigError, match="is a link to elsewhere"):
+        dataset_of(folder, work("true", update=[update]))

@@ -7,6 +7,7 @@ whole, before anything is asked, and the error names every file and round that i
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from metaclaw.rollout.tasks import inside_folder
 _INDEX = "all_tests.json"
 _ROOT = "${METACLAW_ROOT}"  # as the reference system writes the folder above its dataset
 _MAX_SAID = 160
+_MAX_NAME = 200  # bytes
 
 M = TypeVar("M")
 InsideFolder = Annotated[str, AfterValidator(inside_folder)]
@@ -45,7 +47,7 @@ class Lines(_Part):
     """Which lines an update is about: it inserts behind line ``after``, or deletes ``lines`` (numbers, or "3:7")."""
 
     after: int = Field(default=0, ge=0)
-    lines: tuple[int | str, ...] = ()
+    lines: tuple[int | Annotated[str, Field(pattern=r"^\d{0,9}:\d{0,9}$")], ...] = ()
 
 
 class Update(_Part):
@@ -148,8 +150,15 @@ class _Group(_Part):
     rounds: tuple[Round, ...] = Field(min_length=1)
 
 
+def _names_a_file(name: str) -> str:
+    """A day's results are a file of its name."""
+    if "/" in inside_folder(name) or "\\" in name or not name.isprintable() or len(name.encode()) > _MAX_NAME:
+        raise ValueError(f"{name!r} is no name of a file")
+    return name
+
+
 class _Test(_Part):
-    id: Annotated[str, AfterValidator(inside_folder)]
+    id: Annotated[str, AfterValidator(_names_a_file)]
     eval: InsideFolder
     agent: str = ""
     session: str = ""
@@ -176,12 +185,18 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """``workspace`` is what lies in the folder of every day, ``scripts`` what grades (``None``: nothing)."""
+    """``workspace`` is what lies in the folder of every day, ``scripts`` what grades (``None``: nothing).
+
+    ``hidden`` is where questions, answers and what is said of them lie: no agent may see it. ``digest`` is of all that
+    is asked, graded and laid out.
+    """
 
     path: Path
     days: tuple[Day, ...]
     workspace: Path
     scripts: Path | None
+    hidden: tuple[Path, ...]
+    digest: str
 
 
 def read_dataset(given: Path) -> Dataset:
@@ -201,7 +216,14 @@ def read_dataset(given: Path) -> Dataset:
     if problems:
         raise ConfigError("; ".join(problems))
     scripts = evals / "scripts"
-    return Dataset(path=path, days=tuple(days), workspace=workspace, scripts=scripts if scripts.is_dir() else None)
+    return Dataset(
+        path=path,
+        days=tuple(days),
+        workspace=workspace,
+        scripts=scripts if scripts.is_dir() else None,
+        hidden=(path.resolve().parent, evals, workspace, *([state] if state else [])),
+        digest=_digest(path, evals, workspace),
+    )
 
 
 def _day(test: _Test, evals: Path, state: Path | None) -> Day:
@@ -221,8 +243,23 @@ def _problems(rounds: Sequence[FileRound | ChoiceRound], sources: Path) -> Itera
     yield from (f"round {name!r} is there twice" for name in sorted({one for one in ids if ids.count(one) > 1}))
     for one in rounds:
         for update in one.update:
-            if update.source is not None and not (sources / update.source).is_file():
-                yield f"round {one.id!r}: there is no {sources / update.source}"
+            if update.source is None:
+                continue
+            source = sources / update.source
+            if not source.is_file():
+                yield f"round {one.id!r}: there is no {source}"
+            elif not source.resolve().is_relative_to(sources.resolve()):
+                yield f"round {one.id!r}: {source} is a link to elsewhere"
+
+
+def _digest(index: Path, *trees: Path) -> str:
+    """Of the index and of every file in ``trees``: what is asked of a run that goes on must be what was asked of it."""
+    digest = hashlib.sha256(index.read_bytes())
+    for tree in trees:
+        for path in sorted(one for one in tree.rglob("*") if one.is_file() and not one.is_symlink()):
+            digest.update(f"\0{path.relative_to(tree).as_posix()}\0".encode("utf-8", "surrogateescape"))
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _found(raw: str, index: Path) -> Path:

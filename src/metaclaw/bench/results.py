@@ -7,17 +7,21 @@ and not before, so that a run which broke off goes on with the day that it had n
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metaclaw.errors import ConfigError
+from metaclaw.locks import LockedError, exclusive_lock
 
 R = TypeVar("R", bound="_Record")
 
 _RUN = "run.json"
+_LOCK = ".lock"
+_OF_A_BEGINNING = (_LOCK, f"{_RUN}.part")
 _DAY_END = ".day.json"
 
 
@@ -26,9 +30,10 @@ class _Record(BaseModel):
 
 
 class Run(_Record):
-    """What was played, as whom. Two parts of one run differ in nothing of it."""
+    """What was played, as whom. Two parts of one run differ in nothing of it: ``digest`` is the dataset's."""
 
     dataset: str
+    digest: str = ""
     agent: str
     model: str
     is_frozen: bool
@@ -70,6 +75,17 @@ class PlayedDay(_Record):
     rounds: tuple[Played, ...]
 
 
+@contextmanager
+def alone_in(folder: Path) -> Generator[None]:
+    """Hold ``folder`` for one run at a time: two would play each day twice, as one agent. Raises ``ConfigError``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with exclusive_lock(folder / _LOCK, wait=False):
+            yield
+    except LockedError as error:
+        raise ConfigError(f"another `metaclaw bench run` plays in {folder}") from error
+
+
 def begin_run(folder: Path, run: Run) -> None:
     """Make ``folder``, or go on in it. Raises ``ConfigError`` where another run lies there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,9 +93,12 @@ def begin_run(folder: Path, run: Run) -> None:
     if path.exists():
         if (there := read_run(folder)) != run:
             before, now = there.model_dump(), run.model_dump()
-            other = ", ".join(f"{key} {before[key]!r} (now {now[key]!r})" for key in now if before[key] != now[key])
+            differing = [key for key in now if before[key] != now[key]]
+            if differing == ["digest"]:
+                raise ConfigError(f"the dataset is not what it was when the run in {folder} began: name another folder")
+            other = ", ".join(f"{key} {before[key]!r} (now {now[key]!r})" for key in differing if key != "digest")
             raise ConfigError(f"another run lies in {folder}, with {other}: name another folder")
-    elif any(folder.iterdir()):
+    elif any(one.name not in _OF_A_BEGINNING for one in folder.iterdir()):
         raise ConfigError(f"{folder} is not empty, and no run lies there: name another folder")
     else:
         _write(path, run.model_dump())
@@ -112,6 +131,8 @@ def remaining(names: Sequence[str], folder: Path) -> list[str]:
 def _read(path: Path, shape: type[R]) -> R:
     try:
         return shape.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
         raise ConfigError(f"{path} is not what this version writes: {error.errors()[0]['msg']}") from error
 

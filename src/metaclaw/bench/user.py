@@ -23,7 +23,11 @@ _NO_CHOICE = r"I could not read which options you chose: I need them in the form
 def system_prompt(folder: Path) -> str:
     """What the agent is told of itself: OpenClaw's files of that name, as they lie in its folder in the morning."""
     files = (folder / name for name in _IDENTITY)
-    told = [f"## {path.name}\n\n{path.read_text('utf-8', 'replace').strip()}" for path in files if path.is_file()]
+    told = [
+        f"## {path.name}\n\n{path.read_text('utf-8', 'replace').strip()}"
+        for path in files
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve())  # a link of the dataset's to elsewhere
+    ]
     return "\n\n".join([_WORK, *told])
 
 

@@ -54,7 +54,7 @@ def run(
     import asyncio
 
     from metaclaw.bench.days import read_dataset
-    from metaclaw.bench.results import Run, begin_run, read_days
+    from metaclaw.bench.results import Run, alone_in, begin_run, read_days
     from metaclaw.config_file import load_settings
     from metaclaw.errors import ConfigError
     from metaclaw.identity import agent_id
@@ -69,11 +69,13 @@ def run(
         raise ConfigError("mode 'skills_only' trains nothing: `metaclaw config mode auto`, or rl, and start again")
     asked, agent = _chosen(read.days, days), agent_id(agent)
     how = Run(
-        dataset=str(read.path.resolve()), agent=agent, model=model, is_frozen=frozen, max_turns=max_turns
+        dataset=str(read.path.resolve()), digest=read.digest, agent=agent, model=model, is_frozen=frozen,
+        max_turns=max_turns,
     )  # fmt: skip
-    begin_run(out, how)
     between = _Between(train_every=train_every, patience_s=patience_s)
-    broken = asyncio.run(_play(settings, read, asked, out, how, between=between, concurrency=concurrency))
+    with alone_in(out):
+        begin_run(out, how)
+        broken = asyncio.run(_play(settings, read, asked, out.resolve(), how, between=between, concurrency=concurrency))
     for one in broken:
         typer.echo(f"{one.day} broke off: {one.why}; the same command goes on with it", err=True)
     if played := read_days(out):
@@ -141,7 +143,8 @@ async def _play(
     instance = running_instance(settings.home)
     if instance is None or not instance.url:
         raise ConfigError("no gateway runs on this home: `metaclaw start` starts it")
-    hidden = (settings.home, dataset.path.parent, *filter(None, [dataset.scripts]))
+    # Results too: what an earlier run answered rightly is the solution.
+    hidden = (settings.home, *dataset.hidden, out)
     sandbox = Sandbox(confinement=choose_confinement(), hidden=hidden)
     async with new_session() as session:
         token = settings.proxy.api_key.get_secret_value()
