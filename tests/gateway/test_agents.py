@@ -1,5 +1,7 @@
 """Agents with settings of their own behind one gateway."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import asyncio
@@ -87,6 +89,20 @@ async def test_an_agent_that_is_not_listed_is_refused_in_the_clients_dialect(
     assert ("type" in error) == (where == "anthropic")
     assert "agents.allow_unknown" in error["error"]["message"]
     assert {turn.agent for turn in turns} == {"known", "main"}
+
+
+async def test_an_agent_that_is_not_listed_is_refused_at_every_door(tmp_path: Path) -> None:
+    """PITFALLS B8: agents that nobody knew were made by being named."""
+    doors = [("GET", "/v1/models"), ("POST", "/v1/messages/count_tokens"), ("POST", "/v1/feedback")]
+    doors += [("GET", "/v1/memory/search?q=x"), ("POST", "/v1/memory/store"), ("DELETE", "/v1/memory/m-1")]
+    agents = {"allow_unknown": False, "known": {}}
+    async with running_gateway(make_settings(tmp_path, agents=agents)) as gateway:
+        for method, path in doors:
+            asked: Any = {"headers": gateway.headers, "json": {}}
+            async with gateway.http.request(method, f"{gateway.url}/agents/stranger{path}", **asked) as answer:
+                assert (answer.status, "agents.allow_unknown" in await answer.text()) == (403, True), path
+            async with gateway.http.request(method, f"{gateway.url}/agents/known{path}", **asked) as answer:
+                assert answer.status != 403, path
 
 
 async def test_an_agent_is_held_to_its_limits_whoever_asks_and_after_a_restart(tmp_path: Path) -> None:

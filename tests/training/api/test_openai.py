@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import numpy as np
 import openai
 import pytest
@@ -269,23 +270,52 @@ def test_24_streams_at_once_all_end_well(chat):
     assert together[5] == text(5)  # nobody's answer depends on who else was there
 
 
-def test_a_client_that_leaves_stops_its_generation(http):
-    """PITFALLS, faults: the client disconnects, and the upstream runs on."""
-    body = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 900, "n": 8, "stream": True}
+def number(http, sample):
+    """What ``/metrics`` says; 0 for what it does not mention."""
+    found = re.search(rf"^{re.escape(sample)} (\S+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
-    def number(sample):
-        found = re.search(rf"^{re.escape(sample)} (\S+)$", http.get("/metrics").text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
 
-    left = 'metaclaw_jobs_total{op="generate",outcome="abandoned"}'
-    before = number(left)
-    for _ in range(4):
-        with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-            next(answer.iter_lines())
+def until_nothing_is_open(http):
     deadline = time.monotonic() + 60
-    while number("metaclaw_sampling_open"):
+    while any(number(http, sample) for sample in ("metaclaw_sampling_open", "metaclaw_queued_sampling_tokens")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert number(left) > before  # they did not end by themselves
+
+
+LEFT = 'metaclaw_jobs_total{op="generate",outcome="abandoned"}'
+LONG = {"model": "tiny-qwen3", "messages": HI, "max_tokens": 900, "n": 8}
+
+
+def test_a_client_that_leaves_stops_its_generation(http):
+    """PITFALLS, faults: the client disconnects, and the upstream runs on."""
+    before = number(http, LEFT)
+    for _ in range(4):
+        with http.stream("POST", "/v1/chat/completions", json={**LONG, "stream": True}) as answer:
+            next(answer.iter_lines())
+    until_nothing_is_open(http)
+    assert number(http, LEFT) > before  # they did not end by themselves
     quick = http.post("/v1/chat/completions", json={"model": "tiny-qwen3", "messages": HI, "max_tokens": 2})
     assert quick.status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "before its first token"])
+def test_a_client_that_leaves_before_anything_was_said_stops_its_generation(server, http, stream):
+    """PITFALLS, faults. Its place in the queue goes with it, or many who leave keep everybody out."""
+    before = number(http, LEFT)
+    with server.suspended("sampler"):
+        with pytest.raises(httpx2.ReadTimeout):
+            http.post("/v1/chat/completions", json={**LONG, "stream": stream}, timeout=1.0)
+        deadline = time.monotonic() + 30
+        while number(http, "metaclaw_queued_sampling_tokens"):  # at once, whatever the sampler is at
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    until_nothing_is_open(http)
+    assert number(http, LEFT) > before
+
+
+def test_the_place_of_a_request_is_given_back_when_it_is_answered_or_refused(http):
+    """PITFALLS P9: what was kept for each request was never let go."""
+    for change in ({}, {"stream": True}, {"n": 2}, {"messages": [{"role": "user", "content": "x" * 5000}]}):
+        http.post("/v1/chat/completions", json={**LONG, "max_tokens": 2, **change})
+    until_nothing_is_open(http)
