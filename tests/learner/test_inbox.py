@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from metaclaw.journal.ended_sessions import EndedSession, EndedSessions
 from metaclaw.journal.feedback import NewFeedback
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.turns import TurnJournal
@@ -35,7 +36,12 @@ class World:
         return Inbox(
             turns_db=self.turns_db, journal=self.learning, needs_followup=needs_followup, idle_s=300,
             retry=RetryPolicy(max_attempts=2, first_s=30, max_age_s=MAX_AGE_S), clock=lambda: self.now,
+            ended=self.ended,
         )  # fmt: skip
+
+    @property
+    def ended(self) -> EndedSessions:
+        return EndedSessions(self.turns_db.with_name("requests.db"))
 
 
 @pytest.fixture
@@ -317,3 +323,28 @@ async def test_an_agent_that_is_not_trained_is_judged_and_gets_no_samples_beside
     assert {due.exchange.agent: [turn.id for turn in due.turns] for due in inbox.due(10)} == {
         "research": ["a"], "assistant": [],
     }  # fmt: skip
+
+
+async def test_a_session_that_its_client_calls_done_is_judged_at_once(world):
+    """SPEC A5, `X-Session-Done`: whoever trains after each scene waited for a follow-up that could not come."""
+    await record(
+        world.turns,
+        Said(turn="a", exchange="x"), Said(turn="o", exchange="o", session="o"),
+        Said(turn="p", exchange="p", agent="q"),
+        Said(turn="c", exchange="c", session="calling", answer="", finish_reason="tool_calls"),
+    )  # fmt: skip
+    inbox = world.inbox()
+    assert ids(inbox) == []
+    for session in ("s", "calling"):
+        world.ended.note(EndedSession(agent="main", session=session, at=0.0))
+    assert ids(inbox) == ["x"], "of that session and agent alone, and nothing that waits for a tool"
+    assert world.ended.heard() == [], "a word is heard once"
+    await record(world.turns, Said(turn="b", exchange="y", opened_at=1.0, closed_at=2.0))
+    assert ids(inbox) == ["x"], "it went on all the same, and that waits as ever"
+
+
+async def test_what_nobody_hears_is_dropped_after_an_hour(tmp_path):
+    ended = EndedSessions(tmp_path / "requests.db")
+    for at in (0.0, 3000.0, 3700.0):
+        ended.note(EndedSession(agent="main", session=f"s{at:g}", at=at))
+    assert [one.session for one in ended.heard()] == ["s3000", "s3700"]

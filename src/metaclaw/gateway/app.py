@@ -48,7 +48,7 @@ from metaclaw.gateway.pruning import Pruning
 from metaclaw.gateway.reception import Reception
 from metaclaw.gateway.recording import Recorder
 from metaclaw.gateway.recording_path import RecordingPath
-from metaclaw.gateway.session_ends import SessionEnds, reading_asked_of
+from metaclaw.gateway.session_ends import SessionEnds, judging_asked_of, reading_asked_of
 from metaclaw.gateway.token_counts import count_tokens
 from metaclaw.gateway.train_step import TrainingDesk, train_step
 from metaclaw.gateway.upstream_states import upstream_states
@@ -144,10 +144,11 @@ async def open_deps(settings: Settings, clock: Callable[[], float] = time.time) 
         memory = MemoryDesk(settings.memory_db, _asking(settings, embedder)) if settings.memory.enabled else None
         if memory is not None:
             stack.push_async_callback(memory.close)
-            ends = SessionEnds(path, reading_asked_of(memory, sidecar, clock))
-            stack.callback(ends.close)
-            recorder.on_opened.append(ends.opened)
-            recorder.on_settled.append(ends.settled)
+        asks = [judging_asked_of(settings.requests_db, clock)]
+        ends = SessionEnds(path, asks if memory is None else [*asks, reading_asked_of(memory, sidecar, clock)])
+        stack.callback(ends.close)
+        recorder.on_opened.append(ends.opened)
+        recorder.on_settled.append(ends.settled)
         meanings = _meanings(settings, embedder)
         if meanings is not None:
             stack.push_async_callback(meanings.close)

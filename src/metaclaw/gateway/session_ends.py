@@ -1,7 +1,8 @@
-"""What a client's word that a session is done is good for: it is read for memories now, and not when it was silent.
+"""What a client's word that a session is done is good for: it is read and judged now, and not when it was silent.
 
 Owns which turns said so, and that what they ask for comes after they are in the journal; refuses to know how anything
-is read. Invariant: an answer never waits for it, and a session of which nothing is said is read all the same, later.
+is read or judged. Invariant: an answer never waits for it, and a session of which nothing is said comes to the same,
+later.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.memory_desk import MemoryDesk
 from metaclaw.gateway.recording_path import RecordingPath
+from metaclaw.journal.ended_sessions import EndedSession, EndedSessions
 from metaclaw.journal.spooled_turns import TurnSettled
 from metaclaw.memory.extraction.elsewhere import ask_reading
 from metaclaw.memory.service import MemoryService
@@ -26,9 +29,9 @@ _MAX_ENDING = 10_000  # turns whose record is late, or lost
 class SessionEnds:
     """Used on the event loop alone."""
 
-    def __init__(self, path: RecordingPath, ask: Ask) -> None:
+    def __init__(self, path: RecordingPath, asks: Sequence[Ask]) -> None:
         self._path = path
-        self._ask = ask
+        self._asks = asks
         self._ending: dict[str, tuple[str, str]] = {}  # turns that run: the last of this agent's session
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -43,19 +46,30 @@ class SessionEnds:
         """These are in the journal, where they can be read."""
         for turn in turns:
             if (session := self._ending.pop(turn.id, None)) is not None:
-                task = asyncio.ensure_future(self._asked(*session))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                for ask in self._asks:
+                    task = asyncio.ensure_future(self._asked(ask, *session))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Ask for nothing more."""
         for task in self._tasks:
             task.cancel()
 
-    async def _asked(self, agent: str, session: str) -> object:
+    async def _asked(self, ask: Ask, agent: str, session: str) -> object:
         return await self._path.attempt(
-            f"have the session {session} read", lambda: self._ask(agent, session), otherwise=None
+            f"tell the learner that the session {session} is done", lambda: ask(agent, session), otherwise=None
         )
+
+
+def judging_asked_of(requests_db: Path, clock: Callable[[], float]) -> Ask:
+    """Tells whoever judges that no follow-up comes."""
+    sessions = EndedSessions(requests_db)
+
+    async def ask(agent: str, session: str) -> object:
+        return await asyncio.to_thread(sessions.note, EndedSession(agent=agent, session=session, at=clock()))
+
+    return ask
 
 
 def reading_asked_of(desk: MemoryDesk, sidecar: MemoryService | None, clock: Callable[[], float]) -> Ask:

@@ -73,6 +73,13 @@ class RequestStore:
                 "UPDATE requests SET done_at = ?, outcome = ? WHERE id = ? AND done_at IS NULL", (now, outcome, number)
             )
 
+    def remove(self, kind: str, *, up_to: int | None = None, before: float | None = None) -> None:
+        """Remove what is of ``kind``, up to this number, or asked for before this moment."""
+        with self._errors(), transaction(self._connection):
+            self._connection.execute(
+                "DELETE FROM requests WHERE kind = ?1 AND (id <= ?2 OR asked_at < ?3)", (kind, up_to, before)
+            )
+
     @contextmanager
     def _errors(self) -> Generator[None]:
         try:

@@ -18,6 +18,7 @@ import aiohttp
 
 from metaclaw.config import Settings
 from metaclaw.errors import ConfigError
+from metaclaw.journal.ended_sessions import EndedSessions
 from metaclaw.journal.learning import LearningJournal
 from metaclaw.journal.opinions import OpinionBook
 from metaclaw.journal.paid_calls import CallBook
@@ -102,6 +103,7 @@ def _rl_jobs(shared: Shared) -> list[Job]:
         is_trained=settings.is_trained,
         held_out_share=settings.rl.gate.held_out_share,
         retry=RetryPolicy(max_age_s=settings.rl.update.max_age_days * 86_400),
+        ended=EndedSessions(settings.requests_db),
     )
     judging = Judging(journal=journal, inbox=inbox, judge=judge, late=_late_feedback(shared, inbox))
     if not settings.trains:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaclaw.journal.ended_sessions import EndedSessions
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Judgement, Sample
 from metaclaw.journal.turns import RecordedExchange, TurnReader
@@ -28,6 +29,7 @@ _MAX_DOUBLINGS = 30  # days of outages would overflow a float
 # A tool may run for long, or wait for its user's leave over night. A verdict in the middle would be one on work that
 # goes on, and the turns that follow would be learned from by nobody.
 _CALL_IDLE_S = 12 * 3600.0
+_MAX_ENDED = 10_000  # sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class Inbox:
         is_trained: Callable[[str], bool] = bool,  # every agent has a name
         held_out_share: float = 0.0,
         retry: RetryPolicy | None = None,
+        ended: EndedSessions | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._turns_db = turns_db
@@ -105,6 +108,8 @@ class Inbox:
         self._idle_s = idle_s
         self._retry = retry or RetryPolicy()
         self._clock = clock
+        self._ended = ended
+        self._ended_at: dict[tuple[str, str], float] = {}  # sessions of which a client said that they are done
         self._settled_seq = 0  # nothing is left to do up to this turn; found again after a restart
         self._settled: dict[str, int] = {}  # exchanges after that of which nothing is left, by their last turn
         self._passed: dict[str, int] = {}  # of those that wait for a tool, up to which turn nothing goes on from them
@@ -116,6 +121,7 @@ class Inbox:
         """
         if not self._turns_db.exists():
             return []
+        self._hear_of_ends()
         found, all_settled = list[DueExchange](), True
         with TurnReader.open(self._turns_db) as reader:
             for name, last_seq, judgement in self._scan(reader):
@@ -198,10 +204,22 @@ class Inbox:
                 return True
             if not reader.feedback(recorded.id):  # who has said what he thinks of it waits for nothing more
                 idle_s = max(idle_s, _CALL_IDLE_S)
-        elif recorded.has_later or (not self._needs_followup and last.state == "done"):
+        elif recorded.has_later or (not self._needs_followup and last.state == "done") or self._has_ended(recorded):
             return True
         # What closed so long from now was recorded before the clock was set back: nobody knows when that was.
         return recorded.closed_at is not None and abs(now - recorded.closed_at) >= idle_s
+
+    def _hear_of_ends(self) -> None:
+        for one in [] if self._ended is None else self._ended.heard():
+            self._ended_at.pop((one.agent, one.session), None)
+            self._ended_at[one.agent, one.session] = one.at
+            if len(self._ended_at) > _MAX_ENDED:
+                del self._ended_at[next(iter(self._ended_at))]
+
+    def _has_ended(self, recorded: RecordedExchange) -> bool:
+        """Whether a client said after this exchange that nothing more comes; it may go on with another all the same."""
+        ended_at = self._ended_at.get((recorded.agent, recorded.session))
+        return ended_at is not None and recorded.closed_at is not None and recorded.closed_at <= ended_at
 
     def _is_gone_on_from(self, reader: TurnReader, recorded: RecordedExchange) -> bool:
         """Whether the human said something to an agent whose call was not answered."""
