@@ -16,7 +16,9 @@ _ORDERS = re.compile(
     r"\b(?:ignore|disregard|override|forget)\b[^.!?\n]{0,40}\b(?:previous|prior|above|earlier|preceding|system)\b[^.!?\n]{0,20}\b(?:instructions?|prompts?|rules|directives|guidelines)\b"
     r"|\b(?:ignoriere|vergiss)\b[^.!?\n]{0,40}\b(?:anweisungen|instruktionen|regeln)\b|\bignore[zs]?\b[^.!?\n]{0,40}\binstructions\b"
     r"|\bignora\b[^.!?\n]{0,40}\binstrucciones\b|(?:忽略|无视|無視)[^。！？\n]{0,12}(?:指令|指示|提示)|(?:指示|命令|プロンプト)[^。！？\n]{0,8}無視"
-    r"|\b(?:system prompt|jailbreak|prompt injection)\b",
+    r"|\b(?:system prompt|jailbreak|prompt injection)\b"
+    # Programs that ask in the user's name speak of the user, and tell the model what it is.
+    r"|\bthe users?\b|^you (?:are (?:now|an?|the)|will be (?:given|shown)|have been given|have access)\b",
     re.IGNORECASE,
 )
 _TEXT = (
@@ -48,10 +50,30 @@ _OF_A_TEXT = re.compile(
 )
 
 
+# Something is asked for. What goes with it impersonally ("never use quotes") says how that is to be done, and is what
+# programs write when they ask for a title in the user's name.
+_ASKED = re.compile(
+    r"[?？]|(?:^|[.!:;\n])\s*(?:(?:please|now|then|next|ok(?:ay)?|hi|hello|also|so|and),? )*(?:(?:can|could|would|will) you\b|(?:generate|create|summari[sz]e|suggest|extract|fix|refactor|implement|analy[sz]e"
+    r"|write|draft|compose|rewrite|translate|answer the|continue|decide|classify|list|explain|describe|find|show|give|tell|make|build|add|review|compare|convert|calculate|plan|debug|investigate|search|look|read|open"
+    r"|run|deploy|delete|remove|rename|update|sort|book|remind|send|reply to|call|schedule|check|do|start|help|provide|return|output|identify|evaluate|rate|score|determine|complete|fill|parse|improve|optimi[sz]e|clean"
+    r"|merge|test|push|install|based on|erstelle|schreibe?|fasse|übersetze|erkläre|prüfe|analysiere|finde|zeige?|mach|lies|gib|korrigiere|génère|crée|résume|traduis|écris|explique|analyse|trouve|corrige|rédige|fais"
+    r"|genera|crea|resume|traduce|escribe|explica|analiza|encuentra|redacta|haz)\b)"
+    r"|(?:^|[。！\n])\s*请?(?:生成|总结|总結|翻译|翻譯|写一|寫一|分析|修复|修復|解释|解釋|列出)|(?:生成|要約|翻訳|作成|分析|修正|説明)して",
+    re.IGNORECASE,
+)
+# Said for all time to come, or by a person of themselves and their work: so it is, whatever else is asked for.
+_FOR_GOOD = re.compile(
+    r"\b(?:from (?:now|here) on|going forward|in (?:the )?future|i|me|my|mine|us|our|ours|we|ab (?:jetzt|sofort)|künftig|in zukunft|ich|mir|mich|mein\w*|uns|unser\w*|à partir de maintenant|désormais|dorénavant|à l['’]avenir"
+    r"|je|moi|mon|ma|mes|nous|notre|nos|a partir de ahora|de ahora en adelante|mi|mis|nuestr\w+)\b|\b[jm]['’]|\b(?:h[aá]blame|resp[oó]ndeme|dime|preg[uú]ntame|av[ií]same|ll[aá]mame|cont[eé]stame|escr[ií]beme)\b|从现在开始|從現在開始|以后|以後|今后|今後|我|これから|私|僕|うち",
+    re.IGNORECASE,
+)
+
+
 def may_stand(wish: str, said: Iterable[str]) -> bool:
-    """Whether ``wish``, words of the messages ``said``, may stand: nothing there makes them look like another's."""
+    """Whether ``wish``, words of the messages ``said``, may stand: nothing there makes them another's or for once."""
     words = re.compile(r"\s+".join(map(re.escape, wish.split())), re.IGNORECASE)
-    return all(_is_their_own(text, words) for text in said)
+    is_for_good = bool(_FOR_GOOD.search(wish))
+    return all(_is_their_own(text, words) and (is_for_good or not _ASKED.search(words.sub(" ", text))) for text in said)
 
 
 def _is_their_own(text: str, wish: re.Pattern[str]) -> bool:
