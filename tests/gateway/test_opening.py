@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -112,6 +113,24 @@ async def test_a_turn_is_open_in_the_journal_before_a_byte_of_its_answer_is_out(
         await response.read()
         [turn] = await gateway.turns()
         assert (turn.state, turn.id) == ("done", response.headers["X-MetaClaw-Turn"])
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_a_turn_that_is_over_keeps_nothing_until_garbage_is_collected(tmp_path: Path, is_stream: bool) -> None:
+    """Each was a cycle: some hundred requests lay about, however long, and the loop stood still to find them."""
+    body = {"model": "m", "messages": HELLO, "stream": is_stream}
+    async with fake_llm() as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        gc.disable()
+        try:
+            for _ in range(3):
+                async with gateway.post(body) as response:
+                    await response.read()
+            await gateway.turns()
+            await rounds(3)
+            # Looked for in one expression: a name for one would keep it, and with it what it has.
+            assert sum(type(it) is Incoming for it in gc.get_objects()) == 0
+        finally:
+            gc.enable()
 
 
 async def test_a_turn_that_is_given_up_while_its_caller_is_looked_for_is_not_opened_afterwards(tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ class Opening:
 
     def __init__(self, sender: Sender, record: Callable[[Caller], None]) -> None:
         self._sender = sender
-        self._record = record
+        self._record: Callable[[Caller], None] | None = record
         self._is_begun = False
-        self._is_recorded = False
         self._asking: asyncio.Task[Caller] | None = None
         self.caller: Caller | None = None
 
@@ -65,6 +64,8 @@ class Opening:
             self._write(asking.result())
 
     def _write(self, caller: Caller) -> None:
-        if not self._is_recorded:
-            self._is_recorded = True
-            self._record(caller)
+        # Let go of at once: it is a method of the turn that has this, and a cycle keeps its request, however long, until
+        # garbage is collected, which was every 280 turns.
+        record, self._record = self._record, None
+        if record is not None:
+            record(caller)
