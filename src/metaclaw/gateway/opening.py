@@ -64,8 +64,8 @@ class Opening:
             self._write(asking.result())
 
     def _write(self, caller: Caller) -> None:
-        # Let go of at once: it is a method of the turn that has this, and a cycle keeps its request, however long, until
-        # garbage is collected, which was every 280 turns.
+        # Let go of at once: it is a method of the turn that has this, and a cycle keeps the whole request until garbage
+        # is collected, which was every 280 turns.
         record, self._record = self._record, None
         if record is not None:
             record(caller)
