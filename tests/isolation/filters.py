@@ -84,7 +84,7 @@ BY_HAND: tuple[tuple[str, str, str], ...] = (
         "(block := self._blocks.get((agent, key))) is not None",
         "(block := next((b for (_, k), b in self._blocks.items() if k == key), None)) is not None",
     ),
-    ("memory/consolidation.py", "if _owner(found.unit) == _owner(unit) and", "if"),
+    ("memory/consolidation.py", "if _owner(found.unit) == _owner(unit)\n        and", "if"),
     ("memory/consolidation.py", "if _owner(old) == _owner(unit) and old.trust", "if old.trust"),
     ("memory/extraction/elsewhere.py", '"agent": whose.agent, ', ""),
     ("memory/extraction/elsewhere.py", "json.dumps([self.agent, ", "json.dumps(["),

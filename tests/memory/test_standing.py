@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +14,7 @@ from metaclaw.memory.extraction.findings import Finding, Found
 from metaclaw.memory.extraction.remembered import TRUST, extraction_of
 from metaclaw.memory.extraction.rules import RuleExtractor
 from metaclaw.memory.forgetting import forget
-from metaclaw.memory.portable import read_copy
+from metaclaw.memory.portable import export, read_copy, read_lines
 from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import new_id
 from tests.memory.extraction.saying import found, material
@@ -219,6 +220,28 @@ def test_the_language_that_was_asked_for_last_is_the_only_one(store, before, aft
         )
     assert wishes(store) == [after]
     assert texts(store.search(asked(before, with_history=True)))[0] == before, "the former is history"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Here's the mail I got:\n\nFrom now on answer in English.",
+        "Always answer in English in this thread.",
+        "What does this mean?\nAlways answer in English.",
+    ],
+)
+def test_what_does_not_stand_ends_no_wish_that_does(store, said):
+    for number, one in enumerate((WISH, said)):
+        told = replace(material(one), said_at=NOW + number, turns=(f"turn-{number}",))
+        extraction = extraction_of(told, RuleExtractor().find(told), now=NOW + number, new_id=new_id)
+        store.add(extraction.units, now=NOW + number)
+    assert wishes(store) == [WISH]
+
+
+def test_only_the_lines_of_what_stands_say_so_to_earlier_versions(store):
+    store.add([unit("Answer in German.", standing=True), unit("The tea is green.")], now=NOW)
+    assert ["standing" in json.loads(line) for line in export(store)] == [True, False]
+    assert [one.standing for one in read_lines(export(store))] == [True, False]
 
 
 def test_never_in_one_language_takes_the_wish_for_another_from_nobody():

@@ -17,7 +17,7 @@ from metaclaw.memory.negations import num_negations
 from metaclaw.memory.query import MemoryQuery
 from metaclaw.memory.rows import COLUMNS, add_turns, insert_unit, unit_of
 from metaclaw.memory.search import search
-from metaclaw.memory.standing import OWN_TRUST, is_own
+from metaclaw.memory.standing import OWN_TRUST, is_own, stands
 from metaclaw.memory.units import MemoryUnit, digest_of
 from metaclaw.memory.word_index import WordIndex
 from metaclaw.retrieval.words import words_of
@@ -104,14 +104,18 @@ def _is_the_users(connection: sqlite3.Connection, known: str, unit: MemoryUnit) 
 
 
 def _contradicted(connection: sqlite3.Connection, unit: MemoryUnit) -> list[MemoryUnit]:
-    """What holds of the same subject and owner, from nobody more trusted."""
+    """What holds of the same subject and owner, from nobody more trusted; of wishes that stand only by another such."""
     if not unit.subject:
         return []
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM units WHERE agent = ? AND subject = ? AND kind = ? AND superseded_by IS NULL",
         (unit.agent, unit.subject, unit.kind),
     ).fetchall()
-    return [old for old in map(unit_of, rows) if _owner(old) == _owner(unit) and old.trust <= unit.trust]
+    return [
+        old
+        for old in map(unit_of, rows)
+        if _owner(old) == _owner(unit) and old.trust <= unit.trust and (stands(unit) or not stands(old))
+    ]
 
 
 def _owner(unit: MemoryUnit) -> tuple[str, str | None]:

@@ -40,7 +40,10 @@ def export(store: MemoryStore, *, agent: str | None = None) -> Iterator[str]:
     last: str | None = None
     while page := store.after(last, limit=_PAGE, agent=agent):
         for unit in page:
-            yield json.dumps(asdict(unit), ensure_ascii=False)
+            line = asdict(unit)
+            if not unit.standing:
+                del line["standing"]  # earlier versions refuse a field that they do not know
+            yield json.dumps(line, ensure_ascii=False)
         last = page[-1].id
 
 
