@@ -19,6 +19,7 @@ from metaclaw.errors import CheckpointError, EngineError
 from metaclaw.training.commands import Array
 
 _NOT_A_NUMBER = -9999.0  # what vLLM sends for log-probs that are NaN or minus infinity
+_UNREADABLE = (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError)  # what broke off, or has another form
 _HEALTH_S = 20.0
 _LOAD_S = 300.0
 
@@ -88,7 +89,7 @@ class VllmClient:
                     if not data or data == b"[DONE]":
                         continue
                     yield _chunk(from_json(data), num_likeliest)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except _UNREADABLE as error:
             raise EngineError(f"vLLM broke off an answer: {type(error).__name__}: {error}") from error
 
     async def score(self, model: str, tokens: list[int], *, topk: int = 0) -> Scores:
@@ -97,10 +98,9 @@ class VllmClient:
         body = {"model": model, "token_ids": tokens, "sampling_params": sampling}
         try:
             async with self._open("/inference/v1/generate", body) as answer:
-                rows: list[dict[str, Any] | None] = from_json(await answer.read())["prompt_logprobs"]
-        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+                return _scores(tokens, from_json(await answer.read())["prompt_logprobs"], topk)
+        except _UNREADABLE as error:
             raise EngineError(f"vLLM could not score a sequence: {type(error).__name__}: {error}") from error
-        return _scores(tokens, rows, topk)
 
     def _open(self, path: str, body: Body) -> _Checked:
         return _Checked(self._session.post(f"{self._url}{path}", data=_packed(body), headers=self._json_headers))
@@ -158,8 +158,10 @@ def _chunk(body: Body, num_likeliest: int) -> Chunk:
     if reason not in (None, "stop", "length"):
         raise EngineError(f"vLLM ended an answer with {reason!r}")
     entries: list[Body] = choice["logprobs"]["content"] if choice["logprobs"] else []
+    if len(entries) != len(choice["token_ids"]):
+        raise ValueError(f"{len(entries)} log-probabilities came with {len(choice['token_ids'])} tokens")
     logprobs = np.array([entry["logprob"] for entry in entries], dtype=np.float32)
-    if (logprobs <= _NOT_A_NUMBER).any():
+    if not (logprobs > _NOT_A_NUMBER).all():  # nor is what compares with nothing
         raise EngineError("the model's output holds no usable numbers (NaN or infinite); are the weights damaged?")
     likeliest = [_likeliest(entry["top_logprobs"], num_likeliest - 1) for entry in entries]
     has_topk = num_likeliest > 1
@@ -184,8 +186,12 @@ def _scores(tokens: list[int], rows: list[dict[str, Any] | None], topk: int) -> 
         topk_tokens=np.zeros((len(tokens), topk), np.int32),
         topk_logprobs=np.full((len(tokens), topk), np.nan, np.float32),
     )
+    if len(rows) != len(tokens):
+        raise ValueError(f"{len(rows)} places were scored of {len(tokens)}")
     for place, row in enumerate(rows):
         if row is None:
+            if place:
+                raise ValueError(f"nothing is said of token {place}")
             continue
         scores.logprobs[place] = row[str(tokens[place])]["logprob"]
         if topk:
@@ -193,6 +199,6 @@ def _scores(tokens: list[int], rows: list[dict[str, Any] | None], topk: int) -> 
             best = _likeliest(pairs, topk)
             scores.topk_tokens[place] = [token for token, _ in best]
             scores.topk_logprobs[place] = [value for _, value in best]
-    if (scores.logprobs[1:] <= _NOT_A_NUMBER).any():
+    if not (scores.logprobs[1:] > _NOT_A_NUMBER).all():
         raise EngineError("the model's output holds no usable numbers (NaN or infinite); are the weights damaged?")
     return scores
