@@ -1,5 +1,7 @@
 """A saved state that is brought from elsewhere: trained on as if it had never left, or refused whole."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import gzip
@@ -42,7 +44,7 @@ def packed(http, trained) -> bytes:
 @pytest.fixture
 def files(packed) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive}
+        return {member.name: archive.extractfile(member).read() for member in archive}  # pyright: ignore
 
 
 def step(client) -> None:
@@ -92,6 +94,7 @@ REFUSED = {
     "a pickle beside": lambda files: {**files, "optimizer.pt": pickle.dumps({})},
     "a path that leads out": lambda files: {**files, "../outside": b"x"},
     "a flipped bit": lambda files: {**files, WEIGHTS: files[WEIGHTS][:-1] + bytes([files[WEIGHTS][-1] ^ 1])},
+    "a manifest of megabytes": lambda files: {**files, MANIFEST: files[MANIFEST] + b" " * (2 << 20)},  # PITFALLS S11
     "no optimiser": lambda files: with_manifest({name: body for name, body in files.items() if name != MOMENTS}),
     "no manifest": lambda files: {name: body for name, body in files.items() if name != MANIFEST},
     "another base": lambda files: with_manifest(files, base_digest="0" * 64),
