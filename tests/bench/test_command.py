@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bench.test_playing import DAYS
-from tests.cli.programs import metaclaw, started
+from tests.cli.programs import METACLAW, environment, metaclaw, started
 from tests.fakes.apprentice import Apprentice
-from tests.fakes.llm import fake_llm
+from tests.fakes.llm import Answer, FakeLlm, fake_llm
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,29 @@ async def test_what_a_user_says_once_holds_on_the_days_after_it_with_a_memory_al
     assert work["rounds"] == 14
     assert work["mean"] == pytest.approx(7 / 14)
     assert 0 < work["interval"][0] < work["mean"] < work["interval"][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_run_that_is_ended_leaves_no_folder_of_a_day(tmp_path: Path, number: signal.Signals) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    temporary.mkdir()
+
+    async def ended(llm: FakeLlm) -> int:
+        command = [*METACLAW, "bench", "run", str(DAYS), "--out", str(tmp_path / "out")]
+        env = environment(home) | {"TMPDIR": str(temporary)}
+        process = await asyncio.create_subprocess_exec(*command, env=env)
+        await llm.is_held.wait()
+        assert list(temporary.glob("metaclaw-day-*"))
+        process.send_signal(number)
+        return await process.wait()
+
+    async with fake_llm() as llm:
+        settings(home, llm.url, remembers=False)
+        llm.script = lambda _: Answer(hold_after=0)
+        with started(home):
+            assert await ended(llm) == 130
+    assert not list(temporary.glob("metaclaw-day-*"))
 
 
 def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def run(
 ) -> None:
     """Have the days through the running gateway, tools in a sandbox; exit code 1 if one broke off."""
     import asyncio
+    import signal
 
     from metaclaw.bench.days import read_dataset
     from metaclaw.bench.results import Run, alone_in, begin_run, read_days
@@ -73,6 +74,8 @@ def run(
         max_turns=max_turns,
     )  # fmt: skip
     between = _Between(train_every=train_every, patience_s=patience_s)
+    # As Ctrl-C does: what is in hand is ended, and no folder of a day is left in the temporary files.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with alone_in(out):
         begin_run(out, how)
         broken = asyncio.run(_play(settings, read, asked, out.resolve(), how, between=between, concurrency=concurrency))
