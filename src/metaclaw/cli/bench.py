@@ -75,7 +75,7 @@ def run(
     )  # fmt: skip
     between = _Between(train_every=train_every, patience_s=patience_s)
     # As Ctrl-C does: what is in hand is ended, and no folder of a day is left in the temporary files.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     with alone_in(out):
         begin_run(out, how)
         broken = asyncio.run(_play(settings, read, asked, out.resolve(), how, between=between, concurrency=concurrency))

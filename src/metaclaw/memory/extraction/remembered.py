@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from metaclaw.memory.extraction.findings import Finding, Found, Material, Source
-from metaclaw.memory.extraction.whose_wish import may_stand
+from metaclaw.memory.extraction.whose_wish import is_anothers, is_impersonal, may_stand
 from metaclaw.memory.secrets import holds_secret
 from metaclaw.memory.store import Extraction
 from metaclaw.memory.units import Kind, MemoryUnit, Scope
@@ -34,6 +34,8 @@ def extraction_of(
     for finding in findings:
         if holds_secret(finding.text):
             dropped["secret"] += 1
+        elif _is_an_order(finding) and is_anothers(finding.evidence, material.said):
+            dropped["anothers"] += 1
         else:
             units.append(_unit(material, finding, now=now, new_id=new_id))
     return Extraction(
@@ -44,6 +46,12 @@ def extraction_of(
         units=tuple(units),
         detail=dict(dropped),
     )
+
+
+def _is_an_order(finding: Finding) -> bool:
+    if finding.kind != "preference" or finding.source != "user":
+        return False
+    return finding.is_standing or is_impersonal(finding.evidence)
 
 
 def _unit(material: Material, finding: Finding, *, now: float, new_id: Callable[[], str]) -> MemoryUnit:

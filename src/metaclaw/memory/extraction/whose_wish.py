@@ -2,13 +2,14 @@
 
 Owns telling a message that says how things are to be done from one that only speaks of a text in which that is said;
 refuses to know what was found in it. Invariant: in doubt nothing stands. A wish that stands is told in every
-conversation, so a page that somebody pasted could give orders for ever; what does not stand is told where it fits.
+conversation, so a page that somebody pasted could give orders for ever; what does not stand is told where it fits, and
+what may be another's is not kept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _MAX_MESSAGE = 1_200  # characters; whoever says more has pasted something, or speaks of one thing at length
 # Nobody speaks so to their own agent, but texts that want to command it do.
@@ -69,15 +70,31 @@ _FOR_GOOD = re.compile(
 )
 
 
-def may_stand(wish: str, said: Iterable[str]) -> bool:
-    """Whether ``wish``, words of the messages ``said``, may stand: nothing there makes them another's or for once."""
-    words = re.compile(r"\s+".join(map(re.escape, wish.split())), re.IGNORECASE)
-    is_for_good = bool(_FOR_GOOD.search(wish))
-    return all(_is_their_own(text, words) and (is_for_good or not _ASKED.search(words.sub(" ", text))) for text in said)
+def is_anothers(wish: str, said: Iterable[str]) -> bool:
+    """Whether ``wish``, words of the messages ``said``, may be somebody else's, which the user only shows."""
+    words = _pattern_of(wish)
+    return any(not _is_their_own(text, words) for text in said)
+
+
+def is_impersonal(wish: str) -> bool:
+    """Whether ``wish`` says nothing of whoever says it, and nothing for good: anybody's orders read so."""
+    return not _FOR_GOOD.search(wish)
+
+
+def may_stand(wish: str, said: Collection[str]) -> bool:
+    """Whether ``wish``, words of the messages ``said``, may stand: nothing there makes it another's, or for once."""
+    if any(len(text) > _MAX_MESSAGE for text in said) or is_anothers(wish, said):
+        return False
+    words = _pattern_of(wish)
+    return not is_impersonal(wish) or not any(_ASKED.search(words.sub(" ", text)) for text in said)
+
+
+def _pattern_of(wish: str) -> re.Pattern[str]:
+    return re.compile(r"\s+".join(map(re.escape, wish.split())), re.IGNORECASE)
 
 
 def _is_their_own(text: str, wish: re.Pattern[str]) -> bool:
-    if len(text) > _MAX_MESSAGE or _ORDERS.search(text) or _OF_A_TEXT.search(text):
+    if _ORDERS.search(text) or _OF_A_TEXT.search(text):
         return False
     introduced = _INTRODUCED.search(text)
     return introduced is None or ((found := wish.search(text)) is not None and found.start() < introduced.start())

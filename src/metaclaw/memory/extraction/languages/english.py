@@ -45,7 +45,7 @@ _VERB = (
     r"|remember|send|create|remind|do|be|mention|translate|convert|round|list|sort|quote|cite|sign|skip|stick|suggest|stop|wait|confirm|update|commit|push|force-push|book|schedule|summari[sz]e|repeat|copy|back up|log"
     r"|note|set|take|turn|treat|assume|consider|read|look|pick|choose|follow|return|provide|print|wrap|indent|spell|switch|draft|attach|link|notify|inform|let|prefix|label|number|date|count|refer|work|think|verify"
     r"|validate|document|comment|refactor|delete|remove|rename|move|change|touch|edit|install|deploy|merge|rebase|squash|review|describe|justify|propose|recommend|offer|limit|double-check|output|present|plan|estimate"
-    r"|measure|record|report|search|cc|bcc|forward|greet|thank|apologi[sz]e|stay|go|hard-?code|mock|lint|pin|tag|mark|highlight|capitali[sz]e|abbreviate|type|trust|share|reveal|invent|guess|buy|order|pay|spend)"
+    r"|measure|record|report|search|cc|bcc|forward|greet|thank|apologi[sz]e|stay|go|hard-?code|mock|lint|pin|tag|mark|highlight|capitali[sz]e|abbreviate|type|trust|share|reveal|invent|guess|buy|order|pay|spend|disable|enable|allow|block|encrypt|obey|expect|hide|execute|import|export|publish|release|restart|upgrade|approve|accept|decline|cancel|reschedule|invite|speculate|swear|lie|lecture|argue|waste|interrupt|bother|publish)"
 )
 _SOFTLY = r"(?:(?:please|just|then|first|kindly|only|always|never|also|do not|don['’]t),? )*"
 # Said to the agent, of what it shall do: not what becomes of a server or of prices.
