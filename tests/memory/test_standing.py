@@ -166,6 +166,9 @@ def test_what_goes_with_one_request_stands_when_a_person_says_it_of_themselves_o
 def test_a_text_that_somebody_shows_gives_no_orders_for_ever(said):
     assert standing_of(WISH) == [WISH]
     assert standing_of(f"{WISH}\nThe check says: no note\nKeep this in mind.") == [WISH]
+    assert standing_of("Is it possible to sort this? Ist das möglich? From now on, use tabs.") == [
+        "From now on, use tabs."
+    ]
     assert standing_of(said) == []
     assert len(said) > 1_200 or kept_of(said) == [], "nor is it what the user said, where it would fit"
 

@@ -43,8 +43,9 @@ _OF_A_TEXT = re.compile(
     rf"\b{_TEXT} (?:of|from) (?:the|this|that|a)\b|\bin (?:the|this|that) {_TEXT} of\b"
     rf"|\bi (?:just )?(?:found|read|saw|got|received|copied|pasted) (?:this|that|it|the following|these|an? (?:[\w-]+ )?{_TEXT})\b"
     r"|\bthe following\b|\b(?:see|as|text|quoted|pasted|said) (?:above|below)\b|\bwhat (?:does|do) (?:this|that|it|these|they)\b|\bwhat do you (?:make|think) of\b"
-    r"|\b(?:is|are|was|does|do|should|would|can) (?:this|that|it|these|those|they)\b[^.!?\n]*\?"
-    r"|\bwas (?:bedeutet|heißt|hältst du von)\b|\b(?:ist|sind|stimmt|bedeutet) (?:das|dies|es)\b[^.!?\n]*\?"
+    r"|\b(?:is|are|was) (?:this|that|it|these|those|they)\b[^.!?\n]*\b(?:good|bad|true|right|wrong|safe|dangerous|ok(?:ay)?|legit|normal|spam|advice|scam|correct|sensible|serious|real|fake|allowed|legal)\b[^.!?\n]*\?"
+    r"|\bshould i (?:do|follow|obey|trust|believe) (?:this|that|it|these|those|them)\b"
+    r"|\bwas (?:bedeutet|heißt|hältst du von)\b|\bstimmt (?:das|es)\b|\b(?:ist|sind) (?:das|dies|es)\b[^.!?\n]*\b(?:gut|schlecht|richtig|falsch|wahr|sicher|gefährlich|echt|sinnvoll|erlaubt|betrug)\w*[^.!?\n]*\?"
     r"|\bqu['’]est-ce que (?:cela|ça)\b|\best-ce (?:vrai|que c['’]est|dangereux|bien)\b|\bqué (?:significa|quiere decir)\b"
     r"|(?:是什么意思|是什麼意思|什么意思|怎么看|怎麼看)|どういう意味",
     re.IGNORECASE,
