@@ -1,7 +1,5 @@
 """Estimates of tokens, beside what tokenizers count."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import pytest

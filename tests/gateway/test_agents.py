@@ -1,7 +1,5 @@
 """Agents with settings of their own behind one gateway."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """What people and models said, which nobody in between has to improve."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Databases of an older release, looked at before the gateway and the learner have brought them up to date."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import sqlite3

@@ -1,7 +1,5 @@
 """Which exchanges are due."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import itertools

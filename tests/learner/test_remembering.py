@@ -1,7 +1,5 @@
 """What was said is read for memories, at the right time, once."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Updates that the gate, a person or an interruption keeps from serving."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import asyncio

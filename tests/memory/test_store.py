@@ -1,7 +1,5 @@
 """What is remembered, found, contradicted, edited."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import sqlite3

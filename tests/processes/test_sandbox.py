@@ -1,7 +1,5 @@
 """Commands are real ones, and each way of shutting them in that this machine has is tried."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """How likely tokens are to a teacher, asked in both forms that endpoints have."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 from collections.abc import Sequence

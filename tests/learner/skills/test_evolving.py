@@ -1,7 +1,5 @@
 """Skills are written from failures alone, each once, and go on trial."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """A saved state that is brought from elsewhere: trained on as if it had never left, or refused whole."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import gzip

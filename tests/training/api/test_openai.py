@@ -1,7 +1,5 @@
 """The OpenAI endpoint through the official SDK, and by raw HTTP where the SDK hides the bytes."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import base64

@@ -3,8 +3,6 @@
 Every route of the application has a verdict here; a new one without fails ``test_every_route_has_a_verdict``.
 """
 
-# pyright: basic
-
 from __future__ import annotations
 
 import json

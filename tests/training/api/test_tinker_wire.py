@@ -1,7 +1,5 @@
 """What the SDK cannot be made to send: order of arrival, retries, lost results, bad bodies, wrong tokens."""
 
-# pyright: basic
-
 from __future__ import annotations
 
 import contextlib
