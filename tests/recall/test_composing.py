@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -127,3 +128,15 @@ def test_a_memory_says_who_said_it_and_when() -> None:
     assert "the user wrote down" in memory_section("x", source="manual", said_at=DAY, trust=1.0)
     # The user's word that is not trusted is data like any other.
     assert "data, not the user's words" in memory_section("x", source="user", said_at=DAY, trust=0.3)
+
+
+def test_a_wish_that_has_no_room_is_told_to_whoever_asks_why_and_what_is_there_already_is_not() -> None:
+    wishes = [
+        replace(memory(f"m{n}", words, score=0.0), is_fitting=False, is_standing=True)
+        for n, words in enumerate((5, 5, 5, 9000))
+    ]
+    budget = replace(WIDE, max_standing=3)
+    weighed = compose([], wishes, present={"memory:m0"}, budget=budget).weighed
+    assert {one.item: one.outcome for one in weighed} == {"m1": "recalled", "m2": "recalled"}
+    weighed = compose([], wishes[2:], present=(), budget=budget).weighed
+    assert {one.item: one.outcome for one in weighed} == {"m2": "recalled", "m3": "budget"}

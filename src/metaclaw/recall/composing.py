@@ -118,6 +118,7 @@ def _block(chosen: Sequence[Candidate]) -> RecallBlock:
 def _weighed(candidates: Sequence[Candidate], verdicts: dict[str, Outcome]) -> list[Weighed]:
     recalled = [one for one in candidates if verdicts[one.name] == "recalled"]
     # What stands and is there already, or beyond the number, would be told of at every turn.
-    left = [one for one in candidates if verdicts[one.name] != "recalled" and not one.is_standing]
+    unsaid = {one.name for one in candidates if one.is_standing and verdicts[one.name] in ("present", "number")}
+    left = [one for one in candidates if verdicts[one.name] != "recalled" and one.name not in unsaid]
     told = recalled + left[:_MAX_TOLD]
     return [Weighed(kind=one.kind, item=one.item, score=one.score, outcome=verdicts[one.name]) for one in told]
