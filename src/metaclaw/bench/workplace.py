@@ -16,7 +16,6 @@ import re
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,8 +24,10 @@ from pathlib import Path
 from metaclaw.bench.days import Dataset, Day, FileEval, Update
 from metaclaw.errors import ConfigError
 from metaclaw.processes.sandbox import Outcome, Sandbox
+from metaclaw.rollout.folders import passing_folder
 from metaclaw.rollout.verifying import lay
 
+_PREFIX = "metaclaw-day-"
 _DAY = re.compile(r"day\d+")
 _SESSIONS = "sessions"  # where what was said elsewhere lies, for whoever looks for it
 _READ = 'test ! -e "$1" || exec cat -- "$1"'
@@ -63,7 +64,7 @@ class Workplace:
 
     async def check(self, asked: FileEval) -> Outcome:
         """Run a check on a copy of the folder. Raises ``SandboxError``."""
-        async with _folder() as copy:
+        async with passing_folder(_PREFIX) as copy:
             if not await asyncio.to_thread(_copied, self.folder, copy):
                 return _too_large()
             if self.scripts is not None:
@@ -85,7 +86,7 @@ class Workplace:
 @asynccontextmanager
 async def workplace(dataset: Dataset, day: Day, sandbox: Sandbox) -> AsyncGenerator[Workplace]:
     """A new folder with what lies there in the morning: all of the workspace, but of other days nothing."""
-    async with _folder() as folder:
+    async with passing_folder(_PREFIX) as folder:
         await asyncio.to_thread(_lay_out, dataset.workspace, folder, without=_other_days(dataset, day))
         yield Workplace(folder=folder, sandbox=sandbox, scripts=dataset.scripts)
 
@@ -195,12 +196,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}") from error
-
-
-@asynccontextmanager
-async def _folder() -> AsyncGenerator[Path]:
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="metaclaw-day-"))
-    try:
-        yield folder
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

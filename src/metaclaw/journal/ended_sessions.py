@@ -6,8 +6,7 @@ one that nobody hears is dropped after an hour: whoever waits for silence needs 
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ class EndedSessions:
 
     def note(self, ended: EndedSession) -> None:
         """Tell the learner."""
-        with self._store() as store:
+        with closing(RequestStore.open(self._path)) as store:
             store.remove(_KIND, before=ended.at - _KEPT_S)
             store.ask(_KIND, agent=ended.agent, subject=ended.session, now=ended.at)
 
@@ -42,16 +41,8 @@ class EndedSessions:
         """What was noted since it was last asked, oldest first."""
         if not self._path.exists():
             return []
-        with self._store() as store:
+        with closing(RequestStore.open(self._path)) as store:
             rows = [row for row in store.waiting() if row.kind == _KIND]
             if rows:
                 store.remove(_KIND, up_to=rows[-1].id)
         return [EndedSession(agent=row.agent, session=row.subject, at=row.asked_at) for row in rows]
-
-    @contextmanager
-    def _store(self) -> Generator[RequestStore]:
-        store = RequestStore.open(self._path)
-        try:
-            yield store
-        finally:
-            store.close()

@@ -6,18 +6,15 @@ to know where the model is. Invariant: nothing is judged that was cut off by a f
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from metaclaw.errors import MetaClawError
 from metaclaw.processes.sandbox import Sandbox
+from metaclaw.rollout.folders import passing_folder
 from metaclaw.rollout.speaking import Asked, Said, Speaker
 from metaclaw.rollout.tasks import Message, Task, Verifier
 from metaclaw.rollout.tools import Tools
@@ -75,7 +72,7 @@ class Runner:
         """Never raises for what the task, the model or the gateway did: that is in the result."""
         result, began = Result(task=task.id, attempt=attempt, session=session), time.monotonic()
         try:
-            async with _folder() as folder:
+            async with passing_folder("metaclaw-task-") as folder:
                 await self._run(task, result, folder)
         except (MetaClawError, OSError) as error:
             result.ending, result.error = "error", str(error)
@@ -118,12 +115,3 @@ class Runner:
 
 def _is_unjudged(exchange: Exchange, said: Message) -> bool:
     return said.verifier is None and bool(exchange.turn)
-
-
-@asynccontextmanager
-async def _folder() -> AsyncGenerator[Path]:
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="metaclaw-task-"))
-    try:
-        yield folder
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
