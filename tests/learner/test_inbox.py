@@ -346,3 +346,14 @@ async def test_what_nobody_hears_is_dropped_after_an_hour(tmp_path):
     for at in (0.0, 3000.0, 3700.0):
         ended.note(EndedSession(agent="main", session=f"s{at:g}", at=at))
     assert [one.session for one in ended.heard()] == ["s3000", "s3700"]
+
+
+async def test_a_broken_requests_db_keeps_nobody_from_judging(world, caplog):
+    """What it says comes by silence too; all judging stood still for it."""
+    await record(world.turns, Said(turn="a", exchange="x"))
+    world.turns_db.with_name("requests.db").write_bytes(b"this is no database " * 200)
+    inbox = world.inbox()
+    assert ids(inbox) == []
+    world.now = 300.0
+    assert ids(inbox) == ["x"]
+    assert caplog.text.count("wait for rl.judge.idle_s") == 1, "it is said once"

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaclaw.journal.ended_sessions import EndedSessions
+from metaclaw.errors import JournalError
+from metaclaw.journal.ended_sessions import EndedSession, EndedSessions
 from metaclaw.journal.learning import Clock, LearningJournal
 from metaclaw.journal.learning_records import Judgement, Sample
 from metaclaw.journal.turns import RecordedExchange, TurnReader
@@ -110,6 +111,7 @@ class Inbox:
         self._clock = clock
         self._ended = ended
         self._ended_at: dict[tuple[str, str], float] = {}  # sessions of which a client said that they are done
+        self._is_deaf = False
         self._settled_seq = 0  # nothing is left to do up to this turn; found again after a restart
         self._settled: dict[str, int] = {}  # exchanges after that of which nothing is left, by their last turn
         self._passed: dict[str, int] = {}  # of those that wait for a tool, up to which turn nothing goes on from them
@@ -210,11 +212,23 @@ class Inbox:
         return recorded.closed_at is not None and abs(now - recorded.closed_at) >= idle_s
 
     def _hear_of_ends(self) -> None:
-        for one in [] if self._ended is None else self._ended.heard():
+        for one in self._heard():
             self._ended_at.pop((one.agent, one.session), None)
             self._ended_at[one.agent, one.session] = one.at
             if len(self._ended_at) > _MAX_ENDED:
                 del self._ended_at[next(iter(self._ended_at))]
+
+    def _heard(self) -> list[EndedSession]:
+        """What clients said; nothing while that cannot be read, since silence tells the same later."""
+        try:
+            heard = [] if self._ended is None else self._ended.heard()
+        except JournalError as error:
+            if not self._is_deaf:
+                _log.warning("sessions that are called done wait for rl.judge.idle_s as others do: %s", error)
+            self._is_deaf = True
+            return []
+        self._is_deaf = False
+        return heard
 
     def _has_ended(self, recorded: RecordedExchange) -> bool:
         """Whether a client said after this exchange that nothing more comes; it may go on with another all the same."""
