@@ -101,14 +101,16 @@ def test_what_goes_wrong_at_every_turn_is_counted_each_time_and_logged_now_and_t
     """A full disk must not be filled up with lines that say so."""
     now = [100.0]
     path = RecordingPath(lambda: now[0])
+
+    def fail(error: Exception) -> None:
+        raise error
+
     for error in (OSError("full"), OSError("full"), ValueError("odd"), OSError("full")):
-        with path.guarded("record it"):
-            raise error
+        path.run("record", "turn-1", fail, error)
     assert (path.num_failures, len(caplog.records)) == (4, 2)
     now[0] += 60
-    with path.guarded("record it"):
-        raise OSError("full")
-    assert [record.getMessage() for record in caplog.records][-1] == "could not record it (5 failures so far)"
+    path.run("record", "turn-1", fail, OSError("full"))
+    assert [record.getMessage() for record in caplog.records][-1] == "could not record turn-1 (5 failures so far)"
     assert caplog.records[-1].exc_info is not None
 
 

@@ -16,7 +16,7 @@ FILES = [path for path in sorted(SOURCE.rglob("*.py")) if not path.name.endswith
 # such a boundary, and how many clauses it takes. A new one is argued here.
 BOUNDARIES = {
     "clouds/programs/serving.py": 1,
-    "gateway/recording_path.py": 1,
+    "gateway/recording_path.py": 2,
     "journal/backlog.py": 1,
     "journal/group_commit.py": 1,
     "learner/backends/tinker_sdk.py": 1,

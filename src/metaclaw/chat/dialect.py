@@ -9,17 +9,17 @@ another goes through chat requests, chat answers and chat chunks. Invariant: wha
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.sse import SseEvent
+from metaclaw.fixed import fixed
 
 # What of a request is in its messages, in one dialect or another.
 CONVERSATION_KEYS = frozenset(("messages", "input", "instructions", "system", "prompt"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ClientRequest:
     """A request whose shape was checked. ``body`` is the client's own object; treat it as read-only.
 

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from metaclaw.chat.humans import human_identity, is_human
 from metaclaw.chat.messages import answer_identity
+from metaclaw.fixed import fixed
 
 _OF_A_LOOP = ("assistant", "tool", "function")
 UNSEEN = b""  # the identity of an answer that the provider keeps, and the client does not send again
 _SHARED = "run"  # behind the key, where others have a part of the turn's id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ExchangeClaim:
     """Where a turn belongs.
 

@@ -11,10 +11,11 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, cast
+
+from metaclaw.fixed import fixed
 
 JsonObject = dict[str, Any]
 _SHORT = 1024  # characters of a call's arguments that are remembered
@@ -26,7 +27,7 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 _canonical_ascii = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Message:
     """A message in canonical form: what the journal stores once."""
 

@@ -7,7 +7,6 @@ is passed on as it came. As the form between all dialects, it translates to and 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from metaclaw.chat.chat_stream import ChatSink, ChatSource
@@ -15,11 +14,12 @@ from metaclaw.chat.checks import flag_in, num_answers_in, number_in, text_in
 from metaclaw.chat.dialect import ChunkSink, ChunkSource, ClientRequest
 from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.errors import InvalidRequestError
+from metaclaw.fixed import fixed
 
 NAME = "openai.chat"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ChatAnswer:
     """What a turn came to, of the first choice. ``others`` are the further ones: messages and finish reasons."""
 

@@ -7,15 +7,16 @@ what a provider sends, and what is not a number of tokens counts as none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
+
+from metaclaw.fixed import fixed
 
 _MAX_USD = 1e6  # more is no price of an answer
 # Anthropic's as we translate it, OpenRouter's, and that of DashScope and of proxies that repeat Anthropic's name.
 _CACHE_WRITTEN = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class TokenCounts:
     """``cached`` and ``cache_written`` are among ``prompt``, ``reasoning`` among ``completion``.
 

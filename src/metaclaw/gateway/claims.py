@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from metaclaw.chat.dialect import ClientRequest
 from metaclaw.chat.dialects import RESPONSES
 from metaclaw.chat.messages import JsonObject, object_or_none, text_or_none
 from metaclaw.errors import ForbiddenError, InvalidRequestError
+from metaclaw.fixed import fixed
 from metaclaw.gateway.control_keys import Controls
 from metaclaw.gateway.runtime_line import RuntimeLine, find_runtime_line
 from metaclaw.identity import DEFAULT_AGENT, agent_id, run_id, session_id
@@ -28,7 +29,7 @@ _NO_TRACE = "0" * 32
 _OF_USER_ID = re.compile(r"user_\w*_session_([0-9a-f-]{36})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Evidence:
     """What a request shows of its sender. ``headers`` has lower-case names or is case-blind.
 

@@ -15,13 +15,14 @@ from typing import Any
 
 from metaclaw.chat.humans import human_identity, is_human, is_scripted
 from metaclaw.chat.messages import answer_identity, canonical_json, text_of
+from metaclaw.fixed import fixed
 
 _SIZE = 16
 _WINDOW = 3
 _SHORT = 2048  # characters of a message that is remembered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class History:
     """A history in hashes.
 

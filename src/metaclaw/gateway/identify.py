@@ -7,9 +7,9 @@ Invariant: the same conversation keeps its session, and two people's conversatio
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from metaclaw.fixed import fixed
 from metaclaw.gateway.claims import (
     Evidence,
     claimed_agent,
@@ -25,7 +25,7 @@ from metaclaw.gateway.turn_kinds import guessed_kind, stated_kind
 from metaclaw.journal.turns import TurnKind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Caller:
     """Whose turn this is.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from metaclaw.chat.anthropic.caching import with_cache_marks
 from metaclaw.chat.anthropic.call_ids import with_ids_for_claude
@@ -23,6 +22,7 @@ from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.plain_messages import plain_messages
 from metaclaw.chat.reading import without
 from metaclaw.chat.responses.reasoning import without_own_reasoning, without_reasoning
+from metaclaw.fixed import fixed
 from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.unwelcome import Unwelcome
@@ -32,7 +32,7 @@ from metaclaw.upstreams.pool import Outbound
 _CLAUDE = "claude"  # others that speak its dialect take ids as they gave them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Outgoing:
     """A turn that is ready to be sent: ``body`` in the client's dialect, ``raw`` if it is what the client sent."""
 

@@ -10,10 +10,8 @@ that a provider failed: no SDK sees that it is an error.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pydantic_core import from_json
 
@@ -29,6 +27,7 @@ from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.think_filter import without_think_block
 from metaclaw.chat.whole import answer_of, stream_of
 from metaclaw.errors import UpstreamError
+from metaclaw.fixed import fixed
 from metaclaw.journal.turns import RawAnswer
 from metaclaw.upstreams.failed_answers import error_in, status_of
 
@@ -37,7 +36,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 _OPENS_THINKING = b"<think>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class PlainAnswer:
     """What the client gets, and what the journal keeps: one of ``raw`` and ``answer``."""
 
@@ -150,8 +149,10 @@ def _encoded(body: JsonObject) -> bytes:
 
 
 def _object(body: bytes) -> JsonObject | None:
-    with contextlib.suppress(ValueError):  # a fifth of the time, but not for half a surrogate pair
+    try:  # a fifth of the time, but not for half a surrogate pair
         return object_or_none(from_json(body))
+    except ValueError:
+        pass
     try:
         return object_or_none(json.loads(body))
     except (ValueError, RecursionError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from metaclaw.chat.dialect import ClientRequest, Dialect
 from metaclaw.chat.dialects import DIALECTS, RESPONSES
 from metaclaw.chat.responses.tools import left_out_of
 from metaclaw.errors import MetaClawError, UpstreamError
+from metaclaw.fixed import fixed
 from metaclaw.gateway.agent_routers import RouterOf
 from metaclaw.gateway.answer_stream import CUT, AnswerStream
 from metaclaw.gateway.context_limit import dropped_messages
@@ -45,7 +45,7 @@ _REQUEST_ID: Mapping[ErrorDialect, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Incoming:
     """A checked request and whose it is. ``errors`` is the shape in which its sender knows errors."""
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from metaclaw.chat.dialect import ClientRequest
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
+from metaclaw.fixed import fixed
 from metaclaw.gateway.identify import Caller
 from metaclaw.gateway.policy import PolicyChoice
 from metaclaw.gateway.recording_path import RecordingPath
@@ -89,7 +89,7 @@ class Recorder:
             tell(turns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class ClosedTurn:
     """A turn that is over: who answered, and what passed since its request."""
 
@@ -143,31 +143,27 @@ class TurnRecord:
         self._opened_for = upstream
         if self._received_at is not None:
             self._queue_s = max(0.0, opened_at - self._received_at - (recall_s or 0.0))
-        with recorder.path.guarded(f"record the opening of {self.turn_id}"):
-            opening = TurnOpening(
-                id=self.turn_id,
-                agent=caller.agent,
-                session=caller.session,
-                kind=caller.kind,
-                run=caller.run,
-                trace=caller.trace,
-                request=request,
-                body=body,
-                upstream=upstream,
-                recalled=recalled,
-                weighed=weighed,
-                user=caller.user,
-                workspace=caller.workspace,
-                memory_scope=caller.memory_scope,
-                access_key=caller.key,
-                received_at=self._received_at,
-                recall_s=recall_s,
-                opened_at=opened_at,
-            )
-            recorder.journal.append(opening.record())
-            self._is_open = True
-            for tell in recorder.on_opened:
-                tell(self.turn_id, caller)
+        opening = TurnOpening(
+            id=self.turn_id,
+            agent=caller.agent,
+            session=caller.session,
+            kind=caller.kind,
+            run=caller.run,
+            trace=caller.trace,
+            request=request,
+            body=body,
+            upstream=upstream,
+            recalled=recalled,
+            weighed=weighed,
+            user=caller.user,
+            workspace=caller.workspace,
+            memory_scope=caller.memory_scope,
+            access_key=caller.key,
+            received_at=self._received_at,
+            recall_s=recall_s,
+            opened_at=opened_at,
+        )
+        recorder.path.run("record the opening of", self.turn_id, self._spool_opening, opening, caller)
 
     def begin_answer(self, upstream: str, policy: PolicyChoice | None, *, model: str | None = None) -> None:
         """Note who answers, at the first byte of the answer."""
@@ -191,37 +187,43 @@ class TurnRecord:
             return
         self.is_closed = True
         recorder, closed_at = self._recorder, self._recorder.clock()
-        with recorder.path.guarded(f"record the end of {self.turn_id}"):
-            ending = TurnEnding(
-                id=self.turn_id,
-                state=state,
-                closed_at=closed_at,
-                status=status,
-                error=error,
-                upstream=self._upstream,
-                model=self._model,
-                first_byte_at=self._first_byte_at,
-                wait_s=self._since_opening(self._first_byte_at),
-                queue_s=self._queue_s,
-                attempts=tuple(self.attempts),
-                num_dropped=self.num_dropped,
-                answer=answer if raw is None else raw,
-                policy=self._policy,
-            )
-            if self._is_open:  # of a turn without an opening there is nothing to end
-                recorder.journal.append(ending.record())
+        ending = TurnEnding(
+            id=self.turn_id,
+            state=state,
+            closed_at=closed_at,
+            status=status,
+            error=error,
+            upstream=self._upstream,
+            model=self._model,
+            first_byte_at=self._first_byte_at,
+            wait_s=self._since_opening(self._first_byte_at),
+            queue_s=self._queue_s,
+            attempts=tuple(self.attempts),
+            num_dropped=self.num_dropped,
+            answer=answer if raw is None else raw,
+            policy=self._policy,
+        )
+        recorder.path.run("record the end of", self.turn_id, self._spool_ending, ending)
         # What is left to do is not what the client waits for: the loop first writes what is sent in this step.
         recorder.loop.call_soon(self._ended, state, closed_at, answer if raw is None else raw)
 
+    def _spool_opening(self, opening: TurnOpening, caller: Caller) -> None:
+        self._recorder.journal.append(opening.record())
+        self._is_open = True
+        for tell in self._recorder.on_opened:
+            tell(self.turn_id, caller)
+
+    def _spool_ending(self, ending: TurnEnding) -> None:
+        if self._is_open:  # of a turn without an opening there is nothing to end
+            self._recorder.journal.append(ending.record())
+
     def _ended(self, state: EndState, closed_at: float, answer: ChatAnswer | RawAnswer | None) -> None:
         recorder = self._recorder
-        with recorder.path.guarded(f"count {self.turn_id}"):
-            self._tell(state, closed_at)
+        recorder.path.run("count", self.turn_id, self._tell, state, closed_at)
         for tell in recorder.on_ended:
             tell(self.turn_id, answer)
         if recorder.journal.is_failing:
-            with recorder.path.guarded(f"reckon {self.turn_id}"):
-                self._reckon(state, answer)
+            recorder.path.run("reckon", self.turn_id, self._reckon, state, answer)
         recorder.forget(self.turn_id)
 
     def _reckon(self, state: EndState, answer: ChatAnswer | RawAnswer | None) -> None:

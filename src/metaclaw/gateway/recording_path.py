@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -34,9 +33,12 @@ class RecordingPath:
             self.failed(what, error)
             return otherwise
 
-    def guarded(self, what: str) -> _Guarded:
-        """``with path.guarded("record it"):`` what fails inside is counted and logged."""
-        return _Guarded(self, what)
+    def run(self, what: str, turn_id: str, work: Callable[..., None], *arguments: object) -> None:
+        """Do ``work``; what fails in it is counted and logged, as ``what`` of the turn."""
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001 - the recording path: counted and logged, never the client's trouble
+            self.failed(f"{what} {turn_id}", error)
 
     def failed(self, what: str, error: Exception) -> None:
         self.num_failures += 1
@@ -44,19 +46,3 @@ class RecordingPath:
         if now - self._logged_at.get(kind, -_QUIET_S) >= _QUIET_S:  # on a full disk every turn would add to the log
             self._logged_at[kind] = now
             _log.error("could not %s (%d failures so far)", what, self.num_failures, exc_info=error)
-
-
-class _Guarded:
-    def __init__(self, path: RecordingPath, what: str) -> None:
-        self._path = path
-        self._what = what
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._path.failed(self._what, error)
-        return True

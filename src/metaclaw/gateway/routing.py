@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from metaclaw.chat.dialect import ClientRequest, Dialect
@@ -19,6 +18,7 @@ from metaclaw.chat.dialects import CHAT, DIALECTS, TO_CHAT
 from metaclaw.chat.messages import JsonObject
 from metaclaw.chat.openai_chat import ChatAnswer
 from metaclaw.errors import JournalError, UpstreamError
+from metaclaw.fixed import fixed
 from metaclaw.gateway.call_additions import CallAdditions
 from metaclaw.gateway.outbound import Outgoing, as_claude_takes, outbound, plain_chat
 from metaclaw.gateway.policy import Policy, PolicyChoice
@@ -35,7 +35,7 @@ _RETRY_AFTER_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Routed:
     """An answer that has begun, who gives it, and in which dialect; ``on_answer`` is told when it is complete."""
 

@@ -16,12 +16,14 @@ from metaclaw.journal.turns import TurnKind
 
 # What a program says in a header of a request that is no turn of its conversation with the user, though it may be in
 # the same session: Claude Code 2.1 (seen), Codex 0.169 (seen), opencode 1.18 (in its source).
-_SIDE_HEADERS = (
-    "x-claude-code-agent-id",  # of a subagent
-    "x-claude-code-auxiliary-type",
-    "x-openai-subagent",  # also of reviews, compactions and what Codex remembers
-    "x-openai-memgen-request",
-    "x-parent-session-id",
+_SIDE_HEADERS = frozenset(
+    (
+        "x-claude-code-agent-id",  # of a subagent
+        "x-claude-code-auxiliary-type",
+        "x-openai-subagent",  # also of reviews, compactions and what Codex remembers
+        "x-openai-memgen-request",
+        "x-parent-session-id",
+    )
 )
 _REQUEST_CLASS = "x-claude-code-request-class"
 
@@ -120,11 +122,14 @@ def guessed_kind(
     """What a request looks like. ``headers`` has lower-case names or is case-blind."""
     if session_key and _SIDE_SESSION.search(session_key):
         return "side"
-    if any(headers.get(name) for name in _SIDE_HEADERS) or headers.get(_REQUEST_CLASS, "main") != "main":
+    if headers.get(_REQUEST_CLASS, "main") != "main":
+        return "side"
+    if not _SIDE_HEADERS.isdisjoint(headers) and any(headers.get(name) for name in _SIDE_HEADERS):
         return "side"
     last = _last_of_user(messages)
-    if any(text.startswith(_SIDE_USER) for text in last):
-        return "side"
+    for text in last:
+        if text.startswith(_SIDE_USER):
+            return "side"
     if last == ["quota"] and _output_limit(body) == 1:  # Claude Code asks whether it may ask
         return "side"
     has_tools = bool(body.get("tools") or body.get("functions"))

@@ -23,6 +23,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from metaclaw.chat.messages import JsonObject
+from metaclaw.fixed import fixed
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 _MAGIC = b"MetaClaw spool 1\n"
@@ -33,7 +34,7 @@ _HAS_WRITEV = hasattr(os, "writev")  # Windows has none
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class SpoolRecord:
     """A small header and some bytes. ``known`` is what the parts say, if somebody read them; it is not spooled."""
 

@@ -12,7 +12,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from metaclaw.chat.dialect import CONVERSATION_KEYS, ClientRequest
 from metaclaw.chat.dialects import DIALECTS
@@ -22,6 +21,7 @@ from metaclaw.chat.openai_chat import ChatAnswer, parse_answer
 from metaclaw.chat.sse import SseParser
 from metaclaw.chat.stream_assembler import StreamAssembler
 from metaclaw.chat.usage import TokenCounts, token_counts
+from metaclaw.fixed import fixed
 from metaclaw.journal.database import is_of_the_record
 from metaclaw.journal.policy_records import PolicyOrigin, SampledBy, read_sample
 from metaclaw.journal.spool import SpoolRecord
@@ -39,7 +39,7 @@ Pricer = Callable[[str, str, TokenCounts], Cost | None]
 """The cost of an answer by its upstream, its model and its usage; ``None`` when nobody knows the price."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class TurnOpening:
     """A turn before its upstream is called. ``body`` is what the client sent, ``request`` what it was read as."""
 
@@ -88,7 +88,7 @@ class TurnOpening:
         return SpoolRecord(header=header, parts=(self.body,), known=self.request)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class TurnEnding:
     """How a turn ended; its answer as it came, or read already. ``policy`` is who sampled it, if all of it is there."""
 
@@ -134,7 +134,7 @@ class TurnEnding:
         return SpoolRecord(header=header, parts=(_answer_json(self.answer),), known=self.answer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class TurnSettled:
     """What is known of a turn once its end was read: what it used and what that cost.
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from metaclaw.chat.messages import JsonObject, Message
 from metaclaw.chat.usage import TokenCounts
+from metaclaw.fixed import fixed
 
 TurnKind = Literal["main", "side"]
 EndState = Literal["done", "failed", "cut"]
@@ -48,7 +49,7 @@ class Weighed:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class NewTurn:
     """A turn before its upstream is called. ``messages`` are those of the client, without what was recalled.
 
@@ -78,7 +79,7 @@ class NewTurn:
     opened_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class RawAnswer:
     """An answer as the model sent it: ``body`` is JSON or server-sent events of ``dialect``."""
 
@@ -116,7 +117,7 @@ class Cost:
     price: JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class TurnEnd:
     """How a turn ended. ``upstream`` is given when another one answered than the turn was opened for.
 

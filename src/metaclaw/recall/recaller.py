@@ -9,12 +9,13 @@ provider's prompt cache holds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from metaclaw.chat.humans import human_text
 from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import JournalError
+from metaclaw.fixed import fixed
 from metaclaw.journal.recall_blocks import memories_of, without
 from metaclaw.journal.turns import MEMORY_ITEM, BlockKey, RecallBlock, TurnJournal, Weighed
 from metaclaw.recall.blocks import HumanMessage, human_messages
@@ -32,7 +33,7 @@ class Dropping(Protocol):
     def __call__(self, blocks: Mapping[int, str], /) -> Collection[int]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Recalled:
     """Text to attach after messages, by their index, and what was recalled for the newest human message, by name.
 

@@ -13,6 +13,7 @@ import io
 import json
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from typing import cast
 
 import aiohttp
@@ -24,18 +25,19 @@ from metaclaw.upstreams.answered import answered_object
 from metaclaw.upstreams.failed_answers import error_at_once, status_of
 from metaclaw.upstreams.http_reply import HttpReply, any_chunk
 from metaclaw.upstreams.model_client import NO_HEADERS
+from metaclaw.upstreams.posting import MAX_BODY_BYTES, Poster
 from metaclaw.upstreams.proxies import ProxyFailedError
 from metaclaw.upstreams.refusals import refusal
 from metaclaw.upstreams.session import proxy_before
 from metaclaw.upstreams.told_headers import told_headers
-from metaclaw.upstreams.upstream import Upstream
+from metaclaw.upstreams.upstream import Headers, Upstream, passed_on
 
 _CHAT = "openai.chat"
 _MAX_ERROR_BYTES = 64 * 1024
 _REFUSAL_S = 5.0
-_LARGE_BYTES = 256 * 1024
 _MAX_ANSWER_BYTES = 16 << 20  # of an answer that is read as a whole, here and by nobody else
 _MAX_JITTER_S = 0.25
+_MAX_ASKED = 64  # dialects and headers, as they are sent, that are remembered
 
 
 class HttpModel:
@@ -43,6 +45,8 @@ class HttpModel:
 
     def __init__(self, session: aiohttp.ClientSession, upstream: Upstream) -> None:
         self._session = session
+        self._poster = Poster(session)
+        self._asked_of = lru_cache(_MAX_ASKED)(partial(_asked_of, upstream))
         # Until something can be asked, so with TLS and a proxy's tunnel.
         self._timeout = aiohttp.ClientTimeout(total=None, connect=upstream.timeouts.connect_s)
         self.upstream = upstream
@@ -55,10 +59,10 @@ class HttpModel:
         self, dialect: str, body: bytes, *, headers: Mapping[str, str] = NO_HEADERS, is_stream: bool = True
     ) -> HttpReply:
         """Post ``body``; return once the first byte of an accepted answer is here. Raises ``UpstreamError``."""
-        upstream = self.upstream
-        data = _with_defaults(body, upstream.extra_body) if upstream.extra_body else body
-        asked = upstream.request_headers(dialect, headers)
-        return await self._begin("POST", upstream.url(dialect), asked, data, is_stream=is_stream)
+        defaults = self.upstream.extra_body
+        data = _with_defaults(body, defaults) if defaults else body
+        url, asked = self._asked_of(dialect, passed_on(headers))
+        return await self._begin("POST", url, asked, data, is_stream=is_stream)
 
     async def close(self) -> None:
         """Nothing: the session is its owner's."""
@@ -70,7 +74,7 @@ class HttpModel:
 
     async def models(self) -> list[JsonObject]:
         """What ``GET /models`` lists."""
-        url, headers = f"{self.upstream.base_url}/models", self.upstream.request_headers(None, NO_HEADERS)
+        url, headers = f"{self.upstream.base_url}/models", self.upstream.request_headers(None)
         listed = answered_object(self.name, await _read_and_close(await self._begin("GET", url, headers))).get("data")
         if not isinstance(listed, list):
             raise UpstreamError(f"{self.name} answered GET /models without a list", status=502)
@@ -78,9 +82,8 @@ class HttpModel:
 
     async def token_counts(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text takes there, where ``POST /token_counts`` is known: on our training server."""
-        url, headers = f"{self.upstream.base_url}/token_counts", self.upstream.request_headers(None, NO_HEADERS)
+        url, headers = f"{self.upstream.base_url}/token_counts", self.upstream.request_headers(None)
         body = json.dumps({"texts": list(texts)}, separators=(",", ":")).encode()
-        headers = {**headers, "Content-Type": "application/json"}
         answer = await _read_and_close(await self._begin("POST", url, headers, body))
         counts = answered_object(self.name, answer).get("counts")
         numbers = [one for one in cast(list[object], counts) if type(one) is int] if isinstance(counts, list) else []
@@ -89,7 +92,7 @@ class HttpModel:
         return numbers
 
     async def _begin(
-        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None = None, *, is_stream: bool = True
+        self, method: str, url: str, headers: Headers, data: bytes | None = None, *, is_stream: bool = True
     ) -> HttpReply:
         timeouts = self.upstream.timeouts
         limit_s = timeouts.begins_s(is_stream=is_stream)
@@ -127,11 +130,11 @@ class HttpModel:
             response.close()
             raise
 
-    async def _request(
-        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None
-    ) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, url: str, headers: Headers, data: bytes | None) -> aiohttp.ClientResponse:
         connect_s = self.upstream.timeouts.connect_s
         try:
+            if data and (posted := await self._poster.post(url, headers, data, limits=self._timeout)) is not None:
+                return posted
             return await self._session.request(
                 method,
                 url,
@@ -152,9 +155,7 @@ class HttpModel:
                 f"{self.name} cannot be asked ({type(error).__name__}); check its URL and {self.upstream.key_setting}"
             ) from error
 
-    async def _asked(
-        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None
-    ) -> aiohttp.ClientResponse:
+    async def _asked(self, method: str, url: str, headers: Headers, data: bytes | None) -> aiohttp.ClientResponse:
         try:
             return await self._request(method, url, headers, data)
         except aiohttp.ClientConnectionError:
@@ -180,6 +181,10 @@ class HttpModel:
         return error
 
 
+def _asked_of(upstream: Upstream, dialect: str, passed: Headers) -> tuple[str, Headers]:
+    return upstream.url(dialect), upstream.request_headers(dialect, passed)
+
+
 def _with_defaults(body: bytes, defaults: JsonObject) -> bytes:
     merged = {**defaults, **json.loads(body)}
     for name, value in defaults.items():
@@ -193,7 +198,7 @@ def _payload(data: bytes | None) -> aiohttp.BytesPayload | io.BytesIO | None:
     # A file is written piece by piece; bytes of this size at once would hold up every other turn.
     if not data:
         return None
-    return io.BytesIO(data) if len(data) > _LARGE_BYTES else aiohttp.BytesPayload(data)
+    return io.BytesIO(data) if len(data) > MAX_BODY_BYTES else aiohttp.BytesPayload(data)
 
 
 async def _read_and_close(reply: HttpReply) -> bytes:

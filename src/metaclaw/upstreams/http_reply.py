@@ -28,7 +28,8 @@ class HttpReply:
         self._name = name
         self._response = response
         self._first: bytes | None = first
-        self._silence = Within(gap_s)
+        self._gap_s = gap_s
+        self._silence: Within | None = None
         self._content_type = _content_type(response.headers.get("Content-Type", _JSON), first)
 
     @property
@@ -52,17 +53,17 @@ class HttpReply:
         """
         chunk, self._first = self._first, None
         if chunk is None:
-            chunk = await next_chunk(self._name, self._response, self._silence)
+            chunk = await self._next()
         while chunk:
             yield chunk
-            chunk = await next_chunk(self._name, self._response, self._silence)
+            chunk = await self._next()
 
     async def read(self, *, max_bytes: int | None = None) -> bytes:
         """The whole body. Raises ``UpstreamError`` as ``chunks`` does, and when it is longer than ``max_bytes``."""
         chunk, self._first = self._first, None
         whole = [] if chunk is None else [chunk]
         size = len(chunk or b"")
-        while chunk := await next_chunk(self._name, self._response, self._silence):
+        while chunk := await self._next():
             whole.append(chunk)
             size += len(chunk)
             if max_bytes is not None and size > max_bytes:
@@ -79,7 +80,21 @@ class HttpReply:
 
     def close(self) -> None:
         """Give the connection back, or cut it when the answer is not complete: that cancels it at the upstream."""
-        self._response.close()
+        if not self._response.closed:  # as it is when all of it was read
+            self._response.close()
+
+    async def _next(self) -> bytes:
+        content = self._response.content
+        if content.at_eof() and content.exception() is None:  # an end that is known needs no limit
+            return b""
+        silence = self._silence = self._silence or Within(self._gap_s)
+        try:
+            with silence:
+                return await content.readany()
+        except aiohttp.ClientError as error:
+            raise _broken(self._name) from error
+        except TimeoutError as error:
+            raise UpstreamError(f"timeout: {self._name} fell silent for {self._gap_s:g} s", status=504) from error
 
 
 def _content_type(said: str, first: bytes) -> str:
@@ -93,20 +108,6 @@ def _content_type(said: str, first: bytes) -> str:
     if is_events or (begun and any(begun.startswith(mark) or mark.startswith(begun) for mark in _EVENT_BEGINS)):
         return said if said.startswith(_EVENTS) else _EVENTS
     return said
-
-
-async def next_chunk(name: str, response: aiohttp.ClientResponse, silence: Within) -> bytes:
-    """What comes next; empty at the end. Raises ``UpstreamError``."""
-    content = response.content
-    if content.at_eof() and content.exception() is None:  # an end that is known needs no limit
-        return b""
-    try:
-        with silence:
-            return await content.readany()
-    except aiohttp.ClientError as error:
-        raise _broken(name) from error
-    except TimeoutError as error:
-        raise UpstreamError(f"timeout: {name} fell silent for {silence.seconds:g} s", status=504) from error
 
 
 async def any_chunk(name: str, response: aiohttp.ClientResponse) -> bytes:

@@ -71,8 +71,8 @@ class ModelClient(Protocol):
     ) -> Reply:
         """Ask; return once the first byte of an accepted answer is here.
 
-        ``headers`` are the client's own; the few that mean something to a model are passed on. ``is_stream``: what
-        ``body`` asks for, and by it how long the first byte may take. Raises ``UpstreamError``, and
+        ``headers`` are the client's own, by names in lower case; the few that mean something to a model are passed on.
+        ``is_stream``: what ``body`` asks for, and by it how long the first byte may take. Raises ``UpstreamError``, and
         ``InvalidRequestError`` for what this kind of model cannot be asked.
         """
         ...

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from metaclaw.chat.messages import JsonObject
 from metaclaw.errors import InvalidRequestError, UpstreamError
+from metaclaw.fixed import fixed
 from metaclaw.upstreams.credential import Credential, CredentialState
 from metaclaw.upstreams.failures import Kind, final_error, kind_of
 from metaclaw.upstreams.model_client import NO_HEADERS, ModelClient, Reply
@@ -35,7 +36,7 @@ _MAX_WISHED_S = 5.0  # of a turn's waits together
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Outbound:
     """A request as one client is to get it."""
 
@@ -45,7 +46,7 @@ class Outbound:
     is_stream: bool = True  # what ``body`` asks for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fixed
 class Sent:
     """An answer that has begun, and who gives it, in which dialect."""
 

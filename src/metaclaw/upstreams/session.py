@@ -17,7 +17,7 @@ from yarl import URL
 from metaclaw.upstreams.connections import Connector
 from metaclaw.upstreams.proxies import Proxies, Proxy, through
 
-_MAX_HEADER_BYTES = 64 * 1024  # of one header; proxies before a model add long ones
+MAX_HEADER_BYTES = 64 * 1024  # of one header; proxies before a model add long ones
 
 _log = logging.getLogger(__name__)
 _ways: WeakKeyDictionary[aiohttp.ClientSession, Proxies] = WeakKeyDictionary()
@@ -42,8 +42,8 @@ def new_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=True,
-        max_line_size=_MAX_HEADER_BYTES,
-        max_field_size=_MAX_HEADER_BYTES,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
         middlewares=() if proxies is None else (through(proxies),),
     )
     if proxies is not None:

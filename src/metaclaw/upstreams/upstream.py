@@ -28,6 +28,9 @@ PATHS: Mapping[str, str] = {
 }
 
 PASSED_ON = ("anthropic-version", "anthropic-beta", "openai-beta")
+_PASSED_ON = frozenset(PASSED_ON)
+
+Headers = tuple[tuple[str, str], ...]
 
 _ANTHROPIC_VERSION = "2023-06-01"
 
@@ -68,14 +71,24 @@ class Upstream:
         """Where to post a request of ``dialect``."""
         return self.bases.get(dialect, self.base_url) + PATHS[dialect]
 
-    def request_headers(self, dialect: str | None, client: Mapping[str, str]) -> dict[str, str]:
-        """What is sent with a request; ``dialect`` is ``None`` for the list of models, which each maker has."""
+    def request_headers(self, dialect: str | None, passed: Headers = ()) -> Headers:
+        """What is sent with a request; ``dialect`` is ``None`` for the list of models, which each maker has.
+
+        ``passed`` is what ``passed_on`` found.
+        """
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.headers}
         is_anthropic = (dialect or self.dialects[0]).startswith("anthropic.")
         if is_anthropic:
             headers["anthropic-version"] = _ANTHROPIC_VERSION
-        headers |= {name.lower(): value for name, value in client.items() if name.lower() in PASSED_ON}
+        headers.update(passed)
         if key := self.api_key.get_secret_value():
             by_header = is_anthropic if self.auth == "native" else self.auth == "x-api-key"
             headers |= {"x-api-key": key} if by_header else {"Authorization": f"Bearer {key}"}
-        return headers
+        return tuple(headers.items())
+
+
+def passed_on(client: Mapping[str, str]) -> Headers:
+    """What of a client's own headers is for a model. ``client`` has lower-case names."""
+    if _PASSED_ON.isdisjoint(client):
+        return ()
+    return tuple((name, client[name]) for name in PASSED_ON if name in client)
