@@ -124,9 +124,19 @@ def human_identity(message: Mapping[str, Any]) -> bytes:
 
     And the same when it is sent again after an error, a minute later.
     """
+    return _identity(_human_parts(message.get("content")))
+
+
+def identity_if_human(message: Mapping[str, Any]) -> bytes | None:
+    """``human_identity`` of what a human wrote (part of); ``None`` of any other message."""
+    parts = _human_parts(message.get("content")) if message.get("role") == "user" else []
+    return _identity(parts) if parts else None
+
+
+def _identity(parts: Sequence[str | JsonObject]) -> bytes:
     texts: list[str] = []
     others: list[object] = []
-    for part in _human_parts(message.get("content")):
+    for part in parts:
         texts.append(part) if isinstance(part, str) else others.append(part)
     return identity_of("\n".join(texts), others)
 

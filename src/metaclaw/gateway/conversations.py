@@ -27,7 +27,7 @@ another until they differ. Whoever can should send ``X-Session-Id``.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -79,8 +79,9 @@ class Conversations:
     def __init__(self, past: PastTurns | None = None) -> None:
         self._past = past
         self._turns: OrderedDict[str, _Turn] = OrderedDict()
-        self._by_request: dict[bytes, deque[_Turn]] = {}
-        self._by_window: dict[bytes, deque[_Turn]] = {}
+        # Lists, for nearly all have one turn: an empty deque alone takes 624 bytes.
+        self._by_request: dict[bytes, list[_Turn]] = {}
+        self._by_window: dict[bytes, list[_Turn]] = {}
         self._newest: dict[str, str] = {}  # of each session its newest turn
         self._linked: dict[str, str] = {}  # of running turns that go on from a response, their sessions
         self._responses: OrderedDict[str, str] = OrderedDict()  # the sessions of kept responses, by their ids
@@ -172,7 +173,7 @@ class Conversations:
                 return turn.session
         return None
 
-    def _given(self, turns: Sequence[_Turn] | deque[_Turn], history: History) -> list[_Turn]:
+    def _given(self, turns: Sequence[_Turn], history: History) -> list[_Turn]:
         given = [turn for turn in turns if self._was_given(turn, history)]
         # Who was given all of it goes before who may have read as much of another answer that begins so.
         given = [turn for turn in given if history.answer in turn.answers] or given
@@ -229,8 +230,11 @@ class Conversations:
         )
         self._turns[turn_id] = turn
         self._newest[session] = turn_id
-        self._by_window.setdefault(turn.window, deque(maxlen=MAX_ALIKE)).append(turn)
-        alike = self._by_request.setdefault(turn.request, deque())
+        ends = self._by_window.setdefault(turn.window, [])
+        ends.append(turn)
+        if len(ends) > MAX_ALIKE:
+            del ends[0]
+        alike = self._by_request.setdefault(turn.request, [])
         alike.append(turn)
         if len(alike) > MAX_ALIKE:
             self._forget(alike[0].id)
@@ -241,11 +245,13 @@ class Conversations:
         turn = self._turns.pop(turn_id)
         self._num_bytes -= turn.num_bytes
         for index, key in ((self._by_request, turn.request), (self._by_window, turn.window)):
-            alike = index.get(key, deque[_Turn]())
+            alike = index.get(key)
+            if alike is None:
+                continue
             if turn in alike:
                 alike.remove(turn)
             if not alike:
-                index.pop(key, None)
+                del index[key]
         if self._newest.get(turn.session) == turn_id:
             if turn.previous in self._turns:
                 self._newest[turn.session] = turn.previous

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from metaclaw.chat.humans import human_identity, is_human, is_scripted
+from metaclaw.chat.humans import identity_if_human, is_scripted
 from metaclaw.chat.messages import answer_identity, canonical_json, text_of
 from metaclaw.fixed import fixed
 
@@ -127,7 +127,8 @@ def _read(message: Mapping[str, Any]) -> _Said | None:
     if role == "assistant":
         return _Said(answer_identity(message), True, len(text_of(content)))
     if role == "user":
-        return _Said(human_identity(message), False, len(text_of(content))) if is_human(message) else None
+        identity = identity_if_human(message)
+        return None if identity is None else _Said(identity, False, len(text_of(content)))
     return _Said(_hash(b"tool" + _result(content)), False, 0)
 
 
