@@ -38,11 +38,12 @@ class Within:
         self._is_late = False
 
     def __enter__(self) -> None:
-        task = self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()  # once: each time the system is asked which process this is
+        task = self._task = asyncio.current_task(loop)
         assert task is not None
         self._num_cancels = task.cancelling()
         self._is_late = False
-        self._queue.add(self, self._ring)
+        self._queue.add(loop, self, self._ring)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -68,7 +69,7 @@ class Later:
 
     def __init__(self, seconds: float, call: Callable[[], None]) -> None:
         self._queue = _queue(seconds)
-        self._queue.add(self, call)
+        self._queue.add(asyncio.get_running_loop(), self, call)
 
     def cancel(self) -> None:
         self._queue.drop(self)
@@ -84,8 +85,7 @@ class _Queue(threading.local):
         self._has_timer = False
         self._rings_at = 0.0
 
-    def add(self, wait: object, ring: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
+    def add(self, loop: asyncio.AbstractEventLoop, wait: object, ring: Callable[[], None]) -> None:
         if loop is not self._loop:  # the one before has ended, and with it its timer
             self._loop, self._waits, self._has_timer = loop, {}, False
         at = loop.time() + self._seconds

@@ -144,7 +144,9 @@ class LimitedHttpProtocol(DecliningHttpProtocol):
             self._unread_timer = None
 
     def _stop_timers(self) -> None:
-        for timer in (self._head_timer, self._rest_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._rest_timer = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None

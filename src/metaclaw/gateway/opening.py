@@ -32,9 +32,8 @@ class Opening:
         return self.caller
 
     def soon(self) -> None:
-        """Do the rest once the loop has written what is sent in this step and by the tasks that it begins."""
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._work)
+        """Do the rest once the loop has written what is sent in this step."""
+        asyncio.get_running_loop().call_soon(self._work)
 
     async def done(self) -> Caller:
         """Do what is not done yet."""
