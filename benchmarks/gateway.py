@@ -1,4 +1,4 @@
-"""What the gateway adds to a request: direct, through a bare pass-through and a skeleton, and through the gateway.
+"""What the gateway adds to a request: direct, through a bare pass-through, two ways, a skeleton, and the gateway.
 
     python -m benchmarks.gateway [--requests 2000] [--concurrency 1 8 32 128] [--skills 2000] [--memories 50000]
         [--resident 20000] [--stub-port 9000 --reference http://127.0.0.1:30001/v1]
@@ -33,6 +33,7 @@ from benchmarks.gateway_programs import (
     BARE,
     DIRECT,
     PLAIN,
+    POSTED,
     SKELETON,
     TOPICS,
     Program,
@@ -73,7 +74,7 @@ async def _measure(programs: list[Program], arguments: argparse.Namespace) -> No
             num_requests = max(concurrency * ROUNDS, arguments.requests // (8 if kind == "stream" else 1))
             await _compare(programs, kind, num_requests // ROUNDS, concurrency)
     if "stream" in arguments.kinds:
-        for program in programs[3:]:  # the bare pass-through notices nothing until the model says something
+        for program in programs[4:]:  # the bare pass-through notices nothing until the model says something
             await measure_leaving(program, programs[0])
     if arguments.resident:
         await _watch_resident(programs, arguments.resident)
@@ -122,7 +123,7 @@ async def _watch_resident(programs: list[Program], num_requests: int) -> None:
         print(f"  after {step * num_requests // steps:6}: {program.resident_mib:6.1f}", flush=True)
         if step < steps:
             await _load(program, "plain", num_requests // steps, 32, f"step {step}")
-    full = next(program for program in programs if program.name not in (PLAIN, SKELETON, BARE, DIRECT))
+    full = next(program for program in programs if program.name not in (PLAIN, SKELETON, POSTED, BARE, DIRECT))
     print(f"  {full.name}, as measured above: {full.resident_mib:.1f}")
 
 

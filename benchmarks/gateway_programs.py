@@ -1,4 +1,4 @@
-"""What is measured side by side: the stub model, two limits, and gateways without and with recall.
+"""What is measured side by side: the stub model, three limits, and gateways without and with recall.
 
 Owns starting them and what they recall from; refuses to know how they are measured. Invariant: every process that was
 started ends with the block.
@@ -25,7 +25,7 @@ from metaclaw.memory.store import MemoryStore
 from metaclaw.memory.units import MemoryUnit
 
 TOKEN = "benchmark"
-DIRECT, BARE, SKELETON, PLAIN = "direct", "pass-through", "skeleton", "gateway"
+DIRECT, BARE, POSTED, SKELETON, PLAIN = "direct", "pass-through", "pass-through, posted", "skeleton", "gateway"
 PATH = "/v1/chat/completions"
 TOPICS = ["database", "deploy", "python", "cluster", "login", "tables", "mail", "cron", "cache", "billing", "travel",
           "recipe", "garden", "tax", "contract", "heating"]  # fmt: skip
@@ -65,13 +65,16 @@ def reference(url: str, token: str) -> Program:
 @contextmanager
 def running(folder: Path, stub: int, *, num_skills: int, num_memories: int) -> Generator[list[Program]]:
     """All of them, the model itself first."""
-    bare, skeleton, plain, full = (free_port() for _ in range(4))
+    bare, posted, skeleton, plain, full = (free_port() for _ in range(5))
     _write_skills(folder / "full", num_skills)
     _write_memories(_settings(folder / "full", full, stub, True), num_memories)
     gateway = [sys.executable, "-m", "metaclaw.gateway"]
     commands = {
         DIRECT: ([sys.executable, "-m", "benchmarks.stub_model", str(stub), "1"], stub, None),
         BARE: ([sys.executable, "-m", "benchmarks.bare_proxy", str(bare), str(stub)], bare, None),
+        POSTED: (
+            [sys.executable, "-m", "benchmarks.bare_proxy", str(posted), str(stub), "posted"], posted, None,
+        ),
         SKELETON: (
             [sys.executable, "-m", "benchmarks.skeleton_proxy", str(skeleton), str(stub), TOKEN, str(folder / "skel")],
             skeleton, None,
