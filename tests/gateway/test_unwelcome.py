@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.llm import Answer, fake_llm
+from tests.gateway.openai_dialects import before, said_in
 from tests.gateway.running import make_settings, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -129,3 +130,80 @@ async def test_what_is_about_something_else_or_in_the_models_own_dialect_is_told
         assert response.status == 400
         assert error["message"] in await response.text()
     assert len(llm.requests) == 1
+
+
+ROLES = [
+    (400, "messages[0].role: unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`"),
+    (400, "developer is not one of ['system', 'assistant', 'user', 'tool', 'function'] - 'messages.['0].role'"),
+    (400, "invalid request: unsupported role ROLE_UNSPECIFIED"),
+    (400, "Unexpected message role."),
+    (422, "Input should be 'system', 'user', 'assistant', or 'tool'"),
+    (422, None),
+]
+
+
+def refusing_developers(status: int, said: str | None) -> Any:
+    def script(body: Json) -> Answer:
+        if all(message["role"] != "developer" for message in body.get("messages") or body["input"]):
+            return Answer()
+        return Answer(status=status, body=b"" if said is None else json.dumps({"error": {"message": said}}).encode())
+
+    return script
+
+
+@pytest.mark.parametrize(("status", "said"), ROLES)
+async def test_a_model_that_knows_no_developer_is_told_by_the_system_from_then_on(
+    tmp_path: Path, status: int, said: str | None
+) -> None:
+    told = [{"role": "developer", "content": "Be brief.", "name": "me"}, {"role": "system", "content": "Please."}]
+    body: Json = {"model": "small", "messages": [*told, *HELLO], "temperature": 0.5, "x-own": [1]}
+    script = refusing_developers(status, said)
+    async with fake_llm(script) as llm, running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway:
+        for _ in range(2):
+            async with gateway.post(body) as response:
+                assert response.status == 200, await response.text()
+        async with gateway.post({**body, "model": "other"}) as response:
+            assert response.status == 200
+        turns = await gateway.turns()
+    renamed = {**body, "messages": [{**told[0], "role": "system"}, told[1], *HELLO]}
+    assert llm.requests[:3] == [body, renamed, renamed]
+    assert [request["messages"][0]["role"] for request in llm.requests[3:]] == ["developer", "system"]
+    assert [attempt["status"] for attempt in turns[0].attempts] == [status, 200]
+    kept = await said_in(turns[1], tmp_path)
+    assert kept[0]["role"] == "developer", "it is recorded as the client said it"
+
+
+async def test_a_developer_is_told_as_one_where_nothing_says_otherwise(tmp_path: Path) -> None:
+    body: Json = {"model": "small", "messages": [{"role": "developer", "content": "Be brief."}, *HELLO]}
+    for said in ("max_tokens is too large", "the model is overloaded"):
+        script = lambda _, said=said: Answer(status=400, body=json.dumps({"error": {"message": said}}).encode())  # noqa: E731
+        async with (
+            fake_llm(script) as llm,
+            running_gateway(make_settings(tmp_path / said.split()[0], llm_url=llm.url)) as gateway,
+            gateway.post(body) as response,
+        ):
+            assert response.status == 400
+        assert llm.requests == [body]
+
+
+async def test_a_role_that_is_refused_as_the_systems_too_is_told_to_the_client(tmp_path: Path) -> None:
+    body: Json = {"model": "small", "messages": [{"role": "developer", "content": "Be brief."}, *HELLO]}
+    script = lambda _: Answer(status=400, body=b'{"error": {"message": "System role not supported"}}')  # noqa: E731
+    async with (
+        fake_llm(script) as llm,
+        running_gateway(make_settings(tmp_path, llm_url=llm.url)) as gateway,
+        gateway.post(body) as response,
+    ):
+        assert response.status == 400
+        assert "System role not supported" in await response.text()
+    assert [request["messages"][0]["role"] for request in llm.requests] == ["developer", "system"]
+
+
+async def test_a_model_of_responses_that_knows_no_developer_is_told_by_the_system(tmp_path: Path) -> None:
+    told = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hello"}]
+    async with before(tmp_path, ("openai.responses",), refusing_developers(*ROLES[0])) as (llm, gateway):
+        for _ in range(2):
+            async with gateway.post({"model": "small", "input": told}, "/v1/responses") as response:
+                assert response.status == 200, await response.text()
+    assert [request["input"][0]["role"] for request in llm.requests] == ["developer", "system", "system"]
+    assert [request["input"][1] for request in llm.requests] == [told[1]] * 3

@@ -58,7 +58,7 @@ def outbound(
         asked = unwelcome.fitted(asked, model.name, name)
         return Outbound(dialect=RESPONSES.name, body=_named(asked, name), is_stream=is_stream)
     if turn.request.dialect in model.dialects:
-        body = _as_it_takes_others(turn, model, name)
+        body = unwelcome.fitted(_as_it_takes_others(turn, model, name), model.name, name, is_own=True)
         is_unchanged = name == turn.request.model and body is turn.body
         raw = turn.raw if is_unchanged and turn.raw is not None else _named(body, name)
         return Outbound(dialect=turn.request.dialect, body=raw, headers=turn.headers, is_stream=is_stream)
