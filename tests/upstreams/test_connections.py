@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import aiohttp
 import pytest
 
 from metaclaw.upstreams.connections import Connector, watched_socket
+from metaclaw.upstreams.posting import Poster
 from metaclaw.upstreams.session import new_session
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +71,68 @@ async def test_an_answer_that_is_under_way_at_a_sleep_goes_on() -> None:
         wall[0] += 60.0
         async with session.post(url, data=b"{}") as second, await first as before:
             assert await second.read() == await before.read() == b"{}"
+
+
+async def test_none_is_used_again_that_still_has_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that answers before it has read all, and reads no more: the next request would follow what is left."""
+
+    def narrow(address: tuple[Any, ...]) -> socket.socket:
+        made = watched_socket(address)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # what a network takes at once, and not this machine
+        return made
+
+    async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.write(ANSWER)
+        await over.wait()
+        num_bytes = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                num_bytes += len(piece)
+        came.append(num_bytes)
+        writer.close()
+
+    asked, over, came = 0, asyncio.Event(), list[int]()
+    monkeypatch.setattr("metaclaw.upstreams.connections.watched_socket", narrow)
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    server = await asyncio.start_server(answer_early, sock=listening, limit=1024)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    async with server, new_session({}) as session:
+        poster, limits = Poster(session), aiohttp.ClientTimeout(connect=5.0)
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                answer = await poster.post(url, (("Content-Type", "a/b"),), b"x" * 200_000, limits=limits)
+                assert answer is not None
+                assert await answer.read() == b"{}"
+            assert asked == 2
+            over.set()
+            while len(came) < 2:  # noqa: ASYNC110 - it is the server that tells
+                await asyncio.sleep(0.01)
+    assert max(came) < 150_000, "it is cut, not kept until somebody has read all of it"
+
+
+async def test_none_is_used_again_on_which_something_came_that_nobody_asked_for() -> None:
+    async def answer_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(ANSWER)
+            await asyncio.sleep(0.02)
+            writer.write(ANSWER.replace(b"{}", b"[]"))
+            came.set()
+        writer.close()
+
+    came = asyncio.Event()
+    server = await asyncio.start_server(answer_twice, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, new_session({}) as session:
+        for _ in range(3):
+            came.clear()
+            async with session.post(url, data=b"{}") as response:
+                assert await response.read() == b"{}"
+            await came.wait()
+            await asyncio.sleep(0.02)
 
 
 async def test_a_model_is_reached_where_the_system_knows_no_watching(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Connections to models, some of them kept for the next request.
 
-Owns what becomes of kept ones while the machine sleeps; refuses to know requests. Invariant: none is used again that
-was kept before a sleep. It looks well and may answer nothing: whatever stood between has forgotten it, and a request on
-it would wait for its first byte until that is given up.
+Owns which are kept, and what becomes of them while the machine sleeps; refuses to know requests. Invariant: none is
+used again that was kept before a sleep, that still has to write, or on which something came that nobody asked for. The
+first two look well and may answer nothing: whatever stood between has forgotten it, or the other end answered early and
+reads no more, and a request would wait for its first byte until that is given up. The last would answer with what was
+another's.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
 _KEEP_ALIVE_S = 30.0
@@ -47,6 +50,21 @@ class Connector(aiohttp.TCPConnector):
                     protocol.close()  # whoever looks for a kept one passes over those that are closed
         self._apart_s = apart_s
         return await super().connect(*asked, **options)
+
+    async def _get(self, key: Any, traces: Any) -> Connection | None:
+        while (kept := await super()._get(key, traces)) is not None:
+            if kept.protocol is not None and not kept.protocol.should_close:
+                return kept
+            kept.close()  # something came on it meanwhile, which would be read as the answer to another's request
+        return None
+
+    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        transport = protocol.transport
+        if transport is not None and transport.get_write_buffer_size():
+            # Closed, it would be there until the other end has read the rest, which it may never do.
+            protocol.abort()
+            should_close = True
+        super()._release(key, protocol, should_close=should_close)
 
 
 def watched_socket(address: tuple[Any, ...]) -> socket.socket:
