@@ -9,12 +9,15 @@ import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.connector import Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaclaw.upstreams.connections import Connector
 from metaclaw.upstreams.posting import MAX_BODY_BYTES, Poster
 from metaclaw.upstreams.session import new_session
 from metaclaw.upstreams.upstream import passed_on
@@ -221,6 +224,21 @@ async def test_a_large_body_and_what_goes_through_a_proxy_are_left_to_the_sessio
     assert server.requests[0].endswith(b"\r\n\r\n" + b"x" * MAX_BODY_BYTES)
     async with new_session({"HTTP_PROXY": "http://127.0.0.1:9"}) as session:
         assert await Poster(session).post("http://model.test/v1", HEADERS, BODY, limits=LIMITS) is None
+
+
+class Losing(Connector):
+    """Its connections are gone when somebody has them."""
+
+    async def connect(self, *asked: Any, **options: Any) -> Connection:
+        connection = await super().connect(*asked, **options)
+        connection.protocol.close()
+        return connection
+
+
+async def test_a_connection_that_is_gone_at_once_is_one_that_may_be_there_at_the_next_attempt() -> None:
+    async with running() as (url, _), new_session({}, connector=Losing()) as session:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await posted(Poster(session), url)
 
 
 async def test_one_that_does_not_take_connections_is_given_up_in_time() -> None:

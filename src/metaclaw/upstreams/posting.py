@@ -85,10 +85,9 @@ class Poster:
             raise
 
     async def _ask(self, way: _Way, connection: aiohttp.connector.Connection, data: bytes) -> aiohttp.ClientResponse:
-        protocol = connection.protocol
-        assert protocol is not None
-        transport = protocol.transport
-        assert transport is not None
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None or transport.is_closing():  # it hung up at once
+            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
         protocol.set_response_params(
             read_until_eof=True, max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES
         )
