@@ -205,11 +205,25 @@ async def test_nobody_there_raises_what_the_session_raises() -> None:
     [
         ("http://127.0.0.1:1/v1", (*HEADERS, ("X-Key", "one\r\nX-Other: two"))),
         ("http://127.0.0.1:1/v1", (*HEADERS, ("X-Key\r\nX-Other: 1", "two"))),
+        ("http://127.0.0.1:1/v1", (*HEADERS, ("X-Key", "one\x01two"))),
+        ("http://127.0.0.1:1/v1", (*HEADERS, ("X-Key", "one\x7ftwo"))),
+        ("http://127.0.0.1:1/v1", (*HEADERS, ("X-Key", "one\ud800two"))),
+        ("ftp://127.0.0.1:1/v1", HEADERS),
         ("http://name:password@127.0.0.1:1/v1", HEADERS),
         ("http://[::1/v1", HEADERS),
         ("/v1", HEADERS),
     ],
-    ids=["a line end in a value", "and in a name", "a password in the URL", "no URL", "no host"],
+    ids=[
+        "a line end in a value",
+        "and in a name",
+        "a control",
+        "another",
+        "half a pair",
+        "another scheme",
+        "a password in the URL",
+        "no URL",
+        "no host",
+    ],
 )
 async def test_what_cannot_be_written_is_left_to_the_session(url: str, headers: tuple[tuple[str, str], ...]) -> None:
     async with new_session({}) as session:

@@ -28,8 +28,9 @@ from metaclaw.upstreams.upstream import Headers
 
 MAX_BODY_BYTES = 256 * 1024  # more at once would hold up every other turn
 _TESTED = ("3.14.",)
+_SCHEMES = ("http", "https")
 _MAX_WAYS = 64  # addresses and headers that are remembered
-_ENDS_LINE = re.compile(r"[\r\n\x00]")
+_REFUSED = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # in a header, or left out of it
 _NO_TIMER = TimerNoop()
 
 
@@ -120,11 +121,16 @@ def _way_to(session: aiohttp.ClientSession, url: str, headers: Headers) -> _Way 
     except ValueError:  # the session says what is wrong with it
         return None
     sent = request.headers
-    if not request.url.raw_host or request.auth is not None or hdrs.CONTENT_TYPE not in sent:
+    if (
+        request.url.scheme not in _SCHEMES
+        or not request.url.raw_host
+        or request.auth is not None
+        or hdrs.CONTENT_TYPE not in sent
+    ):
         return None
     sent.pop(hdrs.CONTENT_LENGTH, None)
     lines = [f"POST {request.url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items())]
-    if any(_ENDS_LINE.search(line) for line in lines):
+    if any(_REFUSED.search(line) for line in lines):
         return None
     head = "\r\n".join([*lines, f"{hdrs.CONTENT_LENGTH}: "]).encode()
     return _Way(request=request, url=request.url, info=request.request_info, head=head)
