@@ -233,6 +233,10 @@ async def test_what_cannot_be_written_is_left_to_the_session(url: str, headers: 
 async def test_a_large_body_and_what_goes_through_a_proxy_are_left_to_the_session() -> None:
     async with running([PLAIN]) as (url, server), new_session({}) as session:
         assert await Poster(session).post(url, HEADERS, b"x" * (MAX_BODY_BYTES + 1), limits=LIMITS) is None
+        of_tls = b"x" * (64 * 1024 + 1)
+        assert await Poster(session).post("https://127.0.0.1:1/v1", HEADERS, of_tls, limits=LIMITS) is None
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await Poster(session).post("https://127.0.0.1:1/v1", HEADERS, of_tls[1:], limits=LIMITS)
         whole = await posted(Poster(session), url, b"x" * MAX_BODY_BYTES)
         assert await whole.read() == b"{}"
     assert server.requests[0].endswith(b"\r\n\r\n" + b"x" * MAX_BODY_BYTES)

@@ -27,6 +27,8 @@ from metaclaw.upstreams.session import MAX_HEADER_BYTES, proxy_before
 from metaclaw.upstreams.upstream import Headers
 
 MAX_BODY_BYTES = 256 * 1024  # more at once would hold up every other turn
+# What TLS still has to write it does not tell; the session waits for more than this, and sees an answer that is early.
+_MAX_TLS_BODY_BYTES = 64 * 1024
 _TESTED = ("3.14.",)
 _SCHEMES = ("http", "https")
 _MAX_WAYS = 64  # addresses and headers that are remembered
@@ -45,12 +47,16 @@ _SENT = cast(Any, _Sent())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
-    """``head`` is all of it but the body's length. ``request`` says where to, ``url`` and ``info`` are of it."""
+    """``head`` is all of it but the body's length. ``request`` says where to, ``url`` and ``info`` are of it.
+
+    A body of more than ``max_bytes`` goes another way.
+    """
 
     request: aiohttp.ClientRequest
     url: URL
     info: aiohttp.RequestInfo
     head: bytes
+    max_bytes: int
 
 
 class Poster:
@@ -68,7 +74,7 @@ class Poster:
         if connector is None or not 0 < len(data) <= MAX_BODY_BYTES:
             return None
         way = self._way(url, headers)
-        if way is None:
+        if way is None or len(data) > way.max_bytes:
             return None
         try:
             connection = await connector.connect(way.request, traces=[], timeout=limits)
@@ -133,4 +139,5 @@ def _way_to(session: aiohttp.ClientSession, url: str, headers: Headers) -> _Way 
     if any(_REFUSED.search(line) for line in lines):
         return None
     head = "\r\n".join([*lines, f"{hdrs.CONTENT_LENGTH}: "]).encode()
-    return _Way(request=request, url=request.url, info=request.request_info, head=head)
+    max_bytes = _MAX_TLS_BODY_BYTES if request.is_ssl() else MAX_BODY_BYTES
+    return _Way(request=request, url=request.url, info=request.request_info, head=head, max_bytes=max_bytes)
